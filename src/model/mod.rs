@@ -1,0 +1,30 @@
+//! The checked words of the program: names, addresses, policies, specifications.
+//!
+//! Everything here is plain data that cannot be wrong once it exists. No I/O, no async, no serde: the
+//! rooms at the border (`config`, `provider`, `api`) translate from and to text.
+
+mod backend_spec;
+mod cause;
+mod container;
+mod duration;
+mod endpoint;
+mod idle;
+mod ignore;
+mod name;
+mod problem;
+mod route_spec;
+mod schedule;
+mod settings;
+
+pub use backend_spec::{BackendSpec, Command, Condition, Dependency, Provenance, Readiness, Unit};
+pub use cause::{Cause, RequestFacts};
+pub use container::{Container, ContainerPort, ContainerState, Health, Network, Running, Transport};
+pub use duration::{BadDuration, format_duration, parse_duration};
+pub use endpoint::{BadScheme, Endpoint, Scheme};
+pub use idle::{IdlePolicy, OnWakeTimeout, SleepMethod, StopSignal, Waiting};
+pub use ignore::{AsleepResponse, Ignore, IgnoreCase};
+pub use name::{Alias, BackendId, BadName, HostPattern, NodeName};
+pub use problem::{Place, Problem, Problems, Severity};
+pub use route_spec::{Audience, HeaderMatch, HealthCheck, PathPattern, RouteMatch, RouteSpec, RouteTarget, Upstream};
+pub use schedule::{BadWindow, Schedule, Window};
+pub use settings::{Discover, EngineAddress, Listen, NodeSpec, OnExit, Settings};

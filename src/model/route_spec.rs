@@ -1,0 +1,152 @@
+//! What a route is meant to be: a match that leads to an endpoint.
+
+use std::time::Duration;
+
+use super::{Alias, AsleepResponse, BackendId, Endpoint, HostPattern, Ignore, Place, Waiting};
+
+/// A route as configured and checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RouteSpec {
+    /// Its name, unique among all routes.
+    pub alias: Alias,
+    /// Where it was written.
+    pub place: Place,
+    /// What it answers to.
+    pub matches: RouteMatch,
+    /// Where it leads.
+    pub target: RouteTarget,
+    /// How the endpoint is spoken to.
+    pub upstream: Upstream,
+    /// Who may use it.
+    pub audience: Audience,
+    /// Header fields set on the request before it is forwarded.
+    pub set_request_headers: Vec<(String, String)>,
+    /// Header fields set on the response.
+    pub set_response_headers: Vec<(String, String)>,
+    /// What a page load gets while the backend wakes; absent: the backend's policy.
+    pub waiting: Option<Waiting>,
+    /// An own waiting page: the text of the template.
+    pub waiting_page: Option<String>,
+    /// The title shown on the waiting page; absent: the alias.
+    pub title: Option<String>,
+    /// Requests that neither wake nor keep awake, beside the backend's own rules.
+    pub ignore: Ignore,
+    /// What those get while it sleeps; absent: the backend's policy.
+    pub asleep_response: Option<AsleepResponse>,
+    /// Health checks of the endpoint.
+    pub health: Option<HealthCheck>,
+}
+
+/// What a route answers to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RouteMatch {
+    /// Hosts; any of them.
+    pub hosts: Vec<HostPattern>,
+    /// Paths; any of them. Empty: every path.
+    pub paths: Vec<PathPattern>,
+    /// Methods, upper case; any of them. Empty: every method.
+    pub methods: Vec<String>,
+    /// Header conditions; all of them.
+    pub headers: Vec<HeaderMatch>,
+    /// Cut from the path before it is forwarded.
+    pub strip_prefix: Option<String>,
+    /// The listening port of a stream route.
+    pub listen_port: Option<u16>,
+}
+
+/// A path pattern. Matching is on whole segments: `/api` also matches `/api/x` but not `/apiary`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PathPattern {
+    /// This path and all below it.
+    Prefix(String),
+    /// This path alone (written with a leading `=`).
+    Exact(String),
+}
+
+/// A condition on a request header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeaderMatch {
+    /// The field's name, lower case.
+    pub name: String,
+    /// The whole value; absent: the field must only be there.
+    pub value: Option<String>,
+}
+
+/// Where a route leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RouteTarget {
+    /// A backend that may sleep.
+    Backend {
+        /// Which.
+        id: BackendId,
+        /// Which of its ports, and what is spoken there.
+        endpoint: Endpoint,
+    },
+    /// An address that is never slept.
+    Address {
+        /// A host name or address.
+        host: String,
+        /// The port and what is spoken there.
+        endpoint: Endpoint,
+    },
+    /// A backend that is known but can not be reached: stopped, with a port and without an idle policy.
+    Down {
+        /// Which.
+        id: BackendId,
+    },
+}
+
+/// How the endpoint is spoken to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upstream {
+    /// How long a connect may take.
+    pub connect_timeout: Duration,
+    /// From the last byte of the request to the head of the response.
+    pub response_header_timeout: Duration,
+    /// Connections to the endpoint at once, for each worker; absent: no bound.
+    pub max_conns: Option<usize>,
+}
+
+impl Default for Upstream {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(5),
+            response_header_timeout: Duration::from_secs(60),
+            max_conns: None,
+        }
+    }
+}
+
+/// Who may use a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Audience {
+    /// Everyone who can reach the listener.
+    Everyone,
+    /// Clients of loopback, private and link-local networks only; others get 404 as if the route were not there.
+    PrivateNetworks,
+}
+
+/// Health checks of an endpoint; they never wake and never run against a sleeping backend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// The path that is asked for.
+    pub path: String,
+    /// GET rather than HEAD.
+    pub use_get: bool,
+    /// The pause between checks.
+    pub interval: Duration,
+    /// How long one may take.
+    pub timeout: Duration,
+    /// Failures in a row before it is called unhealthy.
+    pub retries: u32,
+}
+
+impl RouteSpec {
+    /// The backend it leads to, when it leads to one.
+    pub fn backend(&self) -> Option<&BackendId> {
+        match &self.target {
+            RouteTarget::Backend { id, .. } | RouteTarget::Down { id } => Some(id),
+            RouteTarget::Address { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! The settings of the whole program.
+
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+
+use super::{IdlePolicy, NodeName};
+
+/// Where Dormouse listens, which engines it knows, and the defaults.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Listening addresses.
+    pub listen: Listen,
+    /// Domains that aliases live under, canonical; empty: an alias is the first label of any host.
+    pub domains: Vec<String>,
+    /// The engines.
+    pub nodes: BTreeMap<NodeName, NodeSpec>,
+    /// The idle policy that routes and containers start from.
+    pub default_idle: IdlePolicy,
+    /// Which containers become routes.
+    pub discover: Discover,
+    /// Label prefixes, without the dot, best first.
+    pub prefixes: Vec<String>,
+    /// Networks whose `X-Forwarded-*` headers are believed and extended.
+    pub trusted_proxies: Vec<ipnet::IpNet>,
+    /// Wakes at once for each node.
+    pub max_parallel_wakes: usize,
+    /// Requests that cause a wake, for each client address and minute.
+    pub wakes_per_client: u32,
+    /// What happens to sleepers when Dormouse ends.
+    pub on_exit: OnExit,
+    /// How long requests in flight may take to end when Dormouse ends.
+    pub shutdown_timeout: Duration,
+}
+
+/// Listening addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    /// HTTP.
+    pub http: Vec<SocketAddr>,
+    /// The management API.
+    pub api: Option<SocketAddr>,
+}
+
+/// An engine that we talk to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeSpec {
+    /// Which engine, and where.
+    pub engine: EngineAddress,
+}
+
+/// Which engine, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EngineAddress {
+    /// A Docker-compatible engine at `unix:///path` or `tcp://host:port`; absent: `DOCKER_HOST`, else the Docker
+    /// socket, else Podman's.
+    Docker(Option<String>),
+    /// Our own children.
+    Process,
+    /// In memory, for tests and the demo.
+    Simulated,
+}
+
+/// Which containers become routes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Discover {
+    /// Labelled ones for everyone, others with a port for private networks.
+    Default,
+    /// All of them for everyone.
+    All,
+    /// Labelled ones only.
+    Labelled,
+}
+
+/// What happens to sleepers when Dormouse ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnExit {
+    /// They stay as they are.
+    Leave,
+    /// All are woken.
+    WakeAll,
+}
+
+impl Default for Settings {
+    /// The settings of a run without a file.
+    fn default() -> Self {
+        Self {
+            listen: Listen {
+                http: vec![SocketAddr::from(([0, 0, 0, 0], 80))],
+                api: Some(SocketAddr::from(([127, 0, 0, 1], 8000))),
+            },
+            domains: Vec::new(),
+            nodes: BTreeMap::new(),
+            default_idle: IdlePolicy::default(),
+            discover: Discover::Default,
+            prefixes: vec!["dormouse".to_owned(), "proxy".to_owned()],
+            trusted_proxies: Vec::new(),
+            max_parallel_wakes: 8,
+            wakes_per_client: 30,
+            on_exit: OnExit::Leave,
+            shutdown_timeout: Duration::from_secs(30),
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Talk to what runs backends.
+//!
+//! A provider translates between one kind of engine and five verbs: list, look, start, stop, events. Nothing
+//! above this room asks which kind it is.
+//!
+//! What always holds:
+//! - The engine is asked, never assumed: every answer is looked up when it is asked for.
+//! - Events are hints, "look at this one again"; correctness never depends on one arriving.
+//! - Every call ends within its own deadline, also when the engine hangs.
+//! - Starting what runs and stopping what is stopped is no error but [`Changed::Already`].
+
+mod error;
+
+pub use error::ProviderError;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use futures_util::{future::BoxFuture, stream::BoxStream};
+
+use crate::model::{Container, ContainerState, SleepMethod, StopSignal, Unit};
+
+/// Whether an order changed anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Changed {
+    /// It is done now.
+    Done,
+    /// It was so before.
+    Already,
+}
+
+/// How to let a unit down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StopOrder {
+    /// Stop, pause or kill.
+    pub method: SleepMethod,
+    /// The signal of `Stop`; absent: the engine's own.
+    pub signal: Option<StopSignal>,
+    /// The grace time of `Stop`.
+    pub grace: Duration,
+}
+
+/// Something may have changed: look again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hint {
+    /// At this unit, for this reason (the engine's own word for the event, such as `die` or `start`).
+    Unit {
+        /// The engine's name of the unit.
+        name: String,
+        /// The engine's word.
+        what: String,
+    },
+    /// At all of them: the stream of events was interrupted, or the engine came back.
+    All,
+    /// The engine can not be reached, with the reason. Another hint follows when it is back.
+    Away(String),
+}
+
+/// One kind of engine, at one place.
+pub trait Provider: Send + Sync + fmt::Debug {
+    /// All units, running or not, with all facts. Fails as a whole.
+    fn list(&self) -> BoxFuture<'_, Result<Vec<Container>, ProviderError>>;
+
+    /// What one unit does now. An unknown unit is `Ok(ContainerState::Gone)`.
+    fn look<'a>(&'a self, unit: &'a Unit) -> BoxFuture<'a, Result<ContainerState, ProviderError>>;
+
+    /// Brings it up: starts what is stopped, thaws what is paused. Returns when the engine has answered, which says
+    /// nothing about readiness.
+    fn start<'a>(&'a self, unit: &'a Unit) -> BoxFuture<'a, Result<Changed, ProviderError>>;
+
+    /// Lets it down and returns when it is down. Stopping or killing a paused unit thaws it first, so that its
+    /// signal handler runs.
+    fn stop<'a>(&'a self, unit: &'a Unit, order: StopOrder) -> BoxFuture<'a, Result<Changed, ProviderError>>;
+
+    /// Hints, for ever: reconnects by itself, with back-off, and says [`Hint::All`] after each (re)connect.
+    fn events(&self) -> BoxStream<'static, Hint>;
+}
+
+/// A provider as it is shared.
+pub type SharedProvider = Arc<dyn Provider>;

@@ -1,0 +1,141 @@
+//! The journal: every change of a backend with its cause, kept for a while and told to whoever follows.
+//!
+//! Written by `backend` and `control`, read by `api`, the command line and the store. It never blocks its writer.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use tokio::sync::broadcast;
+
+use crate::model::{BackendId, Cause};
+
+/// How long the phases of a wake took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Phases {
+    /// Until all dependencies were up.
+    pub dependencies: Duration,
+    /// The engine's start call.
+    pub engine: Duration,
+    /// From the engine's answer until it was ready.
+    pub ready: Duration,
+    /// The whole.
+    pub total: Duration,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Happening {
+    /// A wake began.
+    Waking,
+    /// It is awake.
+    Woke(Phases),
+    /// A wake failed, with the reason and the time until the next try is allowed.
+    WakeFailed {
+        /// The reason, as told to an administrator.
+        why: String,
+        /// No new try before this has passed.
+        retry_after: Duration,
+    },
+    /// Closed to new passes.
+    Draining,
+    /// Traffic was found while draining; awake again.
+    DrainEnded,
+    /// An ordered drain ran out of time with so many passes still out.
+    DrainDenied(usize),
+    /// A stop, pause or kill was asked of the engine.
+    Stopping,
+    /// It sleeps, so long after the order.
+    Slept {
+        /// `stopped` or `paused`.
+        how: &'static str,
+        /// From the engine call to its end.
+        took: Duration,
+    },
+    /// Letting it down failed, with the reason.
+    SleepFailed(String),
+    /// It ended by itself or by another hand while awake, with the exit code.
+    Ended(Option<i64>),
+    /// Found running that was thought down.
+    FoundRunning,
+    /// It is no longer there.
+    Gone,
+    /// Pinned until.
+    Pinned(Timestamp),
+    /// No longer pinned.
+    Unpinned,
+    /// Something that concerns a node or the whole: engine away, reload, problem.
+    Note(String),
+}
+
+/// One line of the journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Counts from 1 in each run of the program.
+    pub seq: u64,
+    /// When.
+    pub at: Timestamp,
+    /// Which backend; absent: the whole program or a node.
+    pub backend: Option<BackendId>,
+    /// What.
+    pub what: Happening,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// The journal; clones share it.
+#[derive(Debug, Clone)]
+pub struct Journal {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// The newest entries, and the next number. A std mutex: held for a push or a copy, never across an await.
+    kept: Mutex<(u64, VecDeque<Arc<Entry>>)>,
+    follow: broadcast::Sender<Arc<Entry>>,
+}
+
+/// How many entries are kept in memory.
+const KEPT: usize = 4096;
+
+impl Default for Journal {
+    fn default() -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                kept: Mutex::new((0, VecDeque::with_capacity(64))),
+                follow: broadcast::channel(1024).0,
+            }),
+        }
+    }
+}
+
+impl Journal {
+    /// Adds a line, logs it, and tells all who follow.
+    pub fn record(&self, backend: Option<&BackendId>, what: Happening, cause: Cause) {
+        let mut kept = self.shared.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.0 += 1;
+        let entry = Arc::new(Entry { seq: kept.0, at: Timestamp::now(), backend: backend.cloned(), what, cause });
+        if kept.1.len() == KEPT {
+            kept.1.pop_front();
+        }
+        kept.1.push_back(Arc::clone(&entry));
+        // Sent under the lock, so that followers see the order of the numbers.
+        let _ = self.shared.follow.send(Arc::clone(&entry));
+        drop(kept);
+        match &entry.backend {
+            Some(id) => tracing::info!(backend = %id, cause = %entry.cause, "{:?}", entry.what),
+            None => tracing::info!(cause = %entry.cause, "{:?}", entry.what),
+        }
+    }
+
+    /// The kept entries after this number, oldest first, and a receiver for all that follow them without a gap.
+    pub fn since(&self, seq: u64) -> (Vec<Arc<Entry>>, broadcast::Receiver<Arc<Entry>>) {
+        let kept = self.shared.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let entries = kept.1.iter().filter(|entry| entry.seq > seq).cloned().collect();
+        (entries, self.shared.follow.subscribe())
+    }
+}
