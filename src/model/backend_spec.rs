@@ -72,8 +72,6 @@ pub enum Readiness {
     },
     /// The engine's own health check says healthy.
     Engine,
-    /// Its log shows this pattern after the start.
-    Log(String),
     /// This command, run on the node of Dormouse, exits with 0.
     Command(Vec<String>),
     /// This long after the engine's answer.
