@@ -154,7 +154,7 @@ impl Backend {
             spec: Arc::new(spec),
             around,
             dependencies,
-            state: State::Unknown { away: None, again: None },
+            state: State::Unknown { away: None, again: None, wanted: false },
             waiters: Vec::new(),
             orders: Vec::new(),
             jobs: JoinSet::new(),
@@ -227,8 +227,12 @@ impl Driver {
         [self.pinned_until, window].into_iter().flatten().filter_map(|until| instant_of(until, wall)).max()
     }
 
-    fn deadline(&mut self) -> Option<Instant> {
-        let facts = self.facts();
+    fn deadline(&self) -> Option<Instant> {
+        let mut facts = self.facts();
+        if self.state.is_open() && facts.inside > 0 {
+            // The idle clock starts when the last one leaves: ask to be told. Nobody tells if it left just now.
+            facts.inside = self.shared.gate.watch();
+        }
         let by_state = self.state.deadline(facts, &self.spec.policy);
         let wall = Timestamp::now();
         let schedule = self.spec.policy.schedule.next_change(wall).and_then(|change| instant_of(change, wall));
@@ -322,7 +326,7 @@ impl Driver {
             self.journal(happening, Cause::Person(person.clone()));
         }
         let _ = reply.send(answer);
-        if until.is_some() && matches!(self.state, State::Asleep(_) | State::Failed(_)) {
+        if until.is_some() && !self.state.is_open() {
             self.cause = Some(Cause::Person(person));
             return self.advance(Event::Ordered(Order::Wake));
         }
@@ -447,12 +451,6 @@ impl Driver {
             self.shared.reach.store(Some(Arc::new(reach)));
         }
         self.shared.gate.open();
-        if self.shared.gate.inside() > 0 {
-            // The idle clock starts when the last one leaves: ask to be told. If it left just now, nobody tells.
-            if self.shared.gate.watch() == 0 {
-                self.shared.emptied.notify_one();
-            }
-        }
     }
 
     fn answer_waiters(&mut self, before: &State) {

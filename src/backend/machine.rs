@@ -34,6 +34,8 @@ pub enum State {
         away: Option<Arc<str>>,
         /// When it is asked again.
         again: Option<Instant>,
+        /// Somebody wants it meanwhile.
+        wanted: bool,
     },
     /// Down.
     Asleep(Down),
@@ -275,6 +277,16 @@ pub struct Rules<'a> {
 
 /// The next state, and what is to be done.
 pub fn step(state: State, event: Event, facts: Facts, rules: Rules<'_>) -> (State, Option<Action>) {
+    let by_pager = matches!(state, State::Unknown { wanted: true, .. });
+    let (next, action) = react(state, event, facts, rules);
+    let somebody_wants_it = facts.waiting > 0 || by_pager;
+    if action.is_none() && somebody_wants_it && matches!(next, State::Asleep(_) | State::Failed(_)) {
+        return wanted(next, facts, rules, false);
+    }
+    (next, action)
+}
+
+fn react(state: State, event: Event, facts: Facts, rules: Rules<'_>) -> (State, Option<Action>) {
     match event {
         Event::Wanted => wanted(state, facts, rules, false),
         Event::Ordered(order) => ordered(state, order, facts, rules),
@@ -320,10 +332,11 @@ fn wanted(state: State, facts: Facts, rules: Rules<'_>, by_order: bool) -> (Stat
         State::Stopping { method, failed, was, .. } => {
             (State::Stopping { method, wanted: by_order || failed.is_none(), failed, was }, None)
         }
-        State::Unknown { again, .. } if by_order => (State::Unknown { away: None, again }, Some(Action::Look)),
-        same @ (State::Unknown { .. } | State::Waking(_) | State::Awake(_) | State::Failed(_) | State::Gone) => {
-            (same, None)
+        State::Unknown { again, .. } if by_order => {
+            (State::Unknown { away: None, again, wanted: true }, Some(Action::Look))
         }
+        State::Unknown { away, again, .. } => (State::Unknown { wanted: away.is_none(), away, again }, None),
+        same @ (State::Waking(_) | State::Awake(_) | State::Failed(_) | State::Gone) => (same, None),
     }
 }
 
@@ -410,12 +423,14 @@ fn stopped(state: State, result: Result<(), CallFailed>, facts: Facts, rules: Ru
 
 fn not_seen(state: State, why: Arc<str>, facts: Facts) -> (State, Option<Action>) {
     match state {
-        State::Unknown { .. } => (State::Unknown { away: Some(why), again: Some(facts.now + AWAY_AGAIN) }, None),
+        State::Unknown { .. } => {
+            (State::Unknown { away: Some(why), again: Some(facts.now + AWAY_AGAIN), wanted: false }, None)
+        }
         // The sleep failed and the engine does not even tell: it is taken for up, and sleep is tried later.
         State::Stopping { was: Some(awake), .. } => (State::Awake(sleep_failed(awake, facts)), None),
         State::Stopping { failed, was: None, .. } => match failed {
             Some(failed) => (State::Failed(failed), None),
-            None => (State::Unknown { away: Some(why), again: Some(facts.now + AWAY_AGAIN) }, None),
+            None => (State::Unknown { away: Some(why), again: Some(facts.now + AWAY_AGAIN), wanted: false }, None),
         },
         state => (state, None),
     }
@@ -562,22 +577,18 @@ fn busy_answered(state: State, busy: bool, facts: Facts) -> (State, Option<Actio
 
 fn tick(state: State, facts: Facts, rules: Rules<'_>) -> (State, Option<Action>) {
     match state {
-        State::Unknown { again: Some(again), away } if facts.now >= again => {
-            (State::Unknown { away, again: None }, Some(Action::Look))
+        State::Unknown { again: Some(again), away, wanted } if facts.now >= again => {
+            (State::Unknown { away, again: None, wanted }, Some(Action::Look))
         }
         State::Asleep(down) => asleep_tick(down, facts, rules),
         State::Waking(waking) => waking_tick(waking, facts, rules),
         State::Awake(awake) => awake_tick(awake, facts, rules),
         State::Draining { awake, why, wanted } => draining_tick(awake, why, wanted, facts, rules),
-        State::Failed(failed) if facts.waiting > 0 && facts.now >= failed.until => wake(facts, rules, failed.tries),
         state => (state, None),
     }
 }
 
 fn asleep_tick(down: Down, facts: Facts, rules: Rules<'_>) -> (State, Option<Action>) {
-    if facts.waiting > 0 {
-        return wanted(State::Asleep(down), facts, rules, false);
-    }
     if stop_after(&down, rules.policy).is_some_and(|at| facts.now >= at) {
         let method = SleepMethod::Stop;
         return (State::Stopping { method, wanted: false, failed: None, was: None }, Some(Action::Stop(method)));
@@ -696,7 +707,7 @@ impl State {
     pub fn verdict(&self, now: Instant) -> Verdict {
         match self {
             Self::Awake(_) => Verdict::Admit,
-            Self::Unknown { away: Some(why), again } => {
+            Self::Unknown { away: Some(why), again, .. } => {
                 Verdict::Refuse(Refusal::Failed(Failure::EngineAway(Arc::clone(why)), again.unwrap_or(now)))
             }
             Self::Asleep(down) if down.stays_down => Verdict::Refuse(Refusal::StaysDown),

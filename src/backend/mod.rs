@@ -30,6 +30,8 @@ mod machine;
 mod readiness;
 mod refused;
 mod status;
+#[cfg(test)]
+mod tests;
 
 pub use driver::{Restored, Surroundings};
 pub use gate::{Entered, Gate};

@@ -5,6 +5,8 @@
 
 use std::{io, net::SocketAddr, ops::RangeInclusive, process::Stdio, sync::Arc, time::Duration};
 
+use futures_util::StreamExt;
+use regex::Regex;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpStream, ToSocketAddrs},
@@ -40,7 +42,7 @@ pub(super) async fn until_ready(provider: &dyn Provider, spec: &BackendSpec, tha
         match provider.look(&spec.unit).await {
             Ok(ContainerState::Running(running)) => {
                 let again = Instant::now() + LOOK_AGAIN;
-                if probe_until(spec, &running, thawed, begun, again, kick).await {
+                if probe_until(provider, spec, &running, thawed, begun, again, kick).await {
                     return Outcome::Ready(Arc::new(running));
                 }
             }
@@ -71,6 +73,7 @@ fn pause_after(elapsed: Duration) -> Duration {
 }
 
 async fn probe_until(
+    provider: &dyn Provider,
     spec: &BackendSpec,
     running: &Running,
     thawed: bool,
@@ -79,7 +82,7 @@ async fn probe_until(
     kick: &Notify,
 ) -> bool {
     loop {
-        if is_ready(spec, running, thawed, begun).await {
+        if is_ready(provider, spec, running, thawed, begun, again).await {
             return true;
         }
         // Health is the engine's to tell: every try needs a new look.
@@ -95,7 +98,14 @@ async fn probe_until(
     }
 }
 
-async fn is_ready(spec: &BackendSpec, running: &Running, thawed: bool, begun: Instant) -> bool {
+async fn is_ready(
+    provider: &dyn Provider,
+    spec: &BackendSpec,
+    running: &Running,
+    thawed: bool,
+    begun: Instant,
+    again: Instant,
+) -> bool {
     match &spec.ready {
         Readiness::Tcp => accepts(spec, running).await,
         Readiness::Http { path, status, host } => answers(spec, running, path, status, host.as_deref()).await,
@@ -105,6 +115,7 @@ async fn is_ready(spec: &BackendSpec, running: &Running, thawed: bool, begun: In
             Some(health) => health == Health::Healthy,
             None => accepts(spec, running).await,
         },
+        Readiness::Log(pattern) => shows(provider, spec, pattern, again).await,
         Readiness::Command(argv) => succeeds(argv).await,
         Readiness::Delay(delay) => begun.elapsed() >= *delay,
     }
@@ -157,6 +168,20 @@ async fn status_of(address: impl ToSocketAddrs, host: &str, path: &str) -> Optio
     let line = timeout(Duration::from_secs(5), ask).await.ok()?.ok()?;
     // `HTTP/1.1 200`: RFC 9112 section 4.
     std::str::from_utf8(&line).ok()?.strip_prefix("HTTP/1.")?.get(2..5)?.parse().ok()
+}
+
+/// Follows the log of this run until the pattern shows, or until it is time to look again.
+async fn shows(provider: &dyn Provider, spec: &BackendSpec, pattern: &Regex, again: Instant) -> bool {
+    let mut lines = provider.log_lines(&spec.unit);
+    let found = async {
+        while let Some(line) = lines.next().await {
+            if pattern.is_match(&line) {
+                return true;
+            }
+        }
+        false
+    };
+    tokio::time::timeout_at(again, found).await.unwrap_or(false)
 }
 
 async fn succeeds(argv: &[String]) -> bool {
