@@ -5,30 +5,51 @@ use std::fmt;
 /// The longest host that is looked at; DNS allows 253 characters.
 const LONGEST: usize = 255;
 
-/// A host in canonical spelling: lower case, without port, brackets and trailing dot. Lives on the stack.
+/// A host in canonical spelling: lower case, without port, brackets and trailing dot. Never on the heap.
 #[derive(Clone, Copy)]
-pub struct Host {
-    bytes: [u8; LONGEST],
-    length: u8,
+pub struct Host<'a>(Spelling<'a>);
+
+// Boxing the copy would allocate for each request that writes capitals or a port.
+#[allow(clippy::large_enum_variant)]
+#[derive(Clone, Copy)]
+enum Spelling<'a> {
+    /// A part of what the request wrote was canonical already; nearly always so.
+    Written(&'a str),
+    /// A copy in lower case.
+    Lowered { bytes: [u8; LONGEST], length: u8 },
 }
 
-impl Host {
+impl<'a> Host<'a> {
     /// Reads a `Host` field or an authority without user info: `App.Example.com.:8080`, `[::1]:80`, or nothing at
     /// all. Absent when it is too long, when a bracket is left open, or when what follows the colon is no port.
-    pub fn read(text: &str) -> Option<Self> {
-        let name = without_port(text)?;
+    pub fn read(text: &'a str) -> Option<Self> {
+        // One pass without early exit: the compiler takes many bytes at a time.
+        let plain = text.bytes().fold(true, |plain, b| plain & !(b.is_ascii_uppercase() | (b == b':') | (b == b'[')));
+        let name = if plain { text } else { without_port(text)? };
         let name = name.strip_suffix('.').unwrap_or(name);
-        let mut host = Self { bytes: [0; LONGEST], length: u8::try_from(name.len()).ok()? };
-        let place = host.bytes.get_mut(..name.len())?;
-        place.copy_from_slice(name.as_bytes());
-        place.make_ascii_lowercase();
-        Some(host)
+        if name.len() > LONGEST {
+            return None;
+        }
+        Some(Self(if plain { Spelling::Written(name) } else { Spelling::lowered(name)? }))
     }
 
     /// The host as text; empty when the request named none.
     pub fn as_str(&self) -> &str {
-        // Lower-casing ASCII letters keeps UTF-8 what it is.
-        str::from_utf8(&self.bytes[..usize::from(self.length)]).unwrap_or_default()
+        match &self.0 {
+            Spelling::Written(text) => text,
+            // Lower-casing ASCII letters keeps UTF-8 what it is.
+            Spelling::Lowered { bytes, length } => str::from_utf8(&bytes[..usize::from(*length)]).unwrap_or_default(),
+        }
+    }
+}
+
+impl Spelling<'_> {
+    fn lowered(name: &str) -> Option<Self> {
+        let mut bytes = [0; LONGEST];
+        let place = bytes.get_mut(..name.len())?;
+        place.copy_from_slice(name.as_bytes());
+        place.make_ascii_lowercase();
+        Some(Self::Lowered { bytes, length: u8::try_from(name.len()).ok()? })
     }
 }
 
@@ -50,13 +71,13 @@ fn is_port(text: &str) -> bool {
     text.is_empty() || (text.bytes().all(|b| b.is_ascii_digit()) && text.parse::<u16>().is_ok())
 }
 
-impl fmt::Debug for Host {
+impl fmt::Debug for Host<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Host").field(&self.as_str()).finish()
     }
 }
 
-impl fmt::Display for Host {
+impl fmt::Display for Host<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }

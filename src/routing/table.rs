@@ -66,13 +66,17 @@ impl<T> RouteTable<T> {
     /// The target of a request.
     pub fn find(&self, query: &Query<'_>) -> Option<&T> {
         let host = Host::read(query.host)?;
-        let rule = self.rules(host.as_str()).flatten().find(|rule| rule.admits(query))?;
-        self.targets.get(rule.target)
+        let best = |rules: &'_ [Rule]| rules.iter().find(|rule| rule.admits(query)).map(|rule| rule.target);
+        let exact = self.exact.get(host.as_str()).and_then(|rules| best(rules));
+        let target = exact.or_else(|| self.general_rules(host.as_str()).find_map(best))?;
+        self.targets.get(target)
     }
 
     /// Whether any route answers to this host, whatever the path and the rest.
     pub fn knows_host(&self, host: &str) -> bool {
-        Host::read(host).is_some_and(|host| self.rules(host.as_str()).next().is_some())
+        Host::read(host).is_some_and(|host| {
+            self.exact.contains_key(host.as_str()) || self.general_rules(host.as_str()).next().is_some()
+        })
     }
 
     /// All targets, in the order they were given.
@@ -80,13 +84,7 @@ impl<T> RouteTable<T> {
         self.targets.iter()
     }
 
-    /// The rules of each pattern that takes this host, the most specific pattern first.
-    fn rules<'a>(&'a self, host: &'a str) -> impl Iterator<Item = &'a [Rule]> {
-        let exact = self.exact.get(host);
-        let rest = std::iter::once_with(move || self.general_rules(host)).flatten();
-        exact.map(|rules| &**rules).into_iter().chain(rest)
-    }
-
+    /// The rules of each pattern but the exact one that takes this host, the most specific pattern first.
     fn general_rules<'a>(&'a self, host: &'a str) -> impl Iterator<Item = &'a [Rule]> {
         let label = host.split_once('.').map_or(host, |(label, _)| label);
         let first_label = if self.first_label.is_empty() { None } else { self.first_label.get(label) };
