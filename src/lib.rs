@@ -2,3 +2,4 @@
 pub mod model;
 pub mod provider;
 pub mod telemetry;
+pub mod web;
