@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Language, Phase, Progress,
+    FRAME_PATH, Language, Phase, Progress,
     escape::escape,
     template::fill_template,
     words::{Words, fill},
@@ -14,6 +14,8 @@ use super::{
 pub struct WaitingView<'a> {
     /// The route's title.
     pub title: &'a str,
+    /// The path of the request, as it was sent, without the query.
+    pub path: &'a str,
     /// The language.
     pub language: Language,
     /// Light, dark, or as the browser prefers.
@@ -71,11 +73,23 @@ pub struct Failure {
     pub retry_after: Option<Duration>,
 }
 
+/// Fields of a response: all but those of its framing.
+pub type Headers = Vec<(&'static str, String)>;
+
+/// A rendered page whose body is complete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WholePage {
+    /// The fields.
+    pub headers: Headers,
+    /// The body.
+    pub body: String,
+}
+
 /// A rendered page: a response with these fields, the head at once, and a tail when the wake has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WaitingPage {
-    /// All fields of the response but those of its framing. The status is 503.
-    pub headers: Vec<(&'static str, String)>,
+    /// The fields. The status is 503.
+    pub headers: Headers,
     /// Sent at once; the response then stays open.
     pub head: String,
     title: String,
@@ -95,38 +109,89 @@ const SCRIPT_HASH: &str = "sha256-cWcb+75pqV/ufxsuMx1b7Lq5By2sWMi5/IlEvcHEHN0=";
 /// An icon, so that the browser does not ask the sleeping app for one.
 const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Cg fill='%23c7935f'%3E%3Ccircle cx='8' cy='9.500' r='6'/%3E%3Ccircle cx='3.500' cy='4' r='3'/%3E%3Ccircle cx='12.500' cy='4' r='3'/%3E%3C/g%3E%3Cpath d='M4.500 9q1.200 1.200 2.500 0M9 9q1.200 1.200 2.500 0' stroke='%234a3526' fill='none'/%3E%3C/svg%3E";
 
-/// Where neither the tail nor a script comes through, the page asks again after this many seconds. Browsers count
-/// them from the end of the response.
-const LAST_RESORT_SECONDS: u32 = 30;
-
-/// Renders the page.
+/// Renders the page. The response stays open after its head.
 pub fn waiting_page(view: &WaitingView<'_>) -> WaitingPage {
+    let refresh = without_scripts(view);
     let head = match view.template {
-        Some(template) => own_head(template, view),
-        None => built_in_head(view),
+        Some(template) => own_page(&with_head(template, &refresh), view),
+        None => built_in_page(view, &refresh),
     };
     WaitingPage { headers: headers(view), head, title: view.title.to_owned(), language: view.language }
+}
+
+/// Renders the inner page that a browser without scripts shows; a whole body, for [`super::FRAME_PATH`].
+pub fn framed_page(view: &WaitingView<'_>) -> WholePage {
+    let body = match view.template {
+        Some(template) => own_page(template, view),
+        None => built_in_page(view, ""),
+    };
+    WholePage { headers: headers(view), body }
+}
+
+/// Renders what a page load gets while a failed wake cools down, and what a browser without scripts comes to when
+/// the wake it waited for has failed.
+pub fn failed_page(title: &str, language: Language, failure: &Failure) -> WholePage {
+    let words = language.words();
+    let seconds = failure.retry_after.map_or(30, |wait| wait.as_secs_f64().ceil() as u64).max(1);
+    let heading = escape(&fill(words.failed_heading, title));
+    let head = document_head(language, Theme::Auto, &heading, "");
+    let failed = failed_section(title, language, failure);
+    WholePage {
+        headers: fields(language, false, seconds),
+        body: format!("{head}<body><main>{MOUSE}{failed}</main><script>{SCRIPT}</script>\n"),
+    }
 }
 
 impl WaitingPage {
     /// Sent every 15 s or so while the wake goes on: white space that keeps the connection from looking dead.
     pub const HEARTBEAT: &'static str = "\n";
 
-    /// The last bytes when the backend is ready. A refresh without an address goes to the page's own one, query and
-    /// fragment kept; a browser with scripts sees the mark and does the same itself, so that it asks only once.
-    pub const READY_TAIL: &'static str =
-        "<i id=\"ready\"></i><noscript><meta http-equiv=\"refresh\" content=\"0\"></noscript>\n";
+    /// The last bytes when the backend is ready. A browser with scripts sees the mark; for one without them the end
+    /// of the response is what counts.
+    pub const READY_TAIL: &'static str = "<i id=\"ready\"></i>\n";
 
     /// The last bytes when the wake failed.
     pub fn failed_tail(&self, failure: &Failure) -> String {
-        let words = self.language.words();
-        format!(
-            "<style>{HIDE}</style><section id=\"failed\" role=\"alert\"><h1>{heading}</h1><p>{text}</p>{again}</section>\n",
-            heading = escape(&fill(words.failed_heading, &self.title)),
-            text = escape(&failure.text(self.language)),
-            again = again(words),
-        )
+        format!("<style>{HIDE}</style>{}\n", failed_section(&self.title, self.language, failure))
     }
+}
+
+/// What brings a browser without scripts to the app, for the head of the document. With scripts all of it is dead
+/// text.
+///
+/// A refresh without an address reloads the page's own one, and browsers count its seconds from the end of the
+/// response. But when the address has a fragment, they take a refresh for a jump inside the page and ask nothing at
+/// all; only documents made of frames are exempt from that. So the page that is seen then is a frame.
+fn without_scripts(view: &WaitingView<'_>) -> String {
+    format!(
+        "<noscript><meta http-equiv=\"refresh\" content=\"0\">\
+         <frameset rows=\"*\"><frame src=\"{FRAME_PATH}?path={path}\" frameborder=\"0\"></frameset></noscript>",
+        path = percent_encode(view.path),
+    )
+}
+
+/// Puts the text where the head of an own document begins.
+fn with_head(template: &str, text: &str) -> String {
+    let lower = template.to_ascii_lowercase();
+    let after = |tag: &str| lower.find(tag).and_then(|at| lower[at..].find('>').map(|end| at + end + 1));
+    let at = after("<head>").or_else(|| after("<html")).or_else(|| after("<!doctype")).unwrap_or(0);
+    format!("{}{text}{}", &template[..at], &template[at..])
+}
+
+fn percent_encode(path: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~' | b'/');
+    let encode = |b: u8| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") };
+    path.bytes().map(encode).collect()
+}
+
+fn failed_section(title: &str, language: Language, failure: &Failure) -> String {
+    let words = language.words();
+    format!(
+        "<section id=\"failed\" role=\"alert\"><h1>{heading}</h1><p>{text}</p>{again}</section>",
+        heading = escape(&fill(words.failed_heading, title)),
+        text = escape(&failure.text(language)),
+        again = again(words),
+    )
 }
 
 impl Failure {
@@ -151,22 +216,27 @@ impl Failure {
     }
 }
 
-fn headers(view: &WaitingView<'_>) -> Vec<(&'static str, String)> {
-    let (style, images) = match view.template {
-        None => (format!("'{STYLE_HASH}' '{HIDE_HASH}'"), "img-src data:"),
+fn headers(view: &WaitingView<'_>) -> Headers {
+    fields(view.language, view.template.is_some(), retry_after(&view.progress))
+}
+
+fn fields(language: Language, own_template: bool, retry_after: u64) -> Headers {
+    let (style, images) = if own_template {
         // An own page is the administrator's word: its styles may be inline. Scripts stay ours.
-        Some(_) => ("'unsafe-inline'".to_owned(), "img-src data: https:; font-src data: https:"),
+        ("'unsafe-inline'".to_owned(), "img-src data: https:; font-src data: https:")
+    } else {
+        (format!("'{STYLE_HASH}' '{HIDE_HASH}'"), "img-src data:")
     };
     // No `frame-ancestors`: dashboards show apps in frames, and there is nothing here to trick anyone into.
     let policy = format!(
         "default-src 'none'; style-src {style}; {images}; script-src '{SCRIPT_HASH}'; connect-src 'self'; \
-         base-uri 'none'; form-action 'none'"
+         frame-src 'self'; base-uri 'none'; form-action 'none'"
     );
     vec![
         ("Content-Type", "text/html; charset=utf-8".to_owned()),
-        ("Content-Language", view.language.tag().to_owned()),
+        ("Content-Language", language.tag().to_owned()),
         ("Cache-Control", "no-store".to_owned()),
-        ("Retry-After", retry_after(&view.progress).to_string()),
+        ("Retry-After", retry_after.to_string()),
         ("Content-Security-Policy", policy),
         ("X-Content-Type-Options", "nosniff".to_owned()),
         ("Referrer-Policy", "same-origin".to_owned()),
@@ -182,23 +252,29 @@ fn retry_after(progress: &Progress<'_>) -> u64 {
     left.map_or(5, |left| left.as_secs_f64().ceil() as u64).clamp(1, 60)
 }
 
-fn built_in_head(view: &WaitingView<'_>) -> String {
-    let words = view.language.words();
-    let class = match view.theme {
+fn document_head(language: Language, theme: Theme, heading: &str, more: &str) -> String {
+    let class = match theme {
         Theme::Auto => "",
         Theme::Light => " class=\"light\"",
         Theme::Dark => " class=\"dark\"",
     };
+    format!(
+        "<!doctype html><html lang=\"{lang}\"{class}><head><meta charset=\"utf-8\"><title>{heading}</title>\
+         <meta name=\"viewport\" content=\"width=device-width\"><link rel=\"icon\" href=\"{ICON}\">{more}\
+         <style>{STYLE}</style></head>",
+        lang = language.tag(),
+    )
+}
+
+fn built_in_page(view: &WaitingView<'_>, refresh: &str) -> String {
+    let words = view.language.words();
     let heading = escape(&fill(words.heading, view.title));
     // `main` stays open: the tail of a failed wake belongs into it.
     format!(
-        "<!doctype html><html lang=\"{lang}\"{class}><head><meta charset=\"utf-8\"><title>{heading}</title>\
-         <meta name=\"viewport\" content=\"width=device-width\"><link rel=\"icon\" href=\"{ICON}\">\
-         <noscript><meta http-equiv=\"refresh\" content=\"{LAST_RESORT_SECONDS}\"></noscript>\
-         <style>{STYLE}</style></head><body><main>{MOUSE}<div id=\"waiting\"><h1>{heading}</h1>\
+        "{head}<body><main>{MOUSE}<div id=\"waiting\"><h1>{heading}</h1>\
          <p id=\"status\" role=\"status\">{status}</p>{bar}<ul id=\"dependencies\">{dependencies}</ul>\
          <div id=\"retry\" hidden>{again}</div></div><script>{SCRIPT}</script>\n",
-        lang = words.tag,
+        head = document_head(view.language, view.theme, &heading, refresh),
         status = escape(&view.progress.status(view.language)),
         bar = bar(&view.progress),
         dependencies = dependencies(view),
@@ -206,7 +282,7 @@ fn built_in_head(view: &WaitingView<'_>) -> String {
     )
 }
 
-fn own_head(template: &str, view: &WaitingView<'_>) -> String {
+fn own_page(template: &str, view: &WaitingView<'_>) -> String {
     let words = view.language.words();
     let value = |name: &str| match name {
         "title" => Some(escape(view.title)),
@@ -285,6 +361,7 @@ mod tests {
     fn view<'a>() -> WaitingView<'a> {
         WaitingView {
             title: "Photos",
+            path: "/a b/ü",
             language: Language::English,
             theme: Theme::Auto,
             progress: Progress { expected: Some(Duration::from_secs(4)), ..Progress::default() },
@@ -373,7 +450,7 @@ mod tests {
     fn an_own_template_is_filled_and_keeps_our_script() {
         let template = "<!doctype html><html lang={{language}}><p id=status>{{status}}</p>{{expected_seconds}}</html>";
         let page = waiting_page(&WaitingView { template: Some(template), ..view() });
-        assert!(page.head.starts_with("<!doctype html><html lang=en><p id=status>Starting."), "{}", page.head);
+        assert!(page.head.contains("</noscript><p id=status>Starting. Usually"), "{}", page.head);
         assert!(page.head.contains("</p>4</html><script>"));
         let policy = header(&page, "Content-Security-Policy");
         assert!(policy.contains("style-src 'unsafe-inline'") && policy.contains(SCRIPT_HASH));
@@ -388,6 +465,26 @@ mod tests {
         assert!(tail.contains("Photos did not wake up"));
         assert!(tail.contains("not ready in time. The next try is possible in 10 s."), "{tail}");
         assert!(tail.contains("<a id=\"again\" href=\"\">Try again</a>"));
-        assert!(!tail.contains("http-equiv"));
+        let whole = failed_page("Photos", Language::English, &failure);
+        assert!(whole.body.contains("Photos did not wake up") && !whole.body.contains("http-equiv"));
+        assert_eq!(whole.headers.iter().find(|(name, _)| *name == "Retry-After").unwrap().1, "10");
+    }
+
+    #[test]
+    fn without_scripts_the_end_of_the_response_reloads_the_page() {
+        let refresh = "<noscript><meta http-equiv=\"refresh\" content=\"0\"><frameset rows=\"*\"><frame \
+                       src=\"/.dormouse/page?path=/a%20b/%C3%BC\" frameborder=\"0\"></frameset></noscript>";
+        let head = waiting_page(&view()).head;
+        assert!(head.find(refresh).unwrap() < head.find("<body>").unwrap());
+        assert!(!framed_page(&view()).body.contains("noscript"));
+        for (template, start) in [
+            ("<!DOCTYPE html><html><head><title>x</title>", "<!DOCTYPE html><html><head><noscript>"),
+            ("<!doctype html><html lang=en><header>x", "<!doctype html><html lang=en><noscript>"),
+            ("<!doctype html>x", "<!doctype html><noscript>"),
+            ("x", "<noscript>"),
+        ] {
+            let own = waiting_page(&WaitingView { template: Some(template), ..view() });
+            assert!(own.head.starts_with(start) && own.head.contains(refresh), "{}", own.head);
+        }
     }
 }
