@@ -15,8 +15,8 @@ pub struct ErrorBody {
     pub body: String,
 }
 
-const STYLE: &str = ":root{color-scheme:light dark;--paper:#f6f1e7;--ink:#3b3028;--soft:#85766a}@media(prefers-color-scheme:dark){:root{--paper:#1d1a20;--ink:#ece3d8;--soft:#a3968b}}body{margin:0;min-height:100vh;display:grid;place-items:center;background:var(--paper);color:var(--ink);font:1rem/1.55 system-ui,sans-serif;text-align:center}h1{font-size:1.4rem;font-weight:600;margin:0 1.5rem .35rem}p{color:var(--soft);margin:0 1.5rem}";
-const STYLE_HASH: &str = "sha256-IXUZGA9LRYRAOzxHfn1M0SwuNSWj/EZMKM2doPNeo0w=";
+const STYLE: &str = ":root{color-scheme:light dark;--paper:#f6f1e7;--ink:#3b3028;--soft:#6f6257}@media(prefers-color-scheme:dark){:root{--paper:#1d1a20;--ink:#ece3d8;--soft:#a3968b}}body{margin:0;min-height:100vh;display:grid;place-items:center;background:var(--paper);color:var(--ink);font:1rem/1.55 system-ui,sans-serif;text-align:center}h1{font-size:1.4rem;font-weight:600;margin:0 1.5rem .35rem}p{color:var(--soft);margin:0 1.5rem}";
+const STYLE_HASH: &str = "sha256-6jsyq0wOsMyj9GVxA72mhoLl9ddTTTx+1J/rCPbaNqY=";
 
 /// Renders an error. `accept` is the client's header, empty when there is none; `reason` is a short public text
 /// without names, paths or addresses.

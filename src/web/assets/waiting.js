@@ -8,7 +8,7 @@
     if (again) again.onclick = function (e) { e.preventDefault(); gone = 0; go(); };
     if (el("ready")) return go();
     if (el("failed") || d.readyState === "loading") return;
-    if (failed) { say(failed); if (el("retry")) el("retry").hidden = false; } else if (shut) setTimeout(go, 3000);
+    if (failed) { say(failed); if (el("retry")) el("retry").hidden = false; } else if (shut) setTimeout(go, 1000);
   }
   d.addEventListener("DOMContentLoaded", look);
   addEventListener("pageshow", function (e) { if (e.persisted) { gone = 0; go(); } });
