@@ -5,3 +5,4 @@ pub mod model;
 pub mod provider;
 pub mod routing;
 pub mod telemetry;
+pub mod web;
