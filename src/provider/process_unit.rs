@@ -29,6 +29,9 @@ use crate::model::{Command, ContainerState, SleepMethod};
 /// How often the kernel is asked whether a signal has taken effect.
 const EFFECT_PAUSE: Duration = Duration::from_millis(2);
 
+/// How long a frozen group may take to show it, before it is tried again.
+const FREEZE_TRY: Duration = Duration::from_millis(100);
+
 /// How often the length of a running unit's log is looked at.
 const LOG_CARE: Duration = Duration::from_secs(10);
 
@@ -252,29 +255,44 @@ impl ProcessUnit {
         Ok(())
     }
 
+    /// A leader that is just forking may wait for a child that is frozen before it, and so never freezes itself: the
+    /// group is let on for a moment, and frozen again.
     async fn freeze(&self, identity: Identity) -> Result<Changed, ProviderError> {
-        self.signal(identity, libc::SIGSTOP, "pause")?;
-        self.until(identity, |activity| activity != Activity::Running).await?;
+        let until = Instant::now() + deadlines::FREEZE;
+        loop {
+            self.signal(identity, libc::SIGSTOP, "pause")?;
+            if self.until(identity, FREEZE_TRY, |activity| activity != Activity::Running).await {
+                break;
+            }
+            self.signal(identity, libc::SIGCONT, "pause")?;
+            if Instant::now() > until {
+                return Err(late());
+            }
+            sleep(EFFECT_PAUSE).await;
+        }
         self.surroundings.hints.unit(&self.name, "pause");
         Ok(Changed::Done)
     }
 
     async fn thaw(&self, identity: Identity) -> Result<Changed, ProviderError> {
         self.signal(identity, libc::SIGCONT, "thaw")?;
-        self.until(identity, |activity| activity != Activity::Frozen).await?;
+        if !self.until(identity, deadlines::FREEZE, |activity| activity != Activity::Frozen).await {
+            return Err(late());
+        }
         self.surroundings.hints.unit(&self.name, "unpause");
         Ok(Changed::Done)
     }
 
-    async fn until(&self, identity: Identity, done: impl Fn(Activity) -> bool) -> Result<(), ProviderError> {
-        let since = Instant::now();
-        while !done(identity.activity()) {
-            if since.elapsed() > deadlines::FREEZE {
-                return Err(ProviderError::TimedOut { engine: ENGINE.to_owned(), after: deadlines::FREEZE });
+    /// Whether it got there in time.
+    async fn until(&self, identity: Identity, patience: Duration, there: impl Fn(Activity) -> bool) -> bool {
+        let until = Instant::now() + patience;
+        while !there(identity.activity()) {
+            if Instant::now() > until {
+                return false;
             }
             sleep(EFFECT_PAUSE).await;
         }
-        Ok(())
+        true
     }
 
     fn signal(&self, identity: Identity, number: i32, verb: &'static str) -> Result<(), ProviderError> {
@@ -329,6 +347,10 @@ impl ProcessUnit {
     fn log_path(&self) -> PathBuf {
         process_log::path(&self.surroundings.directory, &self.name)
     }
+}
+
+fn late() -> ProviderError {
+    ProviderError::TimedOut { engine: ENGINE.to_owned(), after: deadlines::FREEZE }
 }
 
 /// As shells and engines count: a process that a signal ended has 128 and the signal's number.
