@@ -29,7 +29,7 @@ use super::{
 use crate::{
     model::{BackendId, BackendSpec, Cause, Condition, ContainerState, Health, SleepMethod},
     provider::{ProviderError, SharedProvider, StopOrder},
-    telemetry::{Happening, Journal, Phases},
+    telemetry::{Happening, Journal, Phases, chain},
 };
 
 /// What a backend lives in.
@@ -627,7 +627,7 @@ impl Driver {
         let (provider, spec) = (Arc::clone(&self.around.provider), Arc::clone(&self.spec));
         self.jobs.spawn(async move {
             let seen = provider.look(&spec.unit).await;
-            (epoch, Done::Event(Event::Seen(seen.map_err(|error| chain(&error)))))
+            (epoch, Done::Event(Event::Seen(seen.map_err(|error| chain(&error).into()))))
         });
     }
 
@@ -812,19 +812,7 @@ async fn until_healthy(backend: &Backend) {
 }
 
 fn call_failed(error: &ProviderError) -> CallFailed {
-    CallFailed { away: error.is_away(), why: chain(error) }
-}
-
-/// An error and its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> Arc<str> {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text.into()
+    CallFailed { away: error.is_away(), why: chain(error).into() }
 }
 
 fn describe(failure: &Failure) -> String {

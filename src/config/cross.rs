@@ -13,10 +13,8 @@ use crate::model::{
     RouteSpec, RouteTarget, Settings,
 };
 
-/// Joins what containers mean, the oldest first: services of Compose become the containers behind them.
-pub fn resolve(mut containers: Vec<FromContainer>) -> (Vec<RouteSpec>, Vec<BackendSpec>, Problems) {
-    let key = |made: &FromContainer| (made.created, made.backend.as_ref().map(|backend| backend.id.clone()));
-    containers.sort_by_key(key);
+/// Replaces the dependencies that containers name by Compose services with the containers behind them.
+pub fn resolve_dependencies(mut containers: Vec<FromContainer>) -> Vec<FromContainer> {
     let mut services: BTreeMap<(String, String, String), Vec<BackendId>> = BTreeMap::new();
     for made in &containers {
         if let (Some((project, service)), Some(backend)) = (&made.compose, &made.backend) {
@@ -24,14 +22,31 @@ pub fn resolve(mut containers: Vec<FromContainer>) -> (Vec<RouteSpec>, Vec<Backe
             services.entry((node, project.clone(), service.clone())).or_default().push(backend.id.clone());
         }
     }
-    let (mut routes, mut backends, mut problems) = (Vec::new(), Vec::new(), Problems::default());
-    for mut made in containers {
-        if let Some(mut backend) = made.backend.take() {
-            if let Some((project, _)) = &made.compose {
-                backend.depends_on = with_services(&backend, project, &made, &services);
+    for made in &mut containers {
+        if let (Some((project, _)), Some(backend)) = (made.compose.clone(), &made.backend) {
+            let depends_on = with_services(backend, &project, made, &services);
+            if let Some(backend) = &mut made.backend {
+                backend.depends_on = depends_on;
             }
-            backends.push(backend);
         }
+    }
+    containers
+}
+
+/// Takes out the routes that lead to an address where Dormouse itself listens: they would go in a circle.
+pub fn refuse_own_addresses(routes: &mut Vec<RouteSpec>, settings: &Settings) -> Problems {
+    let mut problems = Problems::default();
+    routes.retain(|route| !leads_to_us(route, settings, &mut problems));
+    problems
+}
+
+/// Joins what containers mean, the oldest first: services of Compose become the containers behind them.
+pub fn resolve(mut containers: Vec<FromContainer>) -> (Vec<RouteSpec>, Vec<BackendSpec>, Problems) {
+    let key = |made: &FromContainer| (made.created, made.backend.as_ref().map(|backend| backend.id.clone()));
+    containers.sort_by_key(key);
+    let (mut routes, mut backends, mut problems) = (Vec::new(), Vec::new(), Problems::default());
+    for mut made in resolve_dependencies(containers) {
+        backends.extend(made.backend.take());
         routes.append(&mut made.routes);
         problems.0.append(&mut made.problems.0);
     }

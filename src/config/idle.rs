@@ -225,11 +225,13 @@ fn ready_kind(key: &str, node: &Node, author: Author, problems: &mut Problems) -
         "http" => ready_http(node, problems),
         "log" => {
             let pattern = values::text(node, problems)?;
-            if let Err(error) = regex::Regex::new(pattern) {
-                problems.0.push(node.wrong(format!("is no pattern: {}", last_line(&error.to_string()))));
-                return None;
+            match regex::Regex::new(pattern) {
+                Ok(pattern) => Some(Readiness::Log(pattern)),
+                Err(error) => {
+                    problems.0.push(node.wrong(format!("is no pattern: {}", last_line(&error.to_string()))));
+                    None
+                }
             }
-            Some(Readiness::Log(pattern.to_owned()))
         }
         "command" if author == Author::Labels => {
             problems.0.push(only_in_the_file(node, "`ready: command`"));

@@ -29,5 +29,5 @@ mod values;
 mod yaml;
 
 pub use container::{FromContainer, from_container};
-pub use cross::{cross_check, resolve};
+pub use cross::{cross_check, refuse_own_addresses, resolve, resolve_dependencies};
 pub use file::{Loaded, check_text, load};

@@ -51,12 +51,15 @@ fn environment(name: &str) -> Option<String> {
 
 /// The file's part of a catalog.
 pub(super) fn file_part(source: &FileSource, loaded: &Loaded) -> FilePart {
+    let mut routes = loaded.routes.clone();
+    let mut problems = loaded.problems.clone();
+    problems.0.extend(config::refuse_own_addresses(&mut routes, &loaded.settings).0);
     FilePart {
         path: source.path().map_or_else(|| "(no file)".to_owned(), |path| path.display().to_string()),
-        routes: loaded.routes.clone(),
+        routes,
         backends: loaded.backends.clone(),
         default_idle: loaded.settings.default_idle.clone(),
-        problems: loaded.problems.clone(),
+        problems,
     }
 }
 
