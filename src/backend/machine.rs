@@ -60,8 +60,10 @@ pub enum State {
         wanted: bool,
         /// It is let down because its wake failed so.
         failed: Option<Failed>,
-        /// It was awake, and the sleep failed: the engine is asked what it does now.
+        /// It was awake before.
         was: Option<Awake>,
+        /// The engine's call failed: the engine is asked what it does now. Until then only the call's answer counts.
+        call_failed: bool,
     },
     /// Cooling down after a failure.
     Failed(Failed),
@@ -294,6 +296,8 @@ fn react(state: State, event: Event, facts: Facts, rules: Rules<'_>) -> (State, 
         Event::Started(result) => started(state, result, facts),
         Event::Ready(at) => ready(state, at, facts),
         Event::Stopped(result) => stopped(state, result, facts, rules),
+        // What the engine shows while it lets it down is on the way; the call's answer decides.
+        Event::Seen(_) if matches!(state, State::Stopping { call_failed: false, .. }) => (state, None),
         Event::Seen(Ok(seen)) => self::seen(state, seen, facts, rules),
         Event::Seen(Err(why)) => not_seen(state, why, facts),
         Event::Unreachable(at) => unreachable_while_running(state, at, facts, rules),
@@ -329,8 +333,9 @@ fn wanted(state: State, facts: Facts, rules: Rules<'_>, by_order: bool) -> (Stat
         State::Failed(failed) if by_order || facts.now >= failed.until => wake(facts, rules, failed.tries),
         State::Draining { awake, why: Drain::Idle, .. } => (State::Awake(awake), None),
         State::Draining { awake, why, .. } => (State::Draining { awake, why, wanted: true }, None),
-        State::Stopping { method, failed, was, .. } => {
-            (State::Stopping { method, wanted: by_order || failed.is_none(), failed, was }, None)
+        State::Stopping { method, failed, was, call_failed, .. } => {
+            let wanted = by_order || failed.is_none();
+            (State::Stopping { method, wanted, failed, was, call_failed }, None)
         }
         State::Unknown { again, .. } if by_order => {
             (State::Unknown { away: None, again, wanted: true }, Some(Action::Look))
@@ -349,12 +354,16 @@ fn ordered(state: State, order: Order, facts: Facts, rules: Rules<'_>) -> (State
             let why = Drain::Ordered { until: facts.now + rules.policy.drain_timeout, restart };
             (State::Draining { awake, why, wanted: restart }, None)
         }
-        (Order::SleepNow, State::Awake(awake) | State::Draining { awake, .. }) => {
-            (State::Stopping { method, wanted: false, failed: None, was: Some(awake) }, Some(Action::Stop(method)))
-        }
+        (Order::SleepNow, State::Awake(awake) | State::Draining { awake, .. }) => (
+            State::Stopping { method, wanted: false, failed: None, was: Some(awake), call_failed: false },
+            Some(Action::Stop(method)),
+        ),
         (Order::SleepNow, State::Waking(waking)) if !matches!(waking.stage, Stage::Gathering) => {
             let method = SleepMethod::Stop;
-            (State::Stopping { method, wanted: false, failed: None, was: None }, Some(Action::Stop(method)))
+            (
+                State::Stopping { method, wanted: false, failed: None, was: None, call_failed: false },
+                Some(Action::Stop(method)),
+            )
         }
         (Order::Restart, state @ (State::Asleep(_) | State::Failed(_))) => wanted(state, facts, rules, true),
         (Order::Sleep | Order::SleepNow | Order::Restart, state) => (state, None),
@@ -416,7 +425,9 @@ fn stopped(state: State, result: Result<(), CallFailed>, facts: Facts, rules: Ru
             let paused = (method == SleepMethod::Pause).then_some(facts.now);
             (State::Asleep(Down { paused, respected_until: None, stays_down: false }), None)
         }
-        (state @ State::Stopping { .. }, Err(_)) => (state, Some(Action::Look)),
+        (State::Stopping { method, wanted, failed, was, .. }, Err(_)) => {
+            (State::Stopping { method, wanted, failed, was, call_failed: true }, Some(Action::Look))
+        }
         (state, _) => (state, None),
     }
 }
@@ -591,7 +602,10 @@ fn tick(state: State, facts: Facts, rules: Rules<'_>) -> (State, Option<Action>)
 fn asleep_tick(down: Down, facts: Facts, rules: Rules<'_>) -> (State, Option<Action>) {
     if stop_after(&down, rules.policy).is_some_and(|at| facts.now >= at) {
         let method = SleepMethod::Stop;
-        return (State::Stopping { method, wanted: false, failed: None, was: None }, Some(Action::Stop(method)));
+        return (
+            State::Stopping { method, wanted: false, failed: None, was: None, call_failed: false },
+            Some(Action::Stop(method)),
+        );
     }
     (State::Asleep(down), None)
 }
@@ -613,7 +627,10 @@ fn waking_tick(waking: Waking, facts: Facts, rules: Rules<'_>) -> (State, Option
         return (State::Failed(failed), None);
     }
     let method = SleepMethod::Stop;
-    (State::Stopping { method, wanted: false, failed: Some(failed), was: None }, Some(Action::Stop(method)))
+    (
+        State::Stopping { method, wanted: false, failed: Some(failed), was: None, call_failed: false },
+        Some(Action::Stop(method)),
+    )
 }
 
 fn awake_tick(awake: Awake, facts: Facts, rules: Rules<'_>) -> (State, Option<Action>) {
@@ -639,9 +656,10 @@ fn draining_tick(awake: Awake, why: Drain, wanted: bool, facts: Facts, rules: Ru
         }
         Drain::Ordered { until, .. } if facts.inside > 0 && facts.now >= until => (State::Awake(awake), None),
         Drain::Ordered { .. } if facts.inside > 0 => (State::Draining { awake, why, wanted }, None),
-        Drain::Idle | Drain::Ordered { .. } => {
-            (State::Stopping { method, wanted, failed: None, was: Some(awake) }, Some(Action::Stop(method)))
-        }
+        Drain::Idle | Drain::Ordered { .. } => (
+            State::Stopping { method, wanted, failed: None, was: Some(awake), call_failed: false },
+            Some(Action::Stop(method)),
+        ),
     }
 }
 
