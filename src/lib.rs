@@ -5,5 +5,6 @@ pub mod config;
 pub mod model;
 pub mod provider;
 pub mod routing;
+pub mod store;
 pub mod telemetry;
 pub mod web;
