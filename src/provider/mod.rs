@@ -10,6 +10,12 @@
 //! - Starting what runs and stopping what is stopped is no error but [`Changed::Already`].
 
 mod deadlines;
+mod docker;
+mod docker_client;
+mod docker_events;
+mod docker_logs;
+mod docker_place;
+mod docker_translate;
 mod error;
 mod hints;
 mod process;
@@ -22,6 +28,9 @@ mod simulated;
 mod simulated_script;
 mod simulated_world;
 
+pub use docker::Docker;
+pub use docker_place::BadPlace;
+pub use docker_translate::{BadInspect, parse_inspect};
 pub use error::ProviderError;
 pub use process::Process;
 pub use process_book::{FileBook, ProcessBook, ProcessRecord};

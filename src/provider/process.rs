@@ -10,7 +10,6 @@
 
 use std::{
     collections::BTreeMap,
-    future::Future,
     io,
     net::{IpAddr, Ipv4Addr},
     path::PathBuf,
@@ -25,7 +24,8 @@ use futures_util::{
 use tokio::time::timeout;
 
 use super::{
-    Changed, Hint, Provider, ProviderError, StopOrder, deadlines,
+    Changed, Hint, Provider, ProviderError, StopOrder,
+    deadlines::{self, detached, within},
     hints::Hints,
     process_book::ProcessBook,
     process_log,
@@ -113,7 +113,7 @@ impl Process {
 
 impl Provider for Process {
     fn list(&self) -> BoxFuture<'_, Result<Vec<Container>, ProviderError>> {
-        Box::pin(within(deadlines::LOOK, async {
+        Box::pin(within(ENGINE, deadlines::LOOK, async {
             let units: Vec<_> = self.units().values().cloned().collect();
             let mut found = Vec::with_capacity(units.len());
             for unit in units {
@@ -124,7 +124,7 @@ impl Provider for Process {
     }
 
     fn look<'a>(&'a self, unit: &'a Unit) -> BoxFuture<'a, Result<ContainerState, ProviderError>> {
-        Box::pin(within(deadlines::LOOK, async {
+        Box::pin(within(ENGINE, deadlines::LOOK, async {
             match self.unit(unit) {
                 Some(unit) => Ok(unit.state().await),
                 None => Ok(ContainerState::Gone),
@@ -135,14 +135,14 @@ impl Provider for Process {
     fn start<'a>(&'a self, unit: &'a Unit) -> BoxFuture<'a, Result<Changed, ProviderError>> {
         Box::pin(async {
             let (known, command) = (self.known(unit)?, unit.command.clone());
-            detached(deadlines::START, async move { known.bring_up(command).await }).await
+            detached(ENGINE, deadlines::START, async move { known.bring_up(command).await }).await
         })
     }
 
     fn stop<'a>(&'a self, unit: &'a Unit, order: StopOrder) -> BoxFuture<'a, Result<Changed, ProviderError>> {
         Box::pin(async move {
             let known = self.known(unit)?;
-            detached(deadlines::stop(order.grace), async move { known.let_down(order).await }).await
+            detached(ENGINE, deadlines::stop(order.grace), async move { known.let_down(order).await }).await
         })
     }
 
@@ -178,24 +178,4 @@ impl Provider for Process {
 /// How a running process is reached: on loopback, and before anybody says it has started.
 pub(super) fn reached() -> Running {
     Running { address: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), host_network: true, ..Running::default() }
-}
-
-async fn within<T>(
-    deadline: Duration,
-    work: impl Future<Output = Result<T, ProviderError>>,
-) -> Result<T, ProviderError> {
-    let late = |_| ProviderError::TimedOut { engine: ENGINE.to_owned(), after: deadline };
-    timeout(deadline, work).await.map_err(late)?
-}
-
-/// Runs in a task of its own, so that it ends also when nobody waits for it.
-async fn detached<T: Send + 'static>(
-    deadline: Duration,
-    work: impl Future<Output = Result<T, ProviderError>> + Send + 'static,
-) -> Result<T, ProviderError> {
-    let nonsense = |error: tokio::task::JoinError| ProviderError::Nonsense {
-        engine: ENGINE.to_owned(),
-        reason: error.to_string(),
-    };
-    tokio::spawn(within(deadline, work)).await.map_err(nonsense)?
 }
