@@ -2,6 +2,8 @@
 pub mod backend;
 pub mod control;
 pub mod model;
+pub mod net;
 pub mod provider;
+pub mod proxy;
 pub mod routing;
 pub mod telemetry;
