@@ -2,8 +2,11 @@
 pub mod backend;
 pub mod catalog;
 pub mod config;
+pub mod control;
 pub mod model;
+pub mod net;
 pub mod provider;
+pub mod proxy;
 pub mod routing;
 pub mod store;
 pub mod telemetry;
