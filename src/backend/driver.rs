@@ -678,7 +678,7 @@ impl Driver {
                 if !waking.foreign {
                     self.stats.count += 1;
                     self.stats.add(self.phases.total);
-                    self.woke = Some(Woke { took: self.phases.total, at: now });
+                    self.woke = Some(Woke { took: self.phases.total, at: now.into_std() });
                 }
                 self.journal(Happening::Woke(self.phases), cause);
             }
@@ -752,7 +752,7 @@ impl Driver {
             cause: self.cause.clone(),
             failure: failed.map(|failed| describe(&failed.why).into()),
             public_failure: match self.state.verdict(Instant::now()) {
-                Verdict::Refuse(refusal) => Some(refused(&refusal, Instant::now(), false).public_reason()),
+                Verdict::Refuse(refusal) => Some(refused(&refusal, Instant::now(), false).reason()),
                 Verdict::Admit | Verdict::Wait => None,
             },
             retry_at: failed.map(|failed| failed.until),

@@ -60,7 +60,7 @@ pub struct Woke {
     /// How long it took.
     pub took: Duration,
     /// When it was awake.
-    pub at: Instant,
+    pub at: std::time::Instant,
 }
 
 /// What reaches the driver from outside.

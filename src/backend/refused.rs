@@ -51,7 +51,7 @@ pub enum Refused {
 
 impl Refused {
     /// What a stranger may read.
-    pub fn public_reason(&self) -> &'static str {
+    pub fn reason(&self) -> &'static str {
         match self {
             Self::TimedOut { .. } => "The service did not start in time.",
             Self::WakeFailed { .. } | Self::CoolingDown { .. } => "The service could not be started.",

@@ -100,7 +100,8 @@ impl Control {
             return Some(backend);
         }
         let view = self.view();
-        let by_alias = text.parse().ok().and_then(|alias| view.catalog.routes.get(&alias)).and_then(|route| route.backend());
+        let by_alias =
+            text.parse().ok().and_then(|alias| view.catalog.routes.get(&alias)).and_then(|route| route.backend());
         if let Some(backend) = by_alias.and_then(|id| self.backend(id)) {
             return Some(backend);
         }

@@ -125,7 +125,7 @@ impl Keeper {
         let most = loaded.settings.max_parallel_wakes;
         let turns = nodes.keys().map(|name| (name.clone(), Arc::new(Semaphore::new(most)))).collect();
         let files = tokio::sync::watch::Sender::new(loaded.files.clone());
-        let mut keeper = Self {
+        let keeper = Self {
             control: control.clone(),
             source,
             nodes,
@@ -317,7 +317,10 @@ impl Keeper {
                 }
             }
             // Given to the backend together with its dependencies; routes are swapped as a whole.
-            Change::ChangeBackend { .. } | Change::AddRoute(_) | Change::ChangeRoute { .. } | Change::RemoveRoute(_) => {}
+            Change::ChangeBackend { .. }
+            | Change::AddRoute(_)
+            | Change::ChangeRoute { .. }
+            | Change::RemoveRoute(_) => {}
         }
     }
 
@@ -345,7 +348,10 @@ impl Keeper {
             let spec = match change {
                 Change::AddBackend(spec) if spec.depends_on.is_empty() => continue,
                 Change::AddBackend(spec) | Change::ChangeBackend { new: spec, .. } => spec,
-                Change::AddRoute(_) | Change::ChangeRoute { .. } | Change::RemoveRoute(_) | Change::RemoveBackend(_) => continue,
+                Change::AddRoute(_)
+                | Change::ChangeRoute { .. }
+                | Change::RemoveRoute(_)
+                | Change::RemoveBackend(_) => continue,
             };
             let Some(backend) = self.control.backend(&spec.id) else { continue };
             let on: Vec<(Backend, Condition)> = spec

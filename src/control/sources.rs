@@ -34,7 +34,9 @@ impl FileSource {
     pub fn load(&self) -> Result<Loaded, Problems> {
         match &self.path {
             Some(path) => config::load(path, &environment),
-            None => config::check_text("{}", "(no file)", &environment).map(|loaded| Loaded { files: Vec::new(), ..loaded }),
+            None => {
+                config::check_text("{}", "(no file)", &environment).map(|loaded| Loaded { files: Vec::new(), ..loaded })
+            }
         }
     }
 
@@ -76,7 +78,11 @@ pub fn read_container(container: &Container, made: FromContainer) -> DiscoveredP
 }
 
 /// What all containers of all nodes say.
-pub(super) fn discovered_parts(containers: &[&Container], settings: &Settings, own_networks: &[String]) -> Vec<DiscoveredPart> {
+pub(super) fn discovered_parts(
+    containers: &[&Container],
+    settings: &Settings,
+    own_networks: &[String],
+) -> Vec<DiscoveredPart> {
     let made = containers.iter().map(|container| config::from_container(container, settings, own_networks)).collect();
     let made = config::resolve_dependencies(made);
     containers.iter().zip(made).map(|(container, made)| read_container(container, made)).collect()

@@ -76,7 +76,10 @@ fn lists_anew(hint: &Hint) -> bool {
         Hint::All => true,
         Hint::Away(_) => false,
         Hint::Unit { what, .. } => {
-            matches!(what.as_str(), "create" | "start" | "destroy" | "remove" | "rename" | "update" | "connect" | "disconnect")
+            matches!(
+                what.as_str(),
+                "create" | "start" | "destroy" | "remove" | "rename" | "update" | "connect" | "disconnect"
+            )
         }
     }
 }
