@@ -226,6 +226,11 @@ impl Backend {
         Instant::now().saturating_duration_since(self.shared.quiet_since())
     }
 
+    /// When somebody last used it. Only to be compared with an earlier answer.
+    pub fn last_used(&self) -> Instant {
+        self.shared.quiet_since()
+    }
+
     /// A dial to it failed while it was thought awake: the engine is asked at once.
     pub fn suspect(&self) {
         let _ = self.shared.letters.try_send(Letter::Suspect);
