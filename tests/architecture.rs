@@ -53,7 +53,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("serde_saphyr", &["config"]),
     ("socket2", &["net", "proxy"]),
     ("sqlx", &["store"]),
-    ("strsim", &["config"]),
+    ("strsim", &["catalog", "config"]),
     ("tracing_subscriber", &["telemetry"]),
     ("utoipa", &["api"]),
     ("utoipa_axum", &["api"]),
