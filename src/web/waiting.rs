@@ -95,12 +95,14 @@ fn without_scripts(view: &WaitingView<'_>) -> String {
     )
 }
 
-/// Puts the text where the head of an own document begins.
+/// Puts the text into the head of an own document, as late as the document shows where its head ends.
 fn with_head(template: &str, text: &str) -> String {
     let lower = template.to_ascii_lowercase();
-    let after = |tag: &str| lower.find(tag).and_then(|at| lower[at..].find('>').map(|end| at + end + 1));
-    let at = after("<head>").or_else(|| after("<html")).or_else(|| after("<!doctype")).unwrap_or(0);
-    format!("{}{text}{}", &template[..at], &template[at..])
+    let before = |tag: &str| lower.find(tag);
+    let after = |tag: &str| before(tag).and_then(|at| lower[at..].find('>').map(|end| at + end + 1));
+    let at = before("</head>").or_else(|| before("<body")).or_else(|| after("<html")).or_else(|| after("<!doctype"));
+    let (start, end) = template.split_at(at.unwrap_or(0));
+    format!("{start}{text}{end}")
 }
 
 fn percent_encode(path: &str) -> String {
@@ -307,7 +309,7 @@ mod tests {
         let tail = page.failed_tail(&failure);
         assert!(tail.contains("Photos did not wake up"));
         assert!(tail.contains("not ready in time. The next try is possible in 10 s."), "{tail}");
-        assert!(tail.contains("<a id=\"again\" href=\"\">Try again</a>"));
+        assert!(tail.contains("<a class=\"again\" href=\"\">Try again</a>"));
         let whole = failed_page("Photos", Language::English, &failure);
         assert!(whole.body.contains("Photos did not wake up") && !whole.body.contains("http-equiv"));
         assert_eq!(whole.headers.iter().find(|(name, _)| *name == "Retry-After").unwrap().1, "10");
@@ -321,7 +323,8 @@ mod tests {
         assert!(head.find(refresh).unwrap() < head.find("<body>").unwrap());
         assert!(!framed_page(&view()).body.contains("noscript"));
         for (template, start) in [
-            ("<!DOCTYPE html><html><head><title>x</title>", "<!DOCTYPE html><html><head><noscript>"),
+            ("<!DOCTYPE html><head>x</HEAD><body>", "<!DOCTYPE html><head>x<noscript>"),
+            ("<!doctype html><title>x</title><body>", "<!doctype html><title>x</title><noscript>"),
             ("<!doctype html><html lang=en><header>x", "<!doctype html><html lang=en><noscript>"),
             ("<!doctype html>x", "<!doctype html><noscript>"),
             ("x", "<noscript>"),
