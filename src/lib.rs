@@ -4,6 +4,7 @@ pub mod backend;
 pub mod catalog;
 pub mod config;
 pub mod control;
+pub mod demo;
 pub mod model;
 pub mod net;
 pub mod provider;
