@@ -104,7 +104,9 @@ impl Kind {
         fs::write(&file, text)?;
         let (file, place) = (file.display().to_string(), directory.display().to_string());
         let arguments: Vec<String> = match self {
-            Self::Dormouse => vec!["serve".into(), "--config".into(), file],
+            Self::Dormouse => {
+                vec!["serve".into(), "--config".into(), file, "--state-dir".into(), format!("{place}/state")]
+            }
             Self::Nginx => vec!["-p".into(), place, "-e".into(), "stderr".into(), "-c".into(), file],
             Self::HaProxy => vec!["-db".into(), "-f".into(), file],
         };
@@ -138,12 +140,7 @@ pub(crate) fn start(
     let pinned: Vec<String> =
         ["taskset", "-c", PROXY_CORE].into_iter().map(str::to_owned).chain(wrapper.iter().cloned()).collect();
     let log = fs::File::create(directory.join("log"))?;
-    let child = recipe
-        .command(&pinned)
-        .env("DORMOUSE_STATE_DIR", directory.join("state"))
-        .stdout(log.try_clone()?)
-        .stderr(log)
-        .spawn()?;
+    let child = recipe.command(&pinned).stdout(log.try_clone()?).stderr(log).spawn()?;
     let mut running = Running { kind, port, child };
     let deadline = Instant::now() + Duration::from_secs(120);
     while !load::answers(port, &request("/1k", &host(0), "")) {
