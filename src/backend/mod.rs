@@ -1,0 +1,44 @@
+//! The life of one backend: asleep to awake and back.
+//!
+//! Used by `control`, which creates and retires backends, and by every data plane, which enters them.
+//!
+//! ```text
+//!            looked at            wanted            ready
+//!   Unknown ──────────▶ Asleep ──────────▶ Waking ──────────▶ Awake
+//!                          ▲                 │ ▲                │ idle, or ordered
+//!                          │          failed │ │ wanted later   ▼
+//!                          │                 ▼ │             Draining ──▶ Awake (traffic found)
+//!                          │               Failed               │ nobody inside
+//!                          │                                    ▼
+//!                          └───────────────────────────────  Stopping ──▶ Waking (wanted meanwhile)
+//! ```
+//!
+//! Who may cause each move: callers and dependants (`wanted`), the policy by its clock (`idle`), a person or a
+//! schedule (orders), the engine and whoever works on it by hand (`seen`), and the answers to our own engine calls.
+//!
+//! What always holds:
+//! - The decisions are in the `machine`, pure; one driver task per backend acts; it awaits only its inbox.
+//! - A pass is proof that the backend is awake; a backend is never let down while a pass is out, but by an order
+//!   that says `now`.
+//! - Timer, gate, answers to those who wait and the published status follow from the state after each step.
+//! - One start for each wake, whoever and however many want it.
+
+mod driver;
+mod gate;
+mod handle;
+mod machine;
+mod readiness;
+mod refused;
+mod status;
+#[cfg(test)]
+mod tests;
+
+pub use driver::{Restored, Surroundings};
+pub use gate::{Entered, Gate};
+pub use handle::{Answer, Backend, Pass, Woke};
+pub use machine::{
+    Action, Awake, CallFailed, Down, Drain, Event, Facts, Failed, Failure, Order, Refusal, Rules, Stage, State,
+    Verdict, Waking, step,
+};
+pub use refused::Refused;
+pub use status::{Status, StatusState, WakeStats};

@@ -1,0 +1,18 @@
+//! Make it exist: own the backends and the live route table, carry out changes and orders.
+//!
+//! Used by `app`, which starts it; by `proxy`, which reads the live table; by `api`, which asks and orders.
+//!
+//! One task, the keeper, holds what the files and the engines say, merges it into a catalog, and carries out the
+//! difference to the catalog before: untouched routes, backends and idle clocks live on. One watcher for each node
+//! lists and listens; an engine that is away costs only its own node.
+
+mod face;
+mod keeper;
+mod live;
+mod sources;
+mod watcher;
+
+pub use face::{Control, NodeView, ReloadFailed, View};
+pub use keeper::{Ended, Keeper, Node};
+pub use live::{LiveRoute, LiveTable};
+pub use sources::{FileSource, read_container};

@@ -1,0 +1,19 @@
+//! Finds the target of a request: host, path, method and headers in, the target out.
+//!
+//! Used by `proxy` for each request, and by `control`, which builds the table whole and swaps it. Pure, generic
+//! over the target, and immutable once built. What always holds:
+//!
+//! - An exact host is looked at before a host known by its first label, that before wildcards (the longest suffix
+//!   first), and those before `*`. Among the rules of one host, a longer path comes before a shorter one, an exact
+//!   path before a prefix of the same length, more conditions before fewer, and what was given first before what
+//!   was given later.
+//! - A host whose rules all turn the request down leaves it to the next, less specific host.
+//! - A look-up costs one hash of the host where an exact host answers, does not allocate, and does not depend on
+//!   how many hosts there are.
+
+mod host;
+mod rule;
+mod table;
+
+pub use host::Host;
+pub use table::{Query, RouteTable};
