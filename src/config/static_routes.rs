@@ -82,7 +82,9 @@ struct Checker<'a, 's, 'e> {
     aliases: BTreeMap<Alias, Place>,
 }
 
-const BACKEND_KEYS: &[&str] = &["command", "env", "directory", "user", "network", "idle", "ready", "depends_on"];
+/// Every key of a backend.
+pub(super) const BACKEND_KEYS: &[&str] =
+    &["command", "env", "directory", "user", "network", "idle", "ready", "depends_on"];
 
 impl Checker<'_, '_, '_> {
     fn backend(&mut self, entry: &Entry) {
