@@ -1,4 +1,5 @@
 //! Dormouse: a reverse proxy that lets services sleep and wakes them on the first request.
+pub mod api;
 pub mod app;
 pub mod backend;
 pub mod catalog;
