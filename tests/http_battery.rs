@@ -13,6 +13,10 @@ mod echo;
 mod relay;
 #[path = "http/requests.rs"]
 mod requests;
+#[path = "http/responses.rs"]
+mod responses;
+#[path = "http/script.rs"]
+mod script;
 #[path = "http/wire.rs"]
 mod wire;
 
@@ -28,25 +32,40 @@ const REQUESTS: [(&str, &str); 8] = [
     ("upgrade", include_str!("http/requests/upgrade.http")),
 ];
 
+/// The files of raw responses.
+const RESPONSES: [(&str, &str); 3] = [
+    ("framing", include_str!("http/responses/framing.http")),
+    ("heads", include_str!("http/responses/heads.http")),
+    ("interim", include_str!("http/responses/interim.http")),
+];
+
 #[test]
 fn the_battery_is_as_large_as_it_claims() {
     let requests: usize = REQUESTS.iter().map(|(_, text)| case::parse(text).len()).sum();
+    let responses: usize = RESPONSES.iter().map(|(_, text)| case::parse(text).len()).sum();
     assert!(requests >= 400, "{requests} raw requests");
+    assert!(responses >= 120, "{responses} raw responses");
 }
 
-macro_rules! requests {
-    ($($name:ident),*) => { $(
+/// One test for each file.
+macro_rules! files {
+    ($run:path, $files:ident: $($name:ident),*) => { $(
         #[test]
         fn $name() {
-            let (_, text) = REQUESTS.iter().find(|(name, _)| *name == stringify!($name)).expect("a file of this name");
-            none(&requests::run(text));
+            let (_, text) = $files.iter().find(|(name, _)| *name == stringify!($name)).expect("a file of this name");
+            none(&$run(text));
         }
     )* };
 }
 
 mod raw_requests {
     use super::*;
-    requests!(chunks, framing, heads, hop, hosts, lines, talk, upgrade);
+    files!(requests::run, REQUESTS: chunks, framing, heads, hop, hosts, lines, talk, upgrade);
+}
+
+mod raw_responses {
+    use super::*;
+    files!(responses::run, RESPONSES: framing, heads, interim);
 }
 
 fn none(faults: &[String]) {

@@ -269,7 +269,8 @@ fn matches_pass(pass: &Pass, message: &Message) -> Result<(), String> {
     if let Some((name, value)) = pass.not.iter().find(|(name, value)| head.all(name).contains(&value.as_str())) {
         return Err(format!("`{name}: {value}` reached the backend"));
     }
-    let wrong = |trailer: &(String, String)| !trailers.contains(trailer);
+    let same = |one: &(String, String), two: &(String, String)| one.0.eq_ignore_ascii_case(&two.0) && one.1 == two.1;
+    let wrong = |trailer: &(String, String)| !trailers.iter().any(|seen| same(seen, trailer));
     if pass.no_trailers && !trailers.is_empty() || pass.trailers.iter().any(wrong) {
         return Err(format!("expected the trailers {:?}, the backend saw {trailers:?}", pass.trailers));
     }
