@@ -7,8 +7,12 @@
 mod case;
 #[path = "http/client.rs"]
 mod client;
+#[path = "http/differential.rs"]
+mod differential;
 #[path = "http/echo.rs"]
 mod echo;
+#[path = "http/mutate.rs"]
+mod mutate;
 #[path = "http/relay.rs"]
 mod relay;
 #[path = "http/requests.rs"]
@@ -66,6 +70,49 @@ mod raw_requests {
 mod raw_responses {
     use super::*;
     files!(responses::run, RESPONSES: framing, heads, interim);
+}
+
+/// Requests of the battery that are small enough to be changed, and end by themselves.
+fn corpus() -> Vec<Vec<u8>> {
+    let cases = REQUESTS.iter().flat_map(|(_, text)| case::parse(text));
+    cases.map(|case| case.bytes).filter(|bytes| bytes.len() < 4000 && !bytes.starts_with(b"POST /early")).collect()
+}
+
+#[test]
+fn what_passes_is_what_hyper_reads() {
+    let mut pair = differential::Differential::start();
+    let faults: Vec<_> = corpus().iter().filter_map(|bytes| pair.check(bytes).err()).collect();
+    none(&faults);
+    assert!(pair.passed > 100, "only {} requests passed", pair.passed);
+}
+
+/// `SEED=7 COUNT=100000` replays or widens it.
+#[test]
+fn what_passes_of_changed_requests_is_what_hyper_reads() {
+    let number = |name: &str, default| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
+    let (seed, count) = (number("SEED", 1), number("COUNT", 2000));
+    let (corpus, mut random) = (corpus(), mutate::Random::new(seed));
+    let mut pair = differential::Differential::start();
+    let mut faults = Vec::new();
+    for step in 0..count {
+        let bytes = mutate::mutate(&mut random, &corpus);
+        if let Err(why) = pair.check(&bytes) {
+            faults.push(format!("seed {seed}, step {step}\n  {why}"));
+        }
+    }
+    none(&faults);
+    assert!(pair.passed as u64 > count / 20, "only {} requests passed", pair.passed);
+}
+
+/// Good requests arrive the same wherever the network cuts them in two.
+#[test]
+fn a_cut_at_any_byte_changes_nothing() {
+    none(&requests::cut_everywhere(&[
+        b"GET /cut HTTP/1.1\r\nHost: app.test\r\nX-One: two\r\n\r\n",
+        b"POST /cut HTTP/1.1\r\nHost: app.test\r\nContent-Length: 5\r\n\r\nhello",
+        b"POST /cut HTTP/1.1\r\nHost: app.test\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2;x=y\r\nlo\r\n0\r\nX-Sum: 1\r\n\r\n",
+        b"\r\nPOST http://app.test/cut HTTP/1.1\r\nHost: app.test\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\nhello",
+    ]));
 }
 
 fn none(faults: &[String]) {

@@ -85,6 +85,14 @@ impl Client {
         if self.buffer.is_empty() { Ok(()) } else { Err(crate::case::escape(&self.buffer)) }
     }
 
+    /// Reads to the end and forgets what it was.
+    pub(crate) fn drain(&mut self) {
+        while !self.ended {
+            self.buffer.clear();
+            self.read();
+        }
+    }
+
     /// Reads exactly this many bytes, fewer when the connection ends.
     pub(crate) fn take(&mut self, count: usize) -> Vec<u8> {
         while !self.ended && self.buffer.len() < count {

@@ -97,6 +97,29 @@ pub(crate) fn run(text: &str) -> Vec<String> {
     faults
 }
 
+/// Sends each request in two pieces, cut at each byte, and hands back what went wrong.
+pub(crate) fn cut_everywhere(requests: &[&[u8]]) -> Vec<String> {
+    let echo = Echo::start();
+    let relay = Relay::start(echo.address);
+    let mut faults = Vec::new();
+    for (request, at) in requests.iter().flat_map(|request| (1..request.len()).map(move |at| (*request, at))) {
+        let mut client = Client::connect(relay.address);
+        client.send(&request[..at]);
+        // Gives the relay time to see the first piece alone; nothing depends on whether it did.
+        std::thread::sleep(std::time::Duration::from_micros(300));
+        client.send(&request[at..]);
+        let reply = client.reply("GET");
+        let log = echo.take();
+        let body: &[u8] = if request.starts_with(b"GET") { b"" } else { b"hello" };
+        let arrived = log.wrong.is_empty() && log.parts.is_empty() && log.whole.len() == 1 && log.whole[0].message.body == body;
+        if !arrived || !matches!(reply, Reply::Whole(ref message, _) if message.head.status() == 200) {
+            let (first, second) = (case::escape(&request[..at]), case::escape(&request[at..]));
+            faults.push(format!("`{first}` and `{second}`: {reply:?}\n  backend saw: {}", shown(&log)));
+        }
+    }
+    faults
+}
+
 fn check(case: &Case, relay: &Relay, echo: &Echo) -> Result<(), String> {
     let want = want(case);
     let mut client = Client::connect(relay.address);
