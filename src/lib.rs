@@ -1,4 +1,9 @@
 //! Dormouse: a reverse proxy that lets services sleep and wakes them on the first request.
+pub mod backend;
+pub mod control;
 pub mod model;
+pub mod net;
 pub mod provider;
+pub mod proxy;
+pub mod routing;
 pub mod telemetry;

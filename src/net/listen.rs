@@ -1,0 +1,122 @@
+//! Listeners and the accept loop.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener as StdListener},
+    sync::Arc,
+    time::Duration,
+};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
+use tokio_util::sync::CancellationToken;
+
+/// Connections that wait for an accept.
+const BACKLOG: i32 = 4096;
+
+/// The first and the longest pause after an accept that failed for want of something.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
+
+/// Binds a listener that shares its port with the other workers' (`SO_REUSEPORT`).
+pub fn bind(address: SocketAddr) -> io::Result<StdListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    if address.is_ipv6() && !address.ip().is_unspecified() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Accepts until `shutdown`, at most as many connections at once as there are `permits`. Each connection is handed
+/// over with its permit. Never ends because an accept failed.
+pub async fn accept(
+    listener: TcpListener,
+    permits: Arc<Semaphore>,
+    shutdown: CancellationToken,
+    mut take: impl FnMut(TcpStream, SocketAddr, OwnedSemaphorePermit),
+) {
+    let mut pause = PAUSES.0;
+    loop {
+        let next = async {
+            let permit = Arc::clone(&permits).acquire_owned().await;
+            (listener.accept().await, permit)
+        };
+        let (accepted, permit) = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return,
+            next = next => next,
+        };
+        let Ok(permit) = permit else { return };
+        match accepted {
+            Ok((stream, peer)) => {
+                pause = PAUSES.0;
+                take(stream, peer, permit);
+            }
+            Err(error) if is_scarcity(&error) => {
+                tracing::warn!(%error, "accepting connections pauses for {pause:?}");
+                tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    () = tokio::time::sleep(pause) => {}
+                }
+                pause = (pause * 2).min(PAUSES.1);
+            }
+            // That one connection failed before it was taken; the next may be well.
+            Err(error) => tracing::debug!(%error, "a connection was lost before it was accepted"),
+        }
+    }
+}
+
+/// Whether the error says that something ran out (descriptors, memory), so that trying again at once is in vain.
+fn is_scarcity(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_listeners_share_a_port() {
+        let first = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let second = bind(first.local_addr().unwrap()).unwrap();
+        assert_eq!(first.local_addr().unwrap(), second.local_addr().unwrap());
+    }
+
+    #[test]
+    fn want_of_descriptors_is_told_from_a_lost_connection() {
+        assert!(is_scarcity(&io::Error::from_raw_os_error(libc::EMFILE)));
+        assert!(!is_scarcity(&io::Error::from_raw_os_error(libc::ECONNABORTED)));
+    }
+
+    #[tokio::test]
+    async fn no_more_connections_are_taken_than_permits_exist() {
+        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (sender, mut taken) = tokio::sync::mpsc::unbounded_channel();
+        let shutdown = CancellationToken::new();
+        let task = tokio::spawn(accept(
+            TcpListener::from_std(listener).unwrap(),
+            Arc::new(Semaphore::new(1)),
+            shutdown.clone(),
+            move |stream, _, permit| {
+                let _ = sender.send((stream, permit));
+            },
+        ));
+        let _first = TcpStream::connect(address).await.unwrap();
+        let second = TcpStream::connect(address).await.unwrap();
+        let held = taken.recv().await.unwrap();
+        assert!(taken.try_recv().is_err());
+        drop(held);
+        let (stream, _) = taken.recv().await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), second.local_addr().unwrap());
+        shutdown.cancel();
+        task.await.unwrap();
+    }
+}

@@ -1,0 +1,57 @@
+//! Connecting to upstreams, and the addresses of named ones.
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    io,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use tokio::{
+    net::{TcpStream, lookup_host},
+    time::Instant,
+};
+
+/// How long a looked-up address is used.
+const KEPT: Duration = Duration::from_secs(10);
+
+/// Looked-up addresses of one worker. The operating system's resolver knows no lifetimes, so ours is short.
+#[derive(Debug, Default)]
+pub(super) struct Names(RefCell<HashMap<String, (SocketAddr, Instant)>>);
+
+impl Names {
+    /// The address of a host: itself, or the first that the resolver gives.
+    pub(super) async fn resolve(&self, host: &str, port: u16) -> io::Result<SocketAddr> {
+        if let Ok(address) = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+            return Ok(SocketAddr::new(address, port));
+        }
+        let key = format!("{host}:{port}");
+        let kept = self.0.borrow().get(&key).copied();
+        if let Some((address, since)) = kept
+            && since.elapsed() < KEPT
+        {
+            return Ok(address);
+        }
+        let found: Vec<SocketAddr> = lookup_host((host, port)).await?.collect();
+        // IPv4 first: a container that listens on `0.0.0.0` alone is the common case.
+        let address = found.iter().find(|address| address.is_ipv4()).or(found.first()).copied();
+        let address = address.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+        self.0.borrow_mut().insert(key, (address, Instant::now()));
+        Ok(address)
+    }
+
+    /// The address did not answer: look it up again.
+    pub(super) fn forget(&self) {
+        self.0.borrow_mut().clear();
+    }
+}
+
+/// Connects, within a time.
+pub(super) async fn connect(address: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
+    let stream = tokio::time::timeout(patience, TcpStream::connect(address))
+        .await
+        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}

@@ -1,0 +1,201 @@
+//! One request: find its route, enter the backend, forward, and try again where that is safe.
+
+use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
+
+use tokio::time::Instant;
+
+use crate::{
+    control::LiveRoute,
+    model::{Audience, RouteTarget},
+    routing::Query,
+};
+
+use super::{
+    answer::Answer,
+    attempt::{Failure, Fault, Job, Way, attempt},
+    field::HOP_MARK,
+    front::{Client, Next},
+    request_head::RequestHead,
+    wake::{self, Entry},
+};
+
+/// How long a backend that does not take connections is tried before that is told.
+const DIAL_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Counts a request while it is worked on.
+struct InFlight(Arc<LiveRoute>);
+
+impl InFlight {
+    fn new(route: &Arc<LiveRoute>) -> Self {
+        route.counters.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(route))
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.counters.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Does a request, from its head to the end of its answer.
+pub(super) async fn run(client: &mut Client, head: RequestHead) -> Next {
+    let route = match find(client, &head) {
+        Ok(route) => route,
+        Err(answer) => return client.answer(Some(&head), &answer).await,
+    };
+    let in_flight = InFlight::new(&route);
+    let mut job = Job { client, head: &head, route: &in_flight.0, body: None, wake: None };
+    let mut tries = Tries::default();
+    loop {
+        let way = match enter(&mut job).await {
+            Ok(way) => way,
+            Err(Entry::Answer(answer)) => return say(&mut job, &answer).await,
+            Err(Entry::Done(next)) => return next,
+            Err(Entry::Left) => {
+                route.counters.client_left.fetch_add(1, Ordering::Relaxed);
+                return Next::Close;
+            }
+        };
+        let failure = match attempt(&mut job, &way, tries.fresh).await {
+            Ok(next) => return next,
+            Err(failure) => failure,
+        };
+        match tries.after(&failure, &job, &way) {
+            Verdict::Again(pause) => {
+                // The pass is given back meanwhile: what has died can be seen as such, and woken.
+                drop(way);
+                if !pause.is_zero() {
+                    tokio::time::sleep(pause).await;
+                }
+            }
+            Verdict::Say(answer) => return say(&mut job, &answer).await,
+            Verdict::Left => {
+                route.counters.client_left.fetch_add(1, Ordering::Relaxed);
+                return Next::Reset;
+            }
+        }
+    }
+}
+
+/// Says something ourselves. A request whose body was begun is not read on.
+async fn say(job: &mut Job<'_>, answer: &Answer) -> Next {
+    job.route.counters.answered(answer.status);
+    job.client.answer(Some(job.head), answer).await
+}
+
+/// The route of a request that may use it.
+fn find(client: &Client, head: &RequestHead) -> Result<Arc<LiveRoute>, Answer> {
+    let shared = &client.worker.shared;
+    if head.all(HOP_MARK).flat_map(|value| value.split(',')).any(|mark| mark.trim() == shared.mark) {
+        return Err(Answer::new(508, "this request came back to where it had been sent from"));
+    }
+    let unknown = || Answer::new(404, "nothing is served under this address");
+    let path = if head.target() == "*" { "/" } else { head.path() };
+    let table = shared.table.load();
+    let query = Query { host: head.host(), path, method: head.method(), headers: &|name| head.get(name) };
+    let route = table.find(&query).ok_or_else(unknown)?;
+    if route.spec.audience == Audience::PrivateNetworks
+        && !wake::is_private(client.peer.client(head, &client.settings.trusted_proxies))
+    {
+        return Err(unknown());
+    }
+    // Where routes differ by path, a slash that is hidden from us must not be one to the backend.
+    if !route.spec.matches.paths.is_empty() && hides_slash(path) {
+        return Err(Answer::new(400, "malformed request: encoded slash in the path"));
+    }
+    Ok(Arc::clone(route))
+}
+
+fn hides_slash(path: &str) -> bool {
+    path.contains('\\') || path.as_bytes().windows(3).any(|w| matches!(w, b"%2f" | b"%2F" | b"%5c" | b"%5C"))
+}
+
+/// The way to the route's endpoint, which is awake then.
+async fn enter(job: &mut Job<'_>) -> Result<Way, Entry> {
+    match &job.route.spec.target {
+        RouteTarget::Address { host, endpoint } => {
+            let found = job.client.worker.names.resolve(host, endpoint.port).await;
+            let address = found.map_err(|_| Entry::Answer(Answer::new(502, "the service can not be reached")))?;
+            Ok(Way { address, own: true, generation: 0, pass: None })
+        }
+        RouteTarget::Down { .. } => {
+            Err(Entry::Answer(Answer::new(503, "the service is switched off").retry_after(Duration::from_secs(30))))
+        }
+        RouteTarget::Backend { endpoint, .. } => wake::enter(job, endpoint.port).await,
+    }
+}
+
+/// What was tried so far.
+#[derive(Debug, Default)]
+struct Tries {
+    /// The next connection must be a fresh one.
+    fresh: bool,
+    /// A dead pooled connection was met.
+    stale: bool,
+    /// A fresh connection ended without an answer.
+    silent: bool,
+    /// Since when no connection comes about.
+    dialling: Option<Instant>,
+    count: u32,
+}
+
+enum Verdict {
+    Again(Duration),
+    Say(Answer),
+    Left,
+}
+
+impl Tries {
+    fn after(&mut self, failure: &Failure, job: &Job<'_>, way: &Way) -> Verdict {
+        let safe = failure.written == 0 || job.head.may_be_repeated();
+        let settling =
+            job.route.backend.as_ref().is_some_and(|backend| way.settles_at(backend.policy().settle).is_some());
+        self.count += 1;
+        // Short at first: the app may listen any moment.
+        let pause = Duration::from_millis(u64::from(self.count.min(10)) * 5);
+        let upstream_fault = !matches!(failure.fault, Fault::ClientLeft | Fault::ClientBad | Fault::ClientSlow);
+        if upstream_fault {
+            tracing::debug!(route = %job.route.spec.alias, fault = ?failure.fault, reused = failure.reused, "try failed");
+        }
+        let counted = |answer| {
+            job.route.counters.upstream_errors.fetch_add(1, Ordering::Relaxed);
+            Verdict::Say(answer)
+        };
+        match &failure.fault {
+            Fault::ClientLeft => Verdict::Left,
+            Fault::ClientBad => Verdict::Say(Answer::new(400, "malformed request: bad chunked body")),
+            Fault::ClientSlow => Verdict::Say(Answer::new(408, "the request's body did not come in time")),
+            Fault::Dial(error) => {
+                let since = *self.dialling.get_or_insert_with(Instant::now);
+                job.client.worker.pool.forget(way.address);
+                if let Some(backend) = &job.route.backend {
+                    backend.suspect();
+                    if settling || since.elapsed() < DIAL_PATIENCE {
+                        return Verdict::Again(pause);
+                    }
+                } else {
+                    job.client.worker.names.forget();
+                }
+                let late = error.kind() == std::io::ErrorKind::TimedOut;
+                counted(Answer::new(if late { 504 } else { 502 }, "the service can not be reached"))
+            }
+            Fault::Silent if failure.reused && safe && !self.stale => {
+                (self.stale, self.fresh) = (true, true);
+                Verdict::Again(Duration::ZERO)
+            }
+            Fault::Silent if safe && settling => Verdict::Again(pause),
+            Fault::Silent if safe && !self.silent && job.route.backend.is_some() => {
+                if let Some(backend) = &job.route.backend {
+                    backend.suspect();
+                }
+                (self.silent, self.fresh) = (true, true);
+                Verdict::Again(pause)
+            }
+            Fault::HalfStarted => Verdict::Again(pause),
+            Fault::Silent => counted(Answer::new(502, "the service ended the connection without an answer")),
+            Fault::Late => counted(Answer::new(504, "the service did not answer in time")),
+            Fault::Bad(_) => counted(Answer::new(502, "the service answered with a malformed response")),
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Field names and values: which names mean something to a proxy, and how lists in values are read.
+
+/// The field that marks a message as having passed through this very program.
+pub(super) const HOP_MARK: &str = "Dormouse-Hop";
+
+/// What a field name means to the proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Known {
+    Host,
+    ContentLength,
+    TransferEncoding,
+    Connection,
+    Te,
+    Upgrade,
+    Expect,
+    /// About this connection alone, or dangerous: never passed on.
+    Hop,
+    /// Says who asked: ours to write.
+    Forwarding,
+    HopMark,
+    /// Anything else.
+    Other,
+}
+
+/// Classifies a field name.
+pub(super) fn classify(name: &[u8]) -> Known {
+    let plain = classify_plain(name);
+    if plain == Known::Other && name.iter().any(|b| matches!(b, b'_' | b'.')) && shadows(name) {
+        return Known::Hop;
+    }
+    plain
+}
+
+fn classify_plain(name: &[u8]) -> Known {
+    let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
+    match name.len() {
+        2 if is("te") => Known::Te,
+        4 if is("host") => Known::Host,
+        5 if is("proxy") => Known::Hop,
+        6 if is("expect") => Known::Expect,
+        7 if is("upgrade") => Known::Upgrade,
+        9 if is("forwarded") || is("x-real-ip") => Known::Forwarding,
+        10 if is("connection") => Known::Connection,
+        10 if is("keep-alive") => Known::Hop,
+        12 if is(HOP_MARK) => Known::HopMark,
+        14 if is("content-length") => Known::ContentLength,
+        14 if is("http2-settings") => Known::Hop,
+        16 if is("proxy-connection") => Known::Hop,
+        17 if is("transfer-encoding") => Known::TransferEncoding,
+        19 if is("proxy-authorization") => Known::Hop,
+        13.. if name.get(..12).is_some_and(|start| start.eq_ignore_ascii_case(b"x-forwarded-")) => Known::Forwarding,
+        _ => Known::Other,
+    }
+}
+
+/// Whether a name with `_` or `.` reads like one that we set or that frames a message, once a backend has turned
+/// both into `-` (as CGI and its heirs do).
+fn shadows(name: &[u8]) -> bool {
+    let mut plain = [0u8; 32];
+    let Some(room) = plain.get_mut(..name.len()) else {
+        return name.get(..12).is_some_and(|start| classify_plain_prefix(start));
+    };
+    for (to, from) in room.iter_mut().zip(name) {
+        *to = if matches!(from, b'_' | b'.') { b'-' } else { *from };
+    }
+    classify_plain(room) != Known::Other
+}
+
+fn classify_plain_prefix(start: &[u8]) -> bool {
+    start
+        .iter()
+        .zip(b"x-forwarded-")
+        .all(|(a, b)| a.eq_ignore_ascii_case(b) || (*b == b'-' && matches!(a, b'_' | b'.')))
+}
+
+/// The members of a comma-separated list, without the white space around them and without empty ones.
+pub(super) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|b| *b == b',').map(|member| member.trim_ascii()).filter(|member| !member.is_empty())
+}
+
+/// Whether a list has this member, in any case.
+pub(super) fn list_has(value: &[u8], member: &str) -> bool {
+    list(value).any(|item| item.eq_ignore_ascii_case(member.as_bytes()))
+}
+
+/// Whether this is a token of RFC 9110.
+pub(super) fn is_token(text: &[u8]) -> bool {
+    !text.is_empty()
+        && text.iter().all(|b| {
+            b.is_ascii_alphanumeric()
+                || matches!(
+                    b,
+                    b'!' | b'#'
+                        | b'$'
+                        | b'%'
+                        | b'&'
+                        | b'\''
+                        | b'*'
+                        | b'+'
+                        | b'-'
+                        | b'.'
+                        | b'^'
+                        | b'_'
+                        | b'`'
+                        | b'|'
+                        | b'~'
+                )
+        })
+}
+
+/// A `Content-Length`: digits alone, at most 18 of them.
+pub(super) fn content_length(value: &[u8]) -> Option<u64> {
+    if value.is_empty() || value.len() > 18 {
+        return None;
+    }
+    value.iter().try_fold(0u64, |sum, b| b.is_ascii_digit().then(|| sum * 10 + u64::from(b - b'0')))
+}
+
+/// Whether a field may stand in a trailer section: nothing that frames, routes, authenticates or says who asked.
+pub(super) fn may_trail(name: &[u8]) -> bool {
+    const NEVER: &[&str] = &[
+        "authorization",
+        "cookie",
+        "set-cookie",
+        "content-encoding",
+        "content-type",
+        "content-range",
+        "trailer",
+        "range",
+    ];
+    classify(name) == Known::Other && !NEVER.iter().any(|never| name.eq_ignore_ascii_case(never.as_bytes()))
+}
+
+/// Whether each line ends in CR LF; a lone LF is read differently by different readers.
+pub(super) fn lines_end_in_crlf(head: &[u8]) -> bool {
+    memchr::memchr_iter(b'\n', head).all(|at| at > 0 && head.get(at - 1) == Some(&b'\r'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_known_in_any_case() {
+        for (name, known) in [
+            ("HOST", Known::Host),
+            ("content-LENGTH", Known::ContentLength),
+            ("Transfer-Encoding", Known::TransferEncoding),
+            ("X-Forwarded-Anything", Known::Forwarding),
+            ("x-real-ip", Known::Forwarding),
+            ("Proxy", Known::Hop),
+            ("Proxy-Authorization", Known::Hop),
+            ("dormouse-hop", Known::HopMark),
+            ("X-Forwarded", Known::Other),
+            ("Accept", Known::Other),
+        ] {
+            assert_eq!(classify(name.as_bytes()), known, "{name}");
+        }
+    }
+
+    #[test]
+    fn names_that_shadow_ours_are_dropped() {
+        for name in
+            ["X_Forwarded_For", "x.real.ip", "Content_Length", "X_Forwarded-For-With-A-Very-Long-Tail-Behind-It"]
+        {
+            assert_eq!(classify(name.as_bytes()), Known::Hop, "{name}");
+        }
+        assert_eq!(classify(b"my_header"), Known::Other);
+    }
+
+    #[test]
+    fn lengths_are_digits_alone() {
+        assert_eq!(content_length(b"0"), Some(0));
+        assert_eq!(content_length(b"999999999999999999"), Some(999_999_999_999_999_999));
+        for bad in ["", "+1", "-1", "1 ", " 1", "1,1", "0x1", "1_0", "9999999999999999999"] {
+            assert_eq!(content_length(bad.as_bytes()), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn lists_ignore_empty_members() {
+        assert_eq!(list(b" a, ,b ,").collect::<Vec<_>>(), [b"a", b"b"]);
+        assert!(list_has(b"keep-alive, Upgrade", "upgrade"));
+    }
+}

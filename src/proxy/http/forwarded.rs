@@ -1,0 +1,137 @@
+//! Who asked, as the backend is told: `X-Forwarded-*`, `Forwarded`, `X-Real-IP`.
+//!
+//! What a client claims is dropped; what a trusted proxy says is kept and extended.
+
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+
+use super::{buffer::Buf, field::Known, request_head::RequestHead};
+
+/// The other end of a client's connection.
+#[derive(Debug, Clone)]
+pub(super) struct Peer {
+    pub(super) address: IpAddr,
+    /// It is a proxy whose word counts.
+    trusted: bool,
+    /// The fields that are the same for each request of an untrusted peer.
+    fixed: String,
+    text: String,
+    port: u16,
+}
+
+fn canonical(address: IpAddr) -> IpAddr {
+    address.to_canonical()
+}
+
+fn trusts(networks: &[IpNet], address: IpAddr) -> bool {
+    networks.iter().any(|network| network.contains(&address))
+}
+
+impl Peer {
+    pub(super) fn new(peer: SocketAddr, local_port: u16, trusted: &[IpNet]) -> Self {
+        let address = canonical(peer.ip());
+        let text = address.to_string();
+        let fixed = format!("X-Forwarded-For: {text}\r\nX-Real-IP: {text}\r\nX-Forwarded-Proto: http\r\n");
+        Self { address, trusted: trusts(trusted, address), fixed, text, port: local_port }
+    }
+
+    /// The client behind trusted proxies: the last address in `X-Forwarded-For` that is none of them.
+    pub(super) fn client(&self, head: &RequestHead, trusted: &[IpNet]) -> IpAddr {
+        if !self.trusted {
+            return self.address;
+        }
+        let mut client = self.address;
+        let values: Vec<&str> = head.all("x-forwarded-for").collect();
+        for item in values.iter().flat_map(|value| value.split(',')).rev() {
+            let Ok(address) = item.trim().parse::<IpAddr>() else { break };
+            client = canonical(address);
+            if !trusts(trusted, client) {
+                break;
+            }
+        }
+        client
+    }
+
+    /// Whether fields of this kind that the peer sent are passed on as they are.
+    pub(super) fn keeps(&self, head: &RequestHead, name: &[u8]) -> bool {
+        // Those that are extended or replaced below are written there.
+        self.trusted
+            && !["x-forwarded-for", "forwarded"].iter().any(|own| name.eq_ignore_ascii_case(own.as_bytes()))
+            && {
+                // Only the first of several counts, and an odd one could be read differently: one or none.
+                std::str::from_utf8(name).is_ok_and(|name| head.all(name).count() == 1)
+            }
+    }
+
+    /// Writes the fields.
+    pub(super) fn write(&self, head: &RequestHead, out: &mut Buf) {
+        let node = if self.address.is_ipv6() { format!("\"[{}]\"", self.text) } else { String::new() };
+        let node = if node.is_empty() { &self.text } else { &node };
+        if !self.trusted {
+            out.push(self.fixed.as_bytes());
+            self.write_host(head, out);
+            self.write_port(head, out);
+            out.push(b"Forwarded: for=");
+        } else {
+            out.push(b"X-Forwarded-For: ");
+            for value in head.all("x-forwarded-for") {
+                out.push(value.as_bytes());
+                out.push(b", ");
+            }
+            out.push(self.text.as_bytes());
+            out.push(b"\r\n");
+            let missing = |name: &str| head.all(name).count() != 1;
+            if missing("x-real-ip") {
+                let claimed =
+                    head.get("x-forwarded-for").and_then(|value| value.split(',').next()).unwrap_or(&self.text);
+                let claimed = claimed.trim().parse::<IpAddr>().unwrap_or(self.address);
+                out.push(format!("X-Real-IP: {claimed}\r\n").as_bytes());
+            }
+            if missing("x-forwarded-proto") {
+                out.push(b"X-Forwarded-Proto: http\r\n");
+            }
+            if missing("x-forwarded-host") {
+                self.write_host(head, out);
+            }
+            if missing("x-forwarded-port") {
+                self.write_port(head, out);
+            }
+            out.push(b"Forwarded: ");
+            for value in head.all("forwarded") {
+                out.push(value.as_bytes());
+                out.push(b", ");
+            }
+            out.push(b"for=");
+        }
+        out.push(node.as_bytes());
+        if !head.authority().is_empty() {
+            out.push(b";host=\"");
+            out.push(head.authority().as_bytes());
+            out.push(b"\"");
+        }
+        out.push(b";proto=http\r\n");
+    }
+
+    fn write_host(&self, head: &RequestHead, out: &mut Buf) {
+        if !head.authority().is_empty() {
+            out.push(b"X-Forwarded-Host: ");
+            out.push(head.authority().as_bytes());
+            out.push(b"\r\n");
+        }
+    }
+
+    fn write_port(&self, head: &RequestHead, out: &mut Buf) {
+        out.push(b"X-Forwarded-Port: ");
+        match head.port() {
+            Some(port) => out.push(port.as_bytes()),
+            None => out.push(self.port.to_string().as_bytes()),
+        }
+        out.push(b"\r\n");
+    }
+}
+
+/// Whether a field is one that is written here.
+pub(super) fn is_ours(known: Known) -> bool {
+    known == Known::Forwarding
+}

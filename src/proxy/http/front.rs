@@ -1,0 +1,184 @@
+//! The client's side: heads are read from a connection, answered one after the other, and the connection kept alive.
+
+use std::{
+    future::{Future, poll_fn},
+    net::SocketAddr,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWriteExt, ReadBuf},
+    net::TcpStream,
+    time::{Instant, Sleep},
+};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+use super::{
+    answer::Answer,
+    buffer::Buf,
+    exchange,
+    forwarded::Peer,
+    request_head::{self, BadRequest, RequestHead},
+    worker::{Inner, ProxySettings, Worker},
+};
+
+/// A client's connection.
+pub(super) struct Client {
+    pub(super) stream: TcpStream,
+    pub(super) peer: Peer,
+    /// What came and was not used yet. Nothing is held while nothing came.
+    pub(super) input: Option<Buf>,
+    pub(super) worker: Rc<Inner>,
+    pub(super) settings: Arc<ProxySettings>,
+    /// The one timer of the connection.
+    pub(super) timer: Pin<Box<Sleep>>,
+    shutdown: CancellationToken,
+    stop: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+/// What becomes of the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// The next request may come.
+    Again,
+    /// It ends now.
+    Close,
+    /// It ends, but what the client still sends is read away first, so that it gets to see the answer.
+    Linger,
+    /// It is reset: the client must not take what it got for the whole.
+    Reset,
+}
+
+enum Wait {
+    Ready,
+    Ended,
+}
+
+/// Serves a connection to its end.
+pub(super) async fn connection(worker: Worker, stream: TcpStream, peer: SocketAddr, shutdown: CancellationToken) {
+    let worker = worker.0;
+    let settings = worker.shared.settings.load_full();
+    let port = stream.local_addr().map_or(0, |address| address.port());
+    if stream.set_nodelay(true).is_err() {
+        return;
+    }
+    let mut client = Client {
+        stream,
+        peer: Peer::new(peer, port, &settings.trusted_proxies),
+        input: None,
+        worker,
+        settings,
+        timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+        stop: Box::pin(shutdown.clone().cancelled_owned()),
+        shutdown,
+    };
+    loop {
+        let next = match client.head().await {
+            Ok(Some(head)) => Box::pin(exchange::run(&mut client, head)).await,
+            Ok(None) => Next::Close,
+            Err(answer) => client.answer(None, &answer).await,
+        };
+        match next {
+            Next::Again => {}
+            Next::Close => return,
+            Next::Linger => return client.linger().await,
+            Next::Reset => return client.reset(),
+        }
+    }
+}
+
+impl Client {
+    /// Whether no new request is taken on this connection.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.shutdown.is_cancelled()
+    }
+
+    /// The next head; `None` when the client or we are done.
+    async fn head(&mut self) -> Result<Option<RequestHead>, Answer> {
+        let limits = self.settings.limits.for_heads();
+        let mut started = self.input.as_ref().is_some_and(|input| !input.is_empty());
+        self.timer.as_mut().reset(Instant::now() + if started { limits.header } else { limits.keep_alive });
+        loop {
+            if let Some(mut input) = self.input.take_if(|input| !input.is_empty()) {
+                let head = request_head::take(&mut input, limits.line, limits.head)?;
+                if head.is_none() && !input.make_room(limits.head) {
+                    return Err(BadRequest::HeadTooLarge.into());
+                }
+                self.input = Some(input).filter(|input| !input.is_empty());
+                if let Some(head) = head {
+                    return Ok(Some(head));
+                }
+                if !started {
+                    started = true;
+                    self.timer.as_mut().reset(Instant::now() + limits.header);
+                }
+            }
+            if let Wait::Ended = poll_fn(|cx| self.poll_input(cx, started)).await {
+                let late = started && self.timer.is_elapsed();
+                return if late { Err(Answer::new(408, "the request did not come in time")) } else { Ok(None) };
+            }
+        }
+    }
+
+    /// Reads more of a head; a buffer is lent only when there is something to read.
+    fn poll_input(&mut self, cx: &mut Context<'_>, started: bool) -> Poll<Wait> {
+        if self.stream.poll_read_ready(cx).is_pending() {
+            if self.timer.as_mut().poll(cx).is_ready() || (!started && self.stop.as_mut().poll(cx).is_ready()) {
+                return Poll::Ready(Wait::Ended);
+            }
+            return Poll::Pending;
+        }
+        let mut input = self.input.take().unwrap_or_else(|| self.worker.buffers.lend());
+        let mut spare = ReadBuf::new(input.spare_mut());
+        let polled = Pin::new(&mut self.stream).poll_read(cx, &mut spare);
+        let count = spare.filled().len();
+        input.fill(count);
+        self.input = Some(input).filter(|input| !input.is_empty());
+        Poll::Ready(match ready!(polled) {
+            Ok(()) if count > 0 => Wait::Ready,
+            Ok(()) | Err(_) => Wait::Ended,
+        })
+    }
+
+    /// Sends an answer of our own. The connection stays only when the request was read whole.
+    pub(super) async fn answer(&mut self, head: Option<&RequestHead>, answer: &Answer) -> Next {
+        let whole = head.is_some_and(|head| head.keep_alive && !head.has_body());
+        let keep_alive = whole && !self.is_stopping();
+        let text = answer.write(head, keep_alive);
+        let window = self.settings.limits.body_window;
+        match tokio::time::timeout(window, self.stream.write_all(&text)).await {
+            Ok(Ok(())) if keep_alive => Next::Again,
+            Ok(Ok(())) => Next::Linger,
+            Ok(Err(_)) | Err(_) => Next::Close,
+        }
+    }
+
+    /// Ends the connection so that the client can still read what it was sent: our side is closed, and what it
+    /// sends is read away, within bounds.
+    async fn linger(mut self) {
+        let (time, mut bytes) = self.settings.limits.linger;
+        if self.stream.shutdown().await.is_err() {
+            return;
+        }
+        drop(self.input.take());
+        self.timer.as_mut().reset(Instant::now() + time);
+        loop {
+            match poll_fn(|cx| self.poll_input(cx, true)).await {
+                Wait::Ready => {}
+                Wait::Ended => return,
+            }
+            let count = self.input.take().map_or(0, |input| input.len());
+            let Some(left) = bytes.checked_sub(count) else { return };
+            bytes = left;
+        }
+    }
+
+    /// Ends the connection with a reset.
+    fn reset(self) {
+        let _ = socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+    }
+}

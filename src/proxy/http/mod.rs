@@ -1,0 +1,39 @@
+//! HTTP/1.0 and 1.1, in and out: a relay of our own.
+//!
+//! One current-thread runtime for each worker, each with its own listeners, upstream pool and buffers: nothing on the
+//! way of a request takes a lock or hops to another thread. The parts, from the client's side on:
+//!
+//! - `front` reads heads (`request_head`) from a connection and keeps it alive;
+//! - `exchange` does one request: finds the route, enters the backend (`wake`), forwards, tries again where that
+//!   is safe;
+//! - `attempt` is one try on one connection from the `pool`, `relay` moves bodies both ways at once (`chunk`
+//!   understands them), `tunnel` takes over after a 101;
+//! - `answer` is what we say ourselves.
+//!
+//! What always holds: a message is understood whole and written anew, or refused; its body is never delimited
+//! differently for the two sides; no request is sent twice unless it may be; what was cut is never shown as whole.
+
+mod answer;
+mod attempt;
+mod buffer;
+mod chunk;
+mod dial;
+mod exchange;
+mod field;
+mod forwarded;
+mod front;
+mod limits;
+mod pool;
+mod relay;
+mod request_head;
+mod response_head;
+mod rewrite;
+mod tunnel;
+mod wake;
+mod worker;
+
+pub use chunk::{BadChunk, ChunkScanner, Scanned};
+pub use limits::Limits;
+pub use request_head::{BadRequest, Framing};
+pub use response_head::BadResponse;
+pub use worker::{ProxySettings, Shared, Worker, Workers, run_workers, serve};

@@ -1,0 +1,122 @@
+//! Connections to upstreams that wait for their next request; one pool for each worker.
+//!
+//! The last one put back is the first one taken. A connection is known by the address and the generation of the
+//! backend behind it: when the backend slept and woke, or got another address, the old ones are never used again.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    net::SocketAddr,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use tokio::{net::TcpStream, time::Instant};
+
+/// A connection may wait this long.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// A connection is used this long at most.
+const AGE: Duration = Duration::from_secs(3600);
+
+/// So many wait for one address.
+const KEPT: usize = 128;
+
+/// What a connection leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    pub(super) address: SocketAddr,
+    /// Of the backend; 0 for an address that never sleeps.
+    pub(super) generation: u64,
+}
+
+/// A connection to an upstream.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) stream: TcpStream,
+    born: Instant,
+}
+
+#[derive(Debug)]
+struct Idle {
+    connection: Connection,
+    since: Instant,
+}
+
+/// The pool.
+#[derive(Debug, Default)]
+pub(super) struct Pool {
+    idle: RefCell<HashMap<Key, Vec<Idle>>>,
+    sweeping: Cell<bool>,
+}
+
+impl Connection {
+    pub(super) fn new(stream: TcpStream) -> Self {
+        Self { stream, born: Instant::now() }
+    }
+
+    /// Whether nothing came while it waited: neither its end nor bytes that nobody asked for.
+    fn is_quiet(&self) -> bool {
+        match self.stream.poll_read_ready(&mut Context::from_waker(Waker::noop())) {
+            Poll::Pending => true,
+            // The readiness may be left over from a read that filled its buffer: look.
+            Poll::Ready(_) => {
+                matches!(self.stream.try_read(&mut [0]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+            }
+        }
+    }
+}
+
+impl Pool {
+    /// A waiting connection that is still good.
+    pub(super) fn take(&self, key: Key) -> Option<Connection> {
+        let mut idle = self.idle.borrow_mut();
+        let waiting = idle.get_mut(&key)?;
+        let now = Instant::now();
+        while let Some(Idle { connection, since }) = waiting.pop() {
+            if now - since < IDLE && now - connection.born < AGE && connection.is_quiet() {
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    /// Puts a connection back.
+    pub(super) fn put(self: &Rc<Self>, key: Key, connection: Connection) {
+        if !self.sweeping.replace(true) {
+            tokio::task::spawn_local(Rc::clone(self).sweep());
+        }
+        let mut idle = self.idle.borrow_mut();
+        let known = idle.contains_key(&key);
+        if !known {
+            idle.retain(|other, _| other.address != key.address);
+        }
+        let waiting = idle.entry(key).or_default();
+        if waiting.len() < KEPT {
+            waiting.push(Idle { connection, since: Instant::now() });
+        }
+    }
+
+    /// Drops every waiting connection of an address.
+    pub(super) fn forget(&self, address: SocketAddr) {
+        self.idle.borrow_mut().retain(|key, _| key.address != address);
+    }
+
+    /// Drops those that waited too long. Runs only while some wait, so that a quiet worker has no timer.
+    async fn sweep(self: Rc<Self>) {
+        loop {
+            tokio::time::sleep(IDLE).await;
+            let now = Instant::now();
+            let mut idle = self.idle.borrow_mut();
+            idle.retain(|_, waiting| {
+                waiting.retain(|item| now - item.since < IDLE && item.connection.is_quiet());
+                !waiting.is_empty()
+            });
+            if idle.is_empty() {
+                self.sweeping.set(false);
+                return;
+            }
+        }
+    }
+}

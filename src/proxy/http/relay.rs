@@ -1,0 +1,245 @@
+//! Moving a body from one connection to another, in place and under back-pressure.
+
+use std::{
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::tcp::{ReadHalf, WriteHalf},
+};
+
+use super::{
+    buffer::{Buf, Buffers},
+    chunk::ChunkScanner,
+    request_head::Framing,
+};
+
+/// Why a body did not arrive whole.
+#[derive(Debug)]
+pub(super) enum Cut {
+    /// The sender's connection ended or failed before the body did.
+    Source(#[allow(dead_code, reason = "shown in logs")] io::Error),
+    /// The sender broke the rules of chunked coding.
+    Malformed,
+    /// The receiver's connection failed.
+    Sink(#[allow(dead_code, reason = "shown in logs")] io::Error),
+}
+
+/// How the body is written to its receiver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Emit {
+    /// As it comes (chunks without extensions).
+    AsIs,
+    /// The data alone: the receiver does not know chunks.
+    Data,
+    /// As chunks: it came without a length.
+    Chunks,
+}
+
+#[derive(Debug)]
+enum Body {
+    Done,
+    Length(u64),
+    Chunked(Box<ChunkScanner>),
+    UntilClose,
+}
+
+/// Room in front of data for the size line of a chunk.
+const FRONT: usize = 10;
+
+/// One direction of an exchange: what is to be written first, then the body as it comes.
+#[derive(Debug)]
+pub(super) struct Pump {
+    body: Body,
+    emit: Emit,
+    out: Option<Buf>,
+    /// Written behind what is in `out`.
+    tail: Vec<u8>,
+    /// Bytes that came behind the end of the body.
+    surplus: Option<Buf>,
+    /// Bytes written.
+    pub(super) sent: u64,
+    /// Bytes read from the sender by the pump.
+    pub(super) received: u64,
+    /// The last read filled its buffer: bulk.
+    bulk: bool,
+    home: Rc<Buffers>,
+}
+
+impl Pump {
+    /// `out` is written first; the body begins with what is in `begun`. What is in `begun` behind the body's end
+    /// becomes the surplus.
+    pub(super) fn new(
+        framing: Framing,
+        emit: Emit,
+        mut out: Buf,
+        begun: Option<Buf>,
+        home: &Rc<Buffers>,
+    ) -> Result<Self, Cut> {
+        let body = match framing {
+            Framing::Empty | Framing::Length(0) => Body::Done,
+            Framing::Length(length) => Body::Length(length),
+            Framing::Chunked => Body::Chunked(Box::new(ChunkScanner::new(emit == Emit::Data))),
+            Framing::UntilClose => Body::UntilClose,
+        };
+        let mut pump = Self {
+            body,
+            emit,
+            out: None,
+            tail: Vec::new(),
+            surplus: None,
+            sent: 0,
+            received: 0,
+            bulk: false,
+            home: Rc::clone(home),
+        };
+        if let Some(mut begun) = begun.filter(|begun| !begun.is_empty()) {
+            if pump.finished_reading() {
+                pump.surplus = Some(begun);
+            } else {
+                pump.decode(&mut begun)?;
+                if pump.emit == Emit::Chunks && !begun.is_empty() {
+                    out.push(format!("{:x}\r\n", begun.len()).as_bytes());
+                    out.push(begun.filled());
+                    out.push(b"\r\n");
+                } else {
+                    out.push(begun.filled());
+                }
+            }
+        }
+        pump.out = Some(out);
+        Ok(pump)
+    }
+
+    /// Bytes both ways as they come, until the sender ends.
+    pub(super) fn tunnel(out: Buf, begun: Option<Buf>, home: &Rc<Buffers>) -> Result<Self, Cut> {
+        Self::new(Framing::UntilClose, Emit::AsIs, out, begun, home)
+    }
+
+    /// The body was read to its end.
+    pub(super) fn finished_reading(&self) -> bool {
+        matches!(self.body, Body::Done)
+    }
+
+    /// Everything was read and written.
+    pub(super) fn finished(&self) -> bool {
+        self.finished_reading() && self.out.is_none() && self.tail.is_empty()
+    }
+
+    /// Something waits to be written.
+    pub(super) fn has_output(&self) -> bool {
+        self.out.is_some() || !self.tail.is_empty()
+    }
+
+    /// What came behind the body.
+    pub(super) fn take_surplus(&mut self) -> Option<Buf> {
+        self.surplus.take()
+    }
+
+    /// Moves what can be moved. Ready when everything was written.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut ReadHalf<'_>,
+        sink: &mut WriteHalf<'_>,
+    ) -> Poll<Result<(), Cut>> {
+        loop {
+            ready!(self.poll_flush(cx, sink))?;
+            if self.finished_reading() {
+                return Poll::Ready(Ok(()));
+            }
+            ready!(self.poll_fill(cx, source))?;
+        }
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>, sink: &mut WriteHalf<'_>) -> Poll<Result<(), Cut>> {
+        loop {
+            while let Some(out) = self.out.as_mut().filter(|out| !out.is_empty()) {
+                let count = ready!(Pin::new(&mut *sink).poll_write(cx, out.filled())).map_err(Cut::Sink)?;
+                if count == 0 {
+                    return Poll::Ready(Err(Cut::Sink(io::ErrorKind::WriteZero.into())));
+                }
+                out.consume(count);
+                self.sent += count as u64;
+            }
+            self.out = None;
+            if self.tail.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            let mut out = self.home.lend();
+            out.push(&self.tail);
+            self.tail.clear();
+            self.out = Some(out);
+        }
+    }
+
+    fn poll_fill(&mut self, cx: &mut Context<'_>, source: &mut ReadHalf<'_>) -> Poll<Result<(), Cut>> {
+        // No buffer is held while there is nothing to read.
+        ready!(source.as_ref().poll_read_ready(cx)).map_err(Cut::Source)?;
+        let mut buf = if self.bulk { self.home.lend_big() } else { self.home.lend() };
+        let chunks = self.emit == Emit::Chunks;
+        if chunks {
+            buf.clear_leaving(FRONT);
+        }
+        let mut spare = ReadBuf::new(buf.spare_mut());
+        let mut spare = if chunks { spare.take(spare.remaining() - 2) } else { spare };
+        ready!(Pin::new(source).poll_read(cx, &mut spare)).map_err(Cut::Source)?;
+        let count = spare.filled().len();
+        self.bulk = spare.remaining() == 0;
+        if count == 0 {
+            return Poll::Ready(self.source_ended());
+        }
+        buf.fill(count);
+        self.received += count as u64;
+        self.decode(&mut buf)?;
+        if chunks && !buf.is_empty() {
+            let size = format!("{:x}\r\n", buf.len());
+            buf.push(b"\r\n");
+            buf.prepend(size.as_bytes());
+        }
+        self.out = Some(buf);
+        Poll::Ready(Ok(()))
+    }
+
+    fn source_ended(&mut self) -> Result<(), Cut> {
+        if !matches!(self.body, Body::UntilClose) {
+            return Err(Cut::Source(io::ErrorKind::UnexpectedEof.into()));
+        }
+        self.body = Body::Done;
+        if self.emit == Emit::Chunks {
+            self.tail.extend_from_slice(b"0\r\n\r\n");
+        }
+        Ok(())
+    }
+
+    /// Leaves in `buf` what is to be written.
+    fn decode(&mut self, buf: &mut Buf) -> Result<(), Cut> {
+        let (consumed, produced, done) = match &mut self.body {
+            Body::Done => (0, 0, true),
+            Body::Length(left) => {
+                let here = usize::try_from(*left).unwrap_or(usize::MAX).min(buf.len());
+                *left -= here as u64;
+                (here, here, *left == 0)
+            }
+            Body::Chunked(scanner) => {
+                let scanned = scanner.scan(buf.filled_mut(), &mut self.tail).map_err(|_| Cut::Malformed)?;
+                (scanned.consumed, scanned.produced, scanned.done)
+            }
+            Body::UntilClose => (buf.len(), buf.len(), false),
+        };
+        if let Some(surplus) = buf.filled().get(consumed..).filter(|surplus| !surplus.is_empty()) {
+            let mut kept = self.home.lend();
+            kept.push(surplus);
+            self.surplus = Some(kept);
+        }
+        buf.truncate(produced);
+        if done {
+            self.body = Body::Done;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,214 @@
+//! Heads as they are passed on: written anew from what was understood, never copied.
+
+use std::net::SocketAddr;
+
+use crate::model::RouteSpec;
+
+use super::{
+    buffer::Buf,
+    field::{HOP_MARK, Known},
+    forwarded::{self, Peer},
+    relay::Emit,
+    request_head::{Framing, RequestHead},
+    response_head::ResponseHead,
+};
+
+fn push_number(out: &mut Buf, number: u64) {
+    let mut digits = [0u8; 20];
+    let (mut at, mut rest) = (digits.len(), number);
+    loop {
+        at -= 1;
+        if let Some(digit) = digits.get_mut(at) {
+            *digit = b'0' + u8::try_from(rest % 10).unwrap_or(0);
+        }
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.push(digits.get(at..).unwrap_or_default());
+}
+
+fn push_field(out: &mut Buf, name: &[u8], value: &[u8]) {
+    out.push(name);
+    out.push(b": ");
+    out.push(value);
+    out.push(b"\r\n");
+}
+
+fn is_set(set: &[(String, String)], name: &[u8]) -> bool {
+    set.iter().any(|(own, _)| own.as_bytes().eq_ignore_ascii_case(name))
+}
+
+/// The target without the route's prefix. Always begins with `/`, except for `*`.
+fn strip<'a>(target: &'a str, prefix: Option<&str>) -> (&'static str, &'a str) {
+    let Some(prefix) = prefix.map(|prefix| prefix.trim_end_matches('/')).filter(|prefix| !prefix.is_empty()) else {
+        return ("", target);
+    };
+    match target.strip_prefix(prefix) {
+        Some(rest) if rest.starts_with('/') => ("", rest),
+        Some(rest) if rest.is_empty() || rest.starts_with('?') => ("/", rest),
+        Some(_) | None => ("", target),
+    }
+}
+
+/// Writes the request head for the upstream.
+pub(super) fn request(
+    head: &RequestHead,
+    route: &RouteSpec,
+    peer: &Peer,
+    mark: &str,
+    upstream: SocketAddr,
+    out: &mut Buf,
+) {
+    let set = route.set_request_headers.as_slice();
+    out.push(head.method().as_bytes());
+    out.push(b" ");
+    let (slash, target) = strip(head.target(), route.matches.strip_prefix.as_deref());
+    out.push(slash.as_bytes());
+    out.push(target.as_bytes());
+    out.push(b" HTTP/1.1\r\n");
+    if !is_set(set, b"host") {
+        if head.authority().is_empty() {
+            push_field(out, b"Host", upstream.to_string().as_bytes());
+        } else {
+            push_field(out, b"Host", head.authority().as_bytes());
+        }
+    }
+    let mut marks = false;
+    for field in &head.fields {
+        let name = head.part(&field.name);
+        let passes = match field.known {
+            Known::Other => true,
+            Known::Expect => head.expects_continue,
+            Known::HopMark => {
+                marks = true;
+                false
+            }
+            known if forwarded::is_ours(known) => peer.keeps(head, name),
+            Known::Host
+            | Known::ContentLength
+            | Known::TransferEncoding
+            | Known::Connection
+            | Known::Te
+            | Known::Upgrade
+            | Known::Hop
+            | Known::Forwarding => false,
+        };
+        if passes && (set.is_empty() || !is_set(set, name)) {
+            push_field(out, name, head.part(&field.value));
+        }
+    }
+    match head.framing {
+        Framing::Length(length) => {
+            out.push(b"Content-Length: ");
+            push_number(out, length);
+            out.push(b"\r\n");
+        }
+        Framing::Chunked => out.push(b"Transfer-Encoding: chunked\r\n"),
+        Framing::Empty | Framing::UntilClose => {}
+    }
+    match (&head.upgrade, head.te_trailers) {
+        (Some(protocol), _) => {
+            push_field(out, b"Upgrade", head.part(protocol));
+            out.push(b"Connection: Upgrade\r\n");
+        }
+        (None, true) => out.push(b"TE: trailers\r\nConnection: TE\r\n"),
+        (None, false) => {}
+    }
+    peer.write(head, out);
+    out.push(HOP_MARK.as_bytes());
+    out.push(b": ");
+    if marks {
+        for value in head.all(HOP_MARK) {
+            out.push(value.as_bytes());
+            out.push(b", ");
+        }
+    }
+    out.push(mark.as_bytes());
+    out.push(b"\r\n");
+    for (name, value) in set {
+        push_field(out, name.as_bytes(), value.as_bytes());
+    }
+    out.push(b"\r\n");
+}
+
+/// What happens to the client's connection after a response.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ending<'a> {
+    /// The client speaks HTTP/1.1.
+    pub(super) is_11: bool,
+    /// The connection stays.
+    pub(super) keep_alive: bool,
+    /// The answer is to HEAD.
+    pub(super) to_head: bool,
+    /// The wake that the client waited for, in milliseconds.
+    pub(super) wake: Option<u128>,
+    /// The route's own fields.
+    pub(super) set: &'a [(String, String)],
+}
+
+/// How the body of a response goes to this client, and whether the connection can stay after it.
+pub(super) fn emit(head: &ResponseHead, is_11: bool) -> (Emit, bool) {
+    match head.framing {
+        Framing::Empty | Framing::Length(_) => (Emit::AsIs, true),
+        Framing::Chunked if is_11 => (Emit::AsIs, true),
+        Framing::Chunked => (Emit::Data, false),
+        Framing::UntilClose if is_11 => (Emit::Chunks, true),
+        Framing::UntilClose => (Emit::AsIs, false),
+    }
+}
+
+/// Writes the response head for the client. `bytes` is what the head was read from.
+pub(super) fn response(head: &ResponseHead, bytes: &[u8], ending: Ending<'_>, out: &mut Buf) {
+    let part = |at: &std::ops::Range<usize>| bytes.get(at.clone()).unwrap_or_default();
+    out.push(b"HTTP/1.1 ");
+    push_number(out, u64::from(head.status));
+    out.push(b" ");
+    out.push(part(&head.reason));
+    out.push(b"\r\n");
+    for field in &head.fields {
+        let name = part(&field.name);
+        let passes = match field.known {
+            Known::Other | Known::Expect | Known::Host | Known::Te | Known::Forwarding => true,
+            Known::Upgrade => head.status == 426,
+            Known::ContentLength | Known::TransferEncoding | Known::Connection | Known::Hop | Known::HopMark => false,
+        };
+        if passes && (ending.set.is_empty() || !is_set(ending.set, name)) {
+            push_field(out, name, part(&field.value));
+        }
+    }
+    if head.status >= 200 {
+        body_fields(head, ending, out);
+        for (name, value) in ending.set {
+            push_field(out, name.as_bytes(), value.as_bytes());
+        }
+        if let Some(wake) = ending.wake {
+            out.push(b"Server-Timing: wake;dur=");
+            push_number(out, u64::try_from(wake).unwrap_or(u64::MAX));
+            out.push(b"\r\n");
+        }
+    }
+    if head.status == 101 {
+        push_field(out, b"Upgrade", head.upgrade.as_ref().map(part).unwrap_or_default());
+        out.push(b"Connection: Upgrade\r\n");
+    }
+    out.push(b"\r\n");
+}
+
+fn body_fields(head: &ResponseHead, ending: Ending<'_>, out: &mut Buf) {
+    let chunked = ending.is_11 && (head.told_chunked || (head.framing == Framing::UntilClose));
+    if chunked && head.status != 204 {
+        out.push(b"Transfer-Encoding: chunked\r\n");
+    } else if let Some(length) = head.told_length.filter(|_| head.status != 204) {
+        out.push(b"Content-Length: ");
+        push_number(out, length);
+        out.push(b"\r\n");
+    }
+    match (ending.is_11, ending.keep_alive, head.status) {
+        (true, _, 426) => out.push(b"Connection: Upgrade\r\n"),
+        (true, false, _) => out.push(b"Connection: close\r\n"),
+        (false, true, _) => out.push(b"Connection: keep-alive\r\n"),
+        (true, true, _) | (false, false, _) => {}
+    }
+}

@@ -1,0 +1,104 @@
+//! After a 101: bytes both ways, each direction with its own end.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::atomic::Ordering,
+    task::{Context, Poll},
+};
+
+use tokio::{
+    io::{AsyncWrite, AsyncWriteExt},
+    net::tcp::{ReadHalf, WriteHalf},
+    time::Instant,
+};
+
+use super::{
+    attempt::{Job, Way},
+    buffer::Buf,
+    front::{Client, Next},
+    pool::Connection,
+    relay::{Cut, Pump},
+};
+
+/// The close frame of a WebSocket server that goes away: code 1001.
+const GOING_AWAY: [u8; 4] = [0x88, 0x02, 0x03, 0xE9];
+
+/// One direction and whether its end was passed on.
+struct Direction {
+    pump: Pump,
+    ended: bool,
+}
+
+impl Direction {
+    /// Ready when this direction is over; an error ends the tunnel.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut ReadHalf<'_>,
+        sink: &mut WriteHalf<'_>,
+    ) -> Poll<Result<(), Cut>> {
+        if self.ended {
+            return Poll::Ready(Ok(()));
+        }
+        std::task::ready!(self.pump.poll(cx, source, sink))?;
+        std::task::ready!(Pin::new(sink).poll_shutdown(cx)).map_err(Cut::Sink)?;
+        self.ended = true;
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Carries the tunnel until both directions have ended, one of them fails, or nothing moves for `stream_idle`.
+/// `out` goes to the client first, then what the upstream had already sent behind its 101.
+pub(super) async fn run(job: &mut Job<'_>, way: &Way, mut upstream: Connection, out: Buf, begun: Option<Buf>) -> Next {
+    let idle = job.route.backend.as_ref().and_then(|backend| backend.policy().stream_idle);
+    let websocket = job.head.upgrade.as_ref().is_some_and(|at| job.head.part(at).eq_ignore_ascii_case(b"websocket"));
+    let Client { stream, timer, worker, input, .. } = &mut *job.client;
+    let empty = worker.buffers.lend();
+    let (Ok(down), Ok(up)) =
+        (Pump::tunnel(out, begun, &worker.buffers), Pump::tunnel(empty, input.take(), &worker.buffers))
+    else {
+        return Next::Reset;
+    };
+    let (mut down, mut up) = (Direction { pump: down, ended: false }, Direction { pump: up, ended: false });
+    let mut moved = 0;
+    if let Some(idle) = idle {
+        timer.as_mut().reset(Instant::now() + idle);
+    }
+    let whole = {
+        let (mut client_read, mut client_write) = stream.split();
+        let (mut up_read, mut up_write) = upstream.stream.split();
+        poll_fn(|cx| {
+            let towards_client = down.poll(cx, &mut up_read, &mut client_write);
+            let towards_upstream = up.poll(cx, &mut client_read, &mut up_write);
+            let now = down.pump.received + up.pump.received;
+            if now != moved {
+                moved = now;
+                if let Some(pass) = &way.pass {
+                    pass.touch();
+                }
+                if let Some(idle) = idle {
+                    timer.as_mut().reset(Instant::now() + idle);
+                }
+            }
+            match (towards_client, towards_upstream) {
+                (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => Poll::Ready(false),
+                (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(true),
+                _ if idle.is_some() => timer.as_mut().poll(cx).map(|()| true),
+                _ => Poll::Pending,
+            }
+        })
+        .await
+    };
+    let counters = &job.route.counters;
+    counters.bytes_in.fetch_add(up.pump.sent, Ordering::Relaxed);
+    counters.bytes_out.fetch_add(down.pump.sent, Ordering::Relaxed);
+    if !whole {
+        return Next::Reset;
+    }
+    // Silent for too long: between two frames, so one of ours can be put in.
+    if websocket && !down.ended && !down.pump.has_output() {
+        let _ = stream.write_all(&GOING_AWAY).await;
+    }
+    Next::Linger
+}

@@ -1,0 +1,201 @@
+//! Workers: one thread, one runtime, one listener for each address, one pool.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    io,
+    net::{IpAddr, SocketAddr, TcpListener as StdListener},
+    rc::Rc,
+    sync::Arc,
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use ipnet::IpNet;
+use pingora_limits::rate::Rate;
+use tokio::{
+    net::TcpListener,
+    runtime::{Builder, LocalOptions},
+    sync::Semaphore,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{control::LiveTable, net};
+
+use super::{buffer::Buffers, dial::Names, front, limits::Limits, pool::Pool};
+
+/// What of the settings concerns the data plane; swapped as a whole on reload.
+#[derive(Debug, Clone)]
+pub struct ProxySettings {
+    /// Networks whose `X-Forwarded-*` fields are believed and extended.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Requests that cause a wake, for each client address and minute.
+    pub wakes_per_client: u32,
+    /// Limits and time-outs of the front.
+    pub limits: Limits,
+    /// How long requests in flight may take to end at a shutdown.
+    pub shutdown_timeout: Duration,
+}
+
+impl Default for ProxySettings {
+    fn default() -> Self {
+        Self {
+            trusted_proxies: Vec::new(),
+            wakes_per_client: 30,
+            limits: Limits::default(),
+            shutdown_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What all workers share.
+pub struct Shared {
+    /// The live routes.
+    pub table: Arc<ArcSwap<LiveTable>>,
+    /// The settings.
+    pub settings: Arc<ArcSwap<ProxySettings>>,
+    /// Marks what passed through this very program, so that a loop is seen.
+    pub(super) mark: String,
+    /// Requests that caused a wake, by client.
+    wakes: Rate,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// Shares these.
+    pub fn new(table: Arc<ArcSwap<LiveTable>>, settings: Arc<ArcSwap<ProxySettings>>) -> Arc<Self> {
+        // Seeded by the operating system: nobody outside can guess it.
+        let mark = format!("{:016x}{:016x}", RandomState::new().hash_one(1), RandomState::new().hash_one(2));
+        Arc::new(Self { table, settings, mark, wakes: Rate::new(Duration::from_secs(60)) })
+    }
+
+    /// Counts a request that would cause a wake; says whether this client may.
+    pub(super) fn may_wake(&self, client: IpAddr) -> bool {
+        let allowed = isize::try_from(self.settings.load().wakes_per_client).unwrap_or(isize::MAX);
+        self.wakes.observe(&client, 1) <= allowed
+    }
+}
+
+/// One worker's own things. Not shared between threads.
+#[derive(Debug, Clone)]
+pub struct Worker(pub(super) Rc<Inner>);
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) shared: Arc<Shared>,
+    pub(super) buffers: Rc<Buffers>,
+    pub(super) pool: Rc<Pool>,
+    pub(super) names: Names,
+    pub(super) permits: Arc<Semaphore>,
+}
+
+impl Worker {
+    /// A worker with an empty pool.
+    pub fn new(shared: Arc<Shared>) -> Self {
+        let connections = shared.settings.load().limits.connections;
+        Self(Rc::new(Inner {
+            shared,
+            buffers: Rc::default(),
+            pool: Rc::default(),
+            names: Names::default(),
+            permits: Arc::new(Semaphore::new(connections)),
+        }))
+    }
+}
+
+/// Serves a listener until `shutdown`, then lets the requests in flight end, up to the deadline in the settings.
+/// Runs inside a current-thread runtime on which local tasks can be spawned.
+pub async fn serve(worker: Worker, listener: StdListener, shutdown: CancellationToken) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let listener = TcpListener::from_std(listener)?;
+    let tasks = TaskTracker::new();
+    let permits = Arc::clone(&worker.0.permits);
+    net::accept(listener, permits, shutdown.clone(), |stream, peer, permit| {
+        let (worker, shutdown) = (worker.clone(), shutdown.clone());
+        tasks.spawn_local(async move {
+            front::connection(worker, stream, peer, shutdown).await;
+            drop(permit);
+        });
+    })
+    .await;
+    tasks.close();
+    let patience = worker.0.shared.settings.load().shutdown_timeout;
+    if tokio::time::timeout(patience, tasks.wait()).await.is_err() {
+        tracing::warn!(cut = tasks.len(), "connections were still in use at the end of the shutdown time");
+    }
+    Ok(())
+}
+
+/// Running workers.
+#[derive(Debug)]
+pub struct Workers {
+    addresses: Vec<SocketAddr>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Workers {
+    /// Where they listen, in the order asked for; a port 0 is replaced by the one that was given.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Waits until all have ended. Blocks: they end after the shutdown that they were started with.
+    pub fn join(self) {
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a worker of the data plane panicked");
+            }
+        }
+    }
+}
+
+/// Binds all addresses for each of `count` workers, then starts them. An error is one of binding: nothing runs.
+pub fn run_workers(
+    count: usize,
+    addresses: &[SocketAddr],
+    shared: &Arc<Shared>,
+    shutdown: &CancellationToken,
+) -> io::Result<Workers> {
+    let first = addresses.iter().map(|address| net::bind(*address)).collect::<io::Result<Vec<_>>>()?;
+    let bound = first.iter().map(StdListener::local_addr).collect::<io::Result<Vec<_>>>()?;
+    let mut sets = vec![first];
+    for _ in 1..count.max(1) {
+        sets.push(bound.iter().map(|address| net::bind(*address)).collect::<io::Result<Vec<_>>>()?);
+    }
+    let mut threads = Vec::new();
+    for (index, listeners) in sets.into_iter().enumerate() {
+        let (shared, shutdown) = (Arc::clone(shared), shutdown.child_token());
+        let thread = std::thread::Builder::new()
+            .name(format!("http-{index}"))
+            .spawn(move || work(listeners, shared, &shutdown))?;
+        threads.push(thread);
+    }
+    Ok(Workers { addresses: bound, threads })
+}
+
+fn work(listeners: Vec<StdListener>, shared: Arc<Shared>, shutdown: &CancellationToken) {
+    let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "a worker of the data plane could not start");
+            return;
+        }
+    };
+    runtime.block_on(async {
+        let worker = Worker::new(shared);
+        let serving: Vec<_> = listeners
+            .into_iter()
+            .map(|listener| tokio::task::spawn_local(serve(worker.clone(), listener, shutdown.clone())))
+            .collect();
+        for task in serving {
+            if let Ok(Err(error)) = task.await {
+                tracing::error!(%error, "a listener could not be served");
+            }
+        }
+    });
+}

@@ -1,0 +1,10 @@
+//! The data plane: what stands between clients and backends.
+//!
+//! Uses `control` for the live routes, `backend` for passes, `net` for listeners. Nobody below knows it.
+
+mod http;
+
+pub use http::{
+    BadChunk, BadRequest, BadResponse, ChunkScanner, Framing, Limits, ProxySettings, Scanned, Shared, Worker, Workers,
+    run_workers, serve,
+};
