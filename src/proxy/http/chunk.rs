@@ -160,7 +160,8 @@ impl ChunkScanner {
                 self.state = State::Done;
                 return Ok(index + 1);
             }
-            if self.trailer.len() > SIDE_LIMIT || self.trailer.ends_with(b"\n\n") {
+            let bare = *byte == b'\n' && !self.trailer.ends_with(b"\r\n");
+            if bare || self.trailer.len() > SIDE_LIMIT {
                 return Err(BadChunk);
             }
         }
