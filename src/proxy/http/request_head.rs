@@ -204,6 +204,7 @@ fn unparsed(bytes: &[u8], error: httparse::Error) -> BadRequest {
     let line = bytes.split(|b| *b == b'\n').next().unwrap_or_default().trim_ascii_end();
     let version = line.rsplit(|b| *b == b' ').next().unwrap_or_default();
     match version {
+        b"HTTP/1.0" | b"HTTP/1.1" => BadRequest::Malformed("more than a method, a target and a version"),
         [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit() => {
             BadRequest::Version
         }
