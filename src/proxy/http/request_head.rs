@@ -290,7 +290,7 @@ impl<'a> Facts<'a> {
             None if is_11 => return Err(BadRequest::Malformed("no Host")),
             None => String::new(),
         };
-        if !target.bytes().all(|b| b.is_ascii_graphic() && b != b'#') {
+        if !target.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'#' | b'<' | b'>' | b'`')) {
             return Err(BadRequest::Malformed("bad request target"));
         }
         if target.starts_with('/') {
