@@ -58,8 +58,11 @@ impl Differential {
         if let Some(wrong) = log.wrong.first() {
             return Err(fault(bytes, &format!("the backend was sent nonsense: {wrong}")));
         }
-        let passed: Vec<_> =
-            log.whole.iter().filter(|seen| seen.message.whole && seen.message.head.words()[1] != "/honest/after").collect();
+        let passed: Vec<_> = log
+            .whole
+            .iter()
+            .filter(|seen| seen.message.whole && seen.message.head.words()[1] != "/honest/after")
+            .collect();
         let mut sent = self.read(bytes).into_iter();
         for seen in &passed {
             let understood = understood(seen);
@@ -69,7 +72,10 @@ impl Differential {
             }
             let again = self.read(&seen.raw);
             if again != [understood] {
-                return Err(fault(bytes, &format!("wrote {}, which hyper reads as {again:?}", case::escape(&seen.raw))));
+                return Err(fault(
+                    bytes,
+                    &format!("wrote {}, which hyper reads as {again:?}", case::escape(&seen.raw)),
+                ));
             }
             requests::invariants(seen).map_err(|why| fault(bytes, &why))?;
         }
@@ -99,7 +105,10 @@ impl Differential {
     }
 }
 
-async fn note(request: Request<Incoming>, noted: Arc<Mutex<Vec<Understood>>>) -> Result<Response<Empty<Bytes>>, Infallible> {
+async fn note(
+    request: Request<Incoming>,
+    noted: Arc<Mutex<Vec<Understood>>>,
+) -> Result<Response<Empty<Bytes>>, Infallible> {
     let method = request.method().to_string();
     let target = request.uri().path_and_query().map_or_else(String::new, ToString::to_string);
     if let Ok(body) = request.into_body().collect().await {

@@ -140,7 +140,9 @@ fn answer(stream: &mut TcpStream, message: &Message) -> std::io::Result<()> {
 fn tunnel(mut stream: TcpStream, message: &Message) -> std::io::Result<()> {
     let protocol = message.head.all("upgrade").join(", ");
     let accept = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"; // of the key that the cases use
-    let head = format!("HTTP/1.1 101 Switching Protocols\r\nx-echo: yes\r\n{accept}Connection: upgrade\r\nUpgrade: {protocol}\r\n");
+    let head = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nx-echo: yes\r\n{accept}Connection: upgrade\r\nUpgrade: {protocol}\r\n"
+    );
     stream.write_all(head.as_bytes())?;
     stream.write_all(b"\r\n")?;
     let mut block = vec![0; 65_536];

@@ -102,7 +102,8 @@ pub(crate) fn mutate(random: &mut Random, corpus: &[Vec<u8>]) -> Vec<u8> {
 
 /// Puts a word where a line begins.
 fn between_lines(random: &mut Random, bytes: &mut Vec<u8>, word: &[u8]) {
-    let starts: Vec<_> = bytes.windows(2).enumerate().filter(|(_, pair)| pair == b"\r\n").map(|(at, _)| at + 2).collect();
+    let starts: Vec<_> =
+        bytes.windows(2).enumerate().filter(|(_, pair)| pair == b"\r\n").map(|(at, _)| at + 2).collect();
     if !starts.is_empty() {
         let at = starts[random.below(starts.len())];
         drop(bytes.splice(at..at, word.iter().copied()));

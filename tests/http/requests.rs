@@ -111,7 +111,8 @@ pub(crate) fn cut_everywhere(requests: &[&[u8]]) -> Vec<String> {
         let reply = client.reply("GET");
         let log = echo.take();
         let body: &[u8] = if request.starts_with(b"GET") { b"" } else { b"hello" };
-        let arrived = log.wrong.is_empty() && log.parts.is_empty() && log.whole.len() == 1 && log.whole[0].message.body == body;
+        let arrived =
+            log.wrong.is_empty() && log.parts.is_empty() && log.whole.len() == 1 && log.whole[0].message.body == body;
         if !arrived || !matches!(reply, Reply::Whole(ref message, _) if message.head.status() == 200) {
             let (first, second) = (case::escape(&request[..at]), case::escape(&request[at..]));
             faults.push(format!("`{first}` and `{second}`: {reply:?}\n  backend saw: {}", shown(&log)));
@@ -169,7 +170,11 @@ fn converse(client: &mut Client, want: &Want) -> Result<End, String> {
     }
     if let Some(bytes) = &want.tunnel {
         let back = client.take(bytes.len());
-        return if back == *bytes { Ok(End::AsWritten) } else { Err(format!("the tunnel gave: {}", case::escape(&back))) };
+        return if back == *bytes {
+            Ok(End::AsWritten)
+        } else {
+            Err(format!("the tunnel gave: {}", case::escape(&back)))
+        };
     }
     if !matches!(want.steps[last], Step::Refuse(_) | Step::Cut(_)) {
         afterwards(client, want)?;
@@ -323,7 +328,9 @@ pub(crate) fn invariants(seen: &Seen) -> Result<(), String> {
     }
     let disguised = |name: &str| {
         let plain = name.to_ascii_lowercase().replace('_', "-");
-        name.contains('_') && (plain.starts_with("x-forwarded-") || matches!(plain.as_str(), "x-real-ip" | "content-length" | "transfer-encoding"))
+        name.contains('_')
+            && (plain.starts_with("x-forwarded-")
+                || matches!(plain.as_str(), "x-real-ip" | "content-length" | "transfer-encoding"))
     };
     if let Some((name, _)) = head.fields.iter().find(|(name, _)| disguised(name)) {
         return Err(format!("`{name}` reached the backend, which may read it as the field with dashes"));

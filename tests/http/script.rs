@@ -80,7 +80,8 @@ fn serve(mut stream: TcpStream, connection: usize, shared: &Mutex<Shared>) -> st
                 if target.starts_with("/honest") {
                     let body = format!("GET {target} 0\n");
                     let length = body.len();
-                    let head = format!("HTTP/1.1 200 OK\r\nx-connection: {connection}\r\nContent-Length: {length}\r\n\r\n");
+                    let head =
+                        format!("HTTP/1.1 200 OK\r\nx-connection: {connection}\r\nContent-Length: {length}\r\n\r\n");
                     stream.write_all(format!("{head}{body}").as_bytes())?;
                 } else if !scripted(&mut stream, connection, shared)? {
                     return Ok(());

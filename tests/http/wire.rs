@@ -192,10 +192,11 @@ fn chunks(bytes: &[u8], mut at: usize, message: &mut Message) -> Result<(), Stri
     loop {
         let Some((size, next)) = line(bytes, at)? else { return Ok(()) };
         let digits = text(size)?;
-        if digits.is_empty() || digits.len() > 8 || !digits.chars().all(|digit| digit.is_ascii_hexdigit()) {
+        if digits.is_empty() || digits.len() > 16 || !digits.chars().all(|digit| digit.is_ascii_hexdigit()) {
             return Err(format!("chunk size `{digits}`"));
         }
-        let size = usize::from_str_radix(&digits, 16).map_err(|error| error.to_string())?;
+        let size = i64::from_str_radix(&digits, 16).map_err(|error| error.to_string())?;
+        let size = usize::try_from(size).map_err(|error| error.to_string())?;
         at = next;
         if size == 0 {
             break;

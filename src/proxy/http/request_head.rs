@@ -128,8 +128,7 @@ pub(super) fn take(input: &mut Buf, max_line: usize, max_head: usize) -> Result<
     let is_11 = version == 1;
     let (authority, target) = facts.authority(method, target, is_11)?;
     let framing = facts.framing(method, is_11)?;
-    let upgrade =
-        if is_11 && framing_is_empty(framing) && facts.upgrades { facts.upgrade } else { None };
+    let upgrade = if is_11 && framing_is_empty(framing) && facts.upgrades { facts.upgrade } else { None };
     let upgrade = upgrade.filter(|protocol| !protocol.is_empty()).map(&at);
     let (method, target) = (at(method.as_bytes()), at(target));
     let keep_alive = if is_11 { !facts.closes } else { facts.keeps && !facts.closes };
