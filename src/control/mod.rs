@@ -1,18 +1,18 @@
-//! Make it exist.
-use std::sync::Arc;
+//! Make it exist: own the backends and the live route table, carry out changes and orders.
+//!
+//! Used by `app`, which starts it; by `proxy`, which reads the live table; by `api`, which asks and orders.
+//!
+//! One task, the keeper, holds what the files and the engines say, merges it into a catalog, and carries out the
+//! difference to the catalog before: untouched routes, backends and idle clocks live on. One watcher for each node
+//! lists and listens; an engine that is away costs only its own node.
 
-use crate::{backend::Backend, model::RouteSpec, routing::RouteTable, telemetry::RouteCounters};
+mod face;
+mod keeper;
+mod live;
+mod sources;
+mod watcher;
 
-/// A route that answers.
-#[derive(Debug)]
-pub struct LiveRoute {
-    /// As configured.
-    pub spec: RouteSpec,
-    /// Its backend, when it leads to one.
-    pub backend: Option<Backend>,
-    /// What it did.
-    pub counters: Arc<RouteCounters>,
-}
-
-/// The live routes.
-pub type LiveTable = RouteTable<Arc<LiveRoute>>;
+pub use face::{Control, NodeView, ReloadFailed, View};
+pub use keeper::{Ended, Keeper, Node};
+pub use live::{LiveRoute, LiveTable};
+pub use sources::{FileSource, read_container};

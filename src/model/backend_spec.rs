@@ -57,7 +57,7 @@ pub struct Command {
 }
 
 /// When a started backend is ready.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Readiness {
     /// Its port accepts a connection.
     Tcp,
@@ -73,11 +73,18 @@ pub enum Readiness {
     /// The engine's own health check says healthy.
     Engine,
     /// Its log shows this pattern after the start.
-    Log(String),
+    Log(regex::Regex),
     /// This command, run on the node of Dormouse, exits with 0.
     Command(Vec<String>),
     /// This long after the engine's answer.
     Delay(Duration),
+}
+
+impl PartialEq for Readiness {
+    fn eq(&self, other: &Self) -> bool {
+        // A pattern is its text.
+        format!("{self:?}") == format!("{other:?}")
+    }
 }
 
 /// A backend that another needs.

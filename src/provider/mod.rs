@@ -1,7 +1,7 @@
 //! Talk to what runs backends.
 //!
-//! A provider translates between one kind of engine and five verbs: list, look, start, stop, events. Nothing
-//! above this room asks which kind it is.
+//! A provider translates between one kind of engine and a few verbs: list, look, start, stop, events, log lines.
+//! Nothing above this room asks which kind it is.
 //!
 //! What always holds:
 //! - The engine is asked, never assumed: every answer is looked up when it is asked for.
@@ -9,9 +9,33 @@
 //! - Every call ends within its own deadline, also when the engine hangs.
 //! - Starting what runs and stopping what is stopped is no error but [`Changed::Already`].
 
+mod deadlines;
+mod docker;
+mod docker_client;
+mod docker_events;
+mod docker_logs;
+mod docker_place;
+mod docker_translate;
 mod error;
+mod hints;
+mod process;
+mod process_book;
+mod process_child;
+mod process_log;
+mod process_os;
+mod process_unit;
+mod simulated;
+mod simulated_script;
+mod simulated_world;
 
+pub use docker::Docker;
+pub use docker_place::BadPlace;
+pub use docker_translate::{BadInspect, parse_inspect};
 pub use error::ProviderError;
+pub use process::Process;
+pub use process_book::{FileBook, ProcessBook, ProcessRecord};
+pub use simulated::Simulated;
+pub use simulated_script::{Call, Inhabitant, MoveIn, Script};
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -73,6 +97,9 @@ pub trait Provider: Send + Sync + fmt::Debug {
 
     /// Hints, for ever: reconnects by itself, with back-off, and says [`Hint::All`] after each (re)connect.
     fn events(&self) -> BoxStream<'static, Hint>;
+
+    /// The lines of its log since its last start, then each new one; ends with the unit, or when the engine breaks off.
+    fn log_lines<'a>(&'a self, unit: &'a Unit) -> BoxStream<'a, String>;
 }
 
 /// A provider as it is shared.

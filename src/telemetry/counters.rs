@@ -1,9 +1,14 @@
 //! Counters of one route: what `/metrics` and the access log sum up.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::{
+    sync::atomic::{AtomicI64, AtomicU64, Ordering},
+    time::Duration,
+};
 
-/// What a route did since it exists. Relaxed throughout: each number is right by itself, and nothing is concluded
-/// from two of them together.
+use super::histogram::Histogram;
+
+/// What a route did since it exists; owned by the live route, added to by each worker, read at a scrape. Relaxed
+/// throughout: each number is right by itself, and nothing is concluded from two of them together.
 #[derive(Debug, Default)]
 pub struct RouteCounters {
     classes: [AtomicU64; 5],
@@ -13,10 +18,40 @@ pub struct RouteCounters {
     pub bytes_out: AtomicU64,
     /// Requests being worked on now.
     pub in_flight: AtomicI64,
-    /// Connects, resets and bad answers of the upstream.
+    /// Errors of the upstream that are of none of the kinds of [`UpstreamError`].
     pub upstream_errors: AtomicU64,
     /// Clients that left before their answer.
     pub client_left: AtomicU64,
+    kinds: [AtomicU64; UpstreamError::ALL.len()],
+    durations: Histogram,
+}
+
+/// What went wrong between Dormouse and an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UpstreamError {
+    /// No connection could be made.
+    Connect,
+    /// No answer came in time.
+    Timeout,
+    /// It closed or reset the connection before its answer was whole.
+    Closed,
+    /// Its answer was no HTTP.
+    Malformed,
+}
+
+impl UpstreamError {
+    /// Every kind.
+    pub const ALL: [Self; 4] = [Self::Connect, Self::Timeout, Self::Closed, Self::Malformed];
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Timeout => "timeout",
+            Self::Closed => "closed",
+            Self::Malformed => "malformed",
+        }
+    }
 }
 
 impl RouteCounters {
@@ -28,9 +63,32 @@ impl RouteCounters {
         }
     }
 
+    /// Counts the time from a request's arrival to the last byte of its answer.
+    pub fn took(&self, time: Duration) {
+        self.durations.add(time);
+    }
+
+    /// Counts an error of the upstream.
+    pub fn upstream_failed(&self, kind: UpstreamError) {
+        if let Some(counter) = self.kinds.get(kind as usize) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     /// Requests answered with a status of this class, 1 to 5.
     pub fn class(&self, class: usize) -> u64 {
         self.classes.get(class.wrapping_sub(1)).map_or(0, |counter| counter.load(Ordering::Relaxed))
+    }
+
+    /// Errors of the upstream by the word for their kind; `other` for those of no kind.
+    pub fn errors(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let words = UpstreamError::ALL.map(UpstreamError::as_str).into_iter().chain(["other"]);
+        let counters = self.kinds.iter().chain([&self.upstream_errors]);
+        words.zip(counters.map(|counter| counter.load(Ordering::Relaxed)))
+    }
+
+    pub(super) fn durations(&self) -> &Histogram {
+        &self.durations
     }
 }
 
@@ -47,5 +105,17 @@ mod tests {
         let classes: Vec<u64> = (1..=5).map(|class| counters.class(class)).collect();
         assert_eq!(classes, [0, 2, 1, 1, 2]);
         assert_eq!(counters.class(0) + counters.class(6), 0);
+    }
+
+    #[test]
+    fn errors_are_counted_by_kind() {
+        let counters = RouteCounters::default();
+        for kind in UpstreamError::ALL {
+            counters.upstream_failed(kind);
+        }
+        counters.upstream_failed(UpstreamError::Closed);
+        counters.upstream_errors.fetch_add(3, Ordering::Relaxed);
+        let expected = [("connect", 1), ("timeout", 1), ("closed", 2), ("malformed", 1), ("other", 3)];
+        assert_eq!(counters.errors().collect::<Vec<_>>(), expected);
     }
 }

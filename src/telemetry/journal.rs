@@ -11,6 +11,7 @@ use std::{
 use jiff::Timestamp;
 use tokio::sync::broadcast;
 
+use super::Metrics;
 use crate::model::{BackendId, Cause};
 
 /// How long the phases of a wake took.
@@ -97,6 +98,8 @@ struct Shared {
     /// The newest entries, and the next number. A std mutex: held for a push or a copy, never across an await.
     kept: Mutex<(u64, VecDeque<Arc<Entry>>)>,
     follow: broadcast::Sender<Arc<Entry>>,
+    /// Counts each line.
+    metrics: Metrics,
 }
 
 /// How many entries are kept in memory.
@@ -104,16 +107,17 @@ const KEPT: usize = 4096;
 
 impl Default for Journal {
     fn default() -> Self {
-        Self {
-            shared: Arc::new(Shared {
-                kept: Mutex::new((0, VecDeque::with_capacity(64))),
-                follow: broadcast::channel(1024).0,
-            }),
-        }
+        Self::counted_by(Metrics::default())
     }
 }
 
 impl Journal {
+    /// An empty journal whose lines these metrics count.
+    pub fn counted_by(metrics: Metrics) -> Self {
+        let kept = Mutex::new((0, VecDeque::with_capacity(64)));
+        Self { shared: Arc::new(Shared { kept, follow: broadcast::channel(1024).0, metrics }) }
+    }
+
     /// Adds a line, logs it, and tells all who follow.
     pub fn record(&self, backend: Option<&BackendId>, what: Happening, cause: Cause) {
         let mut kept = self.shared.kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -126,6 +130,7 @@ impl Journal {
         // Sent under the lock, so that followers see the order of the numbers.
         let _ = self.shared.follow.send(Arc::clone(&entry));
         drop(kept);
+        self.shared.metrics.observe(&entry);
         match &entry.backend {
             Some(id) => tracing::info!(backend = %id, cause = %entry.cause, "{:?}", entry.what),
             None => tracing::info!(cause = %entry.cause, "{:?}", entry.what),

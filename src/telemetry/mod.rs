@@ -1,7 +1,17 @@
 //! Logs, metrics, and the journal of what happened.
 
+mod chain;
 mod counters;
+mod exposition;
+mod histogram;
 mod journal;
+mod logs;
+mod metrics;
+mod stats;
 
-pub use counters::RouteCounters;
+pub use chain::chain;
+pub use counters::{RouteCounters, UpstreamError};
 pub use journal::{Entry, Happening, Journal, Phases};
+pub use logs::{LogError, LogFormat, init};
+pub use metrics::{BackendSample, Metrics, World};
+pub use stats::{WakeDurations, WakesToday, asleep_share};

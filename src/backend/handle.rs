@@ -1,0 +1,313 @@
+//! The handle: what the rest of the program holds of a backend.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use jiff::Timestamp;
+use tokio::{
+    sync::{Notify, mpsc, oneshot, watch},
+    time::Instant,
+};
+
+use super::{
+    Order, Refused, Status,
+    gate::{Entered, Gate},
+};
+use crate::model::{BackendId, BackendSpec, Cause, Condition, ContainerState, IdlePolicy, Running};
+
+/// A backend. Clones are handles to the same one; its driver ends when it is retired.
+#[derive(Debug, Clone)]
+pub struct Backend {
+    pub(super) shared: Arc<Shared>,
+}
+
+/// What handles, passes and the driver share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) id: BackendId,
+    pub(super) gate: Gate,
+    /// The zero of the gate's stamps.
+    pub(super) epoch: Instant,
+    /// Told when the last one leaves a watched gate.
+    pub(super) emptied: Notify,
+    /// How the backend is reached while awake; swapped by the driver before the gate opens.
+    pub(super) reach: ArcSwapOption<Reach>,
+    pub(super) policy: ArcSwap<IdlePolicy>,
+    /// Callers who wait to get in.
+    pub(super) held: AtomicUsize,
+    pub(super) letters: mpsc::Sender<Letter>,
+    pub(super) status: watch::Sender<Arc<Status>>,
+}
+
+/// How an awake backend is reached.
+#[derive(Debug)]
+pub(super) struct Reach {
+    pub(super) at: Arc<Running>,
+    pub(super) generation: u64,
+    pub(super) woke: Option<Woke>,
+}
+
+/// The wake that made a backend awake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Woke {
+    /// How long it took.
+    pub took: Duration,
+    /// When it was awake.
+    pub at: std::time::Instant,
+}
+
+/// What reaches the driver from outside.
+#[derive(Debug)]
+pub(super) enum Letter {
+    /// Somebody wants in; a reply is expected by those who wait.
+    Knock(Cause, Option<oneshot::Sender<Result<Pass, Refused>>>),
+    Order(Order, String, oneshot::Sender<Answer>),
+    Pin(Option<Timestamp>, String, oneshot::Sender<Answer>),
+    /// Something may have changed at the engine.
+    Hint,
+    /// The engine's truth, from a list.
+    Seen(ContainerState),
+    /// A dial to the awake backend failed.
+    Suspect,
+    Configure(Box<BackendSpec>, Vec<(Backend, Condition)>),
+}
+
+/// The outcome of an order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// It is done.
+    Done,
+    /// It was so before.
+    AlreadySo,
+    /// It was not done, because.
+    Denied(String),
+}
+
+/// Proof that a backend is awake. While any exists the backend is in use; the last one dropped starts the idle clock.
+#[derive(Debug)]
+pub struct Pass {
+    shared: Arc<Shared>,
+    reach: Arc<Reach>,
+    counts: bool,
+    waited: bool,
+}
+
+impl Shared {
+    pub(super) fn stamp(&self, at: Instant) -> i64 {
+        match at.checked_duration_since(self.epoch) {
+            Some(after) => i64::try_from(after.as_micros()).unwrap_or(i64::MAX),
+            None => -i64::try_from((self.epoch - at).as_micros()).unwrap_or(i64::MAX),
+        }
+    }
+
+    pub(super) fn quiet_since(&self) -> Instant {
+        let stamp = self.gate.last_left();
+        let distance = Duration::from_micros(stamp.unsigned_abs());
+        if stamp < 0 { self.epoch.checked_sub(distance).unwrap_or(self.epoch) } else { self.epoch + distance }
+    }
+
+    /// Enters an open gate. `counts`: the use is activity.
+    pub(super) fn try_enter(self: &Arc<Self>, counts: bool, waited: bool) -> Option<Pass> {
+        match self.gate.enter() {
+            Entered::Inside => match self.reach.load_full() {
+                Some(reach) => Some(Pass { shared: Arc::clone(self), reach, counts, waited }),
+                None => {
+                    self.leave(None);
+                    None
+                }
+            },
+            Entered::Closed => None,
+            Entered::ClosedAndEmptied => {
+                self.emptied.notify_one();
+                None
+            }
+        }
+    }
+
+    fn leave(&self, stamp: Option<i64>) {
+        if self.gate.leave(stamp) {
+            self.emptied.notify_one();
+        }
+    }
+}
+
+/// A place among the held, given back on drop.
+#[derive(Debug)]
+struct Place<'a>(&'a AtomicUsize);
+
+impl<'a> Place<'a> {
+    fn take(held: &'a AtomicUsize, most: usize) -> Option<Self> {
+        held.fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| (now < most).then_some(now + 1)).ok()?;
+        Some(Self(held))
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Backend {
+    /// Its name.
+    pub fn id(&self) -> &BackendId {
+        &self.shared.id
+    }
+
+    /// Its idle policy now.
+    pub fn policy(&self) -> Arc<IdlePolicy> {
+        self.shared.policy.load_full()
+    }
+
+    /// Enters if it is awake: one atomic step, no lock, no message.
+    pub fn try_enter(&self) -> Option<Pass> {
+        self.shared.try_enter(true, false)
+    }
+
+    /// Enters if it is awake, without counting as activity (ignored requests, health checks). It is not put to
+    /// sleep under such a pass either.
+    pub fn try_enter_quietly(&self) -> Option<Pass> {
+        self.shared.try_enter(false, false)
+    }
+
+    /// Enters, waking it if need be and waiting at most so long. Dropping the future gives the place up and cancels
+    /// nothing that others or the policy want.
+    pub async fn enter(&self, cause: Cause, patience: Duration) -> Result<Pass, Refused> {
+        if let Some(pass) = self.try_enter() {
+            return Ok(pass);
+        }
+        let Some(_place) = Place::take(&self.shared.held, self.shared.policy.load().max_held) else {
+            return Err(Refused::TooManyHeld { retry_after: Duration::from_secs(5) });
+        };
+        let (reply, answer) = oneshot::channel();
+        let wait = async {
+            self.shared.letters.send(Letter::Knock(cause, Some(reply))).await.map_err(|_| Refused::Gone)?;
+            answer.await.unwrap_or(Err(Refused::Gone))
+        };
+        match tokio::time::timeout(patience, wait).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Refused::TimedOut { after: patience }),
+        }
+    }
+
+    /// Wakes it and does not wait.
+    pub fn knock(&self, cause: Cause) {
+        // A full box means that others knock already.
+        let _ = self.shared.letters.try_send(Letter::Knock(cause, None));
+    }
+
+    /// Its status, and a way to follow it.
+    pub fn status(&self) -> watch::Receiver<Arc<Status>> {
+        self.shared.status.subscribe()
+    }
+
+    /// How many passes are out.
+    pub fn passes(&self) -> u64 {
+        self.shared.gate.inside()
+    }
+
+    /// How many wait to get in.
+    pub fn held(&self) -> usize {
+        self.shared.held.load(Ordering::Acquire)
+    }
+
+    /// How long nobody has used it; zero while somebody does.
+    pub fn quiet_for(&self) -> Duration {
+        if self.passes() > 0 {
+            return Duration::ZERO;
+        }
+        Instant::now().saturating_duration_since(self.shared.quiet_since())
+    }
+
+    /// A dial to it failed while it was thought awake: the engine is asked at once.
+    pub fn suspect(&self) {
+        let _ = self.shared.letters.try_send(Letter::Suspect);
+    }
+
+    /// Something may have changed at the engine: it is asked.
+    pub async fn hint(&self) {
+        let _ = self.shared.letters.send(Letter::Hint).await;
+    }
+
+    /// What a list of the engine said of it.
+    pub async fn seen(&self, state: ContainerState) {
+        let _ = self.shared.letters.send(Letter::Seen(state)).await;
+    }
+
+    /// Gives it a changed specification and its dependencies.
+    pub async fn configure(&self, spec: BackendSpec, dependencies: Vec<(Backend, Condition)>) {
+        let _ = self.shared.letters.send(Letter::Configure(Box::new(spec), dependencies)).await;
+    }
+
+    /// Carries out an order of this person and waits for the outcome.
+    pub async fn order(&self, order: Order, person: &str) -> Answer {
+        self.ask(|reply| Letter::Order(order, person.to_owned(), reply)).await
+    }
+
+    /// Keeps it awake until then, waking it if need be.
+    pub async fn pin(&self, until: Timestamp, person: &str) -> Answer {
+        self.ask(|reply| Letter::Pin(Some(until), person.to_owned(), reply)).await
+    }
+
+    /// Ends a pin.
+    pub async fn unpin(&self, person: &str) -> Answer {
+        self.ask(|reply| Letter::Pin(None, person.to_owned(), reply)).await
+    }
+
+    async fn ask(&self, letter: impl FnOnce(oneshot::Sender<Answer>) -> Letter) -> Answer {
+        let (reply, answer) = oneshot::channel();
+        let gone = || Answer::Denied("there is no such backend any more".to_owned());
+        if self.shared.letters.send(letter(reply)).await.is_err() {
+            return gone();
+        }
+        answer.await.unwrap_or_else(|_| gone())
+    }
+}
+
+impl Pass {
+    /// Where one of its ports is dialled, and whether that is its own address rather than an engine's forwarder,
+    /// which accepts before the app listens.
+    pub fn dial(&self, port: u16) -> Option<(SocketAddr, bool)> {
+        self.reach.at.dial(port)
+    }
+
+    /// How it is reached.
+    pub fn running(&self) -> &Running {
+        &self.reach.at
+    }
+
+    /// Changes with each wake and each new address; connections of older generations are dropped.
+    pub fn generation(&self) -> u64 {
+        self.reach.generation
+    }
+
+    /// The wake that made it awake; absent when it was found running.
+    pub fn woke(&self) -> Option<Woke> {
+        self.reach.woke
+    }
+
+    /// Whether this caller waited for the wake.
+    pub fn waited(&self) -> bool {
+        self.waited
+    }
+
+    /// Stamps activity: bytes moved on a stream.
+    pub fn touch(&self) {
+        if self.counts {
+            self.shared.gate.stamp(self.shared.stamp(Instant::now()));
+        }
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        self.shared.leave(self.counts.then(|| self.shared.stamp(Instant::now())));
+    }
+}

@@ -1,0 +1,747 @@
+//! The life of one backend as a pure function: state, event and facts in; next state and at most one action out.
+//!
+//! No clock, no async, no engine in here. The timer, the gate, the answers to callers and the published status are
+//! derived from the state after each step (see `deadline`, `is_open`, `verdict`), so none can be forgotten.
+
+// A state that an event does not concern stays as it is: that arm is the rule here, not an oversight.
+#![allow(clippy::wildcard_enum_match_arm)]
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use crate::model::{ContainerState, IdlePolicy, OnWakeTimeout, Running, SleepMethod};
+
+/// A pause by another hand is respected this long before callers have it thawed.
+pub(super) const FOREIGN_PAUSE: Duration = Duration::from_secs(30);
+/// The first cool-down after a failed start; it doubles up to [`LONGEST_COOL_DOWN`].
+pub(super) const FIRST_COOL_DOWN: Duration = Duration::from_secs(5);
+/// The longest cool-down.
+pub(super) const LONGEST_COOL_DOWN: Duration = Duration::from_secs(300);
+/// How soon an engine that is away is asked again.
+const AWAY_AGAIN: Duration = Duration::from_secs(1);
+/// A backend that ran this long and then died is started again without a cool-down.
+const STEADY: Duration = Duration::from_secs(10);
+/// The first pause after a failed sleep; it doubles up to five minutes.
+const SLEEP_AGAIN: Duration = Duration::from_secs(5);
+
+/// Where a backend is in its life.
+#[derive(Debug, Clone, PartialEq)]
+pub enum State {
+    /// Not yet looked at, or the engine did not tell. With the reason, once there is one.
+    Unknown {
+        /// Why the engine could not tell; absent: it has not answered yet.
+        away: Option<Arc<str>>,
+        /// When it is asked again.
+        again: Option<Instant>,
+        /// Somebody wants it meanwhile.
+        wanted: bool,
+    },
+    /// Down.
+    Asleep(Down),
+    /// On its way up.
+    Waking(Waking),
+    /// Up; the gate is open.
+    Awake(Awake),
+    /// Closed, and waiting for the last one to leave.
+    Draining {
+        /// What it was.
+        awake: Awake,
+        /// Why.
+        why: Drain,
+        /// Somebody wants it meanwhile.
+        wanted: bool,
+    },
+    /// On its way down.
+    Stopping {
+        /// How.
+        method: SleepMethod,
+        /// Somebody wants it meanwhile.
+        wanted: bool,
+        /// It is let down because its wake failed so.
+        failed: Option<Failed>,
+        /// It was awake before.
+        was: Option<Awake>,
+        /// The engine's call failed: the engine is asked what it does now. Until then only the call's answer counts.
+        call_failed: bool,
+    },
+    /// Cooling down after a failure.
+    Failed(Failed),
+    /// The engine knows no such unit.
+    Gone,
+}
+
+/// How it is down.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Down {
+    /// Memory kept, since then.
+    pub paused: Option<Instant>,
+    /// Callers are held until then before it is woken (a pause by another hand).
+    pub respected_until: Option<Instant>,
+    /// It stays down until a person orders otherwise.
+    pub stays_down: bool,
+}
+
+/// On the way up.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Waking {
+    /// How far.
+    pub stage: Stage,
+    /// When the wake began.
+    pub since: Instant,
+    /// Failed starts before this one.
+    pub tries: u32,
+    /// Somebody else started it: it is not ours to stop when it does not get ready.
+    pub foreign: bool,
+}
+
+/// The stages of a wake.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Stage {
+    /// Waits for dependencies and for its turn on the node.
+    Gathering,
+    /// The start call is under way; the wake ends at that moment at the latest.
+    Starting(Instant),
+    /// The engine has answered; waits until it is ready, at most until then.
+    Probing(Instant),
+}
+
+/// Up.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Awake {
+    /// How it is reached.
+    pub at: Arc<Running>,
+    /// Since when.
+    pub since: Instant,
+    /// Dormouse started it.
+    pub ours: bool,
+    /// A busy check said so at this moment: counts as activity.
+    pub busy_at: Option<Instant>,
+    /// A busy check is under way.
+    pub asking: bool,
+    /// Sleep failed so often, and is not tried before.
+    pub sleep_again: Option<(u32, Instant)>,
+    /// Starts that failed or lives that were short before this one.
+    pub tries: u32,
+}
+
+/// Why it drains.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Drain {
+    /// Nobody used it for its idle time.
+    Idle,
+    /// A person said so; ends then.
+    Ordered {
+        /// When the drain is given up.
+        until: Instant,
+        /// It is to be woken again at once.
+        restart: bool,
+    },
+}
+
+/// A failure and its cool-down.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Failed {
+    /// What failed.
+    pub why: Failure,
+    /// No new try before.
+    pub until: Instant,
+    /// Failures in a row.
+    pub tries: u32,
+}
+
+/// What failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// The engine refused the start, with its words.
+    Start(Arc<str>),
+    /// It ended before it was ready, with its exit code.
+    ExitedEarly(Option<i64>),
+    /// It did not get ready in time.
+    TimedOut(Duration),
+    /// A dependency did not come up.
+    Dependency(Arc<str>),
+    /// It ended while awake, with its exit code.
+    Died(Option<i64>),
+    /// The engine is away.
+    EngineAway(Arc<str>),
+}
+
+/// What happened.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// Somebody wants it up.
+    Wanted,
+    /// A person or a schedule wants it up, cool-down or not.
+    Ordered(Order),
+    /// Dependencies are up and it is its turn.
+    Gathered(Result<(), Arc<str>>),
+    /// The engine answered the start call.
+    Started(Result<(), CallFailed>),
+    /// It is ready, and reached so.
+    Ready(Arc<Running>),
+    /// The engine answered the call that lets it down.
+    Stopped(Result<(), CallFailed>),
+    /// The engine says what it does now; `Err` when it is away.
+    Seen(Result<ContainerState, Arc<str>>),
+    /// A dial to the awake backend failed, and the engine says that it runs.
+    Unreachable(Arc<Running>),
+    /// The busy check answered.
+    Busy(bool),
+    /// Time has passed, or the last one has left: look again.
+    Tick,
+}
+
+/// Orders that change the state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Up.
+    Wake,
+    /// Down, after a drain.
+    Sleep,
+    /// Down, whoever is inside.
+    SleepNow,
+    /// Down after a drain, and up again.
+    Restart,
+}
+
+/// An engine call that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallFailed {
+    /// The engine as a whole is away.
+    pub away: bool,
+    /// In words, for an administrator.
+    pub why: Arc<str>,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Enter the dependencies and wait for a turn on the node.
+    Gather,
+    /// Have the engine bring it up.
+    Start,
+    /// Find out when it is ready.
+    Probe,
+    /// Have the engine let it down.
+    Stop(SleepMethod),
+    /// Ask the engine what it does now.
+    Look,
+    /// Ask the busy check.
+    AskBusy,
+}
+
+/// All of the outside that a decision may see.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts {
+    /// Now.
+    pub now: Instant,
+    /// How many are inside.
+    pub inside: u64,
+    /// How many wait to get in.
+    pub waiting: usize,
+    /// When somebody last left.
+    pub quiet_since: Instant,
+    /// A pin or a schedule keeps it up until then.
+    pub kept_until: Option<Instant>,
+}
+
+/// What is answered to callers.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict {
+    /// Come in.
+    Admit,
+    /// Wait.
+    Wait,
+    /// Not now.
+    Refuse(Refusal),
+}
+
+/// Why not now.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Refusal {
+    /// A failure, cooling down until then.
+    Failed(Failure, Instant),
+    /// It stays down until a person orders otherwise.
+    StaysDown,
+    /// There is no such unit.
+    Gone,
+}
+
+/// The settings that a decision may see.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules<'a> {
+    /// The idle policy.
+    pub policy: &'a IdlePolicy,
+    /// It needs other backends, or a turn on its node is rationed: gather before starting.
+    pub gathers: bool,
+}
+
+/// The next state, and what is to be done.
+pub fn step(state: State, event: Event, facts: Facts, rules: Rules<'_>) -> (State, Option<Action>) {
+    let by_pager = matches!(state, State::Unknown { wanted: true, .. });
+    let (next, action) = react(state, event, facts, rules);
+    let somebody_wants_it = facts.waiting > 0 || by_pager;
+    if action.is_none() && somebody_wants_it && matches!(next, State::Asleep(_) | State::Failed(_)) {
+        return wanted(next, facts, rules, false);
+    }
+    (next, action)
+}
+
+fn react(state: State, event: Event, facts: Facts, rules: Rules<'_>) -> (State, Option<Action>) {
+    match event {
+        Event::Wanted => wanted(state, facts, rules, false),
+        Event::Ordered(order) => ordered(state, order, facts, rules),
+        Event::Gathered(result) => gathered(state, result, facts, rules),
+        Event::Started(result) => started(state, result, facts),
+        Event::Ready(at) => ready(state, at, facts),
+        Event::Stopped(result) => stopped(state, result, facts, rules),
+        // What the engine shows while it lets it down is on the way; the call's answer decides.
+        Event::Seen(_) if matches!(state, State::Stopping { call_failed: false, .. }) => (state, None),
+        Event::Seen(Ok(seen)) => self::seen(state, seen, facts, rules),
+        Event::Seen(Err(why)) => not_seen(state, why, facts),
+        Event::Unreachable(at) => unreachable_while_running(state, at, facts, rules),
+        Event::Busy(busy) => busy_answered(state, busy, facts),
+        Event::Tick => tick(state, facts, rules),
+    }
+}
+
+fn wake(facts: Facts, rules: Rules<'_>, tries: u32) -> (State, Option<Action>) {
+    let waking = |stage| State::Waking(Waking { stage, since: facts.now, tries, foreign: false });
+    if rules.gathers {
+        (waking(Stage::Gathering), Some(Action::Gather))
+    } else {
+        (waking(Stage::Starting(facts.now + rules.policy.wake_timeout)), Some(Action::Start))
+    }
+}
+
+fn probe_foreign(facts: Facts, rules: Rules<'_>, tries: u32) -> (State, Option<Action>) {
+    let stage = Stage::Probing(facts.now + rules.policy.wake_timeout);
+    (State::Waking(Waking { stage, since: facts.now, tries, foreign: true }), Some(Action::Probe))
+}
+
+fn wanted(state: State, facts: Facts, rules: Rules<'_>, by_order: bool) -> (State, Option<Action>) {
+    match state {
+        State::Asleep(down) => {
+            let respected = down.respected_until.is_some_and(|until| facts.now < until);
+            if by_order || !(down.stays_down || respected) {
+                wake(facts, rules, 0)
+            } else {
+                (State::Asleep(down), None)
+            }
+        }
+        State::Failed(failed) if by_order || facts.now >= failed.until => wake(facts, rules, failed.tries),
+        State::Draining { awake, why: Drain::Idle, .. } => (State::Awake(awake), None),
+        State::Draining { awake, why, .. } => (State::Draining { awake, why, wanted: true }, None),
+        State::Stopping { method, failed, was, call_failed, .. } => {
+            let wanted = by_order || failed.is_none();
+            (State::Stopping { method, wanted, failed, was, call_failed }, None)
+        }
+        State::Unknown { again, .. } if by_order => {
+            (State::Unknown { away: None, again, wanted: true }, Some(Action::Look))
+        }
+        State::Unknown { away, again, .. } => (State::Unknown { wanted: away.is_none(), away, again }, None),
+        same @ (State::Waking(_) | State::Awake(_) | State::Failed(_) | State::Gone) => (same, None),
+    }
+}
+
+fn ordered(state: State, order: Order, facts: Facts, rules: Rules<'_>) -> (State, Option<Action>) {
+    let method = rules.policy.stop_method;
+    match (order, state) {
+        (Order::Wake, state) => wanted(state, facts, rules, true),
+        (Order::Sleep | Order::Restart, State::Awake(awake) | State::Draining { awake, .. }) => {
+            let restart = order == Order::Restart;
+            let why = Drain::Ordered { until: facts.now + rules.policy.drain_timeout, restart };
+            (State::Draining { awake, why, wanted: restart }, None)
+        }
+        (Order::SleepNow, State::Awake(awake) | State::Draining { awake, .. }) => (
+            State::Stopping { method, wanted: false, failed: None, was: Some(awake), call_failed: false },
+            Some(Action::Stop(method)),
+        ),
+        (Order::SleepNow, State::Waking(waking)) if !matches!(waking.stage, Stage::Gathering) => {
+            let method = SleepMethod::Stop;
+            (
+                State::Stopping { method, wanted: false, failed: None, was: None, call_failed: false },
+                Some(Action::Stop(method)),
+            )
+        }
+        (Order::Restart, state @ (State::Asleep(_) | State::Failed(_))) => wanted(state, facts, rules, true),
+        (Order::Sleep | Order::SleepNow | Order::Restart, state) => (state, None),
+    }
+}
+
+fn gathered(state: State, result: Result<(), Arc<str>>, facts: Facts, rules: Rules<'_>) -> (State, Option<Action>) {
+    match (state, result) {
+        (State::Waking(Waking { stage: Stage::Gathering, since, tries, foreign }), Ok(())) => {
+            let stage = Stage::Starting(facts.now + rules.policy.wake_timeout);
+            (State::Waking(Waking { stage, since, tries, foreign }), Some(Action::Start))
+        }
+        (State::Waking(Waking { stage: Stage::Gathering, tries, .. }), Err(why)) => {
+            (State::Failed(cool_down(Failure::Dependency(why), tries, facts)), None)
+        }
+        (state, _) => (state, None),
+    }
+}
+
+fn started(state: State, result: Result<(), CallFailed>, facts: Facts) -> (State, Option<Action>) {
+    match (state, result) {
+        (State::Waking(waking), Ok(())) => match waking.stage {
+            Stage::Starting(until) => {
+                (State::Waking(Waking { stage: Stage::Probing(until), ..waking }), Some(Action::Probe))
+            }
+            Stage::Gathering | Stage::Probing(_) => (State::Waking(waking), None),
+        },
+        (State::Waking(waking), Err(failed)) => {
+            let why = if failed.away { Failure::EngineAway(failed.why) } else { Failure::Start(failed.why) };
+            (State::Failed(cool_down(why, waking.tries, facts)), None)
+        }
+        // It answered while the call was under way, and then the call failed: ask.
+        (state @ State::Awake(_), Err(_)) => (state, Some(Action::Look)),
+        (state, _) => (state, None),
+    }
+}
+
+fn ready(state: State, at: Arc<Running>, facts: Facts) -> (State, Option<Action>) {
+    match state {
+        State::Waking(waking) if !matches!(waking.stage, Stage::Gathering) => {
+            let ours = !waking.foreign;
+            (State::Awake(awake(at, facts.now, ours, waking.tries)), None)
+        }
+        state => (state, None),
+    }
+}
+
+fn awake(at: Arc<Running>, since: Instant, ours: bool, tries: u32) -> Awake {
+    Awake { at, since, ours, busy_at: None, asking: false, sleep_again: None, tries }
+}
+
+fn stopped(state: State, result: Result<(), CallFailed>, facts: Facts, rules: Rules<'_>) -> (State, Option<Action>) {
+    match (state, result) {
+        (State::Stopping { failed: Some(failed), wanted: false, .. }, Ok(())) => (State::Failed(failed), None),
+        (State::Stopping { method, wanted, failed, .. }, Ok(())) => {
+            if wanted || facts.waiting > 0 {
+                return wake(facts, rules, failed.map_or(0, |f| f.tries));
+            }
+            let paused = (method == SleepMethod::Pause).then_some(facts.now);
+            (State::Asleep(Down { paused, respected_until: None, stays_down: false }), None)
+        }
+        (State::Stopping { method, wanted, failed, was, .. }, Err(_)) => {
+            (State::Stopping { method, wanted, failed, was, call_failed: true }, Some(Action::Look))
+        }
+        (state, _) => (state, None),
+    }
+}
+
+fn not_seen(state: State, why: Arc<str>, facts: Facts) -> (State, Option<Action>) {
+    match state {
+        State::Unknown { .. } => {
+            (State::Unknown { away: Some(why), again: Some(facts.now + AWAY_AGAIN), wanted: false }, None)
+        }
+        // The sleep failed and the engine does not even tell: it is taken for up, and sleep is tried later.
+        State::Stopping { was: Some(awake), .. } => (State::Awake(sleep_failed(awake, facts)), None),
+        State::Stopping { failed, was: None, .. } => match failed {
+            Some(failed) => (State::Failed(failed), None),
+            None => (State::Unknown { away: Some(why), again: Some(facts.now + AWAY_AGAIN), wanted: false }, None),
+        },
+        state => (state, None),
+    }
+}
+
+fn sleep_failed(awake: Awake, facts: Facts) -> Awake {
+    let times = awake.sleep_again.map_or(0, |(times, _)| times);
+    let pause = SLEEP_AGAIN.saturating_mul(1 << times.min(6)).min(LONGEST_COOL_DOWN);
+    Awake { sleep_again: Some((times + 1, facts.now + pause)), ..awake }
+}
+
+fn seen(state: State, seen: ContainerState, facts: Facts, rules: Rules<'_>) -> (State, Option<Action>) {
+    match seen {
+        ContainerState::Running(at) => seen_running(state, Arc::new(at), facts, rules),
+        ContainerState::Paused(_) => seen_paused(state, facts, rules),
+        ContainerState::Stopped { exit_code, error } => seen_stopped(state, exit_code, error, facts, rules),
+        ContainerState::Gone => seen_gone(state),
+        ContainerState::Changing => (state, None),
+    }
+}
+
+fn seen_running(state: State, at: Arc<Running>, facts: Facts, rules: Rules<'_>) -> (State, Option<Action>) {
+    match state {
+        // Found running: awake at once, whoever started it.
+        State::Unknown { .. } => (State::Awake(awake(at, facts.now, false, 0)), None),
+        State::Awake(awake) => (State::Awake(Awake { at, ..awake }), None),
+        State::Draining { awake, why, wanted } => (State::Draining { awake: Awake { at, ..awake }, why, wanted }, None),
+        State::Stopping { was: Some(awake), .. } => (State::Awake(sleep_failed(Awake { at, ..awake }, facts)), None),
+        State::Asleep(_) | State::Gone | State::Stopping { was: None, failed: None, .. } => {
+            probe_foreign(facts, rules, 0)
+        }
+        State::Stopping { failed: Some(failed), .. } => (State::Failed(failed), None),
+        State::Failed(failed) if !matches!(failed.why, Failure::TimedOut(_)) => {
+            probe_foreign(facts, rules, failed.tries)
+        }
+        same @ (State::Failed(_) | State::Waking(_)) => (same, None),
+    }
+}
+
+fn seen_paused(state: State, facts: Facts, rules: Rules<'_>) -> (State, Option<Action>) {
+    let down = |respected_until: Option<Instant>| {
+        let stays_down = respected_until.is_some() && !rules.policy.wake_after_manual_stop;
+        State::Asleep(Down { paused: Some(facts.now), respected_until, stays_down })
+    };
+    match state {
+        State::Awake(_) | State::Draining { .. } => (down(Some(facts.now + FOREIGN_PAUSE)), None),
+        State::Waking(Waking { stage: Stage::Probing(_), .. }) => (down(Some(facts.now + FOREIGN_PAUSE)), None),
+        State::Unknown { .. } | State::Gone | State::Failed(_) => (down(None), None),
+        State::Asleep(mut asleep) => {
+            asleep.paused.get_or_insert(facts.now);
+            (State::Asleep(asleep), None)
+        }
+        State::Stopping { method: SleepMethod::Pause, .. } => stopped(state, Ok(()), facts, rules),
+        State::Stopping { .. } => (down(None), None),
+        same @ State::Waking(_) => (same, None),
+    }
+}
+
+fn seen_stopped(
+    state: State,
+    exit_code: Option<i64>,
+    error: Option<String>,
+    facts: Facts,
+    rules: Rules<'_>,
+) -> (State, Option<Action>) {
+    let by_hand = Down { paused: None, respected_until: None, stays_down: !rules.policy.wake_after_manual_stop };
+    match state {
+        State::Awake(awake) | State::Draining { awake, .. } => {
+            if ended_by_order(exit_code) {
+                return (State::Asleep(by_hand), None);
+            }
+            (State::Failed(died(&awake, exit_code, facts)), None)
+        }
+        State::Waking(Waking { stage: Stage::Probing(_), tries, .. }) => {
+            let why = match error.filter(|text| !text.is_empty()) {
+                Some(text) => Failure::Start(text.into()),
+                None => Failure::ExitedEarly(exit_code),
+            };
+            (State::Failed(cool_down(why, tries, facts)), None)
+        }
+        State::Stopping { .. } => stopped(state, Ok(()), facts, rules),
+        State::Unknown { .. } | State::Gone => {
+            (State::Asleep(Down { paused: None, respected_until: None, stays_down: false }), None)
+        }
+        State::Asleep(down) => (State::Asleep(Down { paused: None, respected_until: None, ..down }), None),
+        same @ (State::Waking(_) | State::Failed(_)) => (same, None),
+    }
+}
+
+/// Exit codes of a clean end or of the signals that people and engines stop with: 0, and 128 plus INT, KILL, TERM.
+fn ended_by_order(exit_code: Option<i64>) -> bool {
+    matches!(exit_code, None | Some(0 | 130 | 137 | 143))
+}
+
+fn died(awake: &Awake, exit_code: Option<i64>, facts: Facts) -> Failed {
+    let why = Failure::Died(exit_code);
+    if facts.now.duration_since(awake.since) >= STEADY || awake.tries == 0 {
+        Failed { why, until: facts.now, tries: 1 }
+    } else {
+        cool_down(why, awake.tries, facts)
+    }
+}
+
+fn seen_gone(state: State) -> (State, Option<Action>) {
+    match state {
+        // The engine call in hand decides.
+        same @ State::Waking(Waking { stage: Stage::Gathering | Stage::Starting(_), .. }) => (same, None),
+        State::Unknown { .. }
+        | State::Asleep(_)
+        | State::Waking(_)
+        | State::Awake(_)
+        | State::Draining { .. }
+        | State::Stopping { .. }
+        | State::Failed(_)
+        | State::Gone => (State::Gone, None),
+    }
+}
+
+fn unreachable_while_running(
+    state: State,
+    at: Arc<Running>,
+    facts: Facts,
+    rules: Rules<'_>,
+) -> (State, Option<Action>) {
+    match state {
+        State::Awake(awake) if awake.at != at => (State::Awake(Awake { at, ..awake }), None),
+        State::Awake(awake) => probe_foreign(facts, rules, awake.tries),
+        state => (state, None),
+    }
+}
+
+fn busy_answered(state: State, busy: bool, facts: Facts) -> (State, Option<Action>) {
+    match state {
+        State::Awake(awake) if awake.asking => {
+            if busy {
+                return (State::Awake(Awake { asking: false, busy_at: Some(facts.now), ..awake }), None);
+            }
+            let awake = Awake { asking: false, ..awake };
+            (State::Draining { awake, why: Drain::Idle, wanted: false }, None)
+        }
+        state => (state, None),
+    }
+}
+
+fn tick(state: State, facts: Facts, rules: Rules<'_>) -> (State, Option<Action>) {
+    match state {
+        State::Unknown { again: Some(again), away, wanted } if facts.now >= again => {
+            (State::Unknown { away, again: None, wanted }, Some(Action::Look))
+        }
+        State::Asleep(down) => asleep_tick(down, facts, rules),
+        State::Waking(waking) => waking_tick(waking, facts, rules),
+        State::Awake(awake) => awake_tick(awake, facts, rules),
+        State::Draining { awake, why, wanted } => draining_tick(awake, why, wanted, facts, rules),
+        state => (state, None),
+    }
+}
+
+fn asleep_tick(down: Down, facts: Facts, rules: Rules<'_>) -> (State, Option<Action>) {
+    if stop_after(&down, rules.policy).is_some_and(|at| facts.now >= at) {
+        let method = SleepMethod::Stop;
+        return (
+            State::Stopping { method, wanted: false, failed: None, was: None, call_failed: false },
+            Some(Action::Stop(method)),
+        );
+    }
+    (State::Asleep(down), None)
+}
+
+fn stop_after(down: &Down, policy: &IdlePolicy) -> Option<Instant> {
+    if down.respected_until.is_some() {
+        return None;
+    }
+    Some(down.paused? + policy.stop_after?)
+}
+
+fn waking_tick(waking: Waking, facts: Facts, rules: Rules<'_>) -> (State, Option<Action>) {
+    let (Stage::Starting(until) | Stage::Probing(until)) = waking.stage else { return (State::Waking(waking), None) };
+    if facts.now < until {
+        return (State::Waking(waking), None);
+    }
+    let failed = cool_down(Failure::TimedOut(rules.policy.wake_timeout), waking.tries, facts);
+    if waking.foreign || rules.policy.on_wake_timeout == OnWakeTimeout::Leave {
+        return (State::Failed(failed), None);
+    }
+    let method = SleepMethod::Stop;
+    (
+        State::Stopping { method, wanted: false, failed: Some(failed), was: None, call_failed: false },
+        Some(Action::Stop(method)),
+    )
+}
+
+fn awake_tick(awake: Awake, facts: Facts, rules: Rules<'_>) -> (State, Option<Action>) {
+    let idle = idle_deadline(&awake, facts, rules.policy).is_some_and(|at| facts.now >= at);
+    if !idle || facts.inside > 0 || awake.asking {
+        return (State::Awake(awake), None);
+    }
+    if rules.policy.busy.is_some() {
+        return (State::Awake(Awake { asking: true, ..awake }), Some(Action::AskBusy));
+    }
+    (State::Draining { awake, why: Drain::Idle, wanted: false }, None)
+}
+
+fn draining_tick(awake: Awake, why: Drain, wanted: bool, facts: Facts, rules: Rules<'_>) -> (State, Option<Action>) {
+    let method = match why {
+        Drain::Ordered { restart: true, .. } => SleepMethod::Stop,
+        Drain::Ordered { .. } | Drain::Idle => rules.policy.stop_method,
+    };
+    let traffic = facts.inside > 0 || facts.waiting > 0;
+    match why {
+        Drain::Idle if traffic || idle_deadline(&awake, facts, rules.policy).is_none_or(|at| facts.now < at) => {
+            (State::Awake(awake), None)
+        }
+        Drain::Ordered { until, .. } if facts.inside > 0 && facts.now >= until => (State::Awake(awake), None),
+        Drain::Ordered { .. } if facts.inside > 0 => (State::Draining { awake, why, wanted }, None),
+        Drain::Idle | Drain::Ordered { .. } => (
+            State::Stopping { method, wanted, failed: None, was: Some(awake), call_failed: false },
+            Some(Action::Stop(method)),
+        ),
+    }
+}
+
+/// When an awake backend falls idle if nobody comes; absent: never by itself.
+pub(super) fn idle_deadline(awake: &Awake, facts: Facts, policy: &IdlePolicy) -> Option<Instant> {
+    let timeout = match policy.idle_timeout {
+        Some(timeout) => timeout,
+        None if policy.dependency_only && awake.ours => Duration::ZERO,
+        None => return None,
+    };
+    // A backend that was found running, or has just been woken, counts from then on.
+    let quiet_since = if awake.ours { facts.quiet_since.max(awake.since) } else { facts.quiet_since };
+    let quiet_since = awake.busy_at.map_or(quiet_since, |at| at.max(quiet_since));
+    let mut at = (quiet_since + timeout).max(awake.since + policy.min_uptime);
+    if let Some(kept) = facts.kept_until {
+        at = at.max(kept);
+    }
+    if let Some((_, again)) = awake.sleep_again {
+        at = at.max(again);
+    }
+    Some(at)
+}
+
+fn cool_down(why: Failure, tries: u32, facts: Facts) -> Failed {
+    let pause = match why {
+        Failure::EngineAway(_) => AWAY_AGAIN,
+        Failure::Start(_)
+        | Failure::ExitedEarly(_)
+        | Failure::TimedOut(_)
+        | Failure::Dependency(_)
+        | Failure::Died(_) => FIRST_COOL_DOWN.saturating_mul(1 << tries.min(10)).min(LONGEST_COOL_DOWN),
+    };
+    let tries = if matches!(why, Failure::EngineAway(_)) { tries } else { tries + 1 };
+    Failed { why, until: facts.now + pause, tries }
+}
+
+impl State {
+    /// When to look again if nothing happens.
+    pub fn deadline(&self, facts: Facts, policy: &IdlePolicy) -> Option<Instant> {
+        match self {
+            Self::Unknown { again, .. } => *again,
+            Self::Asleep(down) if facts.waiting > 0 => down.respected_until,
+            Self::Asleep(down) => stop_after(down, policy),
+            Self::Waking(waking) => match waking.stage {
+                Stage::Gathering => None,
+                Stage::Starting(until) | Stage::Probing(until) => Some(until),
+            },
+            Self::Awake(awake) if awake.asking || facts.inside > 0 => None,
+            Self::Awake(awake) => idle_deadline(awake, facts, policy),
+            Self::Draining { why: Drain::Ordered { until, .. }, .. } => Some(*until),
+            Self::Draining { why: Drain::Idle, .. } => None,
+            Self::Failed(failed) if facts.waiting > 0 => Some(failed.until),
+            Self::Stopping { .. } | Self::Failed(_) | Self::Gone => None,
+        }
+    }
+
+    /// Whether callers may enter.
+    pub fn is_open(&self) -> bool {
+        matches!(self, Self::Awake(_))
+    }
+
+    /// What is answered to those who wait.
+    pub fn verdict(&self, now: Instant) -> Verdict {
+        match self {
+            Self::Awake(_) => Verdict::Admit,
+            Self::Unknown { away: Some(why), again, .. } => {
+                Verdict::Refuse(Refusal::Failed(Failure::EngineAway(Arc::clone(why)), again.unwrap_or(now)))
+            }
+            Self::Asleep(down) if down.stays_down => Verdict::Refuse(Refusal::StaysDown),
+            Self::Stopping { failed: Some(failed), wanted: false, .. } => {
+                Verdict::Refuse(Refusal::Failed(failed.why.clone(), failed.until))
+            }
+            Self::Failed(failed) if now < failed.until => {
+                Verdict::Refuse(Refusal::Failed(failed.why.clone(), failed.until))
+            }
+            Self::Gone => Verdict::Refuse(Refusal::Gone),
+            Self::Unknown { .. }
+            | Self::Asleep(_)
+            | Self::Waking(_)
+            | Self::Draining { .. }
+            | Self::Stopping { .. }
+            | Self::Failed(_) => Verdict::Wait,
+        }
+    }
+}

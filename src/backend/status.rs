@@ -1,0 +1,118 @@
+//! What is published of a backend's state.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use crate::model::{BackendId, Cause};
+
+/// The states as the outside knows them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StatusState {
+    /// Not yet known, or its engine is away.
+    Unknown,
+    /// Stopped.
+    Stopped,
+    /// Paused: memory kept.
+    Paused,
+    /// On its way up.
+    Waking,
+    /// Up.
+    Awake,
+    /// Closed, waiting for the last one to leave.
+    Draining,
+    /// On its way down.
+    Stopping,
+    /// Cooling down after a failure.
+    Failed,
+    /// The engine knows no such unit.
+    Gone,
+}
+
+/// A snapshot, published after each change.
+#[derive(Debug, Clone)]
+pub struct Status {
+    /// Counts changes.
+    pub version: u64,
+    /// The state.
+    pub state: StatusState,
+    /// Since when.
+    pub since: Timestamp,
+    /// The same, on the monotonic clock.
+    pub since_instant: Instant,
+    /// What caused it.
+    pub cause: Option<Cause>,
+    /// The last failure, for an administrator, while it matters.
+    pub failure: Option<Arc<str>>,
+    /// What a stranger may read of it.
+    pub public_failure: Option<&'static str>,
+    /// No new try before, when failed.
+    pub retry_at: Option<Instant>,
+    /// Dependencies that are being woken for it.
+    pub waits_for: Vec<BackendId>,
+    /// It is kept awake until then by a person.
+    pub pinned_until: Option<Timestamp>,
+    /// What it was found as.
+    pub wakes: WakeStats,
+}
+
+/// What is known of wakes and sleeps before.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct WakeStats {
+    /// Wakes since the program's first start.
+    pub count: u64,
+    /// Failed wakes.
+    pub failed: u64,
+    /// The cause of the last wake.
+    pub last_cause: Option<String>,
+    /// When the last wake began.
+    pub last_at: Option<Timestamp>,
+    /// The last durations of wakes, oldest first, at most 50.
+    pub durations: Vec<Duration>,
+    /// Time asleep before the present state.
+    pub asleep: Duration,
+    /// Since when that is counted.
+    pub counted_since: Option<Timestamp>,
+}
+
+impl WakeStats {
+    const KEPT: usize = 50;
+
+    /// Adds the duration of a wake.
+    pub fn add(&mut self, took: Duration) {
+        if self.durations.len() == Self::KEPT {
+            self.durations.remove(0);
+        }
+        self.durations.push(took);
+    }
+
+    /// The given share (0 to 1) of wakes took at most this long; absent before the first.
+    pub fn quantile(&self, share: f64) -> Option<Duration> {
+        let mut sorted = self.durations.clone();
+        sorted.sort_unstable();
+        let last = sorted.len().checked_sub(1)?;
+        sorted.get((last as f64 * share).round() as usize).copied()
+    }
+}
+
+impl StatusState {
+    /// The word for it: `asleep` for both ways down.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Stopped | Self::Paused => "asleep",
+            Self::Waking => "waking",
+            Self::Awake => "awake",
+            Self::Draining => "draining",
+            Self::Stopping => "stopping",
+            Self::Failed => "failed",
+            Self::Gone => "gone",
+        }
+    }
+
+    /// Whether it is down or not yet up, so that it costs nothing.
+    pub fn is_asleep(self) -> bool {
+        matches!(self, Self::Stopped | Self::Paused)
+    }
+}

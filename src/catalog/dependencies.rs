@@ -1,0 +1,93 @@
+//! Who needs whom: order, cycles, and the policies that dependencies inherit.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::{BackendId, BackendSpec, IdlePolicy, SleepMethod};
+
+/// Backends by their names.
+pub(super) type Backends = BTreeMap<BackendId, BackendSpec>;
+
+/// All backends, dependencies before those that need them. Members of a cycle, and those that need one, are left out.
+pub(super) fn ordered(backends: &Backends) -> Vec<&BackendId> {
+    let mut missing: BTreeMap<&BackendId, usize> = BTreeMap::new();
+    let mut needed_by: BTreeMap<&BackendId, Vec<&BackendId>> = BTreeMap::new();
+    for (id, spec) in backends {
+        let known: BTreeSet<&BackendId> = known_dependencies(backends, spec).collect();
+        missing.insert(id, known.len());
+        for dependency in known {
+            needed_by.entry(dependency).or_default().push(id);
+        }
+    }
+    let mut order: Vec<&BackendId> = missing.iter().filter(|(_, count)| **count == 0).map(|(id, _)| *id).collect();
+    let mut next = 0;
+    while let Some(id) = order.get(next).copied() {
+        next += 1;
+        for dependant in needed_by.remove(id).unwrap_or_default() {
+            if let Some(count) = missing.get_mut(dependant) {
+                *count -= 1;
+                if *count == 0 {
+                    order.push(dependant);
+                }
+            }
+        }
+    }
+    order
+}
+
+/// One cycle, from its first member by name, each needing the next and the last the first.
+pub(super) fn cycle(backends: &Backends) -> Option<Vec<BackendId>> {
+    let sound: BTreeSet<&BackendId> = ordered(backends).into_iter().collect();
+    let stuck = |id: &&BackendId| !sound.contains(id);
+    let mut id = backends.keys().find(stuck)?;
+    let mut way: Vec<&BackendId> = Vec::new();
+    // Everything stuck needs something stuck, so the way comes back to itself.
+    while !way.contains(&id) {
+        way.push(id);
+        id = known_dependencies(backends, backends.get(id)?).find(stuck)?;
+    }
+    let mut members: Vec<BackendId> = way.into_iter().skip_while(|member| *member != id).cloned().collect();
+    let first = members.iter().enumerate().min_by_key(|(_, member)| *member).map_or(0, |(index, _)| index);
+    members.rotate_left(first);
+    Some(members)
+}
+
+/// The given backends and all that they need, directly or not.
+pub(super) fn closure(backends: &Backends, roots: impl Iterator<Item = BackendId>) -> BTreeSet<BackendId> {
+    let mut found = BTreeSet::new();
+    let mut open: Vec<BackendId> = roots.collect();
+    while let Some(id) = open.pop() {
+        if let Some(spec) = backends.get(&id)
+            && found.insert(id)
+        {
+            open.extend(spec.depends_on.iter().map(|dependency| dependency.on.clone()));
+        }
+    }
+    found
+}
+
+/// A dependency without a policy of its own sleeps with its last dependant, by that one's method; where several
+/// need it and differ, by `stop`, which none of them would be surprised by.
+pub(super) fn inherit_policies(backends: &mut Backends) {
+    let order: Vec<BackendId> = ordered(backends).into_iter().cloned().collect();
+    // Dependants first, so that a method goes down a chain.
+    for id in order.iter().rev() {
+        let needs_it = |spec: &&BackendSpec| spec.depends_on.iter().any(|dependency| dependency.on == *id);
+        let methods: Vec<SleepMethod> =
+            backends.values().filter(needs_it).filter(|s| sleeps(&s.policy)).map(|s| s.policy.stop_method).collect();
+        let Some(first) = methods.first().copied() else { continue };
+        if let Some(spec) = backends.get_mut(id).filter(|spec| !sleeps(&spec.policy)) {
+            spec.policy.dependency_only = true;
+            let alike = methods.iter().all(|method| *method == first);
+            spec.policy.stop_method = if alike { first } else { SleepMethod::Stop };
+        }
+    }
+}
+
+/// Whether a policy ever lets its backend sleep.
+pub(super) fn sleeps(policy: &IdlePolicy) -> bool {
+    policy.idle_timeout.is_some() || policy.dependency_only
+}
+
+fn known_dependencies<'a>(backends: &'a Backends, spec: &'a BackendSpec) -> impl Iterator<Item = &'a BackendId> {
+    spec.depends_on.iter().map(|dependency| &dependency.on).filter(|on| backends.contains_key(*on))
+}

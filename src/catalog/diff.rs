@@ -1,0 +1,45 @@
+//! The comparison of two catalogs.
+
+use super::{Aspect, Catalog, Change, dependencies::ordered};
+use crate::model::RouteSpec;
+
+/// The steps from `old` to `new`, in an order in which each is safe: a backend comes after all that it needs, a route
+/// after its backend; a route goes before its backend, and a backend before what it needed. At no step do
+/// dependencies go in a circle. What did not change does not appear; a route that only moved in its file did not.
+pub fn diff(old: &Catalog, new: &Catalog) -> Vec<Change> {
+    let mut changes = Vec::new();
+    for id in ordered(&new.backends) {
+        let Some(spec) = new.backends.get(id) else { continue };
+        match old.backends.get(id) {
+            None => changes.push(Change::AddBackend(spec.clone())),
+            Some(known) => {
+                let aspects = Aspect::between(known, spec);
+                if !aspects.is_empty() {
+                    changes.push(Change::ChangeBackend { old: known.clone(), new: spec.clone(), aspects });
+                }
+            }
+        }
+    }
+    let gone = old.routes.keys().filter(|alias| !new.routes.contains_key(*alias));
+    changes.extend(gone.cloned().map(Change::RemoveRoute));
+    for (alias, route) in &new.routes {
+        match old.routes.get(alias) {
+            None => changes.push(Change::AddRoute(route.clone())),
+            Some(known) if alike(known, route) => {}
+            Some(known) => changes.push(Change::ChangeRoute { old: known.clone(), new: route.clone() }),
+        }
+    }
+    let gone = ordered(&old.backends).into_iter().rev().filter(|id| !new.backends.contains_key(*id));
+    changes.extend(gone.cloned().map(Change::RemoveBackend));
+    changes
+}
+
+/// Whether two routes are the same but for their place.
+fn alike(old: &RouteSpec, new: &RouteSpec) -> bool {
+    let moved = RouteSpec { place: new.place.clone(), ..old.clone() };
+    moved == *new
+}
+
+#[cfg(test)]
+#[path = "diff_tests.rs"]
+mod tests;

@@ -1,0 +1,97 @@
+//! What differs between two forms of a backend or a route, in words for people.
+
+use std::{fmt, time::Duration};
+
+use super::change::Target;
+use crate::model::{BackendSpec, IdlePolicy, RouteSpec, format_duration};
+
+/// The differences of two backends, each as `key from → to`, or as the key where the values are long.
+pub(super) fn backend_differences(old: &BackendSpec, new: &BackendSpec) -> Vec<String> {
+    let mut words = policy_differences(&old.policy, &new.policy);
+    note(&mut words, "network", &old.unit.network, &new.unit.network);
+    note(&mut words, "command", &old.unit.command, &new.unit.command);
+    note(&mut words, "the engine's name", &old.unit.name, &new.unit.name);
+    note(&mut words, "ready", &old.ready, &new.ready);
+    if old.ports != new.ports {
+        words.push(format!("ports {:?} → {:?}", old.ports, new.ports));
+    }
+    if old.depends_on != new.depends_on {
+        let names = |spec: &BackendSpec| {
+            let names: Vec<String> = spec.depends_on.iter().map(|dependency| dependency.on.to_string()).collect();
+            if names.is_empty() { "nothing".to_owned() } else { names.join(" and ") }
+        };
+        let (from, to) = (names(old), names(new));
+        words.push(if from == to { "depends_on".to_owned() } else { format!("depends_on {from} → {to}") });
+    }
+    note(&mut words, "who names it", &old.provenance, &new.provenance);
+    words
+}
+
+/// The differences of two routes; the place alone is none.
+pub(super) fn route_differences(old: &RouteSpec, new: &RouteSpec) -> Vec<String> {
+    let mut words = Vec::new();
+    if old.target != new.target {
+        words.push(format!("{} → {}", Target(&old.target), Target(&new.target)));
+    }
+    let (was, is) = (&old.matches, &new.matches);
+    note(&mut words, "hosts", &was.hosts, &is.hosts);
+    note(&mut words, "paths", &was.paths, &is.paths);
+    note(&mut words, "methods", &was.methods, &is.methods);
+    note(&mut words, "headers", &was.headers, &is.headers);
+    note(&mut words, "strip_prefix", &was.strip_prefix, &is.strip_prefix);
+    note(&mut words, "listening port", &was.listen_port, &is.listen_port);
+    note(&mut words, "upstream", &old.upstream, &new.upstream);
+    note(&mut words, "audience", &old.audience, &new.audience);
+    note(&mut words, "request headers", &old.set_request_headers, &new.set_request_headers);
+    note(&mut words, "response headers", &old.set_response_headers, &new.set_response_headers);
+    note(&mut words, "waiting", &old.waiting, &new.waiting);
+    note(&mut words, "waiting_page", &old.waiting_page, &new.waiting_page);
+    note(&mut words, "title", &old.title, &new.title);
+    note(&mut words, "ignore", &old.ignore, &new.ignore);
+    note(&mut words, "asleep_response", &old.asleep_response, &new.asleep_response);
+    note(&mut words, "healthcheck", &old.health, &new.health);
+    words
+}
+
+fn policy_differences(old: &IdlePolicy, new: &IdlePolicy) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut pair = |key: &str, from: String, to: String| {
+        if from != to {
+            words.push(format!("{key} {from} → {to}"));
+        }
+    };
+    let mut span = |key, from, to| pair(key, maybe(from), maybe(to));
+    span("idle_timeout", old.idle_timeout, new.idle_timeout);
+    span("stop_timeout", Some(old.stop_timeout), Some(new.stop_timeout));
+    span("stop_after", old.stop_after, new.stop_after);
+    span("wake_timeout", Some(old.wake_timeout), Some(new.wake_timeout));
+    span("settle", Some(old.settle), Some(new.settle));
+    span("stream_idle", old.stream_idle, new.stream_idle);
+    span("flow_timeout", Some(old.flow_timeout), Some(new.flow_timeout));
+    span("min_uptime", Some(old.min_uptime), Some(new.min_uptime));
+    span("hold_timeout", old.hold_timeout, new.hold_timeout);
+    span("drain_timeout", Some(old.drain_timeout), Some(new.drain_timeout));
+    pair("stop_method", old.stop_method.to_string(), new.stop_method.to_string());
+    pair("max_held", old.max_held.to_string(), new.max_held.to_string());
+    note(&mut words, "dependency only", &old.dependency_only, &new.dependency_only);
+    note(&mut words, "stop_signal", &old.stop_signal, &new.stop_signal);
+    note(&mut words, "start_endpoint", &old.start_endpoint, &new.start_endpoint);
+    note(&mut words, "waiting", &old.waiting, &new.waiting);
+    note(&mut words, "ignore", &old.ignore, &new.ignore);
+    note(&mut words, "asleep_response", &old.asleep_response, &new.asleep_response);
+    note(&mut words, "schedule", &old.schedule, &new.schedule);
+    note(&mut words, "busy", &old.busy, &new.busy);
+    note(&mut words, "on_wake_timeout", &old.on_wake_timeout, &new.on_wake_timeout);
+    note(&mut words, "wake_after_manual_stop", &old.wake_after_manual_stop, &new.wake_after_manual_stop);
+    words
+}
+
+fn note<T: PartialEq + fmt::Debug>(words: &mut Vec<String>, key: &str, old: &T, new: &T) {
+    if old != new {
+        words.push(key.to_owned());
+    }
+}
+
+fn maybe(span: Option<Duration>) -> String {
+    span.map_or_else(|| "none".to_owned(), format_duration)
+}

@@ -1,0 +1,82 @@
+//! Small catalogs for tests.
+
+use super::{Catalog, DiscoveredPart, FilePart};
+use crate::model::{
+    Alias, Audience, BackendId, BackendSpec, Condition, Dependency, Endpoint, HostPattern, IdlePolicy, Ignore, Place,
+    Problems, Provenance, Readiness, RouteMatch, RouteSpec, RouteTarget, Scheme, Unit, Upstream,
+};
+
+pub(super) fn id(name: &str) -> BackendId {
+    format!("local/{name}").parse().unwrap()
+}
+
+pub(super) fn alias(name: &str) -> Alias {
+    name.parse().unwrap()
+}
+
+pub(super) fn backend(name: &str, needs: &[&str]) -> BackendSpec {
+    BackendSpec {
+        id: id(name),
+        unit: Unit { name: name.to_owned(), network: None, command: None },
+        policy: IdlePolicy::default(),
+        ready: Readiness::Tcp,
+        ports: Vec::new(),
+        depends_on: needs.iter().map(|on| Dependency { on: id(on), condition: Condition::Started }).collect(),
+        provenance: Provenance::Discovered,
+    }
+}
+
+pub(super) fn file_place(line: u32) -> Place {
+    Place::File { path: "dormouse.yaml".to_owned(), line: Some(line), column: None }
+}
+
+pub(super) fn label_place(container: &str) -> Place {
+    Place::Label { container: format!("local/{container}"), label: None }
+}
+
+pub(super) fn route(name: &str, to: &str, port: u16, place: Place) -> RouteSpec {
+    RouteSpec {
+        alias: alias(name),
+        place,
+        matches: RouteMatch { hosts: vec![HostPattern::FirstLabel(name.into())], ..RouteMatch::default() },
+        target: RouteTarget::Backend { id: id(to), endpoint: Endpoint { scheme: Scheme::Http, port } },
+        upstream: Upstream::default(),
+        audience: Audience::Everyone,
+        set_request_headers: Vec::new(),
+        set_response_headers: Vec::new(),
+        waiting: None,
+        waiting_page: None,
+        title: None,
+        ignore: Ignore::default(),
+        asleep_response: None,
+        health: None,
+    }
+}
+
+/// A container with one route for each alias, all to port 80.
+pub(super) fn container(spec: BackendSpec, created: i64, aliases: &[&str]) -> DiscoveredPart {
+    let name = spec.id.name().to_owned();
+    DiscoveredPart {
+        container: spec.id.to_string(),
+        created,
+        routes: aliases.iter().map(|alias| route(alias, &name, 80, label_place(&name))).collect(),
+        backend: Some(spec),
+        problems: Problems::default(),
+        excluded: None,
+    }
+}
+
+pub(super) fn file(routes: Vec<RouteSpec>, backends: Vec<BackendSpec>) -> FilePart {
+    FilePart {
+        path: "dormouse.yaml".to_owned(),
+        routes,
+        backends,
+        default_idle: IdlePolicy::default(),
+        problems: Problems::default(),
+    }
+}
+
+/// The problems as text.
+pub(super) fn words(catalog: &Catalog) -> String {
+    catalog.problems.to_string()
+}

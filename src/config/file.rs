@@ -1,0 +1,156 @@
+//! The file and the files it includes.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    expand::Sources,
+    include,
+    settings::{self, FILE_KEYS},
+    static_routes::{self, Draft},
+    tree::{Fields, Node, Value, normal},
+    yaml,
+};
+use crate::model::{BackendSpec, NodeName, Place, Problem, Problems, RouteSpec, Settings};
+
+/// What a file says, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    /// The settings of the program. No nodes: the local engine, under the name `local`.
+    pub settings: Settings,
+    /// The routes of the file and of those it includes.
+    pub routes: Vec<RouteSpec>,
+    /// The backends named there.
+    pub backends: Vec<BackendSpec>,
+    /// Warnings and hints; never an error.
+    pub problems: Problems,
+    /// Every file that was read, to be watched.
+    pub files: Vec<PathBuf>,
+}
+
+/// Reads and checks a file and all it includes. Any error refuses the whole, with all problems at once.
+pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Problems> {
+    let name = path.display().to_string();
+    match std::fs::read_to_string(path) {
+        Ok(text) => check(&text, &name, path, env),
+        Err(error) => {
+            let place = Place::File { path: name, line: None, column: None };
+            let problem = Problem::error(place, format!("can not read it: {error}"));
+            Err(Problems(vec![problem.with_hint("name another file with `--config`, or run without one")]))
+        }
+    }
+}
+
+/// Checks a text as if it were the file of this name; what it includes is read from beside it.
+pub fn check_text(text: &str, name: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Problems> {
+    check(text, name, Path::new(name), env)
+}
+
+fn check(text: &str, name: &str, path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Problems> {
+    let base = path.parent().unwrap_or(Path::new("")).to_owned();
+    let mut sources = Sources { env, base, files: vec![path.to_owned()] };
+    let mut problems = Problems::default();
+    let draft = read(text, name, &mut sources, &mut problems);
+    let checked = draft.map(|draft| finish(&draft, &mut sources, &mut problems));
+    problems.0.sort_by(|a, b| a.place.cmp(&b.place));
+    match checked {
+        Some((settings, routes, backends)) if !problems.has_errors() => {
+            Ok(Loaded { settings, routes, backends, problems, files: sources.files })
+        }
+        _ => Err(problems),
+    }
+}
+
+/// The trees of the file and of what it includes.
+struct FileDraft {
+    main: Node,
+    included: Vec<Node>,
+}
+
+fn read(text: &str, name: &str, sources: &mut Sources<'_>, problems: &mut Problems) -> Option<FileDraft> {
+    let main = tree(text, name, sources, problems)?;
+    let mut included = Vec::new();
+    if let Value::Map(entries) = &main.value
+        && let Some(entry) = entries.iter().find(|entry| normal(&entry.key) == "include")
+    {
+        for (path, place) in include::files(&entry.node, sources, problems) {
+            match sources.read(&path) {
+                Ok(text) => included.extend(tree(&text, &path.display().to_string(), sources, problems)),
+                Err(what) => problems.0.push(Problem::error(place, what)),
+            }
+        }
+    }
+    Some(FileDraft { main, included })
+}
+
+fn tree(text: &str, name: &str, sources: &mut Sources<'_>, problems: &mut Problems) -> Option<Node> {
+    let at = |line, column| Place::File { path: name.to_owned(), line: Some(line), column: Some(column) };
+    yaml::parse(text, &at, Some(&mut |text| sources.expand(text)), problems)
+}
+
+fn finish(
+    draft: &FileDraft,
+    sources: &mut Sources<'_>,
+    problems: &mut Problems,
+) -> (Settings, Vec<RouteSpec>, Vec<BackendSpec>) {
+    let mut fields = Fields::open(&draft.main, "configuration", problems);
+    let settings = settings::read(&mut fields, problems);
+    let mut all = Draft::default();
+    if let Some(node) = fields.get("routes") {
+        all.add_routes(node, problems);
+    }
+    if let Some(node) = fields.get("backends") {
+        all.add_backends(node, problems);
+    }
+    fields.get("include");
+    settings::finish(fields, problems);
+    for node in &draft.included {
+        add_included(node, &mut all, problems);
+    }
+    let nodes = known_nodes(&settings);
+    let (routes, backends) = static_routes::check(&all, &settings, &nodes, sources, problems);
+    (settings, routes, backends)
+}
+
+/// An included file holds `routes` and `backends`, or, as with GoDoxy, the routes themselves.
+fn add_included(node: &Node, all: &mut Draft, problems: &mut Problems) {
+    let Value::Map(entries) = &node.value else {
+        if !node.is_null() {
+            problems.0.push(node.wrong("is no mapping of routes"));
+        }
+        return;
+    };
+    let ours = |key: &str| matches!(normal(key).as_str(), "routes" | "backends") || key.starts_with("x-");
+    if !entries.iter().all(|entry| ours(&entry.key)) {
+        for entry in entries.iter().filter(|entry| FILE_KEYS.contains(&entry.key.as_str())) {
+            let what = format!("`{}` belongs into the main file, not into an included one", entry.key);
+            problems.0.push(Problem::error(entry.place.clone(), what));
+        }
+        all.add_routes(node, problems);
+        return;
+    }
+    for entry in entries {
+        match normal(&entry.key).as_str() {
+            "routes" => all.add_routes(&entry.node, problems),
+            "backends" => all.add_backends(&entry.node, problems),
+            _ => {}
+        }
+    }
+}
+
+/// The nodes that backends may name.
+fn known_nodes(settings: &Settings) -> BTreeMap<NodeName, bool> {
+    let mut nodes: BTreeMap<NodeName, bool> = settings
+        .nodes
+        .iter()
+        .map(|(name, spec)| (name.clone(), spec.engine == crate::model::EngineAddress::Process))
+        .collect();
+    if nodes.is_empty()
+        && let Ok(local) = "local".parse()
+    {
+        nodes.insert(local, false);
+    }
+    nodes
+}

@@ -1,0 +1,33 @@
+//! Text and labels in; checked routes, backends and settings out, or all problems at once.
+//!
+//! Three faces: [`load`] (and [`check_text`]) for the file and what it includes, [`from_container`] for labels, ports
+//! and networks of one container, and [`resolve`] with [`cross_check`] for what can only be seen together.
+//!
+//! Every source becomes the same tree of texts with places; fields are then read one by one, so that one look tells
+//! everything that is wrong. What always holds:
+//! - A field that can not be understood refuses its route; nothing else is served in its stead.
+//! - An unknown key is an error with the nearest known spelling.
+//! - What restricts access and is not built yet refuses the route; other keys of later versions are warnings.
+//! - No message quotes a secret.
+
+mod container;
+mod cross;
+mod expand;
+mod file;
+mod idle;
+mod images;
+mod include;
+mod labels;
+mod middlewares;
+mod ports;
+mod presets;
+mod route;
+mod settings;
+mod static_routes;
+mod tree;
+mod values;
+mod yaml;
+
+pub use container::{FromContainer, from_container};
+pub use cross::{cross_check, refuse_own_addresses, resolve, resolve_dependencies};
+pub use file::{Loaded, check_text, load};

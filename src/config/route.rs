@@ -1,0 +1,401 @@
+//! One route as written: keys and values checked, defaults not yet filled in.
+
+use super::{
+    idle::{self, Author},
+    middlewares::{self, HeaderSets},
+    tree::{Fields, Node, Value, unknown},
+    values,
+};
+use crate::model::{
+    AsleepResponse, BackendId, HeaderMatch, HealthCheck, HostPattern, Ignore, PathPattern, Place, Problem, Problems,
+    Readiness, RouteMatch, Scheme, Upstream, Waiting,
+};
+
+/// Every key of a route.
+pub(super) const ROUTE_KEYS: &[&str] = &[
+    "scheme",
+    "host",
+    "port",
+    "bind",
+    "backend",
+    "hosts",
+    "paths",
+    "methods",
+    "headers",
+    "strip_prefix",
+    "sni",
+    "endpoints",
+    "root",
+    "spa",
+    "index",
+    "no_tls_verify",
+    "response_header_timeout",
+    "connect_timeout",
+    "max_conns_per_host",
+    "disable_compression",
+    "ssl_server_name",
+    "ssl_trusted_certificate",
+    "ssl_certificate",
+    "ssl_certificate_key",
+    "ssl_protocols",
+    "inbound_mtls_profile",
+    "rules",
+    "rule_file",
+    "healthcheck",
+    "load_balance",
+    "middlewares",
+    "homepage",
+    "webui",
+    "access_log",
+    "relay_proxy_protocol_header",
+    "tls_termination",
+    "agent",
+    "proxmox",
+    "idle",
+    "idlewatcher",
+    "ready",
+    "depends_on",
+    "waiting",
+    "waiting_page",
+    "title",
+    "ignore",
+    "asleep_response",
+];
+
+/// Keys of a route that only concern who gets in: refused while their machinery is missing.
+const RESTRICTING: [&str; 3] = ["rules", "rule_file", "inbound_mtls_profile"];
+
+/// Keys without which a route can not work at all.
+const NEEDED: [&str; 9] =
+    ["agent", "proxmox", "root", "spa", "index", "endpoints", "sni", "tls_termination", "relay_proxy_protocol_header"];
+
+/// Keys that a route can be served without.
+const LATER: [&str; 8] = [
+    "ssl_server_name",
+    "ssl_trusted_certificate",
+    "ssl_certificate",
+    "ssl_certificate_key",
+    "ssl_protocols",
+    "no_tls_verify",
+    "bind",
+    "access_log",
+];
+
+/// A checked draft.
+#[derive(Debug, Clone, Default)]
+pub(super) struct RouteDraft {
+    pub(super) scheme: Option<Scheme>,
+    pub(super) host: Option<(String, Place)>,
+    pub(super) port: Option<(u16, Place)>,
+    pub(super) backend: Option<(BackendId, Place)>,
+    /// The match; its hosts are those of `hosts` alone.
+    pub(super) matches: RouteMatch,
+    pub(super) upstream: Upstream,
+    pub(super) sets: HeaderSets,
+    pub(super) health: Option<HealthCheck>,
+    pub(super) waiting: Option<Waiting>,
+    /// The file of an own waiting page.
+    pub(super) waiting_page: Option<(String, Place)>,
+    pub(super) title: Option<String>,
+    pub(super) ignore: Ignore,
+    pub(super) asleep_response: Option<AsleepResponse>,
+    /// Idle settings of the backend, in files.
+    pub(super) idle: Option<Node>,
+    pub(super) ready: Option<Readiness>,
+    pub(super) depends_on: Option<Node>,
+}
+
+/// Reads a route. Only a result without errors may be served.
+pub(super) fn read(node: &Node, author: Author, problems: &mut Problems) -> RouteDraft {
+    let mut draft = RouteDraft::default();
+    let mut fields = Fields::open(node, "route", problems);
+    target(&mut fields, &mut draft, author, problems);
+    matching(&mut fields, &mut draft.matches, problems);
+    upstream(&mut fields, &mut draft.upstream, problems);
+    draft.health = fields.get("healthcheck").and_then(|node| health(node, problems));
+    if let Some(node) = fields.get("middlewares") {
+        draft.sets = middlewares::read(node, problems);
+    }
+    sleeping(&mut fields, &mut draft, author, problems);
+    later(&mut fields, problems);
+    if author == Author::Labels {
+        misplaced_idle(&mut fields, problems);
+    }
+    fields.finish(ROUTE_KEYS, problems);
+    draft
+}
+
+fn target(fields: &mut Fields<'_>, draft: &mut RouteDraft, author: Author, problems: &mut Problems) {
+    draft.scheme = fields.get("scheme").and_then(|node| values::parsed(node, problems));
+    if let Some(node) = fields.get("port") {
+        port(node, draft, problems);
+    }
+    if let Some(node) = fields.get("host") {
+        draft.host = host(node, problems).map(|host| (host, node.place.clone()));
+    }
+    if let Some(node) = fields.get("backend") {
+        if author == Author::Labels {
+            problems.0.push(Problem::error(node.place.clone(), "a label can not lead to another backend"));
+        }
+        draft.backend = values::parsed(node, problems).map(|id| (id, node.place.clone()));
+    }
+}
+
+/// `target`, `listen:target` or `:target`.
+fn port(node: &Node, draft: &mut RouteDraft, problems: &mut Problems) {
+    let Some(text) = values::text(node, problems) else { return };
+    let (listen, target) = match text.split_once(':') {
+        Some((listen, target)) => (listen.trim(), target.trim()),
+        None => ("", text),
+    };
+    let number = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0);
+    match number(target) {
+        Some(port) => draft.port = Some((port, node.place.clone())),
+        None => {
+            problems.0.push(node.wrong("is no port: write a number from 1 to 65535, or `listen:target`"));
+            return;
+        }
+    }
+    if !matches!(listen, "" | "0") {
+        draft.matches.listen_port = number(listen);
+        if draft.matches.listen_port.is_none() {
+            problems.0.push(node.wrong("has no listening port: write a number from 1 to 65535, or `listen:target`"));
+        }
+    }
+}
+
+/// A host name or address to dial.
+fn host(node: &Node, problems: &mut Problems) -> Option<String> {
+    let text = values::text(node, problems)?.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
+    let is_address = text.parse::<std::net::IpAddr>().is_ok();
+    let is_name = matches!(text.parse::<HostPattern>(), Ok(HostPattern::Exact(_)));
+    if !is_address && !is_name {
+        let problem = node.wrong("is no host: write a name or an address, without scheme, port or path");
+        problems.0.push(problem);
+        return None;
+    }
+    Some(if is_address { text } else { text.trim_end_matches('.').to_owned() })
+}
+
+fn matching(fields: &mut Fields<'_>, matches: &mut RouteMatch, problems: &mut Problems) {
+    matches.hosts = fields.get("hosts").map(|node| values::list_of(node, problems)).unwrap_or_default();
+    for item in fields.get("paths").map(|node| values::items(node, problems)).unwrap_or_default() {
+        matches.paths.extend(path_pattern(&item, problems));
+    }
+    for item in fields.get("methods").map(|node| values::items(node, problems)).unwrap_or_default() {
+        match values::text(&item, problems) {
+            Some(method) if middlewares::is_token(method) => matches.methods.push(method.to_ascii_uppercase()),
+            Some(_) => problems.0.push(item.wrong("is no method")),
+            None => {}
+        }
+    }
+    if let Some(node) = fields.get("headers") {
+        header_matches(node, matches, problems);
+    }
+    if let Some(node) = fields.get("strip_prefix")
+        && let Some(prefix) = values::text(node, problems)
+    {
+        if prefix.starts_with('/') && prefix.len() > 1 {
+            matches.strip_prefix = Some(prefix.trim_end_matches('/').to_owned());
+        } else {
+            problems.0.push(node.wrong("is no prefix: write for example `/api`"));
+        }
+    }
+}
+
+/// `/api` and `/api/*` mean `/api` and all below; `=/api` means `/api` alone.
+fn path_pattern(node: &Node, problems: &mut Problems) -> Option<PathPattern> {
+    let text = values::text(node, problems)?;
+    let (exact, path) = match text.strip_prefix('=') {
+        Some(path) => (true, path),
+        None => (false, text.strip_suffix("/*").unwrap_or(text)),
+    };
+    let path = if path.is_empty() && !exact { "/" } else { path };
+    if !path.starts_with('/') || path.contains(['*', '?', '#']) || path.contains(char::is_whitespace) {
+        problems.0.push(node.wrong("is no path: write `/api`, `/api/*` or `=/api`"));
+        return None;
+    }
+    Some(match (exact, path) {
+        (true, path) => PathPattern::Exact(path.to_owned()),
+        (false, "/") => PathPattern::Prefix("/".to_owned()),
+        (false, path) => PathPattern::Prefix(path.trim_end_matches('/').to_owned()),
+    })
+}
+
+fn header_matches(node: &Node, matches: &mut RouteMatch, problems: &mut Problems) {
+    let node = &*values::structured(node);
+    let mut add = |name: &str, value: Option<&str>, place: &Place, problems: &mut Problems| {
+        if middlewares::is_token(name) {
+            let value = value.map(str::to_owned);
+            matches.headers.push(HeaderMatch { name: name.to_ascii_lowercase(), value });
+        } else {
+            problems.0.push(Problem::error(place.clone(), format!("`{name}` is no name of a header field")));
+        }
+    };
+    if let Value::Map(entries) = &node.value {
+        for entry in entries {
+            let value = if entry.node.is_null() { None } else { values::text(&entry.node, problems) };
+            add(&entry.key, value, &entry.place, problems);
+        }
+    } else {
+        for item in values::items(node, problems) {
+            if let Some(name) = values::text(&item, problems) {
+                add(name, None, &item.place, problems);
+            }
+        }
+    }
+}
+
+fn upstream(fields: &mut Fields<'_>, upstream: &mut Upstream, problems: &mut Problems) {
+    if let Some(timeout) = fields.get("response_header_timeout").and_then(|node| values::positive(node, problems)) {
+        upstream.response_header_timeout = timeout;
+    }
+    if let Some(timeout) = fields.get("connect_timeout").and_then(|node| values::positive(node, problems)) {
+        upstream.connect_timeout = timeout;
+    }
+    let most = fields.get("max_conns_per_host").and_then(|node| values::count(node, 0..=1_000_000, problems));
+    upstream.max_conns = most.filter(|most| *most > 0);
+    // Nothing is compressed in this version, so there is nothing to switch off.
+    if let Some(node) = fields.get("disable_compression") {
+        values::boolean(node, problems);
+    }
+}
+
+/// Reads `healthcheck`; a disabled one is none.
+pub(super) fn health(node: &Node, problems: &mut Problems) -> Option<HealthCheck> {
+    const KEYS: &[&str] = &["disable", "disabled", "path", "use_get", "interval", "timeout", "retries"];
+    let node = values::mapping(node, "`healthcheck`", problems)?;
+    let mut fields = Fields::open(&node, "healthcheck", problems);
+    let mut check = HealthCheck {
+        path: "/".to_owned(),
+        use_get: false,
+        interval: std::time::Duration::from_secs(10),
+        timeout: std::time::Duration::from_secs(5),
+        retries: 3,
+    };
+    let disabled = ["disable", "disabled"].into_iter().filter_map(|key| fields.get(key));
+    let disabled: Vec<bool> = disabled.filter_map(|node| values::boolean(node, problems)).collect();
+    if let Some(node) = fields.get("path") {
+        match values::text(node, problems) {
+            Some(path) if path.starts_with('/') => check.path = path.to_owned(),
+            Some(_) => problems.0.push(node.wrong("is no path: it must begin with `/`")),
+            None => {}
+        }
+    }
+    check.use_get = fields.get("use_get").and_then(|node| values::boolean(node, problems)).unwrap_or(false);
+    if let Some(interval) = fields.get("interval").and_then(|node| values::positive(node, problems)) {
+        check.interval = interval;
+    }
+    if let Some(timeout) = fields.get("timeout").and_then(|node| values::positive(node, problems)) {
+        check.timeout = timeout;
+    }
+    let retries = fields.get("retries").and_then(|node| values::number(node, 0..=1000, problems));
+    check.retries = retries.and_then(|n| u32::try_from(n).ok()).unwrap_or(check.retries);
+    fields.finish(KEYS, problems);
+    if disabled.contains(&true) { None } else { Some(check) }
+}
+
+fn sleeping(fields: &mut Fields<'_>, draft: &mut RouteDraft, author: Author, problems: &mut Problems) {
+    draft.waiting = fields.get("waiting").and_then(|node| idle::waiting(node, problems));
+    draft.title = fields.get("title").and_then(|node| values::text(node, problems)).map(str::to_owned);
+    if let Some(node) = fields.get("ignore") {
+        draft.ignore = idle::ignore(node, problems);
+    }
+    draft.asleep_response = fields.get("asleep_response").and_then(|node| idle::asleep_response(node, problems));
+    draft.ready = fields.get("ready").and_then(|node| idle::ready(node, author, problems));
+    if let Some(node) = fields.get("waiting_page") {
+        match author {
+            Author::File => {
+                draft.waiting_page = values::text(node, problems).map(|path| (path.to_owned(), node.place.clone()));
+            }
+            Author::Labels => {
+                let problem = Problem::error(node.place.clone(), "a label can not name a file of Dormouse's machine");
+                problems.0.push(problem.with_hint("set `waiting_page` of a route in the configuration file"));
+            }
+        }
+    }
+    if author == Author::File {
+        let idle = fields.get("idle");
+        draft.idle = fields.get("idlewatcher").or(idle).cloned();
+        draft.depends_on = fields.get("depends_on").cloned();
+    }
+}
+
+/// Idle settings belong to the container as a whole, since it sleeps as a whole.
+fn misplaced_idle(fields: &mut Fields<'_>, problems: &mut Problems) {
+    for key in idle::IDLE_KEYS.iter().chain(&["idle", "idlewatcher"]) {
+        if ROUTE_KEYS.contains(key) && !matches!(*key, "idle" | "idlewatcher" | "depends_on") {
+            continue;
+        }
+        if let Some(entry) = fields.entry(key) {
+            let what = format!("`{key}` belongs to the container, not to one of its routes");
+            let hint = match *key {
+                "idle" | "idlewatcher" => "write the settings flat, such as `dormouse.idle_timeout`".to_owned(),
+                key => format!("write `dormouse.{key}`"),
+            };
+            problems.0.push(Problem::error(entry.place.clone(), what).with_hint(hint));
+        }
+    }
+}
+
+fn later(fields: &mut Fields<'_>, problems: &mut Problems) {
+    for key in RESTRICTING {
+        if let Some(entry) = fields.entry(key) {
+            let what = format!("`{key}` may restrict access and is not in this version yet");
+            problems.0.push(
+                Problem::error(entry.place.clone(), what)
+                    .with_hint("the route is refused, because without it the service would be open"),
+            );
+        }
+    }
+    for key in NEEDED {
+        let off = |node: &Node| node.is_null() || node.as_text().and_then(values::parse_bool) == Some(false);
+        if let Some(entry) = fields.entry(key).filter(|entry| !off(&entry.node)) {
+            let what = format!("`{key}` is not in this version yet, and the route can not work without it");
+            problems.0.push(Problem::error(entry.place.clone(), what));
+        }
+    }
+    for key in LATER {
+        if let Some(entry) = fields.entry(key) {
+            let what = format!("`{key}` is not in this version yet and has no effect");
+            problems.0.push(Problem::warning(entry.place.clone(), what));
+        }
+    }
+    for key in ["homepage", "webui"] {
+        if let Some(entry) = fields.entry(key) {
+            let what = format!("`{key}` is ignored: Dormouse has no start page");
+            problems.0.push(Problem::note(entry.place.clone(), what));
+        }
+    }
+    if let Some(node) = fields.get("load_balance") {
+        load_balance(node, problems);
+    }
+}
+
+fn load_balance(node: &Node, problems: &mut Problems) {
+    const KEYS: &[&str] = &["link", "mode", "weight", "sticky", "sticky_max_age", "options", "wake_more_at"];
+    const MODES: &[&str] = &["round_robin", "least_conn", "ip_hash", "random_two", "roundrobin", "leastconn", "iphash"];
+    let Some(opened) = values::mapping(node, "`load_balance`", problems) else { return };
+    let mut fields = Fields::open(&opened, "load_balance", problems);
+    if let Some(mode) = fields.get("mode")
+        && let Some(text) = values::text(mode, problems)
+        && !MODES.contains(&text.to_ascii_lowercase().as_str())
+    {
+        problems.0.push(unknown(&mode.place, "mode", text, &MODES[..4]));
+    }
+    if let Some(node) = fields.get("weight") {
+        values::number(node, 0..=10_000, problems);
+    }
+    if let Some(node) = fields.get("sticky") {
+        values::boolean(node, problems);
+    }
+    if let Some(node) = fields.get("sticky_max_age") {
+        values::duration(node, problems);
+    }
+    for key in ["link", "options", "wake_more_at"] {
+        fields.get(key);
+    }
+    fields.finish(KEYS, problems);
+    let what = "`load_balance` is not in this version yet: one container serves the route";
+    problems.0.push(Problem::warning(node.place.clone(), what));
+}

@@ -1,0 +1,295 @@
+//! The settings of the program as the file writes them.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use super::{
+    idle::{self, Author},
+    tree::{Fields, Node, Value, unknown},
+    values,
+};
+use crate::model::{
+    Discover, EngineAddress, HostPattern, Listen, NodeName, NodeSpec, OnExit, Problem, Problems, Settings,
+};
+
+/// Every key of the file.
+pub(super) const FILE_KEYS: &[&str] = &[
+    "listen",
+    "domains",
+    "nodes",
+    "defaults",
+    "include",
+    "routes",
+    "backends",
+    "discover",
+    "trusted_proxies",
+    "on_exit",
+    "max_parallel_wakes",
+    "wakes_per_client",
+    "shutdown_timeout",
+    "access_log",
+    "tls",
+    "acme",
+    "https_redirect",
+    "middlewares",
+];
+
+/// Keys of GoDoxy's main file, and what to write instead.
+const GODOXY_KEYS: &[(&str, &str)] = &[
+    ("entrypoint", "addresses are below `listen`, networks of proxies in front below `trusted_proxies`"),
+    ("providers", "engines are below `nodes`, route files below `include`"),
+    ("match_domains", "write `domains: [example.com]`"),
+    ("autocert", "certificates are not in this version yet"),
+    ("acl", "lists of clients are not in this version yet"),
+    ("timeout_shutdown", "write `shutdown_timeout: 30s`"),
+    ("inbound_mtls_profiles", "client certificates are not in this version yet"),
+    ("homepage", "Dormouse has no start page"),
+    ("webui", "Dormouse has no start page"),
+];
+
+/// Reads every setting of the file except routes, backends and includes.
+pub(super) fn read(fields: &mut Fields<'_>, problems: &mut Problems) -> Settings {
+    let mut settings = Settings::default();
+    if let Some(node) = fields.get("listen") {
+        listen(node, &mut settings.listen, problems);
+    }
+    for item in fields.get("domains").map(|node| values::items(node, problems)).unwrap_or_default() {
+        settings.domains.extend(domain(&item, problems).filter(|d| !settings.domains.contains(d)));
+    }
+    if let Some(node) = fields.get("nodes") {
+        nodes(node, &mut settings, problems);
+    }
+    if let Some(node) = fields.get("defaults") {
+        defaults(node, &mut settings, problems);
+    }
+    if let Some(node) = fields.get("discover") {
+        discover(node, &mut settings, problems);
+    }
+    if let Some(node) = fields.get("trusted_proxies") {
+        settings.trusted_proxies = idle::networks(node, problems);
+    }
+    if let Some(node) = fields.get("on_exit") {
+        let known = [("leave", OnExit::Leave), ("wake_all", OnExit::WakeAll)];
+        settings.on_exit = values::word(node, "value of `on_exit`", &known, problems).unwrap_or(settings.on_exit);
+    }
+    if let Some(node) = fields.get("max_parallel_wakes") {
+        settings.max_parallel_wakes = values::count(node, 1..=10_000, problems).unwrap_or(settings.max_parallel_wakes);
+    }
+    if let Some(node) = fields.get("wakes_per_client") {
+        let wakes = values::number(node, 1..=1_000_000, problems).and_then(|n| u32::try_from(n).ok());
+        settings.wakes_per_client = wakes.unwrap_or(settings.wakes_per_client);
+    }
+    if let Some(node) = fields.get("shutdown_timeout") {
+        settings.shutdown_timeout = values::duration(node, problems).unwrap_or(settings.shutdown_timeout);
+    }
+    later(fields, problems);
+    settings
+}
+
+/// Reports what nobody has read, with advice for GoDoxy's keys.
+pub(super) fn finish(mut fields: Fields<'_>, problems: &mut Problems) {
+    for (key, advice) in GODOXY_KEYS {
+        if let Some(entry) = fields.entry(key) {
+            let what = format!("`{key}` is a key of GoDoxy's main file");
+            problems.0.push(Problem::error(entry.place.clone(), what).with_hint(*advice));
+        }
+    }
+    fields.finish(FILE_KEYS, problems);
+}
+
+fn later(fields: &mut Fields<'_>, problems: &mut Problems) {
+    for key in ["access_log", "tls", "acme", "https_redirect"] {
+        if let Some(entry) = fields.entry(key) {
+            let what = format!("`{key}` is not in this version yet and has no effect");
+            problems.0.push(Problem::warning(entry.place.clone(), what));
+        }
+    }
+    if let Some(entry) = fields.entry("middlewares") {
+        let what = "`middlewares` of all routes is not in this version yet, and may restrict access";
+        problems.0.push(Problem::error(entry.place.clone(), what).with_hint("set `middlewares` on each route"));
+    }
+}
+
+fn listen(node: &Node, listen: &mut Listen, problems: &mut Problems) {
+    let mut fields = Fields::open(node, "`listen`", problems);
+    if let Some(node) = fields.get("http") {
+        listen.http = addresses(node, Ipv4Addr::UNSPECIFIED.into(), problems);
+    }
+    if let Some(node) = fields.get("https") {
+        addresses(node, Ipv4Addr::UNSPECIFIED.into(), problems);
+        let what = "`https` is not in this version yet: nothing listens there";
+        problems.0.push(Problem::warning(node.place.clone(), what));
+    }
+    if let Some(node) = fields.get("api") {
+        let off = node.as_text().and_then(values::parse_bool) == Some(false);
+        listen.api = if off { None } else { addresses(node, Ipv4Addr::LOCALHOST.into(), problems).into_iter().next() };
+    }
+    fields.finish(&["http", "https", "api"], problems);
+}
+
+/// `:80`, `80`, `127.0.0.1:80`, `[::]:80`; several as a list.
+fn addresses(node: &Node, everywhere: IpAddr, problems: &mut Problems) -> Vec<SocketAddr> {
+    let mut found = Vec::new();
+    for item in values::items(node, problems) {
+        let Some(text) = values::text(&item, problems) else { continue };
+        let port = text.strip_prefix(':').unwrap_or(text).parse::<u16>();
+        let named = text.strip_prefix("localhost:").and_then(|port| port.parse::<u16>().ok());
+        let address = match (port, named) {
+            (Ok(port), _) => Some(SocketAddr::new(everywhere, port)),
+            (_, Some(port)) => Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
+            _ => text.parse().ok(),
+        };
+        match address {
+            Some(address) => found.push(address),
+            None => problems.0.push(item.wrong("is no listening address: write `:80`, `127.0.0.1:8000` or `[::]:80`")),
+        }
+    }
+    found
+}
+
+fn domain(node: &Node, problems: &mut Problems) -> Option<String> {
+    let text = values::text(node, problems)?;
+    match text.trim_start_matches("*.").trim_start_matches('.').parse::<HostPattern>() {
+        Ok(HostPattern::Exact(domain)) => Some(domain.to_string()),
+        Ok(_) | Err(_) => {
+            problems.0.push(node.wrong("is no domain: write for example `example.com`"));
+            None
+        }
+    }
+}
+
+fn nodes(node: &Node, settings: &mut Settings, problems: &mut Problems) {
+    let Value::Map(entries) = &node.value else {
+        problems.0.push(node.wrong("is no mapping of node names to engines, such as `local: docker`"));
+        return;
+    };
+    for entry in entries.iter().filter(|entry| !entry.key.starts_with("x-")) {
+        let name = match entry.key.parse::<NodeName>() {
+            Ok(name) => name,
+            Err(error) => {
+                problems.0.push(Problem::error(entry.place.clone(), error.to_string()));
+                continue;
+            }
+        };
+        let Some(engine) = engine(&entry.node, problems) else { continue };
+        if settings.nodes.insert(name.clone(), NodeSpec { engine }).is_some() {
+            problems.0.push(Problem::error(entry.place.clone(), format!("node `{name}` is set twice")));
+        }
+    }
+}
+
+const ENGINES: &[&str] = &["docker", "podman", "process", "simulated"];
+const ENGINES_LATER: [&str; 5] = ["proxmox", "lxd", "incus", "swarm", "kubernetes"];
+
+fn engine(node: &Node, problems: &mut Problems) -> Option<EngineAddress> {
+    if let Some(word) = node.as_text() {
+        return engine_of(word, None, node, problems);
+    }
+    let Value::Map(entries) = &node.value else {
+        problems.0.push(node.wrong("names no engine: write for example `docker` or `{docker: \"tcp://host:2375\"}`"));
+        return None;
+    };
+    let engines: Vec<_> = entries
+        .iter()
+        .filter(|entry| ENGINES.contains(&entry.key.as_str()) || ENGINES_LATER.contains(&entry.key.as_str()))
+        .collect();
+    let mut fields = Fields::open(node, "node", problems);
+    let [entry] = engines[..] else {
+        problems.0.push(Problem::error(node.place.clone(), "a node must name exactly one engine"));
+        return None;
+    };
+    fields.entry(&entry.key);
+    for key in ["tls", "token"] {
+        if let Some(entry) = fields.entry(key) {
+            let what = format!("`{key}` of a node is not in this version yet, and the engine would not answer without");
+            problems.0.push(Problem::error(entry.place.clone(), what));
+        }
+    }
+    fields.finish(&["docker", "podman", "process", "simulated", "tls", "token"], problems);
+    let address = if entry.node.is_null() { None } else { Some(values::text(&entry.node, problems)?) };
+    engine_of(&entry.key, address, &entry.node, problems)
+}
+
+fn engine_of(kind: &str, address: Option<&str>, node: &Node, problems: &mut Problems) -> Option<EngineAddress> {
+    let kind = kind.trim().to_ascii_lowercase();
+    let engine = match kind.as_str() {
+        "docker" | "podman" => match address {
+            Some(address) if !["unix:///", "tcp://", "http://"].iter().any(|scheme| address.starts_with(scheme)) => {
+                problems.0.push(node.wrong("is no address of an engine: write `unix:///path` or `tcp://host:port`"));
+                return None;
+            }
+            address => EngineAddress::Docker(address.map(str::to_owned)),
+        },
+        "process" => EngineAddress::Process,
+        "simulated" => EngineAddress::Simulated,
+        later if ENGINES_LATER.contains(&later) => {
+            let what = format!("engine `{later}` is not in this version yet");
+            problems.0.push(Problem::error(node.place.clone(), what));
+            return None;
+        }
+        other => {
+            problems.0.push(unknown(&node.place, "engine", other, ENGINES));
+            return None;
+        }
+    };
+    Some(engine)
+}
+
+fn defaults(node: &Node, settings: &mut Settings, problems: &mut Problems) {
+    let mut fields = Fields::open(node, "`defaults`", problems);
+    if let Some(node) = fields.get("idle") {
+        let mut idle_fields = Fields::open(node, "idle", problems);
+        let draft = idle::read(&mut idle_fields, &settings.default_idle, Author::File, problems);
+        settings.default_idle = draft.policy;
+        for key in ["ready", "depends_on"] {
+            if let Some(entry) = idle_fields.entry(key) {
+                let what = format!("`{key}` can not be a default: it belongs to one backend");
+                problems.0.push(Problem::error(entry.place.clone(), what));
+            }
+        }
+        idle_fields.finish(idle::IDLE_KEYS, problems);
+    }
+    if let Some(node) = fields.get("healthcheck") {
+        super::route::health(node, problems);
+        let what = "`healthcheck` as a default is not in this version yet and has no effect";
+        problems.0.push(Problem::warning(node.place.clone(), what));
+    }
+    fields.finish(&["idle", "healthcheck"], problems);
+}
+
+fn discover(node: &Node, settings: &mut Settings, problems: &mut Problems) {
+    let mode = |node: &Node, problems: &mut Problems| {
+        let known = [
+            ("default", Discover::Default),
+            ("all", Discover::All),
+            ("labelled", Discover::Labelled),
+            ("labeled", Discover::Labelled),
+        ];
+        values::word(node, "value of `discover`", &known, problems)
+    };
+    if node.as_text().is_some() {
+        settings.discover = mode(node, problems).unwrap_or(settings.discover);
+        return;
+    }
+    let mut fields = Fields::open(node, "`discover`", problems);
+    if let Some(node) = fields.get("mode") {
+        settings.discover = mode(node, problems).unwrap_or(settings.discover);
+    }
+    if let Some(node) = fields.get("prefixes") {
+        let prefixes = values::items(node, problems);
+        settings.prefixes = prefixes.iter().filter_map(|item| prefix(item, problems)).collect();
+        if settings.prefixes.is_empty() {
+            problems.0.push(Problem::error(node.place.clone(), "`prefixes` names none"));
+        }
+    }
+    fields.finish(&["mode", "prefixes"], problems);
+}
+
+fn prefix(node: &Node, problems: &mut Problems) -> Option<String> {
+    let text = values::text(node, problems)?.trim_end_matches('.');
+    let sound = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+    if !sound {
+        problems.0.push(node.wrong("is no prefix of labels"));
+        return None;
+    }
+    Some(text.to_ascii_lowercase())
+}

@@ -1,0 +1,458 @@
+//! Routes and backends that files name.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use super::{
+    expand::Sources,
+    idle::{self, Author, IdleDraft, Wanted},
+    route::{self, RouteDraft},
+    tree::{Entry, Fields, Node, Value, unknown},
+    values,
+};
+use crate::model::{
+    Alias, Audience, BackendId, BackendSpec, Command, Condition, Dependency, Endpoint, HostPattern, NodeName, Place,
+    Problem, Problems, Provenance, Readiness, RouteMatch, RouteSpec, RouteTarget, Scheme, Settings, Unit,
+};
+
+/// All routes and backends of all files, in the order written.
+#[derive(Debug, Default)]
+pub(super) struct Draft {
+    routes: Vec<Entry>,
+    backends: Vec<Entry>,
+}
+
+impl Draft {
+    pub(super) fn add_routes(&mut self, node: &Node, problems: &mut Problems) {
+        add(&mut self.routes, node, "routes", problems);
+    }
+
+    pub(super) fn add_backends(&mut self, node: &Node, problems: &mut Problems) {
+        add(&mut self.backends, node, "backends", problems);
+    }
+}
+
+fn add(all: &mut Vec<Entry>, node: &Node, what: &str, problems: &mut Problems) {
+    match &node.value {
+        Value::Null => {}
+        Value::Map(entries) => {
+            all.extend(entries.iter().filter(|entry| !entry.key.starts_with("x-")).cloned());
+        }
+        Value::Text(_) | Value::List(_) => problems.0.push(node.wrong(format!("is no mapping of {what}"))),
+    }
+}
+
+/// A backend while its routes are gathered.
+struct Gathered {
+    spec: BackendSpec,
+    /// Where its idle settings were written.
+    idle_at: Option<Place>,
+    /// Whether its node runs processes and no command is known yet.
+    named_at: Place,
+}
+
+/// Checks everything; what is returned is complete only when no error was found.
+pub(super) fn check(
+    draft: &Draft,
+    settings: &Settings,
+    nodes: &BTreeMap<NodeName, bool>,
+    sources: &mut Sources<'_>,
+    problems: &mut Problems,
+) -> (Vec<RouteSpec>, Vec<BackendSpec>) {
+    let mut checker =
+        Checker { settings, nodes, sources, problems, backends: BTreeMap::new(), aliases: BTreeMap::new() };
+    draft.backends.iter().for_each(|entry| checker.backend(entry));
+    let routes: Vec<RouteSpec> = draft.routes.iter().filter_map(|entry| checker.route(entry)).collect();
+    checker.commands();
+    let backends = checker.backends.into_values().map(|gathered| gathered.spec).collect();
+    (routes, backends)
+}
+
+struct Checker<'a, 's, 'e> {
+    settings: &'a Settings,
+    nodes: &'a BTreeMap<NodeName, bool>,
+    sources: &'s mut Sources<'e>,
+    problems: &'s mut Problems,
+    backends: BTreeMap<BackendId, Gathered>,
+    aliases: BTreeMap<Alias, Place>,
+}
+
+const BACKEND_KEYS: &[&str] = &["command", "env", "directory", "user", "network", "idle", "ready", "depends_on"];
+
+impl Checker<'_, '_, '_> {
+    fn backend(&mut self, entry: &Entry) {
+        let id = match entry.key.parse::<BackendId>() {
+            Ok(id) => id,
+            Err(error) => {
+                self.problems.0.push(Problem::error(entry.place.clone(), error.to_string()));
+                return;
+            }
+        };
+        if !self.knows_node(&id, &entry.place) {
+            return;
+        }
+        if self.backends.contains_key(&id) {
+            let what = format!("backend `{id}` is set twice");
+            self.problems.0.push(Problem::error(entry.place.clone(), what));
+            return;
+        }
+        let mut fields = Fields::open(&entry.node, "backend", self.problems);
+        let mut gathered = self.gather(id.clone(), &entry.place);
+        gathered.spec.unit.command = command(&mut fields, self.problems);
+        gathered.spec.unit.network =
+            fields.get("network").and_then(|node| values::text(node, self.problems)).map(str::to_owned);
+        let idle = fields.get("idle");
+        let (ready, depends_on) = (fields.get("ready"), fields.get("depends_on"));
+        self.idle(&mut gathered, idle, None);
+        if let Some(ready) = ready.and_then(|node| idle::ready(node, Author::File, self.problems)) {
+            gathered.spec.ready = ready;
+        }
+        if let Some(node) = depends_on {
+            self.dependencies(&mut gathered, node);
+        }
+        fields.finish(BACKEND_KEYS, self.problems);
+        self.backends.insert(id, gathered);
+    }
+
+    fn gather(&self, id: BackendId, place: &Place) -> Gathered {
+        let unit = Unit { name: id.name().to_owned(), network: None, command: None };
+        let spec = BackendSpec {
+            id,
+            unit,
+            policy: self.settings.default_idle.clone(),
+            ready: Readiness::Tcp,
+            ports: Vec::new(),
+            depends_on: Vec::new(),
+            provenance: Provenance::Configured,
+        };
+        Gathered { spec, idle_at: None, named_at: place.clone() }
+    }
+
+    /// Idle settings of a backend, which may stand in one place only.
+    fn idle(&mut self, gathered: &mut Gathered, node: Option<&Node>, extra: Option<&str>) {
+        let Some(node) = node else { return };
+        if let Some(first) = &gathered.idle_at {
+            let what = format!("idle settings of `{}` are also at {first}", gathered.spec.id);
+            let problem = Problem::error(node.place.clone(), what);
+            self.problems.0.push(problem.with_hint("set them once, below `backends`"));
+            return;
+        }
+        gathered.idle_at = Some(node.place.clone());
+        let mut fields = Fields::open(node, "idle", self.problems);
+        if let Some(extra) = extra {
+            fields.entry(extra);
+        }
+        let draft = idle::read(&mut fields, &gathered.spec.policy, Author::File, self.problems);
+        fields.finish(idle::IDLE_KEYS, self.problems);
+        let IdleDraft { policy, ready, depends_on, .. } = draft;
+        gathered.spec.policy = policy;
+        if let Some(ready) = ready {
+            gathered.spec.ready = ready;
+        }
+        self.add_dependencies(gathered, depends_on);
+    }
+
+    fn dependencies(&mut self, gathered: &mut Gathered, node: &Node) {
+        let mut fields_node = Node::empty_map(node.place.clone());
+        if let Err(problem) = fields_node.put(&["depends_on"], node.clone()) {
+            self.problems.0.push(problem);
+        }
+        let mut fields = Fields::open(&fields_node, "depends_on", self.problems);
+        let draft = idle::read(&mut fields, &gathered.spec.policy, Author::File, self.problems);
+        self.add_dependencies(gathered, draft.depends_on);
+    }
+
+    fn add_dependencies(&mut self, gathered: &mut Gathered, wanted: Vec<Wanted>) {
+        for wanted in wanted {
+            let on = if wanted.name.contains('/') {
+                wanted.name.parse()
+            } else {
+                BackendId::new(gathered.spec.id.node().clone(), &wanted.name)
+            };
+            let condition = condition(&wanted, self.problems);
+            match (on, condition) {
+                (Ok(on), Some(condition)) => gathered.spec.depends_on.push(Dependency { on, condition }),
+                (Err(error), _) => self.problems.0.push(Problem::error(wanted.place, error.to_string())),
+                (Ok(_), None) => {}
+            }
+        }
+    }
+
+    fn knows_node(&mut self, id: &BackendId, place: &Place) -> bool {
+        let known = self.nodes.contains_key(id.node());
+        if !known {
+            let names: Vec<&str> = self.nodes.keys().map(NodeName::as_str).collect();
+            self.problems.0.push(unknown(place, "node", id.node().as_str(), &names));
+        }
+        known
+    }
+
+    fn route(&mut self, entry: &Entry) -> Option<RouteSpec> {
+        let alias = match entry.key.parse::<Alias>() {
+            Ok(alias) => alias,
+            Err(error) => {
+                self.problems.0.push(Problem::error(entry.place.clone(), error.to_string()));
+                return None;
+            }
+        };
+        if let Some(first) = self.aliases.insert(alias.clone(), entry.place.clone()) {
+            let what = format!("route `{alias}` is also at {first}");
+            self.problems.0.push(Problem::error(entry.place.clone(), what));
+        }
+        let draft = route::read(&entry.node, Author::File, self.problems);
+        let backend = self.backend_of(&draft);
+        let scheme = scheme(&draft, draft.port.as_ref().map(|(port, _)| *port));
+        check_scheme(scheme, &draft, &entry.place, self.problems);
+        let target = match &backend {
+            Some(id) => self.backend_target(id, &draft, scheme, entry)?,
+            None => self.address_target(&draft, scheme, entry)?,
+        };
+        let waiting_page = draft.waiting_page.as_ref().and_then(|(path, place)| self.page(path, place));
+        Some(RouteSpec {
+            matches: RouteMatch { hosts: hosts(&alias, &draft, self.settings), ..draft.matches },
+            alias,
+            place: entry.place.clone(),
+            target,
+            upstream: draft.upstream,
+            audience: Audience::Everyone,
+            set_request_headers: draft.sets.request,
+            set_response_headers: draft.sets.response,
+            waiting: draft.waiting,
+            waiting_page,
+            title: draft.title,
+            ignore: draft.ignore,
+            asleep_response: draft.asleep_response,
+            health: draft.health,
+        })
+    }
+
+    /// The backend that a route names, or that GoDoxy's `idlewatcher` names.
+    fn backend_of(&mut self, draft: &RouteDraft) -> Option<BackendId> {
+        if let Some((id, _)) = &draft.backend {
+            return Some(id.clone());
+        }
+        let idle = draft.idle.as_ref()?;
+        let Value::Map(entries) = &idle.value else { return None };
+        let docker = entries.iter().find(|entry| entry.key.eq_ignore_ascii_case("docker"))?;
+        let mut fields = Fields::open(&docker.node, "`docker`", self.problems);
+        fields.get("container_id");
+        let name = fields.get("container_name").and_then(|node| values::text(node, self.problems));
+        fields.finish(&["container_id", "container_name"], self.problems);
+        let Some(name) = name else {
+            let what = "`docker` names no container: write `container_name: …`";
+            self.problems.0.push(Problem::error(docker.place.clone(), what));
+            return None;
+        };
+        let mut engines = self.nodes.iter().filter(|(_, is_process)| !**is_process).map(|(name, _)| name);
+        match (engines.next(), engines.next()) {
+            (Some(node), None) => match BackendId::new(node.clone(), name) {
+                Ok(id) => Some(id),
+                Err(error) => {
+                    self.problems.0.push(Problem::error(docker.place.clone(), error.to_string()));
+                    None
+                }
+            },
+            _ => {
+                let what = "which node runs this container is not clear: write `backend: node/name`";
+                self.problems.0.push(Problem::error(docker.place.clone(), what));
+                None
+            }
+        }
+    }
+
+    fn backend_target(
+        &mut self,
+        id: &BackendId,
+        draft: &RouteDraft,
+        scheme: Scheme,
+        entry: &Entry,
+    ) -> Option<RouteTarget> {
+        let place = draft.backend.as_ref().map_or(&entry.place, |(_, place)| place);
+        if !self.knows_node(id, place) {
+            return None;
+        }
+        if let Some((_, place)) = draft.host.as_ref().filter(|_| draft.backend.is_some()) {
+            let what = "`host` and `backend` exclude each other: the address of a backend is looked up";
+            self.problems.0.push(Problem::error(place.clone(), what));
+        }
+        let mut gathered = match self.backends.remove(id) {
+            Some(gathered) => gathered,
+            None => self.gather(id.clone(), place),
+        };
+        let extra = draft.backend.is_none().then_some("docker");
+        self.idle(&mut gathered, draft.idle.as_ref(), extra);
+        if let Some(ready) = &draft.ready {
+            gathered.spec.ready = ready.clone();
+        }
+        if let Some(node) = &draft.depends_on {
+            self.dependencies(&mut gathered, node);
+        }
+        let port = draft.port.as_ref().map(|(port, _)| *port);
+        if let Some(port) = port.filter(|port| scheme != Scheme::Udp && !gathered.spec.ports.contains(port)) {
+            gathered.spec.ports.push(port);
+        }
+        self.backends.insert(id.clone(), gathered);
+        let Some(port) = port else {
+            let what = format!("route `{}` lacks the `port` of its backend", entry.key);
+            self.problems.0.push(Problem::error(entry.place.clone(), what));
+            return None;
+        };
+        Some(RouteTarget::Backend { id: id.clone(), endpoint: Endpoint { scheme, port } })
+    }
+
+    fn address_target(&mut self, draft: &RouteDraft, scheme: Scheme, entry: &Entry) -> Option<RouteTarget> {
+        if draft.host.is_none() && draft.port.is_none() {
+            let problem = Problem::error(entry.place.clone(), format!("route `{}` leads nowhere", entry.key));
+            self.problems.0.push(problem.with_hint("name a `backend: node/name` with a `port`, or a `host`"));
+            return None;
+        }
+        for (key, node) in [("idle", &draft.idle), ("depends_on", &draft.depends_on)] {
+            if let Some(node) = node {
+                let what = format!("`{key}` needs a `backend`: an address without one is never slept");
+                self.problems.0.push(Problem::error(node.place.clone(), what));
+            }
+        }
+        let host = match &draft.host {
+            Some((host, _)) => host.clone(),
+            None => {
+                let what = format!("route `{}` names no `host`: `localhost` is meant", entry.key);
+                self.problems.0.push(Problem::note(entry.place.clone(), what));
+                "localhost".to_owned()
+            }
+        };
+        let port = draft.port.as_ref().map(|(port, _)| *port);
+        let port = port.unwrap_or(if scheme == Scheme::Https { 443 } else { 80 });
+        Some(RouteTarget::Address { host, endpoint: Endpoint { scheme, port } })
+    }
+
+    fn page(&mut self, path: &str, place: &Place) -> Option<String> {
+        let path = self.sources.resolve(&PathBuf::from(path));
+        match self.sources.read(&path) {
+            Ok(text) => Some(text),
+            Err(what) => {
+                self.problems.0.push(Problem::error(place.clone(), what));
+                None
+            }
+        }
+    }
+
+    /// A backend of a process node needs a command; one of an engine can not have one.
+    fn commands(&mut self) {
+        for gathered in self.backends.values() {
+            let is_process = self.nodes.get(gathered.spec.id.node()).copied().unwrap_or(false);
+            let what = match (is_process, &gathered.spec.unit.command) {
+                (true, None) => format!("backend `{}` has no `command`", gathered.spec.id),
+                (false, Some(_)) => {
+                    format!("backend `{}` has a `command`, which only processes have", gathered.spec.id)
+                }
+                _ => continue,
+            };
+            self.problems.0.push(
+                Problem::error(gathered.named_at.clone(), what)
+                    .with_hint("a backend on a node with `process` is started by its `command`, below `backends`"),
+            );
+        }
+    }
+}
+
+/// The condition of a dependency; GoDoxy's and Compose's words too.
+pub(super) fn condition(wanted: &Wanted, problems: &mut Problems) -> Option<Condition> {
+    match wanted.condition.as_deref().map(str::to_ascii_lowercase).as_deref() {
+        None | Some("started" | "service_started") => Some(Condition::Started),
+        Some("healthy" | "service_healthy") => Some(Condition::Healthy),
+        Some("completed" | "service_completed_successfully") => {
+            let what = format!("`{}:completed` is not in this version yet", wanted.name);
+            problems.0.push(Problem::error(wanted.place.clone(), what));
+            None
+        }
+        Some(other) => {
+            problems.0.push(unknown(&wanted.place, "condition", other, &["started", "healthy"]));
+            None
+        }
+    }
+}
+
+/// The scheme of a route: as written, else by its ports.
+pub(super) fn scheme(draft: &RouteDraft, port: Option<u16>) -> Scheme {
+    match (draft.scheme, port) {
+        (Some(scheme), _) => scheme,
+        (None, _) if draft.matches.listen_port.is_some() => Scheme::Tcp,
+        (None, Some(port)) if port % 1000 == 443 => Scheme::Https,
+        (None, _) => Scheme::Http,
+    }
+}
+
+/// Schemes whose machinery is missing, and listening ports where there are none.
+pub(super) fn check_scheme(scheme: Scheme, draft: &RouteDraft, place: &Place, problems: &mut Problems) {
+    if scheme != Scheme::Http {
+        let what = format!("`{scheme}` routes are not in this version yet");
+        let hint = "if the service speaks plain HTTP on that port, write `scheme: http`";
+        problems.0.push(Problem::error(place.clone(), what).with_hint(hint));
+    } else if draft.matches.listen_port.is_some() {
+        let what = "a listening port of its own for an `http` route is not in this version yet";
+        let at = draft.port.as_ref().map_or(place, |(_, place)| place);
+        problems.0.push(Problem::error(at.clone(), what).with_hint("write the target port alone"));
+    }
+}
+
+/// The hosts of an alias in all domains, and those of `hosts`.
+pub(super) fn hosts(alias: &Alias, draft: &RouteDraft, settings: &Settings) -> Vec<HostPattern> {
+    let mut hosts = Vec::new();
+    if alias.is_full_host() {
+        hosts.push(HostPattern::Exact(alias.as_str().into()));
+    } else if settings.domains.is_empty() {
+        hosts.push(HostPattern::FirstLabel(alias.as_str().into()));
+    } else {
+        let in_domain = |domain: &String| HostPattern::Exact(format!("{alias}.{domain}").into());
+        hosts.extend(settings.domains.iter().map(in_domain));
+    }
+    for host in &draft.matches.hosts {
+        if !hosts.contains(host) {
+            hosts.push(host.clone());
+        }
+    }
+    hosts
+}
+
+/// The command of a process: a list, or one line split at spaces.
+fn command(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<Command> {
+    let node = fields.get("command");
+    let env = fields.get("env");
+    let directory = fields.get("directory");
+    let user = fields.get("user");
+    let Some(node) = node else {
+        for node in [env, directory, user].into_iter().flatten() {
+            problems.0.push(Problem::error(node.place.clone(), "this setting needs a `command`"));
+        }
+        return None;
+    };
+    let argv = match &node.value {
+        Value::Text(text) if text.contains(['"', '\'', '\\', '$', '|', '&', ';', '<', '>', '`']) => {
+            let problem = node.wrong("holds characters of a shell, and there is none");
+            problems.0.push(problem.with_hint("write a list, such as `[\"sh\", \"-c\", \"…\"]`"));
+            return None;
+        }
+        Value::Text(text) => text.split_whitespace().map(str::to_owned).collect(),
+        Value::Null | Value::List(_) | Value::Map(_) => values::texts(node, problems),
+    };
+    if argv.is_empty() {
+        problems.0.push(Problem::error(node.place.clone(), "`command` names no program"));
+        return None;
+    }
+    let mut variables = BTreeMap::new();
+    if let Some(node) = env {
+        match &node.value {
+            Value::Map(entries) => {
+                for entry in entries {
+                    let value = if entry.node.is_null() { Some("") } else { values::text(&entry.node, problems) };
+                    variables.extend(value.map(|value| (entry.key.clone(), value.to_owned())));
+                }
+            }
+            Value::Null | Value::Text(_) | Value::List(_) => {
+                problems.0.push(node.wrong("is no mapping of variables to values"))
+            }
+        }
+    }
+    let directory = directory.and_then(|node| values::text(node, problems)).map(PathBuf::from);
+    let user = user.and_then(|node| values::text(node, problems)).map(str::to_owned);
+    Some(Command { argv, env: variables, directory, user })
+}

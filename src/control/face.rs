@@ -1,0 +1,126 @@
+//! The handle that the API, the command line's socket and the data plane hold.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use arc_swap::ArcSwap;
+use dashmap::DashMap;
+use jiff::Timestamp;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{LiveTable, keeper::Request};
+use crate::{
+    backend::Backend,
+    catalog::{Catalog, Change},
+    model::{BackendId, NodeName, Problems, Settings},
+    telemetry::Journal,
+};
+
+/// The running world. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Control {
+    pub(super) table: Arc<ArcSwap<LiveTable>>,
+    pub(super) backends: Arc<DashMap<BackendId, Backend>>,
+    pub(super) view: Arc<ArcSwap<View>>,
+    pub(super) journal: Journal,
+    pub(super) requests: mpsc::Sender<Request>,
+}
+
+/// What exists now, as a snapshot.
+#[derive(Debug, Clone)]
+pub struct View {
+    /// Routes, backends, problems, exclusions.
+    pub catalog: Arc<Catalog>,
+    /// The settings in force.
+    pub settings: Arc<Settings>,
+    /// The nodes.
+    pub nodes: BTreeMap<NodeName, NodeView>,
+    /// Problems of the last reload that was refused; empty when the last one was taken.
+    pub refused: Problems,
+    /// When the configuration in force was taken.
+    pub loaded_at: Timestamp,
+}
+
+/// A node as it is seen.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NodeView {
+    /// The engine in words, such as `docker unix:///var/run/docker.sock`.
+    pub engine: String,
+    /// Why it can not be reached; absent: it can.
+    pub away: Option<String>,
+    /// Units it told of.
+    pub units: usize,
+    /// It has been listed at least once.
+    pub listed: bool,
+}
+
+/// Why a reload was not taken: the running world is as before.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum ReloadFailed {
+    /// The configuration has errors.
+    #[error("the configuration has errors")]
+    Problems(#[source] Problems),
+    /// The program ends.
+    #[error("the program ends")]
+    Ending,
+}
+
+impl Control {
+    /// The live route table.
+    pub fn table(&self) -> &Arc<ArcSwap<LiveTable>> {
+        &self.table
+    }
+
+    /// The snapshot of now.
+    pub fn view(&self) -> Arc<View> {
+        self.view.load_full()
+    }
+
+    /// The journal.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// All backends, by name.
+    pub fn backends(&self) -> Vec<Backend> {
+        let mut all: Vec<Backend> = self.backends.iter().map(|entry| entry.value().clone()).collect();
+        all.sort_by(|a, b| a.id().cmp(b.id()));
+        all
+    }
+
+    /// The backend of this id.
+    pub fn backend(&self, id: &BackendId) -> Option<Backend> {
+        self.backends.get(id).map(|entry| entry.value().clone())
+    }
+
+    /// The backend that somebody means by `node/name`, by a name alone when it is the only one, or by an alias.
+    pub fn find(&self, text: &str) -> Option<Backend> {
+        if let Ok(id) = text.parse()
+            && let Some(backend) = self.backend(&id)
+        {
+            return Some(backend);
+        }
+        let view = self.view();
+        let by_alias =
+            text.parse().ok().and_then(|alias| view.catalog.routes.get(&alias)).and_then(|route| route.backend());
+        if let Some(backend) = by_alias.and_then(|id| self.backend(id)) {
+            return Some(backend);
+        }
+        let mut named = self.backends.iter().filter(|entry| entry.key().name() == text);
+        let first = named.next()?;
+        if named.next().is_some() { None } else { Some(first.value().clone()) }
+    }
+
+    /// Reads the configuration again and takes it if it has no errors. Returns what changed.
+    pub async fn reload(&self) -> Result<Vec<Change>, ReloadFailed> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(Request::Reload(reply)).await.map_err(|_| ReloadFailed::Ending)?;
+        answer.await.map_err(|_| ReloadFailed::Ending)?
+    }
+
+    /// What a configuration text would change, without changing anything. With all its problems.
+    pub async fn dry_run(&self, text: String) -> Result<(Vec<Change>, Problems), ReloadFailed> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(Request::DryRun(text, reply)).await.map_err(|_| ReloadFailed::Ending)?;
+        answer.await.map_err(|_| ReloadFailed::Ending)?
+    }
+}

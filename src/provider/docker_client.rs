@@ -1,0 +1,126 @@
+//! Requests to a Docker-compatible engine, answered within their deadlines.
+//!
+//! Requests name no API version: every engine then speaks its newest, and an engine that has dropped old versions
+//! is no trouble. What is read from the answers is so little, and read so leniently, that versions do not matter.
+//! Each request has its own connection: calls are rare, connecting is cheap, and none can disturb another.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::{
+    Method, Request, StatusCode,
+    body::{Bytes, Incoming},
+};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+
+use super::{ProviderError, deadlines::within, docker_place::Place};
+
+/// No answer may be longer.
+const LONGEST_ANSWER: usize = 32 << 20;
+
+/// An engine, asked by HTTP.
+#[derive(Debug)]
+pub(super) struct Client {
+    place: Place,
+    /// Under which address the engine's machine was reached last.
+    machine: Mutex<IpAddr>,
+}
+
+/// What it answered.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    body: Bytes,
+}
+
+impl Answer {
+    /// The engine's words about what went wrong.
+    pub(super) fn words(&self) -> String {
+        let message = self.json().and_then(|body| Some(body.get("message")?.as_str()?.trim().to_owned()));
+        message.filter(|words| !words.is_empty()).unwrap_or_else(|| format!("status {}", self.status))
+    }
+
+    pub(super) fn json(&self) -> Option<Value> {
+        serde_json::from_slice(&self.body).ok()
+    }
+}
+
+impl Client {
+    pub(super) fn new(place: Place) -> Self {
+        Self { place, machine: Mutex::new(IpAddr::V4(Ipv4Addr::LOCALHOST)) }
+    }
+
+    /// Its address.
+    pub(super) fn engine(&self) -> String {
+        self.place.to_string()
+    }
+
+    /// Under which address its machine is reached; loopback for an engine of this machine.
+    pub(super) fn machine(&self) -> IpAddr {
+        *self.machine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks, and reads the whole answer.
+    pub(super) async fn call(&self, method: Method, path: &str, deadline: Duration) -> Result<Answer, ProviderError> {
+        within(&self.engine(), deadline, async {
+            let answer = self.send(method, path).await?;
+            let status = answer.status();
+            let body = Limited::new(answer.into_body(), LONGEST_ANSWER).collect().await;
+            let body = body.map_err(|source| ProviderError::Away { engine: self.engine(), source })?;
+            Ok(Answer { status, body: body.to_bytes() })
+        })
+        .await
+    }
+
+    /// Asks, and returns the answer's body as it comes. The deadline is for the head.
+    pub(super) async fn stream(&self, path: &str, deadline: Duration) -> Result<Incoming, ProviderError> {
+        let answer = within(&self.engine(), deadline, self.send(Method::GET, path)).await?;
+        if answer.status().is_success() {
+            Ok(answer.into_body())
+        } else {
+            Err(self.nonsense(&format!("status {} for `{path}`", answer.status())))
+        }
+    }
+
+    async fn send(&self, method: Method, path: &str) -> Result<hyper::Response<Incoming>, ProviderError> {
+        let (connection, machine) = self.place.connect().await.map_err(|error| self.away(error))?;
+        *self.machine.lock().unwrap_or_else(PoisonError::into_inner) = machine;
+        let handshake = hyper::client::conn::http1::handshake(TokioIo::new(connection)).await;
+        let (mut sender, driver) = handshake.map_err(|error| self.away(error))?;
+        tokio::spawn(driver);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("Host", "docker")
+            .header("User-Agent", concat!("dormouse/", env!("CARGO_PKG_VERSION")))
+            .body(Empty::<Bytes>::new())
+            .map_err(|error| self.away(io::Error::other(error)))?;
+        sender.send_request(request).await.map_err(|error| self.away(error))
+    }
+
+    pub(super) fn nonsense(&self, reason: &str) -> ProviderError {
+        ProviderError::Nonsense { engine: self.engine(), reason: reason.to_owned() }
+    }
+
+    fn away(&self, source: impl std::error::Error + Send + Sync + 'static) -> ProviderError {
+        ProviderError::Away { engine: self.engine(), source: Box::new(source) }
+    }
+}
+
+/// A text as one piece of a path or one value of a query.
+pub(super) fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => escaped.push(char::from(byte)),
+            _ => escaped.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    escaped
+}

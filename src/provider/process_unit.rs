@@ -1,0 +1,367 @@
+//! One process as a unit: up with an identity, or down with how it ended.
+
+use std::{
+    fs, io,
+    path::PathBuf,
+    process::ExitStatus,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
+};
+
+use super::{
+    Changed, ProviderError, StopOrder, deadlines,
+    hints::Hints,
+    process::{ENGINE, reached},
+    process_book::{ProcessBook, ProcessRecord},
+    process_child, process_log,
+    process_os::{Activity, Identity, boot_id},
+};
+use crate::model::{Command, ContainerState, SleepMethod};
+
+/// How often the kernel is asked whether a signal has taken effect.
+const EFFECT_PAUSE: Duration = Duration::from_millis(2);
+
+/// How long a frozen group may take to show it, before it is tried again.
+const FREEZE_TRY: Duration = Duration::from_millis(100);
+
+/// How often the length of a running unit's log is looked at.
+const LOG_CARE: Duration = Duration::from_secs(10);
+
+/// The end of the names of birth notes.
+const NOTE: &str = "birth";
+
+/// What all units of one provider share.
+#[derive(Debug)]
+pub(super) struct Surroundings {
+    pub(super) directory: PathBuf,
+    pub(super) hints: Hints,
+    book: Arc<dyn ProcessBook>,
+    boot_id: String,
+}
+
+impl Surroundings {
+    pub(super) fn new(directory: PathBuf, book: Arc<dyn ProcessBook>, hints: Hints) -> io::Result<Self> {
+        fs::create_dir_all(&directory)?;
+        Ok(Self { directory, hints, book, boot_id: boot_id()? })
+    }
+
+    /// The processes of an earlier Dormouse that still run. Records and notes of all others are removed.
+    pub(super) fn survivors(&self) -> io::Result<Vec<(String, Identity)>> {
+        let mut found = Vec::new();
+        for record in self.book.load()? {
+            let identity = Identity { pid: record.pid, start_time: record.start_time };
+            if record.boot_id == self.boot_id && identity.activity() != Activity::Ended {
+                found.push((record.name, identity));
+            } else {
+                self.book.remove(&record.name)?;
+            }
+        }
+        let this_boot = format!(".{}.{NOTE}", self.boot_id);
+        for entry in fs::read_dir(&self.directory)? {
+            let path = entry?.path();
+            let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if let Some(name) = file.strip_suffix(&this_boot)
+                && !found.iter().any(|(known, _)| known == name)
+                && let Some(identity) = process_child::read_note(&path)
+                && identity.activity() != Activity::Ended
+            {
+                found.push((name.to_owned(), identity));
+            } else if file.ends_with(&format!(".{NOTE}")) {
+                fs::remove_file(&path)?;
+            }
+        }
+        Ok(found)
+    }
+
+    fn note(&self, name: &str) -> PathBuf {
+        self.directory.join(format!("{name}.{}.{NOTE}", self.boot_id))
+    }
+}
+
+/// Whether it runs.
+#[derive(Debug, Clone)]
+enum Life {
+    Up(Identity),
+    Down { exit_code: Option<i64>, error: Option<String> },
+}
+
+/// One unit.
+#[derive(Debug)]
+pub(super) struct ProcessUnit {
+    name: String,
+    surroundings: Arc<Surroundings>,
+    life: watch::Sender<Life>,
+    /// Orders are carried out one after the other.
+    turn: tokio::sync::Mutex<()>,
+    /// We are ending it: its group has the rest of the grace time after its leader.
+    ending: AtomicBool,
+    log_begin: AtomicU64,
+}
+
+impl ProcessUnit {
+    pub(super) fn new(name: &str, surroundings: Arc<Surroundings>) -> Self {
+        Self {
+            name: name.to_owned(),
+            surroundings,
+            life: watch::Sender::new(Life::Down { exit_code: None, error: None }),
+            turn: tokio::sync::Mutex::default(),
+            ending: AtomicBool::new(false),
+            log_begin: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        matches!(*self.life.borrow(), Life::Up(_))
+    }
+
+    /// Where in the log the present run begins.
+    pub(super) fn log_begin(&self) -> u64 {
+        self.log_begin.load(Ordering::Acquire)
+    }
+
+    /// What it does now, read from the kernel.
+    pub(super) async fn state(&self) -> ContainerState {
+        let life = self.life.borrow().clone();
+        if let Life::Up(identity) = life {
+            match identity.activity() {
+                Activity::Running => return ContainerState::Running(reached()),
+                Activity::Frozen => return ContainerState::Paused(reached()),
+                Activity::Ended => {}
+            }
+        }
+        match self.down().await {
+            Life::Down { exit_code, error } => ContainerState::Stopped { exit_code, error },
+            Life::Up(_) => ContainerState::Changing,
+        }
+    }
+
+    /// Waits until it is down.
+    async fn down(&self) -> Life {
+        let mut life = self.life.subscribe();
+        match life.wait_for(|life| matches!(life, Life::Down { .. })).await {
+            Ok(life) => life.clone(),
+            Err(_) => Life::Down { exit_code: None, error: None },
+        }
+    }
+
+    /// Takes over a process that an earlier Dormouse started.
+    pub(super) fn adopt(self: &Arc<Self>, identity: Identity) -> io::Result<()> {
+        self.record(identity)?;
+        self.life.send_replace(Life::Up(identity));
+        let unit = Arc::clone(self);
+        tokio::spawn(async move {
+            unit.while_caring_for_the_log(identity.ended()).await;
+            unit.has_ended(identity, None);
+        });
+        Ok(())
+    }
+
+    /// Starts or thaws it.
+    pub(super) async fn bring_up(self: &Arc<Self>, command: Option<Command>) -> Result<Changed, ProviderError> {
+        let _turn = self.turn.lock().await;
+        let life = self.life.borrow().clone();
+        if let Life::Up(identity) = life {
+            match identity.activity() {
+                Activity::Running => return Ok(Changed::Already),
+                Activity::Frozen => return self.thaw(identity).await,
+                Activity::Ended => drop(self.down().await),
+            }
+        }
+        let command = command.ok_or_else(|| ProviderError::NoSuchUnit { unit: self.name.clone() })?;
+        match self.give_birth(command).await {
+            Ok(()) => Ok(Changed::Done),
+            Err(error) => {
+                let reason = error.to_string();
+                self.life.send_replace(Life::Down { exit_code: None, error: Some(reason.clone()) });
+                Err(self.refused("start", reason))
+            }
+        }
+    }
+
+    async fn give_birth(self: &Arc<Self>, command: Command) -> io::Result<()> {
+        let note = self.surroundings.note(&self.name);
+        let (log, begin) = process_log::open(&self.log_path())?;
+        let born = {
+            let note = note.clone();
+            tokio::task::spawn_blocking(move || process_child::give_birth(&command, log, &note))
+        };
+        let mut child = born.await.map_err(io::Error::other)??;
+        let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
+        let identity = pid.and_then(Identity::of).ok_or_else(|| io::Error::other("it ended before it was known"))?;
+        self.ending.store(false, Ordering::Release);
+        self.log_begin.store(begin, Ordering::Release);
+        self.life.send_replace(Life::Up(identity));
+        // The note stays where the record cannot be written; either one suffices to know the process again.
+        match self.record(identity) {
+            Ok(()) => {}
+            Err(error) => tracing::warn!(unit = self.name, %error, "the record of a process could not be written"),
+        }
+        let unit = Arc::clone(self);
+        self.surroundings.hints.unit(&self.name, "start");
+        tokio::spawn(async move {
+            let status = unit.while_caring_for_the_log(child.wait()).await;
+            unit.has_ended(identity, status.ok().and_then(exit_code));
+        });
+        Ok(())
+    }
+
+    /// Stops, freezes or kills it, and waits for the effect.
+    pub(super) async fn let_down(&self, order: StopOrder) -> Result<Changed, ProviderError> {
+        let _turn = self.turn.lock().await;
+        let life = self.life.borrow().clone();
+        let Life::Up(identity) = life else { return Ok(Changed::Already) };
+        let activity = identity.activity();
+        match (order.method, activity) {
+            (_, Activity::Ended) => {
+                self.down().await;
+                return Ok(Changed::Already);
+            }
+            (SleepMethod::Pause, Activity::Frozen) => return Ok(Changed::Already),
+            (SleepMethod::Pause, Activity::Running) => return self.freeze(identity).await,
+            (SleepMethod::Kill, Activity::Running | Activity::Frozen) => {}
+            (SleepMethod::Stop, Activity::Frozen) => {
+                self.thaw(identity).await?;
+                self.ask_to_end(identity, order).await?;
+            }
+            (SleepMethod::Stop, Activity::Running) => self.ask_to_end(identity, order).await?,
+        }
+        self.signal(identity, libc::SIGKILL, "kill")?;
+        self.down().await;
+        Ok(Changed::Done)
+    }
+
+    /// Sends the stop signal and waits for the grace time at most, until the whole group has ended.
+    async fn ask_to_end(&self, identity: Identity, order: StopOrder) -> Result<(), ProviderError> {
+        let until = Instant::now() + order.grace;
+        self.ending.store(true, Ordering::Release);
+        self.signal(identity, order.signal.map_or(libc::SIGTERM, |signal| signal.number()), "stop")?;
+        if timeout(order.grace, self.down()).await.is_ok() {
+            while identity.group_lives() && Instant::now() < until {
+                sleep(EFFECT_PAUSE).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// A leader that is just forking may wait for a child that is frozen before it, and so never freezes itself: the
+    /// group is let on for a moment, and frozen again.
+    async fn freeze(&self, identity: Identity) -> Result<Changed, ProviderError> {
+        let until = Instant::now() + deadlines::FREEZE;
+        loop {
+            self.signal(identity, libc::SIGSTOP, "pause")?;
+            if self.until(identity, FREEZE_TRY, |activity| activity != Activity::Running).await {
+                break;
+            }
+            self.signal(identity, libc::SIGCONT, "pause")?;
+            if Instant::now() > until {
+                return Err(late());
+            }
+            sleep(EFFECT_PAUSE).await;
+        }
+        self.surroundings.hints.unit(&self.name, "pause");
+        Ok(Changed::Done)
+    }
+
+    async fn thaw(&self, identity: Identity) -> Result<Changed, ProviderError> {
+        self.signal(identity, libc::SIGCONT, "thaw")?;
+        if !self.until(identity, deadlines::FREEZE, |activity| activity != Activity::Frozen).await {
+            return Err(late());
+        }
+        self.surroundings.hints.unit(&self.name, "unpause");
+        Ok(Changed::Done)
+    }
+
+    /// Whether it got there in time.
+    async fn until(&self, identity: Identity, patience: Duration, there: impl Fn(Activity) -> bool) -> bool {
+        let until = Instant::now() + patience;
+        while !there(identity.activity()) {
+            if Instant::now() > until {
+                return false;
+            }
+            sleep(EFFECT_PAUSE).await;
+        }
+        true
+    }
+
+    fn signal(&self, identity: Identity, number: i32, verb: &'static str) -> Result<(), ProviderError> {
+        identity.signal_group(number).map_err(|error| self.refused(verb, error.to_string()))
+    }
+
+    fn refused(&self, verb: &'static str, reason: String) -> ProviderError {
+        ProviderError::Refused { verb, unit: self.name.clone(), reason }
+    }
+
+    fn record(&self, identity: Identity) -> io::Result<()> {
+        self.surroundings.book.save(&ProcessRecord {
+            name: self.name.clone(),
+            pid: identity.pid,
+            start_time: identity.start_time,
+            boot_id: self.surroundings.boot_id.clone(),
+        })?;
+        remove_if_there(&self.surroundings.note(&self.name))
+    }
+
+    /// Its leader has ended, by whoever's hand.
+    fn has_ended(&self, identity: Identity, exit_code: Option<i64>) {
+        if !self.ending.load(Ordering::Acquire)
+            && let Err(error) = identity.signal_group(libc::SIGKILL)
+        {
+            tracing::warn!(unit = self.name, %error, "the rest of a process group could not be killed");
+        }
+        let forgotten = self.surroundings.book.remove(&self.name);
+        if let Err(error) = forgotten.and_then(|()| remove_if_there(&self.surroundings.note(&self.name))) {
+            tracing::warn!(unit = self.name, %error, "the record of a process could not be removed");
+        }
+        self.life.send_replace(Life::Down { exit_code, error: None });
+        self.surroundings.hints.unit(&self.name, "die");
+    }
+
+    async fn while_caring_for_the_log<T>(&self, end: impl Future<Output = T>) -> T {
+        let mut end = std::pin::pin!(end);
+        let mut care = interval(LOG_CARE);
+        care.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                ended = &mut end => return ended,
+                _ = care.tick() => {
+                    if let Err(error) = process_log::cut_if_long(&self.log_path()) {
+                        tracing::debug!(unit = self.name, %error, "the log of a process could not be cut");
+                    }
+                }
+            }
+        }
+    }
+
+    fn log_path(&self) -> PathBuf {
+        process_log::path(&self.surroundings.directory, &self.name)
+    }
+}
+
+fn late() -> ProviderError {
+    ProviderError::TimedOut { engine: ENGINE.to_owned(), after: deadlines::FREEZE }
+}
+
+/// As shells and engines count: a process that a signal ended has 128 and the signal's number.
+fn exit_code(status: ExitStatus) -> Option<i64> {
+    use std::os::unix::process::ExitStatusExt;
+    status.code().or_else(|| status.signal().map(|signal| 128 + signal)).map(i64::from)
+}
+
+fn remove_if_there(path: &std::path::Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,248 @@
+//! The store as it is used, and its one task that writes.
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use sqlx::{Connection, SqliteConnection};
+use tokio::{sync::Notify, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    BackendMemory, StateInUse,
+    file::{self, Unusable},
+    lock::{Lock, NoLock},
+    rows,
+};
+use crate::model::{BackendId, Problem};
+
+/// The least time between two transactions.
+const PACE: Duration = Duration::from_secs(2);
+
+/// The longest time between two tries to write when writing fails.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// The store; clones share it.
+#[derive(Debug, Clone)]
+pub struct Store {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// What was read when it was opened.
+    remembered: Vec<BackendMemory>,
+    /// What is not written yet; `None` is to be deleted. A std mutex: held for a move, never across an await.
+    changed: Mutex<Changes>,
+    /// Wakes the writer.
+    knock: Notify,
+    closing: CancellationToken,
+    errors: AtomicU64,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+type Changes = BTreeMap<BackendId, Option<Box<BackendMemory>>>;
+
+impl Store {
+    /// Opens the store in this directory, and makes the directory when there is none. What is wrong with it is told,
+    /// and does not keep the store from working. Must be called within a runtime, which the writing task lives on.
+    pub async fn open(dir: &Path) -> Result<(Self, Vec<Problem>), StateInUse> {
+        Self::open_paced(dir, PACE).await
+    }
+
+    pub(super) async fn open_paced(dir: &Path, pace: Duration) -> Result<(Self, Vec<Problem>), StateInUse> {
+        let in_memory = |why: String| {
+            let told = Problem::error(file::place(dir), format!("nothing is kept across a restart: {why}"))
+                .with_hint("give a state directory that can be written to");
+            Ok((Self::in_memory(), vec![told]))
+        };
+        if let Err(error) = file::make_dir(dir) {
+            return in_memory(format!("the state directory can not be made: {error}"));
+        }
+        let lock = match Lock::take(dir) {
+            Ok(lock) => lock,
+            Err(NoLock::InUse(in_use)) => return Err(in_use),
+            Err(NoLock::Failed(error)) => return in_memory(format!("the state directory can not be locked: {error}")),
+        };
+        let mut told: Vec<Problem> = file::open_to_others(dir).into_iter().collect();
+        let path = dir.join("state.db");
+        let opened = match file::open(&path).await {
+            Err(Unusable::Broken(why)) => match file::move_aside(&path) {
+                Ok(aside) => {
+                    told.push(
+                        Problem::error(file::place(&path), format!("the state can not be used: {why}")).with_hint(
+                            format!("it is kept as `{}`; idle clocks and statistics start afresh", aside.display()),
+                        ),
+                    );
+                    file::open(&path).await
+                }
+                Err(error) => Err(Unusable::Place(format!("{why}, and it can not be moved aside: {error}"))),
+            },
+            other => other,
+        };
+        let (connection, read) = match opened {
+            Ok(opened) => opened,
+            Err(why) => {
+                let (store, more) = in_memory(why.to_string())?;
+                told.extend(more);
+                return Ok((store, told));
+            }
+        };
+        if read.unreadable > 0 {
+            told.push(Problem::warning(
+                file::place(&path),
+                format!("{} backends were forgotten: their rows make no sense", read.unreadable),
+            ));
+        }
+        let store = Self::with(read.memories);
+        let writer = Writer { shared: Arc::clone(&store.shared), connection, lock, pace };
+        *lock_of(&store.shared.writer) = Some(tokio::spawn(writer.run()));
+        Ok((store, told))
+    }
+
+    /// A store that keeps nothing beyond the process.
+    pub fn in_memory() -> Self {
+        Self::with(Vec::new())
+    }
+
+    fn with(remembered: Vec<BackendMemory>) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                remembered,
+                changed: Mutex::default(),
+                knock: Notify::new(),
+                closing: CancellationToken::new(),
+                errors: AtomicU64::new(0),
+                writer: Mutex::new(None),
+            }),
+        }
+    }
+
+    /// What was known when the store was opened.
+    pub fn load(&self) -> Vec<BackendMemory> {
+        self.shared.remembered.clone()
+    }
+
+    /// Remembers this of its backend, in place of what was known before. Never waits.
+    pub fn save(&self, memory: BackendMemory) {
+        self.change(memory.id.clone(), Some(Box::new(memory)));
+    }
+
+    /// Forgets a backend that is gone for good.
+    pub fn forget(&self, id: &BackendId) {
+        self.change(id.clone(), None);
+    }
+
+    fn change(&self, id: BackendId, to: Option<Box<BackendMemory>>) {
+        if self.is_kept() {
+            lock_of(&self.shared.changed).insert(id, to);
+            self.shared.knock.notify_one();
+        }
+    }
+
+    /// Whether anything outlives the process.
+    pub fn is_kept(&self) -> bool {
+        lock_of(&self.shared.writer).is_some()
+    }
+
+    /// Whether anything waits for the writer.
+    #[cfg(test)]
+    pub(super) fn has_changes(&self) -> bool {
+        !lock_of(&self.shared.changed).is_empty()
+    }
+
+    /// How often writing failed. What could not be written is tried again.
+    pub fn errors(&self) -> u64 {
+        self.shared.errors.load(Ordering::Relaxed)
+    }
+
+    /// Writes what is left, closes the file and frees the directory. What is saved afterwards is lost.
+    pub async fn close(&self) {
+        let writer = lock_of(&self.shared.writer).take();
+        self.shared.closing.cancel();
+        if let Some(writer) = writer
+            && let Err(error) = writer.await
+        {
+            tracing::error!(%error, "the writer of the state ended badly");
+        }
+    }
+}
+
+/// The task that writes.
+struct Writer {
+    shared: Arc<Shared>,
+    connection: SqliteConnection,
+    lock: Lock,
+    pace: Duration,
+}
+
+impl Writer {
+    async fn run(mut self) {
+        let mut pause = self.pace;
+        loop {
+            tokio::select! {
+                () = self.shared.knock.notified() => {}
+                () = self.shared.closing.cancelled() => {}
+            }
+            // Looked at before the last write, so that nothing saved before the closing is left out.
+            let closing = self.shared.closing.is_cancelled();
+            let done = self.write().await;
+            if closing {
+                break;
+            }
+            pause = if done { self.pace } else { (pause * 2).min(LONGEST_PAUSE) };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.shared.closing.cancelled() => {}
+            }
+            if !done {
+                self.shared.knock.notify_one();
+            }
+        }
+        if let Err(error) = self.connection.close().await {
+            tracing::warn!(%error, "the state file was not closed well");
+        }
+        drop(self.lock);
+    }
+
+    /// Writes all changes in one transaction. What can not be written goes back, unless it changed again meanwhile.
+    async fn write(&mut self) -> bool {
+        let changes = std::mem::take(&mut *lock_of(&self.shared.changed));
+        if changes.is_empty() {
+            return true;
+        }
+        match self.transact(&changes).await {
+            Ok(()) => true,
+            Err(error) => {
+                let count = self.shared.errors.fetch_add(1, Ordering::Relaxed) + 1;
+                tracing::error!(%error, count, "the state could not be written; it will be tried again");
+                let mut changed = lock_of(&self.shared.changed);
+                for (id, to) in changes {
+                    changed.entry(id).or_insert(to);
+                }
+                false
+            }
+        }
+    }
+
+    async fn transact(&mut self, changes: &Changes) -> Result<(), sqlx::Error> {
+        let mut transaction = self.connection.begin().await?;
+        for (id, to) in changes {
+            match to {
+                Some(memory) => rows::write(&mut transaction, memory).await?,
+                None => rows::delete(&mut transaction, id).await?,
+            }
+        }
+        transaction.commit().await
+    }
+}
+
+fn lock_of<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

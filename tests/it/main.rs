@@ -1,0 +1,11 @@
+//! Tests of the whole, in one binary.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panicking"
+)]
+mod provider_conformance;
+mod provider_process;
+mod support;
