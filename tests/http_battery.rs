@@ -2,6 +2,7 @@
 //!
 //! The cases are files under `tests/http`; `tests/http/case.rs` tells how to read them.
 #![allow(clippy::expect_used, clippy::panic)] // a test fails by panicking, its helpers too
+#![allow(clippy::wildcard_enum_match_arm)] // whatever is not expected is a fault
 
 #[path = "http/case.rs"]
 mod case;

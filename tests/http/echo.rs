@@ -35,7 +35,6 @@ pub(crate) struct Log {
 /// A whole request.
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
-    pub(crate) connection: usize,
     pub(crate) message: Message,
     pub(crate) raw: Vec<u8>,
 }
@@ -119,7 +118,7 @@ fn note(log: &Mutex<Log>, connection: usize, message: &Message, raw: &[u8], rest
     if !rest.is_empty() {
         log.wrong.push(format!("bytes before the answer: {}", crate::case::escape(rest)));
     }
-    log.whole.push(Seen { connection, message: message.clone(), raw: raw.to_vec() });
+    log.whole.push(Seen { message: message.clone(), raw: raw.to_vec() });
 }
 
 fn answer(stream: &mut TcpStream, message: &Message) -> std::io::Result<()> {

@@ -216,6 +216,7 @@ fn answered(step: &Step, reply: Reply, client: &mut Client) -> Result<(), String
             client.closes().map_err(|more| format!("more after the refusal: {more}"))
         }
         (Step::Cut(_), Reply::Closed) => Ok(()),
+        (step, Reply::Wrong(why)) => Err(format!("expected {step:?}, got nonsense: {why}")),
         (step, reply) => Err(format!("expected {step:?}, got {reply:?}")),
     }
 }
