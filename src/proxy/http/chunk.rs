@@ -160,8 +160,8 @@ impl ChunkScanner {
                 self.state = State::Done;
                 return Ok(index + 1);
             }
-            let bare = *byte == b'\n' && !self.trailer.ends_with(b"\r\n");
-            if bare || self.trailer.len() > SIDE_LIMIT {
+            let lone_lf = *byte == b'\n' && !self.trailer.ends_with(b"\r\n");
+            if lone_lf || self.trailer.len() > SIDE_LIMIT {
                 return Err(BadChunk);
             }
         }
