@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::{
     container::{FromContainer, sleeps},
-    static_routes::condition,
+    finish::condition,
     tree::nearest,
 };
 use crate::model::{
@@ -88,6 +88,7 @@ pub(super) fn check_file(
     places: &BTreeMap<BackendId, Place>,
 ) -> Problems {
     let mut problems = Problems::default();
+    claim(routes.to_vec(), &mut problems);
     for route in routes {
         leads_to_us(route, settings, &mut problems);
     }
@@ -104,10 +105,11 @@ pub(super) fn check_file(
     problems
 }
 
-/// The first to claim an alias keeps it.
+/// The first to claim an alias keeps it; so does the first to answer the very same requests of a host.
 fn claim(routes: Vec<RouteSpec>, problems: &mut Problems) -> Vec<RouteSpec> {
     let mut owners: BTreeMap<Alias, Place> = BTreeMap::new();
-    let mut kept = Vec::new();
+    let mut kept: Vec<RouteSpec> = Vec::new();
+    let mut fronts: BTreeMap<String, (Alias, Place)> = BTreeMap::new();
     for route in routes {
         match owners.get(&route.alias) {
             Some(owner) => {
@@ -116,12 +118,32 @@ fn claim(routes: Vec<RouteSpec>, problems: &mut Problems) -> Vec<RouteSpec> {
                 problems.0.push(problem.with_hint("give one of them another name with the label `aliases`"));
             }
             None => {
+                let mine = fronts_of(&route);
+                if let Some((host, (alias, place))) = mine.iter().find_map(|(h, f)| Some((h, fronts.get(f)?))) {
+                    let what = format!(
+                        "route `{}` answers the same requests of `{host}` as route `{alias}` of {place}",
+                        route.alias
+                    );
+                    let problem = Problem::error(route.place.clone(), what);
+                    problems.0.push(problem.with_hint("give one of them another host, or other paths"));
+                    continue;
+                }
+                for (_, front) in mine {
+                    fronts.insert(front, (route.alias.clone(), route.place.clone()));
+                }
                 owners.insert(route.alias.clone(), route.place.clone());
                 kept.push(route);
             }
         }
     }
     kept
+}
+
+/// Every host of a route, and one text for host and all other conditions: equal texts mean equal requests.
+fn fronts_of(route: &RouteSpec) -> Vec<(String, String)> {
+    let matches = &route.matches;
+    let rest = format!("{:?} {:?} {:?} {:?}", matches.paths, matches.methods, matches.headers, matches.listen_port);
+    matches.hosts.iter().map(|host| (host.to_string(), format!("{host} {rest}"))).collect()
 }
 
 /// Whether a route leads to one of our own listening addresses, which is told.
