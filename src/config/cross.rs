@@ -60,7 +60,7 @@ fn with_services(
 
 /// Checks all routes and backends against each other. Routes come in the order in which they claim their aliases: those
 /// of files first, then those of containers, the oldest first. What is returned fits together; backends that no route,
-/// no policy and no other backend wants are left out.
+/// no schedule and no other backend wants are left out.
 pub fn cross_check(
     routes: Vec<RouteSpec>,
     backends: Vec<BackendSpec>,
@@ -299,8 +299,9 @@ fn cycles(backends: &BTreeMap<BackendId, BackendSpec>) -> Vec<Vec<BackendId>> {
 /// Keeps what somebody wants. One that only dependants want sleeps with the last of them.
 fn wanted(backends: BTreeMap<BackendId, BackendSpec>, routes: &[RouteSpec]) -> Vec<BackendSpec> {
     let routed: BTreeSet<&BackendId> = routes.iter().filter_map(RouteSpec::backend).collect();
+    // What no request can wake must not be put to sleep, whatever its labels say: its routes may just have been refused.
     let by_itself = |spec: &BackendSpec| {
-        routed.contains(&spec.id) || sleeps(&spec.policy) || spec.provenance == Provenance::Configured
+        routed.contains(&spec.id) || !spec.policy.schedule.0.is_empty() || spec.provenance == Provenance::Configured
     };
     let mut needed: BTreeSet<BackendId> = backends.values().filter(|s| by_itself(s)).map(|s| s.id.clone()).collect();
     let mut queue: Vec<BackendId> = needed.iter().cloned().collect();
