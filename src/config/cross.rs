@@ -10,7 +10,7 @@ use super::{
 };
 use crate::model::{
     Alias, BackendId, BackendSpec, Dependency, EngineAddress, Place, Problem, Problems, Provenance, Readiness,
-    RouteSpec, RouteTarget, Settings,
+    RouteSpec, RouteTarget, Scheme, Settings,
 };
 
 /// Joins what containers mean, the oldest first: services of Compose become the containers behind them.
@@ -75,7 +75,8 @@ pub fn cross_check(
     backends.retain(|id, _| !broken.contains(id));
     let routes: Vec<RouteSpec> =
         routes.into_iter().filter(|route| route.backend().is_none_or(|id| backends.contains_key(id))).collect();
-    let backends = wanted(backends, &routes);
+    let mut backends = wanted(backends, &routes);
+    backends.iter_mut().for_each(|backend| only_ports_of(backend, &routes));
     (routes, backends, problems)
 }
 
@@ -112,6 +113,8 @@ fn claim(routes: Vec<RouteSpec>, problems: &mut Problems) -> Vec<RouteSpec> {
     let mut fronts: BTreeMap<String, (Alias, Place)> = BTreeMap::new();
     for route in routes {
         match owners.get(&route.alias) {
+            // A file's route to a container stands for the one that its ports would make.
+            Some(_) if route.backend().is_some() && kept.iter().any(|k| same_way(k, &route)) => {}
             Some(owner) => {
                 let what = format!("alias `{}` is already claimed by {owner}", route.alias);
                 let problem = Problem::error(route.place.clone(), what);
@@ -137,6 +140,11 @@ fn claim(routes: Vec<RouteSpec>, problems: &mut Problems) -> Vec<RouteSpec> {
         }
     }
     kept
+}
+
+/// Whether two routes of one alias lead to the same backend.
+fn same_way(one: &RouteSpec, other: &RouteSpec) -> bool {
+    one.alias == other.alias && one.backend() == other.backend()
 }
 
 /// Every host of a route, and one text for host and all other conditions: equal texts mean equal requests.
@@ -252,6 +260,23 @@ fn broken(
     }
 }
 
+/// Readiness looks at the ports of the routes that were kept: what a lost route named may never open.
+fn only_ports_of(backend: &mut BackendSpec, routes: &[RouteSpec]) {
+    let mut ports = Vec::new();
+    for route in routes {
+        if let RouteTarget::Backend { id, endpoint } = &route.target
+            && *id == backend.id
+            && endpoint.scheme != Scheme::Udp
+            && !ports.contains(&endpoint.port)
+        {
+            ports.push(endpoint.port);
+        }
+    }
+    if !ports.is_empty() {
+        backend.ports = ports;
+    }
+}
+
 /// Where to tell of a backend: at its label, or at a route that leads to it.
 fn place_of(backend: &BackendSpec, routes: &[RouteSpec]) -> Place {
     if backend.provenance == Provenance::Discovered {
@@ -319,4 +344,71 @@ fn wanted(backends: BTreeMap<BackendId, BackendSpec>, routes: &[RouteSpec]) -> V
         spec.policy.dependency_only = true;
     }
     kept
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::{
+        config::{check_text, from_container},
+        model::{Container, ContainerPort, ContainerState, Running, Transport},
+    };
+
+    fn container(name: &str, labels: &[(&str, &str)]) -> Container {
+        Container {
+            node: "local".parse().unwrap(),
+            id: "1".into(),
+            name: name.into(),
+            image: "example/app".into(),
+            labels: labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<BTreeMap<_, _>>(),
+            ports: vec![ContainerPort { port: 80, transport: Transport::Tcp, published: None }],
+            networks: Vec::new(),
+            mounts: Vec::new(),
+            network_mode: "bridge".into(),
+            restart_policy: "no".into(),
+            created: 0,
+            has_health_check: false,
+            state: ContainerState::Running(Running::default()),
+        }
+    }
+
+    /// The routes, backends and problems of a file together with one container.
+    fn together(file: &str, container: &Container) -> (Vec<RouteSpec>, Vec<BackendSpec>, Problems) {
+        let loaded = check_text(file, "dormouse.yaml", &|_| None).unwrap();
+        let (routes, backends, problems) = resolve(vec![from_container(container, &loaded.settings, &[])]);
+        assert_eq!(problems, Problems::default());
+        let routes = loaded.routes.into_iter().chain(routes).collect();
+        let backends = loaded.backends.into_iter().chain(backends).collect();
+        cross_check(routes, backends, &loaded.settings)
+    }
+
+    #[test]
+    fn a_route_of_a_file_stands_for_that_of_the_container_it_leads_to() {
+        let file = "routes: { app: { backend: local/app, port: 3000 } }";
+        let (routes, backends, problems) = together(file, &container("app", &[]));
+        assert_eq!(problems, Problems::default());
+        assert_eq!(routes.len(), 1);
+        assert!(matches!(&routes[0].target, RouteTarget::Backend { endpoint, .. } if endpoint.port == 3000));
+        assert_eq!(backends.len(), 1);
+        assert_eq!(backends[0].ports, [3000]);
+    }
+
+    #[test]
+    fn a_route_of_a_file_keeps_its_alias_before_any_container() {
+        let file = "routes: { app: { host: 10.0.0.9 } }";
+        let (routes, _, problems) = together(file, &container("app", &[]));
+        assert_eq!(routes.len(), 1);
+        assert!(matches!(routes[0].target, RouteTarget::Address { .. }));
+        assert!(problems.to_string().contains("alias `app` is already claimed by dormouse.yaml:1:11"), "{problems}");
+    }
+
+    #[test]
+    fn the_policy_of_a_file_beats_that_of_labels_and_labels_beat_the_defaults() {
+        let labels = container("app", &[("dormouse.idle_timeout", "7m")]);
+        let idle = |file: &str| together(file, &labels).1[0].policy.idle_timeout.map(|idle| idle.as_secs() / 60);
+        assert_eq!(idle("routes: { app: { backend: local/app, port: 80, idle: { idle_timeout: 5m } } }"), Some(5));
+        assert_eq!(idle("routes: { app: { backend: local/app, port: 80 } }"), Some(7));
+    }
 }
