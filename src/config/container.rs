@@ -1,12 +1,12 @@
 //! Routes and a backend from what an engine says of one container.
 
 use super::{
+    finish::{check_scheme, condition, hosts},
     idle::{self, Author, IdleDraft, Wanted},
     images,
     labels::{self, Labelled},
     ports::{self, Choice},
     route,
-    static_routes::{check_scheme, condition, hosts},
     tree::{Fields, Node, nearest},
     values,
 };

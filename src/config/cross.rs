@@ -5,12 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::{
     container::{FromContainer, sleeps},
-    static_routes::condition,
+    finish::condition,
     tree::nearest,
 };
 use crate::model::{
     Alias, BackendId, BackendSpec, Dependency, EngineAddress, Place, Problem, Problems, Provenance, Readiness,
-    RouteSpec, RouteTarget, Settings,
+    RouteSpec, RouteTarget, Scheme, Settings,
 };
 
 /// Replaces the dependencies that containers name by Compose services with the containers behind them.
@@ -75,7 +75,7 @@ fn with_services(
 
 /// Checks all routes and backends against each other. Routes come in the order in which they claim their aliases: those
 /// of files first, then those of containers, the oldest first. What is returned fits together; backends that no route,
-/// no policy and no other backend wants are left out.
+/// no schedule and no other backend wants are left out.
 pub fn cross_check(
     routes: Vec<RouteSpec>,
     backends: Vec<BackendSpec>,
@@ -90,7 +90,8 @@ pub fn cross_check(
     backends.retain(|id, _| !broken.contains(id));
     let routes: Vec<RouteSpec> =
         routes.into_iter().filter(|route| route.backend().is_none_or(|id| backends.contains_key(id))).collect();
-    let backends = wanted(backends, &routes);
+    let mut backends = wanted(backends, &routes);
+    backends.iter_mut().for_each(|backend| only_ports_of(backend, &routes));
     (routes, backends, problems)
 }
 
@@ -103,6 +104,7 @@ pub(super) fn check_file(
     places: &BTreeMap<BackendId, Place>,
 ) -> Problems {
     let mut problems = Problems::default();
+    claim(routes.to_vec(), &mut problems);
     for route in routes {
         leads_to_us(route, settings, &mut problems);
     }
@@ -119,24 +121,52 @@ pub(super) fn check_file(
     problems
 }
 
-/// The first to claim an alias keeps it.
+/// The first to claim an alias keeps it; so does the first to answer the very same requests of a host.
 fn claim(routes: Vec<RouteSpec>, problems: &mut Problems) -> Vec<RouteSpec> {
     let mut owners: BTreeMap<Alias, Place> = BTreeMap::new();
-    let mut kept = Vec::new();
+    let mut kept: Vec<RouteSpec> = Vec::new();
+    let mut fronts: BTreeMap<String, (Alias, Place)> = BTreeMap::new();
     for route in routes {
         match owners.get(&route.alias) {
+            // A file's route to a container stands for the one that its ports would make.
+            Some(_) if route.backend().is_some() && kept.iter().any(|k| same_way(k, &route)) => {}
             Some(owner) => {
                 let what = format!("alias `{}` is already claimed by {owner}", route.alias);
                 let problem = Problem::error(route.place.clone(), what);
                 problems.0.push(problem.with_hint("give one of them another name with the label `aliases`"));
             }
             None => {
+                let mine = fronts_of(&route);
+                if let Some((host, (alias, place))) = mine.iter().find_map(|(h, f)| Some((h, fronts.get(f)?))) {
+                    let what = format!(
+                        "route `{}` answers the same requests of `{host}` as route `{alias}` of {place}",
+                        route.alias
+                    );
+                    let problem = Problem::error(route.place.clone(), what);
+                    problems.0.push(problem.with_hint("give one of them another host, or other paths"));
+                    continue;
+                }
+                for (_, front) in mine {
+                    fronts.insert(front, (route.alias.clone(), route.place.clone()));
+                }
                 owners.insert(route.alias.clone(), route.place.clone());
                 kept.push(route);
             }
         }
     }
     kept
+}
+
+/// Whether two routes of one alias lead to the same backend.
+fn same_way(one: &RouteSpec, other: &RouteSpec) -> bool {
+    one.alias == other.alias && one.backend() == other.backend()
+}
+
+/// Every host of a route, and one text for host and all other conditions: equal texts mean equal requests.
+fn fronts_of(route: &RouteSpec) -> Vec<(String, String)> {
+    let matches = &route.matches;
+    let rest = format!("{:?} {:?} {:?} {:?}", matches.paths, matches.methods, matches.headers, matches.listen_port);
+    matches.hosts.iter().map(|host| (host.to_string(), format!("{host} {rest}"))).collect()
 }
 
 /// Whether a route leads to one of our own listening addresses, which is told.
@@ -245,6 +275,23 @@ fn broken(
     }
 }
 
+/// Readiness looks at the ports of the routes that were kept: what a lost route named may never open.
+fn only_ports_of(backend: &mut BackendSpec, routes: &[RouteSpec]) {
+    let mut ports = Vec::new();
+    for route in routes {
+        if let RouteTarget::Backend { id, endpoint } = &route.target
+            && *id == backend.id
+            && endpoint.scheme != Scheme::Udp
+            && !ports.contains(&endpoint.port)
+        {
+            ports.push(endpoint.port);
+        }
+    }
+    if !ports.is_empty() {
+        backend.ports = ports;
+    }
+}
+
 /// Where to tell of a backend: at its label, or at a route that leads to it.
 fn place_of(backend: &BackendSpec, routes: &[RouteSpec]) -> Place {
     if backend.provenance == Provenance::Discovered {
@@ -292,8 +339,9 @@ fn cycles(backends: &BTreeMap<BackendId, BackendSpec>) -> Vec<Vec<BackendId>> {
 /// Keeps what somebody wants. One that only dependants want sleeps with the last of them.
 fn wanted(backends: BTreeMap<BackendId, BackendSpec>, routes: &[RouteSpec]) -> Vec<BackendSpec> {
     let routed: BTreeSet<&BackendId> = routes.iter().filter_map(RouteSpec::backend).collect();
+    // What no request can wake must not be put to sleep, whatever its labels say: its routes may just have been refused.
     let by_itself = |spec: &BackendSpec| {
-        routed.contains(&spec.id) || sleeps(&spec.policy) || spec.provenance == Provenance::Configured
+        routed.contains(&spec.id) || !spec.policy.schedule.0.is_empty() || spec.provenance == Provenance::Configured
     };
     let mut needed: BTreeSet<BackendId> = backends.values().filter(|s| by_itself(s)).map(|s| s.id.clone()).collect();
     let mut queue: Vec<BackendId> = needed.iter().cloned().collect();
@@ -311,4 +359,71 @@ fn wanted(backends: BTreeMap<BackendId, BackendSpec>, routes: &[RouteSpec]) -> V
         spec.policy.dependency_only = true;
     }
     kept
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::{
+        config::{check_text, from_container},
+        model::{Container, ContainerPort, ContainerState, Running, Transport},
+    };
+
+    fn container(name: &str, labels: &[(&str, &str)]) -> Container {
+        Container {
+            node: "local".parse().unwrap(),
+            id: "1".into(),
+            name: name.into(),
+            image: "example/app".into(),
+            labels: labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<BTreeMap<_, _>>(),
+            ports: vec![ContainerPort { port: 80, transport: Transport::Tcp, published: None }],
+            networks: Vec::new(),
+            mounts: Vec::new(),
+            network_mode: "bridge".into(),
+            restart_policy: "no".into(),
+            created: 0,
+            has_health_check: false,
+            state: ContainerState::Running(Running::default()),
+        }
+    }
+
+    /// The routes, backends and problems of a file together with one container.
+    fn together(file: &str, container: &Container) -> (Vec<RouteSpec>, Vec<BackendSpec>, Problems) {
+        let loaded = check_text(file, "dormouse.yaml", &|_| None).unwrap();
+        let (routes, backends, problems) = resolve(vec![from_container(container, &loaded.settings, &[])]);
+        assert_eq!(problems, Problems::default());
+        let routes = loaded.routes.into_iter().chain(routes).collect();
+        let backends = loaded.backends.into_iter().chain(backends).collect();
+        cross_check(routes, backends, &loaded.settings)
+    }
+
+    #[test]
+    fn a_route_of_a_file_stands_for_that_of_the_container_it_leads_to() {
+        let file = "routes: { app: { backend: local/app, port: 3000 } }";
+        let (routes, backends, problems) = together(file, &container("app", &[]));
+        assert_eq!(problems, Problems::default());
+        assert_eq!(routes.len(), 1);
+        assert!(matches!(&routes[0].target, RouteTarget::Backend { endpoint, .. } if endpoint.port == 3000));
+        assert_eq!(backends.len(), 1);
+        assert_eq!(backends[0].ports, [3000]);
+    }
+
+    #[test]
+    fn a_route_of_a_file_keeps_its_alias_before_any_container() {
+        let file = "routes: { app: { host: 10.0.0.9 } }";
+        let (routes, _, problems) = together(file, &container("app", &[]));
+        assert_eq!(routes.len(), 1);
+        assert!(matches!(routes[0].target, RouteTarget::Address { .. }));
+        assert!(problems.to_string().contains("alias `app` is already claimed by dormouse.yaml:1:11"), "{problems}");
+    }
+
+    #[test]
+    fn the_policy_of_a_file_beats_that_of_labels_and_labels_beat_the_defaults() {
+        let labels = container("app", &[("dormouse.idle_timeout", "7m")]);
+        let idle = |file: &str| together(file, &labels).1[0].policy.idle_timeout.map(|idle| idle.as_secs() / 60);
+        assert_eq!(idle("routes: { app: { backend: local/app, port: 80, idle: { idle_timeout: 5m } } }"), Some(5));
+        assert_eq!(idle("routes: { app: { backend: local/app, port: 80 } }"), Some(7));
+    }
 }

@@ -79,6 +79,7 @@ pub(super) fn gather(container: &Container, prefixes: &[String], problems: &mut 
         layers: Vec::new(),
         refused_all: false,
         refused: BTreeSet::new(),
+        refused_numbers: BTreeSet::new(),
         any: false,
     };
     for prefix in prefixes.iter().rev() {
@@ -95,6 +96,7 @@ struct Gatherer<'p> {
     layers: Vec<Layer>,
     refused_all: bool,
     refused: BTreeSet<Alias>,
+    refused_numbers: BTreeSet<usize>,
     any: bool,
 }
 
@@ -146,11 +148,7 @@ impl Gatherer<'_> {
         let first = path[0];
         if path.contains(&"") {
             self.error(key, "a part of the label's key is empty");
-            match first {
-                "" => {}
-                "*" => self.refused_all = true,
-                name => self.refused.extend(name.parse::<Alias>()),
-            }
+            self.refuse(first);
             return;
         }
         if CONTAINER_KEYS.iter().chain(IDLE_KEYS).any(|known| normal(known) == normal(first)) {
@@ -172,7 +170,7 @@ impl Gatherer<'_> {
     fn route_label(&mut self, layer: &mut Layer, key: &str, path: &[&str], mut node: Node) {
         let (first, deeper) = (path[0], &path[1..]);
         if deeper.is_empty() {
-            match self.block(key, first, &node) {
+            match self.block(&layer.prefix, key, first, &node) {
                 Some(block) => node = block,
                 None => return,
             }
@@ -208,18 +206,19 @@ impl Gatherer<'_> {
         }
     }
 
-    /// Refuses what the first part of a key stands for; a number is looked up later.
+    /// Refuses what the first part of a key stands for; a number is looked up later, and what names no route has none.
     fn refuse(&mut self, first: &str) {
-        match first.parse::<Alias>() {
-            Ok(alias) => {
-                self.refused.insert(alias);
-            }
-            Err(_) => self.refused_all = true,
+        if first == "*" {
+            self.refused_all = true;
+        } else if let Some(number) = first.strip_prefix('#') {
+            self.refused_numbers.extend(number.parse::<usize>());
+        } else {
+            self.refused.extend(first.parse::<Alias>());
         }
     }
 
     /// The mapping in a label that names an alias alone.
-    fn block(&mut self, key: &str, first: &str, node: &Node) -> Option<Node> {
+    fn block(&mut self, prefix: &str, key: &str, first: &str, node: &Node) -> Option<Node> {
         let text = node.as_text().unwrap_or_default();
         let before = self.problems.0.len();
         let block = values::block(text, node, self.problems);
@@ -236,12 +235,13 @@ impl Gatherer<'_> {
         let place = self.place(Some(key));
         let is_field = ROUTE_KEYS.iter().any(|field| normal(field) == normal(first));
         let near = nearest(first, known());
-        let prefix = &key[..key.len() - first.len()];
         let problem = Problem::error(place, format!("`{first}` is no label of a container, nor a mapping for a route"));
         let problem = match (is_field, near) {
-            (true, _) => problem.with_hint(format!("write `{prefix}<alias>.{first}`, or `{prefix}*.{first}` for all")),
-            (false, Some(near)) => problem.with_hint(format!("did you mean `{prefix}{near}`?")),
-            (false, None) => problem.with_hint(format!("settings of a route go below it: `{prefix}{first}.port`")),
+            (true, _) => {
+                problem.with_hint(format!("write `{prefix}.<alias>.{first}`, or `{prefix}.*.{first}` for all"))
+            }
+            (false, Some(near)) => problem.with_hint(format!("did you mean `{prefix}.{near}`?")),
+            (false, None) => problem.with_hint(format!("settings of a route go below it: `{prefix}.{first}.port`")),
         };
         self.problems.0.push(problem);
         if is_field || near.is_some() {
@@ -258,6 +258,8 @@ impl Gatherer<'_> {
             container.overlay(settings);
         }
         let (listed, explicit) = self.aliases(&container, name);
+        let by_number = |number: &usize| listed.get(number.checked_sub(1)?).cloned();
+        self.refused.extend(self.refused_numbers.iter().filter_map(by_number));
         let layers = std::mem::take(&mut self.layers);
         let asks_for_routes =
             explicit || layers.iter().any(|l| !l.full.is_empty() || !l.named.is_empty() || !l.shortcuts.is_empty());

@@ -10,17 +10,21 @@
 //! - What restricts access and is not built yet refuses the route; other keys of later versions are warnings.
 //! - No message quotes a secret.
 
+mod command;
 mod container;
 mod cross;
 mod expand;
 mod file;
+mod finish;
 mod idle;
 mod images;
 mod include;
 mod labels;
+mod later;
 mod middlewares;
 mod ports;
 mod presets;
+mod ready;
 mod route;
 mod sample;
 mod schema;

@@ -3,6 +3,7 @@
 use regex::RegexBuilder;
 
 use super::{
+    idle::last_line,
     tree::{Node, unknown},
     values,
 };
@@ -58,8 +59,7 @@ fn add_pattern(pattern: &str, unicode: bool, node: &Node, rules: &mut Ignore, pr
     match RegexBuilder::new(pattern).case_insensitive(true).unicode(unicode).build() {
         Ok(regex) => rules.agents.push(regex),
         Err(error) => {
-            let why = error.to_string();
-            let why = why.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+            let why = last_line(&error.to_string());
             problems.0.push(node.wrong(format!("is no pattern of user agents: {why}")));
         }
     }

@@ -3,15 +3,18 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use super::{
+    command::command,
     expand::Sources,
+    finish::{check_scheme, condition, hosts, scheme},
     idle::{self, Author, IdleDraft, Wanted},
+    ready,
     route::{self, RouteDraft},
     tree::{Entry, Fields, Node, Value, unknown},
     values,
 };
 use crate::model::{
-    Alias, Audience, BackendId, BackendSpec, Command, Condition, Dependency, Endpoint, HostPattern, NodeName, Place,
-    Problem, Problems, Provenance, Readiness, RouteMatch, RouteSpec, RouteTarget, Scheme, Settings, Unit,
+    Alias, Audience, BackendId, BackendSpec, Dependency, Endpoint, NodeName, Place, Problem, Problems, Provenance,
+    Readiness, RouteMatch, RouteSpec, RouteTarget, Scheme, Settings, Unit,
 };
 
 /// All routes and backends of all files, in the order written.
@@ -52,7 +55,7 @@ struct Gathered {
     spec: BackendSpec,
     /// Where its idle settings were written.
     idle_at: Option<Place>,
-    /// Whether its node runs processes and no command is known yet.
+    /// Where it was first named.
     named_at: Place,
 }
 
@@ -111,7 +114,7 @@ impl Checker<'_, '_, '_> {
         let idle = fields.get("idle");
         let (ready, depends_on) = (fields.get("ready"), fields.get("depends_on"));
         self.idle(&mut gathered, idle, None);
-        if let Some(ready) = ready.and_then(|node| idle::ready(node, Author::File, self.problems)) {
+        if let Some(ready) = ready.and_then(|node| ready::read(node, Author::File, self.problems)) {
             gathered.spec.ready = ready;
         }
         if let Some(node) = depends_on {
@@ -363,107 +366,4 @@ impl Checker<'_, '_, '_> {
             );
         }
     }
-}
-
-/// The condition of a dependency; GoDoxy's and Compose's words too.
-pub(super) fn condition(wanted: &Wanted, problems: &mut Problems) -> Option<Condition> {
-    match wanted.condition.as_deref().map(str::to_ascii_lowercase).as_deref() {
-        None | Some("started" | "service_started") => Some(Condition::Started),
-        Some("healthy" | "service_healthy") => Some(Condition::Healthy),
-        Some("completed" | "service_completed_successfully") => {
-            let what = format!("`{}:completed` is not in this version yet", wanted.name);
-            problems.0.push(Problem::error(wanted.place.clone(), what));
-            None
-        }
-        Some(other) => {
-            problems.0.push(unknown(&wanted.place, "condition", other, &["started", "healthy"]));
-            None
-        }
-    }
-}
-
-/// The scheme of a route: as written, else by its ports.
-pub(super) fn scheme(draft: &RouteDraft, port: Option<u16>) -> Scheme {
-    match (draft.scheme, port) {
-        (Some(scheme), _) => scheme,
-        (None, _) if draft.matches.listen_port.is_some() => Scheme::Tcp,
-        (None, Some(port)) if port % 1000 == 443 => Scheme::Https,
-        (None, _) => Scheme::Http,
-    }
-}
-
-/// Schemes whose machinery is missing, and listening ports where there are none.
-pub(super) fn check_scheme(scheme: Scheme, draft: &RouteDraft, place: &Place, problems: &mut Problems) {
-    if scheme != Scheme::Http {
-        let what = format!("`{scheme}` routes are not in this version yet");
-        let hint = "if the service speaks plain HTTP on that port, write `scheme: http`";
-        problems.0.push(Problem::error(place.clone(), what).with_hint(hint));
-    } else if draft.matches.listen_port.is_some() {
-        let what = "a listening port of its own for an `http` route is not in this version yet";
-        let at = draft.port.as_ref().map_or(place, |(_, place)| place);
-        problems.0.push(Problem::error(at.clone(), what).with_hint("write the target port alone"));
-    }
-}
-
-/// The hosts of an alias in all domains, and those of `hosts`.
-pub(super) fn hosts(alias: &Alias, draft: &RouteDraft, settings: &Settings) -> Vec<HostPattern> {
-    let mut hosts = Vec::new();
-    if alias.is_full_host() {
-        hosts.push(HostPattern::Exact(alias.as_str().into()));
-    } else if settings.domains.is_empty() {
-        hosts.push(HostPattern::FirstLabel(alias.as_str().into()));
-    } else {
-        let in_domain = |domain: &String| HostPattern::Exact(format!("{alias}.{domain}").into());
-        hosts.extend(settings.domains.iter().map(in_domain));
-    }
-    for host in &draft.matches.hosts {
-        if !hosts.contains(host) {
-            hosts.push(host.clone());
-        }
-    }
-    hosts
-}
-
-/// The command of a process: a list, or one line split at spaces.
-fn command(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<Command> {
-    let node = fields.get("command");
-    let env = fields.get("env");
-    let directory = fields.get("directory");
-    let user = fields.get("user");
-    let Some(node) = node else {
-        for node in [env, directory, user].into_iter().flatten() {
-            problems.0.push(Problem::error(node.place.clone(), "this setting needs a `command`"));
-        }
-        return None;
-    };
-    let argv = match &node.value {
-        Value::Text(text) if text.contains(['"', '\'', '\\', '$', '|', '&', ';', '<', '>', '`']) => {
-            let problem = node.wrong("holds characters of a shell, and there is none");
-            problems.0.push(problem.with_hint("write a list, such as `[\"sh\", \"-c\", \"…\"]`"));
-            return None;
-        }
-        Value::Text(text) => text.split_whitespace().map(str::to_owned).collect(),
-        Value::Null | Value::List(_) | Value::Map(_) => values::texts(node, problems),
-    };
-    if argv.is_empty() {
-        problems.0.push(Problem::error(node.place.clone(), "`command` names no program"));
-        return None;
-    }
-    let mut variables = BTreeMap::new();
-    if let Some(node) = env {
-        match &node.value {
-            Value::Map(entries) => {
-                for entry in entries {
-                    let value = if entry.node.is_null() { Some("") } else { values::text(&entry.node, problems) };
-                    variables.extend(value.map(|value| (entry.key.clone(), value.to_owned())));
-                }
-            }
-            Value::Null | Value::Text(_) | Value::List(_) => {
-                problems.0.push(node.wrong("is no mapping of variables to values"))
-            }
-        }
-    }
-    let directory = directory.and_then(|node| values::text(node, problems)).map(PathBuf::from);
-    let user = user.and_then(|node| values::text(node, problems)).map(str::to_owned);
-    Some(Command { argv, env: variables, directory, user })
 }

@@ -141,6 +141,10 @@ pub(super) fn structured(node: &Node) -> Cow<'_, Node> {
     let Some(text) = node.as_text() else {
         return Cow::Borrowed(node);
     };
+    // A lone word is itself, also where YAML would see a list in it (`-`).
+    if !text.contains([' ', '\n', '[', '{', ':']) {
+        return Cow::Borrowed(node);
+    }
     let mut silent = Problems::default();
     match block(text, node, &mut silent) {
         Some(opened) if matches!(opened.value, Value::List(_) | Value::Map(_)) && silent.0.is_empty() => {

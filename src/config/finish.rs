@@ -1,0 +1,63 @@
+//! What routes of files and of labels have in common once their draft is read.
+
+use super::{idle::Wanted, route::RouteDraft, tree::unknown};
+use crate::model::{Alias, Condition, HostPattern, Place, Problem, Problems, Scheme, Settings};
+
+/// The condition of a dependency; GoDoxy's and Compose's words too.
+pub(super) fn condition(wanted: &Wanted, problems: &mut Problems) -> Option<Condition> {
+    match wanted.condition.as_deref().map(str::to_ascii_lowercase).as_deref() {
+        None | Some("started" | "service_started") => Some(Condition::Started),
+        Some("healthy" | "service_healthy") => Some(Condition::Healthy),
+        Some("completed" | "service_completed_successfully") => {
+            let what = format!("`{}:completed` is not in this version yet", wanted.name);
+            problems.0.push(Problem::error(wanted.place.clone(), what));
+            None
+        }
+        Some(other) => {
+            problems.0.push(unknown(&wanted.place, "condition", other, &["started", "healthy"]));
+            None
+        }
+    }
+}
+
+/// The scheme of a route: as written, else by its ports.
+pub(super) fn scheme(draft: &RouteDraft, port: Option<u16>) -> Scheme {
+    match (draft.scheme, port) {
+        (Some(scheme), _) => scheme,
+        (None, _) if draft.matches.listen_port.is_some() => Scheme::Tcp,
+        (None, Some(port)) if port % 1000 == 443 => Scheme::Https,
+        (None, _) => Scheme::Http,
+    }
+}
+
+/// Schemes whose machinery is missing, and listening ports where there are none.
+pub(super) fn check_scheme(scheme: Scheme, draft: &RouteDraft, place: &Place, problems: &mut Problems) {
+    if scheme != Scheme::Http {
+        let what = format!("`{scheme}` routes are not in this version yet");
+        let hint = "if the service speaks plain HTTP on that port, write `scheme: http`";
+        problems.0.push(Problem::error(place.clone(), what).with_hint(hint));
+    } else if draft.matches.listen_port.is_some() {
+        let what = "a listening port of its own for an `http` route is not in this version yet";
+        let at = draft.port.as_ref().map_or(place, |(_, place)| place);
+        problems.0.push(Problem::error(at.clone(), what).with_hint("write the target port alone"));
+    }
+}
+
+/// The hosts of an alias in all domains, and those of `hosts`.
+pub(super) fn hosts(alias: &Alias, draft: &RouteDraft, settings: &Settings) -> Vec<HostPattern> {
+    let mut hosts = Vec::new();
+    if alias.is_full_host() {
+        hosts.push(HostPattern::Exact(alias.as_str().into()));
+    } else if settings.domains.is_empty() {
+        hosts.push(HostPattern::FirstLabel(alias.as_str().into()));
+    } else {
+        let in_domain = |domain: &String| HostPattern::Exact(format!("{alias}.{domain}").into());
+        hosts.extend(settings.domains.iter().map(in_domain));
+    }
+    for host in &draft.matches.hosts {
+        if !hosts.contains(host) {
+            hosts.push(host.clone());
+        }
+    }
+    hosts
+}
