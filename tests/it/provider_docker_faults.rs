@@ -83,6 +83,21 @@ async fn a_broken_event_stream_is_resumed_where_it_broke() {
 }
 
 #[tokio::test]
+async fn a_silent_engine_that_does_not_answer_a_ping_is_connected_anew() {
+    let engine = ScriptedEngine::new();
+    engine.on("GET /events", [Reply::PiecesThenSilence(vec![event("app", "start", 1)])]);
+    engine.on("GET /_ping", [json(200, "OK"), Reply::Close]);
+    let mut events = docker(&engine).events();
+    assert_eq!(must("the first hint", events.next()).await, Some(Hint::All));
+    assert_eq!(must("an event", events.next()).await, Some(hint("app", "start")));
+    // The first ping is answered, the second is not.
+    let again = tokio::time::timeout(2 * LONG, events.next()).await;
+    assert_eq!(again.expect("a new connection"), Some(Hint::All));
+    let pings = engine.seen().iter().filter(|request| *request == "GET /_ping").count();
+    assert_eq!(pings, 2);
+}
+
+#[tokio::test]
 async fn one_container_of_an_unknown_state_hides_no_other() {
     let engine = ScriptedEngine::new();
     engine.on("GET /containers/json", [json(200, r#"[{"Id":"a"},{"Id":"b"},{"Id":"gone"},{"Id":"c"}]"#)]);

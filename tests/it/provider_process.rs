@@ -64,7 +64,7 @@ async fn a_process_whose_record_was_never_written_is_found_all_the_same() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().to_owned();
     let first = Process::open(node(), path.clone(), Arc::new(LostBook)).unwrap();
-    let unit = shell("app", &path.join("runs"), "sleep 1000");
+    let unit = shell("app", &path.join("runs"), "sleep 100");
     assert_eq!(first.start(&unit).await.unwrap(), Changed::Done);
     let next = Process::open(node(), path.clone(), Arc::new(FileBook::open(&path).unwrap())).unwrap();
     assert!(running(&next.look(&unit).await.unwrap()));
@@ -149,7 +149,7 @@ async fn a_leader_that_dies_takes_its_group_along() {
     let unit = shell(
         "family",
         &tempfile::tempdir().unwrap().path().join("runs"),
-        "sleep 1000 & echo child $!; echo pid $$; wait",
+        "sleep 100 & echo child $!; echo pid $$; wait",
     );
     processes.rig.provider.start(&unit).await.unwrap();
     let line = processes.rig.see_in_log(&unit, "child ").await;
@@ -164,7 +164,7 @@ async fn a_leader_that_dies_takes_its_group_along() {
 async fn a_child_has_a_small_environment_its_directory_and_no_input() {
     let processes = ProcessRig::new();
     let directory = tempfile::tempdir().unwrap();
-    let mut unit = shell("env", &directory.path().join("runs"), "pwd; cat; env; echo done; sleep 1000");
+    let mut unit = shell("env", &directory.path().join("runs"), "pwd; cat; env; echo done; sleep 100");
     let command = unit.command.as_mut().unwrap();
     command.directory = Some(directory.path().to_owned());
     command.env.insert("GREETING".to_owned(), "hello you".to_owned());
