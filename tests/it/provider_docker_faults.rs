@@ -86,15 +86,12 @@ async fn a_broken_event_stream_is_resumed_where_it_broke() {
 async fn a_silent_engine_that_does_not_answer_a_ping_is_connected_anew() {
     let engine = ScriptedEngine::new();
     engine.on("GET /events", [Reply::PiecesThenSilence(vec![event("app", "start", 1)])]);
-    engine.on("GET /_ping", [json(200, "OK"), Reply::Close]);
+    engine.on("GET /_ping", [Reply::Close]);
     let mut events = docker(&engine).events();
     assert_eq!(must("the first hint", events.next()).await, Some(Hint::All));
     assert_eq!(must("an event", events.next()).await, Some(hint("app", "start")));
-    // The first ping is answered, the second is not.
-    let again = tokio::time::timeout(2 * LONG, events.next()).await;
-    assert_eq!(again.expect("a new connection"), Some(Hint::All));
-    let pings = engine.seen().iter().filter(|request| *request == "GET /_ping").count();
-    assert_eq!(pings, 2);
+    assert_eq!(must("a new connection", events.next()).await, Some(Hint::All));
+    assert!(engine.seen().contains(&"GET /_ping".to_owned()));
 }
 
 #[tokio::test]
