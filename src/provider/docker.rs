@@ -196,7 +196,7 @@ impl Docker {
                 }
                 match other_signal(&object, order.signal) {
                     Some(signal) if !self.client.speaks(STOP_TAKES_SIGNAL) => {
-                        self.signal_and_wait(&unit, signal, order.grace).await?;
+                        self.signal_and_wait(&unit, &object, signal, order.grace).await?;
                         self.end(&unit, None, Duration::ZERO).await.map(|_| Changed::Done)
                     }
                     signal => self.end(&unit, signal, order.grace).await,
@@ -231,17 +231,32 @@ impl Docker {
     /// Sends a signal other than the container's own, and waits for the grace time at most. An engine so old that
     /// its stop takes no signal may start a container with a restart policy once more meanwhile; the stop that
     /// follows ends that too.
-    async fn signal_and_wait(&self, unit: &Unit, signal: StopSignal, grace: Duration) -> Result<(), ProviderError> {
+    async fn signal_and_wait(
+        &self,
+        unit: &Unit,
+        before: &Value,
+        signal: StopSignal,
+        grace: Duration,
+    ) -> Result<(), ProviderError> {
         let verb = format!("kill?signal={}", signal.number());
         let answer = self.post(&unit.name, &verb, deadlines::FREEZE).await?;
         if !answer.status.is_success() {
             return self.down_all_the_same("stop", unit, &answer).await.map(drop);
         }
-        match self.post(&unit.name, "wait?condition=not-running", grace.max(LAG_PAUSE)).await {
-            // Not down in time: the engine's stop comes next, without any more grace.
-            Ok(_) | Err(ProviderError::TimedOut { .. }) => Ok(()),
-            Err(error) => Err(error),
+        let run = |object: &Value| translate::text(object, "/State/StartedAt").to_owned();
+        let until = Instant::now() + grace;
+        while Instant::now() < until {
+            let found = self.inspect(&unit.name).await?;
+            // It has ended, also when it runs anew by now. "Paused" may be the engine's memory of before the thaw.
+            let same_run = found.is_some_and(|found| {
+                matches!(translate::text(&found, "/State/Status"), "running" | "paused") && run(&found) == run(before)
+            });
+            if !same_run {
+                break;
+            }
+            sleep(LAG_PAUSE).await;
         }
+        Ok(())
     }
 
     /// After an unpause the engine may hold the container for paused for a moment yet, and refuse.

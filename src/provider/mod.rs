@@ -14,6 +14,7 @@ mod docker;
 mod docker_client;
 mod docker_events;
 mod docker_logs;
+mod docker_own;
 mod docker_place;
 mod docker_translate;
 mod error;
@@ -29,6 +30,7 @@ mod simulated_script;
 mod simulated_world;
 
 pub use docker::Docker;
+pub use docker_own::own_container;
 pub use docker_place::BadPlace;
 pub use docker_translate::{BadInspect, parse_inspect};
 pub use error::ProviderError;

@@ -169,6 +169,14 @@ impl Simulated {
         timeout(deadline, answered).await.map_err(late)?
     }
 
+    /// Never comes back where the script says so. Other orders to the unit are carried out meanwhile.
+    async fn hang_if(&self, name: &str, hangs: impl Fn(&Script) -> bool) {
+        let hangs = self.world.memory().units.get(name).is_some_and(|unit| hangs(&unit.script));
+        if hangs {
+            std::future::pending::<()>().await;
+        }
+    }
+
     fn present(&self) -> Result<(), ProviderError> {
         match &self.world.memory().away {
             Some(reason) => Err(ProviderError::Away { engine: ENGINE.to_owned(), source: reason.clone().into() }),
@@ -203,7 +211,11 @@ impl Provider for Simulated {
     }
 
     fn start<'a>(&'a self, unit: &'a Unit) -> BoxFuture<'a, Result<Changed, ProviderError>> {
-        let work = self.in_turn(&unit.name, start(Arc::clone(&self.world), unit.name.clone()));
+        let work = async {
+            let answer = self.in_turn(&unit.name, start(Arc::clone(&self.world), unit.name.clone())).await;
+            self.hang_if(&unit.name, |script| script.start_hangs).await;
+            answer
+        };
         Box::pin(self.answer(Call::Start(unit.name.clone()), deadlines::START, work))
     }
 
@@ -212,7 +224,10 @@ impl Provider for Simulated {
             SleepMethod::Stop => deadlines::stop(order.grace),
             SleepMethod::Pause | SleepMethod::Kill => deadlines::FREEZE,
         };
-        let work = self.in_turn(&unit.name, stop(Arc::clone(&self.world), unit.name.clone(), order));
+        let work = async move {
+            self.hang_if(&unit.name, |script| script.stop_hangs).await;
+            self.in_turn(&unit.name, stop(Arc::clone(&self.world), unit.name.clone(), order)).await
+        };
         Box::pin(self.answer(Call::Stop(unit.name.clone(), order.method), deadline, work))
     }
 
@@ -247,9 +262,6 @@ async fn start(world: Arc<World>, name: String) -> Result<Changed, ProviderError
         return Err(ProviderError::Refused { verb: "start", unit: name, reason });
     }
     world.bring_up(&name);
-    if script.start_hangs {
-        std::future::pending::<()>().await;
-    }
     Ok(Changed::Done)
 }
 
@@ -260,9 +272,6 @@ async fn stop(world: Arc<World>, name: String, order: StopOrder) -> Result<Chang
         ContainerState::Paused(_) => true,
         ContainerState::Running(_) | ContainerState::Changing => false,
     };
-    if script.stop_hangs {
-        std::future::pending::<()>().await;
-    }
     match order.method {
         SleepMethod::Pause if is_paused => return Ok(Changed::Already),
         SleepMethod::Pause => {
@@ -282,13 +291,9 @@ async fn stop(world: Arc<World>, name: String, order: StopOrder) -> Result<Chang
 }
 
 async fn end(world: &World, name: &str, grace: Duration) {
-    let Some((run, (delay, exit_code))) = world.change(name, "kill", |unit| (unit.runs, unit.ending(grace))) else {
-        return;
-    };
-    sleep(delay).await;
-    let still_up = world.memory().units.get(name).is_some_and(|unit| unit.runs == run && !unit.is_down());
-    if still_up {
-        world.bring_down(name, Some(exit_code), None);
+    if let Some((run, (delay, exit_code))) = world.change(name, "kill", |unit| (unit.run(), unit.ending(grace))) {
+        sleep(delay).await;
+        world.die(name, &run, exit_code);
     }
 }
 

@@ -27,7 +27,7 @@ pub struct Script {
     pub thaw_delay: Duration,
     /// How long it takes to end after the signal; no longer than the grace time, for then it is killed.
     pub stop_delay: Duration,
-    /// The engine never answers a stop.
+    /// The engine never answers a stop, and nothing comes of it.
     pub stop_hangs: bool,
     /// The engine never answers a start, though the unit comes up after `start_delay`.
     pub start_hangs: bool,

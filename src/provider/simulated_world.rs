@@ -31,12 +31,15 @@ pub(super) struct Memory {
     ids: u64,
 }
 
+/// One run of one unit: the engine's id, and which run it is. A late death of an old run ends no other.
+pub(super) type Run = (String, u64);
+
 pub(super) struct SimulatedUnit {
     pub(super) facts: Container,
     pub(super) script: Script,
     /// Orders to one unit are carried out one after the other, as engines do.
     pub(super) turn: Arc<tokio::sync::Mutex<()>>,
-    /// Runs so far; tells a late death of an old run from the present one.
+    /// Runs so far.
     pub(super) runs: u64,
     inhabitant: Option<Inhabitant>,
 }
@@ -73,22 +76,23 @@ impl World {
     pub(super) fn bring_up(self: &Arc<Self>, name: &str) {
         let fate = self.change(name, "start", |unit| {
             unit.come_up();
-            (unit.runs, unit.script.exits_at_once, unit.script.dies_after)
+            (unit.run(), unit.script.exits_at_once, unit.script.dies_after)
         });
         let Some((run, at_once, later)) = fate else { return };
         if let Some(code) = at_once {
-            self.die(name, run, code);
+            self.die(name, &run, code);
         } else if let Some((after, code)) = later {
             let (world, name) = (Arc::clone(self), name.to_owned());
             tokio::spawn(async move {
                 tokio::time::sleep(after).await;
-                world.die(&name, run, code);
+                world.die(&name, &run, code);
             });
         }
     }
 
-    fn die(&self, name: &str, run: u64, exit_code: i64) {
-        let same_run = self.memory().units.get(name).is_some_and(|unit| unit.runs == run && !unit.is_down());
+    /// Ends this run, unless it has ended before.
+    pub(super) fn die(&self, name: &str, run: &Run, exit_code: i64) {
+        let same_run = self.memory().units.get(name).is_some_and(|unit| unit.run() == *run && !unit.is_down());
         if same_run {
             self.bring_down(name, Some(exit_code), None);
         }
@@ -138,6 +142,10 @@ impl Memory {
 }
 
 impl SimulatedUnit {
+    pub(super) fn run(&self) -> Run {
+        (self.facts.id.clone(), self.runs)
+    }
+
     pub(super) fn is_down(&self) -> bool {
         matches!(self.facts.state, ContainerState::Stopped { .. })
     }

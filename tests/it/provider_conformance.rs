@@ -389,6 +389,50 @@ mod simulated_faults {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_start_that_is_never_answered_comes_true_all_the_same() {
+        let (rig, engine) = simulated();
+        let start_delay = Duration::from_secs(5);
+        engine.add("app", dormouse::provider::Script { start_hangs: true, start_delay, ..Default::default() });
+        let unit = unit("app");
+        assert!(matches!(rig.provider.start(&unit).await, Err(ProviderError::TimedOut { .. })));
+        assert!(running(&rig.look(&unit).await));
+        assert_eq!(rig.provider.stop(&unit, STOP).await.unwrap(), Changed::Done);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_start_and_a_slow_thaw_take_their_time() {
+        let (rig, engine) = simulated();
+        let (start_delay, thaw_delay) = (Duration::from_secs(7), Duration::from_secs(2));
+        engine.add("app", dormouse::provider::Script { start_delay, thaw_delay, ..Default::default() });
+        let unit = unit("app");
+        let since = tokio::time::Instant::now();
+        rig.provider.start(&unit).await.unwrap();
+        assert_eq!(since.elapsed().as_secs(), 7);
+        rig.provider.stop(&unit, PAUSE).await.unwrap();
+        rig.provider.start(&unit).await.unwrap();
+        assert_eq!(since.elapsed().as_secs(), 9);
+        assert_eq!(engine.runs("app"), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_lives_in_a_unit_moves_in_and_out_with_each_run() {
+        let (rig, engine) = simulated();
+        let inside = std::sync::Arc::new(());
+        let guest = inside.clone();
+        let move_in: dormouse::provider::MoveIn = std::sync::Arc::new(move |_| Box::new(guest.clone()));
+        engine.add("app", dormouse::provider::Script { inhabitant: Some(move_in), ..Default::default() });
+        let unit = unit("app");
+        let count = || std::sync::Arc::strong_count(&inside);
+        let nobody = count();
+        for _ in 0..2 {
+            rig.provider.start(&unit).await.unwrap();
+            assert_eq!(count(), nobody + 1);
+            rig.provider.stop(&unit, KILL).await.unwrap();
+            assert_eq!(count(), nobody);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn it_dies_after_a_while_and_only_in_that_run() {
         let (rig, engine) = simulated();
         let fate = Some((Duration::from_secs(100), 9));

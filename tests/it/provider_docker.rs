@@ -42,7 +42,9 @@ async fn another_signal_than_its_own_is_sent_and_it_stays_down() {
     let unit = unit(&cli.container(&["run", "-d"], "app", &options, &[]).await);
     log_has(&provider, &unit, "ready").await;
     let order = StopOrder { signal: Some("INT".parse::<StopSignal>().unwrap()), ..STOP };
+    let since = std::time::Instant::now();
     assert_eq!(provider.stop(&unit, order).await.unwrap(), Changed::Done);
+    assert!(since.elapsed() < LONG / 2, "its end is noticed also where its policy starts it again");
     let log = cli.run(&["logs", &unit.name]).await;
     assert!(log.contains("got INT") && !log.contains("got QUIT"), "{log}");
     assert!(stopped(&provider.look(&unit).await.unwrap()));

@@ -83,6 +83,18 @@ async fn a_broken_event_stream_is_resumed_where_it_broke() {
 }
 
 #[tokio::test]
+async fn a_silent_engine_that_does_not_answer_a_ping_is_connected_anew() {
+    let engine = ScriptedEngine::new();
+    engine.on("GET /events", [Reply::PiecesThenSilence(vec![event("app", "start", 1)])]);
+    engine.on("GET /_ping", [Reply::Close]);
+    let mut events = docker(&engine).events();
+    assert_eq!(must("the first hint", events.next()).await, Some(Hint::All));
+    assert_eq!(must("an event", events.next()).await, Some(hint("app", "start")));
+    assert_eq!(must("a new connection", events.next()).await, Some(Hint::All));
+    assert!(engine.seen().contains(&"GET /_ping".to_owned()));
+}
+
+#[tokio::test]
 async fn one_container_of_an_unknown_state_hides_no_other() {
     let engine = ScriptedEngine::new();
     engine.on("GET /containers/json", [json(200, r#"[{"Id":"a"},{"Id":"b"},{"Id":"gone"},{"Id":"c"}]"#)]);

@@ -1,14 +1,14 @@
 //! What plain processes promise beyond the common verbs: they are found again, never started twice, and end whole.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use dormouse::{
     model::{SleepMethod, Unit},
-    provider::{Changed, Provider, StopOrder},
+    provider::{Changed, FileBook, Process, ProcessBook, ProcessRecord, Provider, StopOrder},
 };
 
 use crate::support::{
-    rig::{Kind, ProcessRig, paused, running, shell, stopped},
+    rig::{Kind, ProcessRig, node, paused, running, shell, stopped},
     wait::{LONG, until},
 };
 
@@ -39,6 +39,53 @@ async fn a_later_life_adopts_what_runs_and_does_not_start_it_again() {
     assert!(stopped(&next.look(&unit).await.unwrap()));
     processes.rig.see_in_log(&unit, "got TERM").await;
     processes.finish().await;
+}
+
+/// A book that is lost in the moment of writing, as when Dormouse is killed between a start and its record.
+#[derive(Debug)]
+struct LostBook;
+
+impl ProcessBook for LostBook {
+    fn load(&self) -> std::io::Result<Vec<ProcessRecord>> {
+        Ok(Vec::new())
+    }
+
+    fn save(&self, _record: &ProcessRecord) -> std::io::Result<()> {
+        Err(std::io::Error::other("lost"))
+    }
+
+    fn remove(&self, _name: &str) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_process_whose_record_was_never_written_is_found_all_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().to_owned();
+    let first = Process::open(node(), path.clone(), Arc::new(LostBook)).unwrap();
+    let unit = shell("app", &path.join("runs"), "sleep 100");
+    assert_eq!(first.start(&unit).await.unwrap(), Changed::Done);
+    let next = Process::open(node(), path.clone(), Arc::new(FileBook::open(&path).unwrap())).unwrap();
+    assert!(running(&next.look(&unit).await.unwrap()));
+    assert_eq!(next.start(&unit).await.unwrap(), Changed::Already);
+    next.end_all(Duration::ZERO).await;
+    until("the first life", async || first.look(&unit).await.unwrap(), stopped).await;
+}
+
+#[tokio::test]
+async fn a_note_or_record_of_another_boot_is_nobody() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().to_owned();
+    let book = FileBook::open(&path).unwrap();
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let start_time = stat.rsplit(") ").next().unwrap().split(' ').nth(19).unwrap().parse().unwrap();
+    let pid = i32::try_from(std::process::id()).unwrap();
+    book.save(&ProcessRecord { name: "us".to_owned(), pid, start_time, boot_id: "before".to_owned() }).unwrap();
+    std::fs::write(path.join("we.before.birth"), stat).unwrap();
+    let provider = Process::open(node(), path.clone(), Arc::new(book)).unwrap();
+    assert!(provider.list().await.unwrap().is_empty());
+    assert_eq!(std::fs::read_dir(&path).unwrap().count(), 0, "what means nothing any more is removed");
 }
 
 #[tokio::test]
@@ -102,7 +149,7 @@ async fn a_leader_that_dies_takes_its_group_along() {
     let unit = shell(
         "family",
         &tempfile::tempdir().unwrap().path().join("runs"),
-        "sleep 1000 & echo child $!; echo pid $$; wait",
+        "sleep 100 & echo child $!; echo pid $$; wait",
     );
     processes.rig.provider.start(&unit).await.unwrap();
     let line = processes.rig.see_in_log(&unit, "child ").await;
@@ -117,7 +164,7 @@ async fn a_leader_that_dies_takes_its_group_along() {
 async fn a_child_has_a_small_environment_its_directory_and_no_input() {
     let processes = ProcessRig::new();
     let directory = tempfile::tempdir().unwrap();
-    let mut unit = shell("env", &directory.path().join("runs"), "pwd; cat; env; echo done; sleep 1000");
+    let mut unit = shell("env", &directory.path().join("runs"), "pwd; cat; env; echo done; sleep 100");
     let command = unit.command.as_mut().unwrap();
     command.directory = Some(directory.path().to_owned());
     command.env.insert("GREETING".to_owned(), "hello you".to_owned());

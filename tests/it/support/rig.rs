@@ -4,7 +4,7 @@ use std::{fmt::Debug, path::PathBuf, sync::Arc};
 
 use dormouse::{
     model::{Command, ContainerState, NodeName, Unit},
-    provider::{Docker, FileBook, Process, Provider, Script, SharedProvider, Simulated},
+    provider::{Docker, FileBook, Process, ProcessBook, Provider, Script, SharedProvider, Simulated},
 };
 use futures_util::{StreamExt, future::BoxFuture};
 
@@ -169,6 +169,17 @@ impl ProcessRig {
     /// Ends everything; nothing may be left of it.
     pub(crate) async fn finish(self) {
         self.processes.end_all(std::time::Duration::ZERO).await;
+    }
+}
+
+impl Drop for ProcessRig {
+    /// After a failure, the processes that are still in the book.
+    fn drop(&mut self) {
+        let records = FileBook::open(self.directory.path()).and_then(|book| book.load()).unwrap_or_default();
+        for record in records {
+            let group = format!("-{}", record.pid);
+            let _ = std::process::Command::new("kill").args(["-s", "KILL", "--", &group]).status();
+        }
     }
 }
 
