@@ -54,24 +54,26 @@ on_engine() { # NAME COMMAND...
 }
 on_main() { on_engine main "$@"; }
 
-# The machine of an engine: a network namespace with a loopback, and a mount and a host-name namespace that outlive the
-# daemon, since a daemon that returns finds its living containers only where their root file systems are mounted. In it
-# /sys shows the machine's own network, the cgroups are the host's, and a containerd of the host is out of sight: the
-# engine starts one of its own.
+# The machine of an engine: a network namespace with a loopback, and a process that does nothing but keep a mount and a
+# host-name namespace. These outlive the daemon, since a daemon that returns finds its living containers only where their
+# root file systems are mounted. In them /sys shows the machine's own network, the cgroups are the host's, and a containerd
+# of the host is out of sight: the engine starts one of its own.
 machine_up() { # NAME
   local dir space
   dir=$(engine_dir "$1") space=$(engine_space "$1")
-  mkdir -p "$dir/cgroup" && mount --bind "$dir" "$dir" && mount --make-private "$dir" && touch "$dir/mounts" "$dir/names" &&
-    ip netns add "$space" && on_engine "$1" ip link set lo up &&
-    unshare --mount="$dir/mounts" --uts="$dir/names" --propagation private sh -c '
-      set -e
-      dir=$1 space=$2
-      hostname "$space"
-      mount --rbind /sys/fs/cgroup "$dir/cgroup"
-      nsenter --net="/run/netns/$space" mount -t sysfs sysfs /sys
-      mount --rbind "$dir/cgroup" /sys/fs/cgroup
-      [ ! -d /run/containerd ] || mount -t tmpfs tmpfs /run/containerd
-    ' machine "$dir" "$space"
+  mkdir -p "$dir/cgroup" && ip netns add "$space" && on_engine "$1" ip link set lo up || return 1
+  setsid unshare --mount --uts --propagation private sh -ec '
+    cd "$1"
+    hostname "$2"
+    mount --rbind /sys/fs/cgroup cgroup
+    nsenter --net="/run/netns/$2" mount -t sysfs sysfs /sys
+    mount --rbind cgroup /sys/fs/cgroup
+    [ ! -d /run/containerd ] || mount -t tmpfs tmpfs /run/containerd
+    echo $$ >keeper
+    exec sleep infinity
+  ' machine "$dir" "$space" >>"$dir/log" 2>&1 </dev/null &
+  disown
+  wait_until 10 test -s "$dir/keeper" || { cat "$dir/log" >&2; return 1; }
 }
 
 # Joins the spare machine to the main one, so that a proxy on the main one reaches the containers of both.
@@ -118,7 +120,7 @@ engine_start() { # NAME [live-restore]
   rm -f "$dir/docker.pid" "$dir/exec/containerd/containerd.pid" "$(engine_socket "$name")"
   engine_settings "$name" "$live" >"$dir/daemon.json"
   DOCKER_SERVICE_PREFER_OFFLINE_IMAGE=1 setsid \
-    nsenter --mount="$dir/mounts" --uts="$dir/names" --net="/run/netns/$(engine_space "$name")" \
+    nsenter --target "$(cat "$dir/keeper")" --mount --uts --root --net="/run/netns/$(engine_space "$name")" \
     dockerd --config-file "$dir/daemon.json" >>"$dir/log" 2>&1 </dev/null &
   disown
   wait_until 60 engine_answers "$name" || { echo "the log of engine $name ends:" >&2; tail -20 "$dir/log" >&2; return 1; }
@@ -162,7 +164,9 @@ engine_down() { # NAME
   sleep 0.2
   pkill -9 -f -- "(-address|--config) $dir/exec/"
   sleep 0.2
-  awk -v dir="$dir" '$2 == dir || index($2, dir "/") == 1 { print $2 }' /proc/mounts | tac | xargs -r umount -l
+  # The mounts are in the keeper's namespace and go with it.
+  pid=$(cat "$dir/keeper" 2>/dev/null)
+  [ -n "$pid" ] && [ "$(readlink "/proc/$pid/cwd")" = "$dir" ] && kill -9 "$pid"
   ip netns del "$space" 2>/dev/null
   find /sys/fs/cgroup -depth -type d -path "*/$space*" -exec rmdir {} \; 2>/dev/null
   rm -rf "$dir"
