@@ -17,6 +17,7 @@ mod error;
 mod events;
 mod guard;
 mod health;
+mod metrics;
 mod orders;
 mod router;
 mod serve;

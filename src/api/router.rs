@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Code, Failure, backends, check, events, guard::guard, health, orders};
-use crate::control::Control;
+use super::{Code, Failure, backends, check, events, guard::guard, health, metrics, orders};
+use crate::{control::Control, telemetry::Metrics};
 
 /// The longest body that is read.
 const BODY: usize = 1024 * 1024;
@@ -21,6 +21,8 @@ const BODY: usize = 1024 * 1024;
 pub struct Api {
     /// The running world.
     pub control: Control,
+    /// The numbers behind `/metrics`.
+    pub metrics: Metrics,
     /// When this run of the program began. Tells its events from those of runs before.
     pub started: Timestamp,
 }
@@ -71,6 +73,7 @@ fn documented() -> OpenApiRouter<Api> {
         .routes(routes!(check::problems))
         .routes(routes!(check::check))
         .routes(routes!(check::reload))
+        .routes(routes!(metrics::metrics))
         .routes(routes!(health::healthy))
         .routes(routes!(health::ready))
 }

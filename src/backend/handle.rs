@@ -246,6 +246,11 @@ impl Backend {
         Some(kept.fold(idle.max(fresh), Duration::max))
     }
 
+    /// When somebody last used it. Only to be compared with an earlier answer.
+    pub fn last_used(&self) -> Instant {
+        self.shared.quiet_since()
+    }
+
     /// A dial to it failed while it was thought awake: the engine is asked at once.
     pub fn suspect(&self) {
         let _ = self.shared.letters.try_send(Letter::Suspect);

@@ -272,8 +272,7 @@ impl Docker {
 
     async fn log(&self, unit: &Unit) -> Result<BoxStream<'static, String>, ProviderError> {
         let Some(object) = self.inspect(&unit.name).await? else { return Ok(stream::empty().boxed()) };
-        let since = translate::text(&object, "/State/StartedAt").parse::<jiff::Timestamp>();
-        let since = since.map_or(0, |at| at.as_nanosecond().max(0));
+        let since = translate::log_begin(&object);
         let path = format!(
             "/containers/{}/logs?follow=1&stdout=1&stderr=1&since={}.{:09}",
             escape(&unit.name),

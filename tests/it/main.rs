@@ -7,5 +7,6 @@
     reason = "a test fails by panicking"
 )]
 mod provider_conformance;
+mod provider_docker;
 mod provider_process;
 mod support;

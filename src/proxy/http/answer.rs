@@ -3,6 +3,8 @@
 
 use std::{borrow::Cow, fmt::Write, time::Duration};
 
+use crate::web::{self, ErrorBody};
+
 use super::request_head::{BadRequest, RequestHead};
 
 /// An answer of our own.
@@ -27,16 +29,17 @@ impl Answer {
 
     /// Writes it as a response. `head` is missing when the request could not be read.
     pub(super) fn write(&self, head: Option<&RequestHead>, keep_alive: bool) -> Vec<u8> {
-        let (kind, body) = match &self.body {
-            Some(body) => ("text/plain; charset=utf-8", body.clone()),
-            None => self.body(head.and_then(|head| head.get("accept")).unwrap_or_default()),
+        let accept = head.and_then(|head| head.get("accept")).unwrap_or_default();
+        let ErrorBody { content_type, policy, body } = match &self.body {
+            Some(body) => ErrorBody { content_type: "text/plain; charset=utf-8", policy: None, body: body.clone() },
+            None => web::error_body(self.status, accept, Some(&self.detail)),
         };
         let mut out = String::with_capacity(body.len() + 256);
         let _ = write!(out, "HTTP/1.1 {} {}\r\n", self.status, reason(self.status));
-        let _ = write!(out, "Content-Type: {kind}\r\nContent-Length: {}\r\n", body.len());
+        let _ = write!(out, "Content-Type: {content_type}\r\nContent-Length: {}\r\n", body.len());
         out.push_str("Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n");
-        if kind.starts_with("text/html") {
-            out.push_str("Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'\r\n");
+        if let Some(policy) = policy {
+            let _ = write!(out, "Content-Security-Policy: {policy}\r\n");
         }
         if let Some(after) = self.retry_after {
             // Rounded up: coming too early is in vain.
@@ -57,35 +60,12 @@ impl Answer {
         }
         out.into_bytes()
     }
-
-    fn body(&self, accept: &str) -> (&'static str, String) {
-        let (status, title, detail) = (self.status, reason(self.status), escape(&self.detail));
-        let accept = accept.to_ascii_lowercase();
-        if accept.contains("text/html") {
-            let page = format!(
-                "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{status} {title}</title>\
-                 <style>body{{font:16px system-ui;margin:15vh auto;max-width:32em;padding:0 1em}}</style>\
-                 <h1>{status} {title}</h1><p>{detail}</p></html>\n"
-            );
-            ("text/html; charset=utf-8", page)
-        } else if accept.contains("json") {
-            let json =
-                serde_json::json!({"type": "about:blank", "status": status, "title": title, "detail": self.detail});
-            ("application/problem+json", format!("{json}\n"))
-        } else {
-            ("text/plain; charset=utf-8", format!("{status} {title}: {}\n", self.detail))
-        }
-    }
 }
 
 impl From<BadRequest> for Answer {
     fn from(bad: BadRequest) -> Self {
         Self::new(bad.status(), bad.to_string())
     }
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 /// The phrase of a status that we use or that a configuration may prescribe.
@@ -101,6 +81,7 @@ fn reason(status: u16) -> &'static str {
         411 => "Length Required",
         413 => "Content Too Large",
         414 => "URI Too Long",
+        417 => "Expectation Failed",
         421 => "Misdirected Request",
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
@@ -121,17 +102,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_body_follows_accept() {
-        let answer = Answer::new(503, "the <service> sleeps").retry_after(Duration::from_millis(4200));
+    fn an_answer_says_when_to_come_back_and_ends_the_connection() {
+        let answer = Answer::new(503, "The service sleeps.").retry_after(Duration::from_millis(4200));
         let plain = String::from_utf8(answer.write(None, false)).unwrap();
         assert!(plain.starts_with("HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain"), "{plain}");
         assert!(plain.contains("\r\nRetry-After: 5\r\n"), "{plain}");
         assert!(plain.contains("\r\nConnection: close\r\n"), "{plain}");
-        assert!(plain.ends_with("503 Service Unavailable: the <service> sleeps\n"), "{plain}");
-        assert!(answer.body("text/html,*/*").1.contains("the &lt;service&gt; sleeps"));
-        let (kind, json) = answer.body("application/json");
-        assert_eq!(kind, "application/problem+json");
-        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
-        assert_eq!(json["detail"], "the <service> sleeps");
+        assert!(plain.ends_with("\r\n\r\n503 Service Unavailable: The service sleeps.\n"), "{plain}");
+    }
+
+    #[test]
+    fn a_prescribed_body_is_sent_as_it_is() {
+        let answer = Answer { body: Some("asleep".into()), ..Answer::new(200, "") };
+        let text = String::from_utf8(answer.write(None, true)).unwrap();
+        assert!(
+            text.starts_with("HTTP/1.1 200 OK\r\n")
+                && text.ends_with(
+                    "\r\nContent-Length: 6\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n\r\nasleep"
+                ),
+            "{text}"
+        );
     }
 }

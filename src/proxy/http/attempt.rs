@@ -28,7 +28,7 @@ use super::{
     front::{Client, Next},
     pool::{Connection, Key},
     relay::{Cut, Emit, Pump},
-    request_head::RequestHead,
+    request_head::{Framing, RequestHead},
     response_head::{self, ResponseHead},
     rewrite::{self, Ending},
     tunnel,
@@ -70,6 +70,18 @@ pub(super) struct Job<'a> {
     pub(super) wake: Option<Duration>,
 }
 
+impl Job<'_> {
+    /// Whether more of the request is still to come from the client, as far as can be told without reading it.
+    pub(super) fn is_incomplete(&self) -> bool {
+        let input = self.client.input.as_ref().map_or(&[][..], Buf::filled);
+        match self.head.framing {
+            Framing::Length(length) => length > input.len() as u64,
+            Framing::Chunked => !input.ends_with(b"0\r\n\r\n"),
+            Framing::Empty | Framing::UntilClose => false,
+        }
+    }
+}
+
 /// What went wrong in a try, before anything of the answer reached the client.
 #[derive(Debug)]
 pub(super) enum Fault {
@@ -82,7 +94,7 @@ pub(super) enum Fault {
     /// No answer in time.
     Late,
     /// The answer is not HTTP, or not an answer to this request.
-    Bad(&'static str),
+    Bad(#[allow(dead_code, reason = "shown in logs")] &'static str),
     /// The client left.
     ClientLeft,
     /// The client's body broke the rules.
@@ -123,7 +135,7 @@ pub(super) async fn attempt(job: &mut Job<'_>, way: &Way, fresh: bool) -> Result
         Some(pump) => pump,
         None => start(job, way).map_err(early)?,
     };
-    let mut run = Run { pump, reused, write_failed: false };
+    let mut run = Run { pump, write_failed: false };
     let result = run.head(job, way, &mut upstream).await;
     let (head, input) = match result {
         Ok(found) => found,
@@ -200,8 +212,7 @@ pub(super) async fn gone(client: &TcpStream, incomplete: bool) {
 
 /// The request's way to the upstream, and what is known of the connection.
 pub(super) struct Run {
-    pub(super) pump: Pump,
-    reused: bool,
+    pump: Pump,
     write_failed: bool,
 }
 
@@ -339,7 +350,7 @@ fn answers_upgrade(request: &RequestHead, head: &ResponseHead, buf: &Buf) -> boo
 /// Passes an informational response on.
 async fn interim(job: &mut Job<'_>, head: &ResponseHead, buf: &Buf) -> Result<(), Fault> {
     let mut out = job.client.worker.buffers.lend();
-    let ending = Ending { is_11: true, keep_alive: true, to_head: false, wake: None, set: &[] };
+    let ending = Ending { is_11: true, keep_alive: true, wake: None, set: &[] };
     rewrite::response(head, buf.filled(), ending, &mut out);
     let window = job.client.settings.limits.body_window;
     match tokio::time::timeout(window, job.client.stream.write_all(out.filled())).await {
@@ -440,7 +451,6 @@ async fn respond(
     let ending = Ending {
         is_11,
         keep_alive,
-        to_head: job.head.method() == "HEAD",
         wake: job.wake.take().map(|took| took.as_millis()),
         set: &job.route.spec.set_response_headers,
     };
@@ -466,7 +476,7 @@ async fn respond(
             }
             match (keep_alive, whole) {
                 (true, true) => Next::Again,
-                (false, true) if may_stay => Next::Close,
+                (false, true) if may_stay && job.client.input.is_none() => Next::Close,
                 _ => Next::Linger,
             }
         }
@@ -484,7 +494,8 @@ async fn respond(
 
 /// The body was malformed from its first byte: nothing was sent yet, so the client gets an answer of ours.
 async fn refuse(job: &mut Job<'_>) -> Next {
-    match job.client.answer(Some(job.head), &Answer::new(502, "the service answered with a malformed response")).await {
+    match job.client.answer(Some(job.head), &Answer::new(502, "The service answered with a malformed response.")).await
+    {
         Next::Again => Next::Linger,
         next => next,
     }

@@ -159,7 +159,8 @@ impl ChunkScanner {
                 self.state = State::Done;
                 return Ok(index + 1);
             }
-            if self.trailer.len() > SIDE_LIMIT || self.trailer.ends_with(b"\n\n") {
+            let lone_lf = *byte == b'\n' && !self.trailer.ends_with(b"\r\n");
+            if lone_lf || self.trailer.len() > SIDE_LIMIT {
                 return Err(BadChunk);
             }
         }

@@ -6,8 +6,9 @@ use tokio::time::Instant;
 
 use crate::{
     control::LiveRoute,
-    model::{Audience, RouteTarget},
+    model::{Audience, RouteTarget, Scheme},
     routing::Query,
+    web,
 };
 
 use super::{
@@ -16,6 +17,7 @@ use super::{
     field::HOP_MARK,
     front::{Client, Next},
     request_head::RequestHead,
+    waiting,
     wake::{self, Entry},
 };
 
@@ -88,13 +90,15 @@ async fn say(job: &mut Job<'_>, answer: &Answer) -> Next {
 fn find(client: &Client, head: &RequestHead) -> Result<Arc<LiveRoute>, Answer> {
     let shared = &client.worker.shared;
     if head.all(HOP_MARK).flat_map(|value| value.split(',')).any(|mark| mark.trim() == shared.mark) {
-        return Err(Answer::new(508, "this request came back to where it had been sent from"));
+        return Err(Answer::new(508, "This request came back to where it had been sent from."));
     }
-    let unknown = || Answer::new(404, "nothing is served under this address");
+    let unknown = || Answer::new(404, "Nothing is served under this address.");
     let path = if head.target() == "*" { "/" } else { head.path() };
     let table = shared.table.load();
-    let query = Query { host: head.host(), path, method: head.method(), headers: &|name| head.get(name) };
-    let route = table.find(&query).ok_or_else(unknown)?;
+    let find = |path: &str| {
+        table.find(&Query { host: head.host(), path, method: head.method(), headers: &|name| head.get(name) })
+    };
+    let route = reserved(head).and_then(|page| find(&page)).or_else(|| find(path)).ok_or_else(unknown)?;
     if route.spec.audience == Audience::PrivateNetworks
         && !wake::is_private(client.peer.client(head, &client.settings.trusted_proxies))
     {
@@ -102,9 +106,14 @@ fn find(client: &Client, head: &RequestHead) -> Result<Arc<LiveRoute>, Answer> {
     }
     // Where routes differ by path, a slash that is hidden from us must not be one to the backend.
     if !route.spec.matches.paths.is_empty() && hides_slash(path) {
-        return Err(Answer::new(400, "malformed request: encoded slash in the path"));
+        return Err(Answer::new(400, "The path hides a slash."));
     }
     Ok(Arc::clone(route))
+}
+
+/// The path of the waiting page whose resource is asked for: it is served by the page's own route.
+fn reserved(head: &RequestHead) -> Option<String> {
+    if head.path().starts_with(web::RESERVED_PREFIX) { waiting::page_path(head.target()) } else { None }
 }
 
 fn hides_slash(path: &str) -> bool {
@@ -113,15 +122,21 @@ fn hides_slash(path: &str) -> bool {
 
 /// The way to the route's endpoint, which is awake then.
 async fn enter(job: &mut Job<'_>) -> Result<Way, Entry> {
+    if let RouteTarget::Backend { endpoint, .. } | RouteTarget::Address { endpoint, .. } = &job.route.spec.target
+        && endpoint.scheme != Scheme::Http
+    {
+        // Plain HTTP on a port that speaks something else would only look like an answer.
+        return Err(Entry::Answer(Answer::new(502, "The service speaks a protocol that is not supported yet.")));
+    }
     match &job.route.spec.target {
         RouteTarget::Address { host, endpoint } => {
             let found = job.client.worker.names.resolve(host, endpoint.port).await;
-            let address = found.map_err(|_| Entry::Answer(Answer::new(502, "the service can not be reached")))?;
+            let address = found.map_err(|_| Entry::Answer(Answer::new(502, "The service can not be reached.")))?;
             Ok(Way { address, own: true, generation: 0, pass: None })
         }
-        RouteTarget::Down { .. } => {
-            Err(Entry::Answer(Answer::new(503, "the service is switched off").retry_after(Duration::from_secs(30))))
-        }
+        RouteTarget::Down { .. } => Err(Entry::Answer(
+            Answer::new(503, "The service has been switched off by its owner.").retry_after(Duration::from_secs(30)),
+        )),
         RouteTarget::Backend { endpoint, .. } => wake::enter(job, endpoint.port).await,
     }
 }
@@ -164,8 +179,8 @@ impl Tries {
         };
         match &failure.fault {
             Fault::ClientLeft => Verdict::Left,
-            Fault::ClientBad => Verdict::Say(Answer::new(400, "malformed request: bad chunked body")),
-            Fault::ClientSlow => Verdict::Say(Answer::new(408, "the request's body did not come in time")),
+            Fault::ClientBad => Verdict::Say(Answer::new(400, "The request's body is malformed.")),
+            Fault::ClientSlow => Verdict::Say(Answer::new(408, "The request's body did not come in time.")),
             Fault::Dial(error) => {
                 let since = *self.dialling.get_or_insert_with(Instant::now);
                 job.client.worker.pool.forget(way.address);
@@ -178,7 +193,7 @@ impl Tries {
                     job.client.worker.names.forget();
                 }
                 let late = error.kind() == std::io::ErrorKind::TimedOut;
-                counted(Answer::new(if late { 504 } else { 502 }, "the service can not be reached"))
+                counted(Answer::new(if late { 504 } else { 502 }, "The service can not be reached."))
             }
             Fault::Silent if failure.reused && safe && !self.stale => {
                 (self.stale, self.fresh) = (true, true);
@@ -193,9 +208,9 @@ impl Tries {
                 Verdict::Again(pause)
             }
             Fault::HalfStarted => Verdict::Again(pause),
-            Fault::Silent => counted(Answer::new(502, "the service ended the connection without an answer")),
-            Fault::Late => counted(Answer::new(504, "the service did not answer in time")),
-            Fault::Bad(_) => counted(Answer::new(502, "the service answered with a malformed response")),
+            Fault::Silent => counted(Answer::new(502, "The service ended the connection without an answer.")),
+            Fault::Late => counted(Answer::new(504, "The service did not answer in time.")),
+            Fault::Bad(_) => counted(Answer::new(502, "The service answered with a malformed response.")),
         }
     }
 }

@@ -97,6 +97,11 @@ impl Client {
         self.shutdown.is_cancelled()
     }
 
+    /// Resolves when no new request is taken.
+    pub(super) async fn stopping(&self) {
+        self.shutdown.cancelled().await;
+    }
+
     /// The next head; `None` when the client or we are done.
     async fn head(&mut self) -> Result<Option<RequestHead>, Answer> {
         let limits = self.settings.limits.for_heads();
@@ -119,7 +124,7 @@ impl Client {
             }
             if let Wait::Ended = poll_fn(|cx| self.poll_input(cx, started)).await {
                 let late = started && self.timer.is_elapsed();
-                return if late { Err(Answer::new(408, "the request did not come in time")) } else { Ok(None) };
+                return if late { Err(Answer::new(408, "The request did not come in time.")) } else { Ok(None) };
             }
         }
     }

@@ -23,12 +23,14 @@ mod field;
 mod forwarded;
 mod front;
 mod limits;
+mod navigation;
 mod pool;
 mod relay;
 mod request_head;
 mod response_head;
 mod rewrite;
 mod tunnel;
+mod waiting;
 mod wake;
 mod worker;
 

@@ -11,29 +11,32 @@ use super::{
     field::{self, Known},
 };
 
-/// Fields of one head at most; also the width of [`Head::dropped`].
+/// Fields of one head at most.
 pub(super) const MAX_FIELDS: usize = 120;
 
 /// Why a request is refused before it goes anywhere; the connection is closed after the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadRequest {
     /// It can be read in more than one way, or in none.
-    #[error("malformed request: {0}")]
+    #[error("The request is malformed: {0}.")]
     Malformed(&'static str),
     /// The request line is too long.
-    #[error("request target too long")]
+    #[error("The address asked for is too long.")]
     TargetTooLong,
     /// Too many fields, or too many bytes of them.
-    #[error("request head too large")]
+    #[error("The request has too many or too long header fields.")]
     HeadTooLarge,
     /// Not HTTP/1.0 or 1.1.
-    #[error("http version not supported")]
+    #[error("This version of HTTP is not spoken here.")]
     Version,
     /// A body whose length nobody told.
-    #[error("length required")]
+    #[error("The request must tell the length of its body.")]
     LengthRequired,
+    /// An expectation that nobody here knows.
+    #[error("The request expects what is not known here.")]
+    Expectation,
     /// `CONNECT`, which this is not for.
-    #[error("method not allowed")]
+    #[error("This method is not allowed.")]
     Connect,
 }
 
@@ -45,6 +48,7 @@ impl BadRequest {
             Self::Connect => 405,
             Self::LengthRequired => 411,
             Self::TargetTooLong => 414,
+            Self::Expectation => 417,
             Self::HeadTooLarge => 431,
             Self::Version => 505,
         }
@@ -254,7 +258,7 @@ impl<'a> Facts<'a> {
             }
             Known::Expect => {
                 if !value.eq_ignore_ascii_case(b"100-continue") {
-                    return Err(BadRequest::Malformed("an expectation other than 100-continue"));
+                    return Err(BadRequest::Expectation);
                 }
                 self.expects = true;
             }

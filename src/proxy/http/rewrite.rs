@@ -140,8 +140,6 @@ pub(super) struct Ending<'a> {
     pub(super) is_11: bool,
     /// The connection stays.
     pub(super) keep_alive: bool,
-    /// The answer is to HEAD.
-    pub(super) to_head: bool,
     /// The wake that the client waited for, in milliseconds.
     pub(super) wake: Option<u128>,
     /// The route's own fields.

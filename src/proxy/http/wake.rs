@@ -1,13 +1,18 @@
 //! The way into a backend: at once when it is awake; otherwise who may wake it, who waits, and who is told what.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
-use crate::model::{Cause, RequestFacts};
+use crate::{
+    backend::{Backend, Pass, Refused, StatusState},
+    model::{AsleepResponse, Cause, IdlePolicy, IgnoreCase, RequestFacts, Waiting},
+    web,
+};
 
 use super::{
     answer::Answer,
     attempt::{Job, Way, gone},
     front::Next,
+    navigation, waiting,
 };
 
 /// Why there is no way in.
@@ -15,7 +20,6 @@ pub(super) enum Entry {
     /// The client is told so.
     Answer(Answer),
     /// It was answered, at length.
-    #[allow(dead_code)]
     Done(Next),
     /// It left.
     Left,
@@ -32,30 +36,113 @@ pub(super) fn is_private(address: IpAddr) -> bool {
 /// Enters the backend of the route.
 pub(super) async fn enter(job: &mut Job<'_>, port: u16) -> Result<Way, Entry> {
     let Some(backend) = &job.route.backend else {
-        return Err(Entry::Answer(Answer::new(503, "the service is switched off")));
+        return Err(Entry::Answer(Answer::new(503, "The service has been switched off by its owner.")));
     };
-    let pass = match backend.try_enter() {
+    let policy = backend.policy();
+    let ignored = is_ignored(job, &policy);
+    let awake = if ignored { backend.try_enter_quietly() } else { backend.try_enter() };
+    let pass = match awake {
         Some(pass) => pass,
-        None => {
-            let patience = backend.policy().patience();
-            let cause = Cause::Request(RequestFacts {
-                method: job.head.method().to_owned(),
-                host: job.head.host().to_owned(),
-                path: job.head.path().to_owned(),
-                client: job.client.peer.address,
-                agent: job.head.get("user-agent").map(|agent| agent.chars().take(200).collect()),
-            });
-            let entered = tokio::select! {
-                biased;
-                entered = backend.enter(cause, patience) => entered,
-                () = gone(&job.client.stream, false) => return Err(Entry::Left),
-            };
-            entered.map_err(|refused| {
-                Entry::Answer(Answer::new(503, refused.reason()).retry_after(refused.retry_after()))
-            })?
-        }
+        None if ignored => return Err(Entry::Answer(asleep(job, &policy))),
+        None => wake(job, backend, &policy).await?,
     };
+    if pass.waited() {
+        job.wake = pass.woke().map(|woke| woke.took);
+    }
     let (address, own) =
-        pass.dial(port).ok_or_else(|| Entry::Answer(Answer::new(502, "the service can not be reached")))?;
+        pass.dial(port).ok_or_else(|| Entry::Answer(Answer::new(502, "The service can not be reached.")))?;
     Ok(Way { address, own, generation: pass.generation(), pass: Some(pass) })
+}
+
+fn is_ignored(job: &Job<'_>, policy: &IdlePolicy) -> bool {
+    let rules = [&job.route.spec.ignore, &policy.ignore];
+    if rules.iter().all(|rules| rules.is_empty()) {
+        return false;
+    }
+    let case = IgnoreCase {
+        method: job.head.method(),
+        path: job.head.path(),
+        agent: job.head.get("user-agent").unwrap_or_default(),
+        client: client(job),
+    };
+    rules.iter().any(|rules| rules.matches(case))
+}
+
+fn client(job: &Job<'_>) -> IpAddr {
+    job.client.peer.client(job.head, &job.client.settings.trusted_proxies)
+}
+
+/// What those get who neither wake nor wait.
+fn asleep(job: &Job<'_>, policy: &IdlePolicy) -> Answer {
+    let AsleepResponse { status, body } = job.route.spec.asleep_response.as_ref().unwrap_or(&policy.asleep_response);
+    let mut answer = Answer::new(*status, "The service sleeps.");
+    answer.body.clone_from(body);
+    if *status == 503 { answer.retry_after(Duration::from_secs(30)) } else { answer }
+}
+
+/// For a request that met a backend that is not awake. The bounds come first, then those who get an answer at once,
+/// and only then the wait.
+async fn wake(job: &mut Job<'_>, backend: &Backend, policy: &IdlePolicy) -> Result<Pass, Entry> {
+    let path = job.head.path();
+    if path.starts_with(web::RESERVED_PREFIX) {
+        return Err(Entry::Done(waiting::resource(job, backend).await));
+    }
+    if navigation::is_prefetch(job.head) {
+        return Err(Entry::Answer(asleep(job, policy)));
+    }
+    if policy.start_endpoint.as_deref().is_some_and(|only| only != path) {
+        return Err(Entry::Answer(Answer::new(403, "The service sleeps and is started under another address.")));
+    }
+    if causes_wake(backend) && !job.client.worker.shared.may_wake(client(job)) {
+        let answer = Answer::new(429, "Too many services were started from your address.");
+        return Err(Entry::Answer(answer.retry_after(Duration::from_secs(60))));
+    }
+    let cause = cause(job);
+    match job.route.spec.waiting.unwrap_or(policy.waiting) {
+        Waiting::Reject => {
+            backend.knock(cause);
+            let usual = backend.status().borrow().wakes.quantile(0.5).unwrap_or(Duration::from_secs(5));
+            Err(Entry::Answer(Answer::new(503, "The service is starting.").retry_after(usual)))
+        }
+        Waiting::Page if navigation::is_navigation(job.head) => {
+            waiting::page(job, backend, cause, policy.patience()).await.map_err(Entry::Done)
+        }
+        Waiting::Page | Waiting::Hold => hold(job, backend, cause, policy.patience()).await,
+    }
+}
+
+/// Whether a request now would start something, rather than join others who wait.
+fn causes_wake(backend: &Backend) -> bool {
+    match backend.status().borrow().state {
+        StatusState::Unknown | StatusState::Stopped | StatusState::Paused | StatusState::Failed | StatusState::Gone => {
+            true
+        }
+        StatusState::Waking | StatusState::Awake | StatusState::Draining | StatusState::Stopping => false,
+    }
+}
+
+fn cause(job: &Job<'_>) -> Cause {
+    Cause::Request(RequestFacts {
+        method: job.head.method().to_owned(),
+        host: job.head.host().to_owned(),
+        path: job.head.path().to_owned(),
+        client: client(job),
+        agent: job.head.get("user-agent").map(|agent| agent.chars().take(200).collect()),
+    })
+}
+
+/// Waits, the body unread, until it is awake or refused, or the client has left.
+async fn hold(job: &Job<'_>, backend: &Backend, cause: Cause, patience: Duration) -> Result<Pass, Entry> {
+    let entered = tokio::select! {
+        biased;
+        entered = backend.enter(cause, patience) => entered,
+        () = gone(&job.client.stream, job.is_incomplete()) => return Err(Entry::Left),
+    };
+    entered.map_err(|refused| Entry::Answer(refusal(&refused)))
+}
+
+/// What a refused caller is told.
+fn refusal(refused: &Refused) -> Answer {
+    let status = if matches!(refused, Refused::TimedOut { .. }) { 504 } else { 503 };
+    Answer::new(status, refused.reason()).retry_after(refused.retry_after())
 }
