@@ -4,16 +4,33 @@ use std::{path::PathBuf, process::ExitCode};
 use dormouse::app::{ServeOptions, serve};
 
 fn main() -> ExitCode {
-    let _ = dormouse::telemetry::init("info", dormouse::telemetry::LogFormat::Text);
-    let mut arguments = std::env::args().skip(1);
-    let config = arguments.next().map(PathBuf::from);
-    let state_dir = arguments.next().map_or_else(|| PathBuf::from("/tmp/dormouse-state"), PathBuf::from);
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    match runtime.block_on(serve(ServeOptions { config, state_dir, explicit: false })) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error}");
-            ExitCode::from(2)
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["demo"] => {
+            runtime.block_on(dormouse::app::demo()).unwrap();
+            ExitCode::SUCCESS
         }
+        ["demo-app", name, "--port", port] => {
+            runtime.block_on(dormouse::demo::run_app(name, port.parse().unwrap())).unwrap();
+            ExitCode::SUCCESS
+        }
+        [config, state_dir] => {
+            let _ = dormouse::telemetry::init("info", dormouse::telemetry::LogFormat::Text);
+            let options = ServeOptions {
+                config: Some(PathBuf::from(config)),
+                state_dir: PathBuf::from(state_dir),
+                explicit: false,
+            };
+            match runtime.block_on(serve(options)) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    tracing::error!("{error}");
+                    ExitCode::from(2)
+                }
+            }
+        }
+        _ => ExitCode::from(2),
     }
 }

@@ -28,7 +28,7 @@ pub(super) async fn metrics(State(api): State<Api>) -> ([(HeaderName, &'static s
             .collect(),
     };
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], api.metrics.render(&world))
+    ([(header::CONTENT_TYPE, kind)], api.control.journal().metrics().render(&world))
 }
 
 fn sample(backend: &Backend, now: Timestamp) -> BackendSample {

@@ -11,7 +11,7 @@ use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{Code, Failure, backends, check, events, guard::guard, health, metrics, orders};
-use crate::{control::Control, telemetry::Metrics};
+use crate::control::Control;
 
 /// The longest body that is read.
 const BODY: usize = 1024 * 1024;
@@ -21,8 +21,6 @@ const BODY: usize = 1024 * 1024;
 pub struct Api {
     /// The running world.
     pub control: Control,
-    /// The numbers behind `/metrics`.
-    pub metrics: Metrics,
     /// When this run of the program began. Tells its events from those of runs before.
     pub started: Timestamp,
 }

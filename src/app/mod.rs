@@ -1,7 +1,9 @@
 //! The composition root: builds every room, owns every task, ends them in order.
 
+mod demo;
 mod files;
 mod nodes;
 mod serve;
 
-pub use serve::{Failed, ServeOptions, serve};
+pub use demo::demo;
+pub use serve::{Failed, SOCKET, ServeOptions, serve};

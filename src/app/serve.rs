@@ -1,14 +1,25 @@
 //! `dormouse serve`: build the world, run it, end it in order.
 
-use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
-use tokio::signal::unix::{SignalKind, signal};
+use jiff::Timestamp;
+use tokio::{
+    net::UnixListener,
+    signal::unix::{SignalKind, signal},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{files, nodes};
 use crate::{
+    api::{self, Api},
     backend::{Answer, Order},
     config::Loaded,
     control::{self, Control, FileSource, Keeper},
@@ -40,12 +51,15 @@ pub enum Failed {
     Other(#[from] anyhow::Error),
 }
 
+/// The name of the Unix socket in the state directory, by which the command line reaches a running Dormouse.
+pub const SOCKET: &str = "dormouse.sock";
+
 /// What is remembered is saved this often, when it has changed.
 const REMEMBER: Duration = Duration::from_secs(15);
 
 /// Serves until SIGTERM or SIGINT.
 pub async fn serve(options: ServeOptions) -> Result<(), Failed> {
-    let source = options.config.clone().map_or_else(FileSource::none, FileSource::file);
+    let source = options.config.clone().map_or(FileSource::None, FileSource::File);
     let mut loaded = source.load().map_err(Failed::Configuration)?;
     if options.explicit {
         loaded.settings.discover = Discover::Labelled;
@@ -59,16 +73,21 @@ pub async fn serve(options: ServeOptions) -> Result<(), Failed> {
         until_told_to_end().await;
         ending.cancel();
     });
-    run(source, loaded, options.state_dir, end).await.map_err(Failed::Other)
+    let world = World { source, loaded, state_dir: options.state_dir };
+    run(world, end, |_| ()).await.map_err(Failed::Other)
 }
 
-/// Runs a checked configuration until the token ends it.
-pub(super) async fn run(
-    source: FileSource,
-    loaded: Loaded,
-    state_dir: PathBuf,
-    end: CancellationToken,
-) -> anyhow::Result<()> {
+/// A checked configuration, and where its state is kept.
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) source: FileSource,
+    pub(super) loaded: Loaded,
+    pub(super) state_dir: PathBuf,
+}
+
+/// Runs a checked configuration until the token ends it. `serving` is told once everything listens.
+pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOnce(&Control)) -> anyhow::Result<()> {
+    let World { source, loaded, state_dir } = world;
     let settings = loaded.settings.clone();
     let (store, notices) = Store::open(&state_dir).await.context("open the state directory")?;
     for notice in notices {
@@ -90,6 +109,7 @@ pub(super) async fn run(
     for address in workers.addresses() {
         tracing::info!(%address, "serving HTTP");
     }
+    let (api_tcp, api_unix) = bind_api(&settings, &state_dir)?;
 
     let world_ends = CancellationToken::new();
     let keeper = tokio::spawn(keeper.run(world_ends.clone()));
@@ -97,7 +117,10 @@ pub(super) async fn run(
     helpers.spawn(files::watch_files(control.clone(), files, end.clone()));
     helpers.spawn(reload_on_hangup(control.clone(), end.clone()));
     helpers.spawn(remember_now_and_then(control.clone(), store.clone(), end.clone()));
+    let router = api::router(Api { control: control.clone(), started: Timestamp::now() });
+    let api = tokio::spawn(api::serve(router, api_tcp, api_unix, world_ends.clone()));
     helpers.close();
+    serving(&control);
 
     end.cancelled().await;
     tracing::info!("ending: no new connections, those in use may finish");
@@ -112,11 +135,29 @@ pub(super) async fn run(
     }
     world_ends.cancel();
     keeper.await.context("join the keeper")?;
+    api.await.context("join the management interface")?.context("serve the management interface")?;
     for process in nodes.processes {
         process.end_all(Duration::from_secs(10)).await;
     }
     store.close().await;
     Ok(())
+}
+
+/// Binds the management interface: the Unix socket in the state directory, and a loopback address.
+fn bind_api(settings: &Settings, state_dir: &Path) -> anyhow::Result<(Option<TcpListener>, UnixListener)> {
+    let socket = state_dir.join(SOCKET);
+    let unix = api::bind_unix(&socket).with_context(|| format!("listen on `{}`", socket.display()))?;
+    let tcp = match settings.listen.api {
+        Some(address) => {
+            let listener = TcpListener::bind(address).with_context(|| {
+                format!("listen on `{address}` for the management interface (`listen: api` in the configuration)")
+            })?;
+            tracing::info!(address = %listener.local_addr()?, "serving the management interface");
+            Some(listener)
+        }
+        None => None,
+    };
+    Ok((tcp, unix))
 }
 
 fn proxy_settings(settings: &Settings) -> ProxySettings {
@@ -128,7 +169,7 @@ fn proxy_settings(settings: &Settings) -> ProxySettings {
     }
 }
 
-async fn until_told_to_end() {
+pub(super) async fn until_told_to_end() {
     let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
     match (terminate, interrupt) {
         (Ok(mut terminate), Ok(mut interrupt)) => {

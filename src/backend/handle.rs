@@ -226,6 +226,11 @@ impl Backend {
         Instant::now().saturating_duration_since(self.shared.quiet_since())
     }
 
+    /// When somebody last used it. Only to be compared with an earlier answer.
+    pub fn last_used(&self) -> Instant {
+        self.shared.quiet_since()
+    }
+
     /// When it sleeps if nobody comes: zero when it is due. Absent while it is in use, not awake, or never sleeps by
     /// itself. A busy check or a sleep that failed before may put it off.
     pub fn sleeps_in(&self) -> Option<Duration> {
@@ -244,11 +249,6 @@ impl Backend {
         let kept = [status.pinned_until, window];
         let kept = kept.into_iter().flatten().filter_map(|until| Duration::try_from(until.duration_since(now)).ok());
         Some(kept.fold(idle.max(fresh), Duration::max))
-    }
-
-    /// When somebody last used it. Only to be compared with an earlier answer.
-    pub fn last_used(&self) -> Instant {
-        self.shared.quiet_since()
     }
 
     /// A dial to it failed while it was thought awake: the engine is asked at once.

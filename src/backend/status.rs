@@ -84,6 +84,11 @@ pub struct WakeStats {
 }
 
 impl WakeStats {
+    /// This share (0 to 1) of the last wakes took at most this long; absent before the first.
+    pub fn quantile(&self, share: f64) -> Option<Duration> {
+        self.durations.quantile(share)
+    }
+
     /// Adds a wake that took this long.
     pub fn woke(&mut self, took: Duration) {
         self.count += 1;

@@ -339,7 +339,9 @@ mod tests {
     fn reached(object: &Value, view: &View, wanted: Option<&str>, host: Option<&Value>) -> Running {
         match state(object, view, wanted, host) {
             ContainerState::Running(how) | ContainerState::Paused(how) => how,
-            other => panic!("it is {other:?}"),
+            other @ (ContainerState::Stopped { .. } | ContainerState::Changing | ContainerState::Gone) => {
+                panic!("it is {other:?}")
+            }
         }
     }
 

@@ -221,18 +221,23 @@ mod tests {
     }
 
     #[test]
-    fn the_policy_allows_the_page_its_own_texts_and_nothing_else() {
-        let page = waiting_page(&view());
-        let policy = header(&page, "Content-Security-Policy");
+    fn the_policy_allows_each_page_its_own_texts_and_nothing_else() {
         let failure = Failure { why: WhyFailed::TimedOut, retry_after: None };
+        let (page, frame) = (waiting_page(&view()), framed_page(&view()));
+        let failed = failed_page("Photos", Language::English, &failure);
         let whole = format!("{}{}", page.head, page.failed_tail(&failure));
-        let (styles, scripts) = (contents(&whole, "style"), contents(&whole, "script"));
-        assert_eq!((styles.len(), scripts.len()), (2, 1));
-        for text in styles.into_iter().chain(scripts) {
-            assert!(policy.contains(&format!("'{}'", hash(text))), "{} for {text:.60}", hash(text));
+        for (headers, html, styles) in
+            [(page.headers, whole, 2), (frame.headers, frame.body, 1), (failed.headers, failed.body, 1)]
+        {
+            let policy = &headers.iter().find(|(field, _)| *field == "Content-Security-Policy").unwrap().1;
+            assert!(policy.starts_with("default-src 'none';") && !policy.contains("unsafe"), "{policy}");
+            let (found, scripts) = (contents(&html, "style"), contents(&html, "script"));
+            assert_eq!((found.len(), scripts.len()), (styles, 1));
+            for text in found.into_iter().chain(scripts) {
+                assert!(policy.contains(&format!("'{}'", hash(text))), "{} for {text:.60}", hash(text));
+            }
+            assert!(!html.contains(" style=") && !html.contains(" onclick="));
         }
-        assert!(policy.starts_with("default-src 'none';") && !policy.contains("unsafe"), "{policy}");
-        assert!(!whole.contains(" style=") && !whole.contains(" onclick="));
     }
 
     #[test]

@@ -8,5 +8,6 @@
 )]
 mod provider_conformance;
 mod provider_docker;
+mod provider_docker_faults;
 mod provider_process;
 mod support;

@@ -97,7 +97,8 @@ impl ChunkScanner {
     fn line(&mut self, byte: u8) -> Result<bool, BadChunk> {
         let pass = match (self.state, byte) {
             (State::Size(digits), _) if byte.is_ascii_hexdigit() => {
-                if digits == 16 {
+                // A size that does not fit a signed number of 64 bits would mean something else to some readers.
+                if digits == 16 || self.left >> 59 != 0 {
                     return Err(BadChunk);
                 }
                 let value = (byte as char).to_digit(16).unwrap_or(0);

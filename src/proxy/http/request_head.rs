@@ -132,8 +132,8 @@ pub(super) fn take(input: &mut Buf, max_line: usize, max_head: usize) -> Result<
     let is_11 = version == 1;
     let (authority, target) = facts.authority(method, target, is_11)?;
     let framing = facts.framing(method, is_11)?;
-    let upgrade =
-        if is_11 && framing_is_empty(framing) { facts.upgrade.filter(|_| facts.upgrades).map(&at) } else { None };
+    let upgrade = if is_11 && framing_is_empty(framing) && facts.upgrades { facts.upgrade } else { None };
+    let upgrade = upgrade.filter(|protocol| !protocol.is_empty()).map(&at);
     let (method, target) = (at(method.as_bytes()), at(target));
     let keep_alive = if is_11 { !facts.closes } else { facts.keeps && !facts.closes };
     let (expects_continue, te_trailers) = (facts.expects && is_11, facts.te_trailers && is_11);
@@ -207,6 +207,7 @@ fn unparsed(bytes: &[u8], error: httparse::Error) -> BadRequest {
     let line = bytes.split(|b| *b == b'\n').next().unwrap_or_default().trim_ascii_end();
     let version = line.rsplit(|b| *b == b' ').next().unwrap_or_default();
     match version {
+        b"HTTP/1.0" | b"HTTP/1.1" => BadRequest::Malformed("more than a method, a target and a version"),
         [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit() => {
             BadRequest::Version
         }
@@ -292,7 +293,7 @@ impl<'a> Facts<'a> {
             None if is_11 => return Err(BadRequest::Malformed("no Host")),
             None => String::new(),
         };
-        if !target.bytes().all(|b| b.is_ascii_graphic() && b != b'#') {
+        if !target.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'#' | b'<' | b'>' | b'`')) {
             return Err(BadRequest::Malformed("bad request target"));
         }
         if target.starts_with('/') {

@@ -11,7 +11,7 @@
   d.addEventListener("DOMContentLoaded", look);
   d.addEventListener("click", function (e) { if (e.target.className === "again") { e.preventDefault(); gone = 0; go(); } });
   addEventListener("pageshow", function (e) { if (e.persisted) { gone = 0; go(); } });
-  if (!window.EventSource) return;
+  if (!window.EventSource || el("failed")) return;
   var events = new EventSource("/.dormouse/progress?path=" + encodeURIComponent(location.pathname));
   events.addEventListener("progress", function (e) {
     var told = JSON.parse(e.data), list = el("dependencies");

@@ -304,7 +304,9 @@ impl Hand for DockerHand {
     fn runs<'a>(&'a self, unit: &'a Unit) -> BoxFuture<'a, Option<u64>> {
         Box::pin(async {
             let filter = format!("container={}", unit.name);
-            let words = ["events", "--since", "10m", "--until", "0s", "--filter", &filter, "--filter", "event=start"];
+            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+            let until = format!("{}.{:09}", now.as_secs(), now.subsec_nanos());
+            let words = ["events", "--since", "0", "--until", &until, "--filter", &filter, "--filter", "event=start"];
             Some(self.0.run(&words).await.lines().count() as u64)
         })
     }

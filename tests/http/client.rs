@@ -1,0 +1,116 @@
+//! A client that sends exactly the bytes it is given.
+
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::{Shutdown, SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use crate::wire::{self, Message};
+
+/// How long anything may take. It decides nothing but when a hung test fails.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A connection with what was read ahead.
+#[derive(Debug)]
+pub(crate) struct Client {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+    ended: bool,
+}
+
+/// What came for one request.
+#[derive(Debug)]
+pub(crate) enum Reply {
+    /// A whole response, with the status of each interim one before it.
+    Whole(Message, Vec<u16>),
+    /// A response that ended before its time.
+    Cut(Message),
+    /// The connection ended without any.
+    Closed,
+    /// Something a strict reader does not take.
+    Wrong(String),
+}
+
+impl Client {
+    /// Connects.
+    pub(crate) fn connect(to: SocketAddr) -> Self {
+        let stream = TcpStream::connect(to).expect("the relay listens");
+        stream.set_nodelay(true).expect("a plain socket");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a plain socket");
+        stream.set_write_timeout(Some(PATIENCE)).expect("a plain socket");
+        Self { stream, buffer: Vec::new(), ended: false }
+    }
+
+    /// Sends; a relay that has closed already is no fault of the client's.
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
+        let _closed = self.stream.write_all(bytes);
+    }
+
+    /// Says that nothing more will be sent.
+    pub(crate) fn end(&mut self) {
+        let _closed = self.stream.shutdown(Shutdown::Write);
+    }
+
+    /// Reads the answer to one request of `method`.
+    pub(crate) fn reply(&mut self, method: &str) -> Reply {
+        let mut interim = Vec::new();
+        loop {
+            match wire::response(&self.buffer, method, self.ended) {
+                Err(why) => return Reply::Wrong(format!("{why} in: {}", crate::case::escape(&self.buffer))),
+                Ok(Some(message)) if message.whole => {
+                    self.buffer.drain(..message.taken);
+                    let status = message.head.status();
+                    if (100..200).contains(&status) && status != 101 {
+                        interim.push(status);
+                        continue;
+                    }
+                    return Reply::Whole(message, interim);
+                }
+                Ok(Some(message)) if self.ended => return Reply::Cut(message),
+                Ok(None) if self.ended && self.buffer.is_empty() => return Reply::Closed,
+                Ok(None) if self.ended => {
+                    return Reply::Wrong(format!("half a head: {}", crate::case::escape(&self.buffer)));
+                }
+                Ok(_) => self.read(),
+            }
+        }
+    }
+
+    /// Whether the connection ends with no further byte; the bytes otherwise.
+    pub(crate) fn closes(&mut self) -> Result<(), String> {
+        while !self.ended && self.buffer.is_empty() {
+            self.read();
+        }
+        if self.buffer.is_empty() { Ok(()) } else { Err(crate::case::escape(&self.buffer)) }
+    }
+
+    /// Reads to the end and forgets what it was.
+    pub(crate) fn drain(&mut self) {
+        while !self.ended {
+            self.buffer.clear();
+            self.read();
+        }
+    }
+
+    /// Reads exactly this many bytes, fewer when the connection ends.
+    pub(crate) fn take(&mut self, count: usize) -> Vec<u8> {
+        while !self.ended && self.buffer.len() < count {
+            self.read();
+        }
+        let count = count.min(self.buffer.len());
+        self.buffer.drain(..count).collect()
+    }
+
+    fn read(&mut self) {
+        let mut block = vec![0; 65_536];
+        match self.stream.read(&mut block) {
+            Ok(0) => self.ended = true,
+            Ok(count) => self.buffer.extend_from_slice(&block[..count]),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                panic!("nothing came for {PATIENCE:?} after: {}", crate::case::escape(&self.buffer));
+            }
+            Err(_) => self.ended = true,
+        }
+    }
+}
