@@ -8,7 +8,7 @@ use axum::{
 };
 use jiff::Timestamp;
 
-use super::{Api, Code, Failure, wire};
+use super::{Api, Code, Failure, error::suggest, wire};
 use crate::{
     backend::{self, StatusState},
     control::{Control, View},
@@ -86,21 +86,8 @@ pub(super) fn find(control: &Control, text: &str) -> Result<backend::Backend, Fa
         return Err(failure.with_hint(format!("name one of {}", same.join(", "))));
     }
     let failure = Failure::new(Code::NoSuchBackend, format!("there is no backend `{text}`"));
-    let near = nearest(text, &ids);
-    Err(if near.is_empty() { failure } else { failure.with_hint(format!("did you mean {}?", near.join(" or "))) })
-}
-
-/// The known names that look most like this one, at most three.
-fn nearest(text: &str, ids: &[BackendId]) -> Vec<String> {
-    let wanted = text.to_ascii_lowercase();
-    let likeness = |id: &BackendId| {
-        let whole = strsim::jaro_winkler(&wanted, &id.to_string().to_ascii_lowercase());
-        whole.max(strsim::jaro_winkler(&wanted, &id.name().to_ascii_lowercase()))
-    };
-    let mut ranked: Vec<(f64, &BackendId)> = ids.iter().map(|id| (likeness(id), id)).collect();
-    ranked.retain(|(likeness, _)| *likeness > 0.75);
-    ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
-    ranked.into_iter().take(3).map(|(_, id)| format!("`{id}`")).collect()
+    let names: Vec<String> = ids.iter().map(ToString::to_string).collect();
+    Err(suggest(failure, text, &names))
 }
 
 fn tell_found(api: &Api, text: &str) -> Result<wire::Backend, Failure> {

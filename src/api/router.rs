@@ -4,7 +4,7 @@ use axum::{
     Json, Router,
     extract::{DefaultBodyLimit, State},
     middleware,
-    routing::post,
+    routing::{get, post},
 };
 use jiff::Timestamp;
 use utoipa::OpenApi;
@@ -39,8 +39,9 @@ struct Document;
 pub fn router(api: Api) -> Router {
     let (router, document) = documented().split_for_parts();
     router
-        .route("/openapi.json", axum::routing::get(|| async move { Json(document) }))
+        .route("/openapi.json", get(|| async move { Json(document) }))
         .route("/api/v1/backends/{node}/{name}", post(orders::in_short))
+        .route("/api/v1/explain/{node}/{name}", get(check::explain_with_node))
         .fallback(|| async { Failure::new(Code::NoSuchPath, "there is nothing at this path") })
         .method_not_allowed_fallback(|State(_): State<Api>| async {
             Failure::new(Code::MethodNotAllowed, "this path is not asked with this method")
@@ -69,6 +70,8 @@ fn documented() -> OpenApiRouter<Api> {
         .routes(routes!(backends::nodes))
         .routes(routes!(events::events))
         .routes(routes!(check::problems))
+        .routes(routes!(check::explain_all))
+        .routes(routes!(check::explain))
         .routes(routes!(check::check))
         .routes(routes!(check::reload))
         .routes(routes!(metrics::metrics))
