@@ -31,4 +31,4 @@ mod wire_problem;
 pub use connection::Connection;
 pub use error::{Code, Failure};
 pub use router::{Api, openapi, router};
-pub use serve::{bind_unix, serve};
+pub use serve::{SOCKET, bind_unix, serve};
