@@ -1,36 +1,49 @@
 //! The `dormouse` program.
-use std::{path::PathBuf, process::ExitCode};
 
-use dormouse::app::{ServeOptions, serve};
+use std::{io::Write, path::PathBuf, process::ExitCode};
+
+use clap::Parser;
+use dormouse::{
+    app::{self, Failed, ServeOptions},
+    cli::{self, Arguments, Command},
+    demo,
+    telemetry::{self, LogFormat, chain},
+};
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    match words.as_slice() {
-        ["demo"] => {
-            runtime.block_on(dormouse::app::demo()).unwrap();
-            ExitCode::SUCCESS
-        }
-        ["demo-app", name, "--port", port] => {
-            runtime.block_on(dormouse::demo::run_app(name, port.parse().unwrap())).unwrap();
-            ExitCode::SUCCESS
-        }
-        [config, state_dir] => {
-            let _ = dormouse::telemetry::init("info", dormouse::telemetry::LogFormat::Text);
-            let options = ServeOptions {
-                config: Some(PathBuf::from(config)),
-                state_dir: PathBuf::from(state_dir),
-                explicit: false,
-            };
-            match runtime.block_on(serve(options)) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => {
-                    tracing::error!("{error}");
-                    ExitCode::from(2)
-                }
-            }
-        }
-        _ => ExitCode::from(2),
+    let Arguments { command, state_dir } = Arguments::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(1, &format!("can not start: {error}")),
+    };
+    let directory = match cli::state_dir(state_dir) {
+        Ok(directory) => directory,
+        Err(text) => return fail(2, &text),
+    };
+    let done = match command {
+        Command::Serve(options) => runtime.block_on(serve(options, directory)),
+        Command::Demo(cli::Demo { .. }) => runtime.block_on(app::demo()).map_err(Failed::Other),
+        Command::DemoApp(app) => runtime.block_on(demo::run_app(&app.name, app.port)).map_err(Failed::Other),
+        other => return runtime.block_on(cli::run(other, directory)),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failed::Configuration(problems)) => fail(2, &problems.to_string()),
+        Err(Failed::Other(error)) => fail(1, &format!("error: {}", chain(error.as_ref()))),
     }
+}
+
+async fn serve(options: cli::Serve, state_dir: PathBuf) -> Result<(), Failed> {
+    let format = match options.log {
+        cli::LogStyle::Text => LogFormat::Text,
+        cli::LogStyle::Json => LogFormat::Json,
+    };
+    let filter = std::env::var("DORMOUSE_LOG").unwrap_or_else(|_| "info".to_owned());
+    telemetry::init(&filter, format).map_err(anyhow::Error::from)?;
+    app::serve(ServeOptions { config: options.config, state_dir, explicit: options.explicit }).await
+}
+
+fn fail(code: u8, text: &str) -> ExitCode {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    ExitCode::from(code)
 }

@@ -1,6 +1,6 @@
 //! Backends, routes and nodes: what exists and what it does.
 
-use std::collections::HashMap;
+use std::time::Duration;
 
 use axum::{
     Json,
@@ -8,12 +8,12 @@ use axum::{
 };
 use jiff::Timestamp;
 
-use super::{Api, Code, Failure, wire};
+use super::{Api, Code, Failure, error::suggest, wire};
 use crate::{
     backend::{self, StatusState},
     control::{Control, View},
     model::BackendId,
-    telemetry::Happening,
+    telemetry,
 };
 
 /// All backends.
@@ -21,9 +21,8 @@ use crate::{
     responses((status = 200, body = wire::Backends)))]
 pub(super) async fn list(State(api): State<Api>) -> Json<wire::Backends> {
     let view = api.control.view();
-    let today = wakes_today(&api.control);
     let backends = api.control.backends();
-    Json(wire::Backends { backends: backends.iter().map(|backend| tell(backend, &view, &today)).collect() })
+    Json(wire::Backends { backends: backends.iter().map(|backend| tell(backend, &view)).collect() })
 }
 
 /// One backend.
@@ -87,29 +86,16 @@ pub(super) fn find(control: &Control, text: &str) -> Result<backend::Backend, Fa
         return Err(failure.with_hint(format!("name one of {}", same.join(", "))));
     }
     let failure = Failure::new(Code::NoSuchBackend, format!("there is no backend `{text}`"));
-    let near = nearest(text, &ids);
-    Err(if near.is_empty() { failure } else { failure.with_hint(format!("did you mean {}?", near.join(" or "))) })
-}
-
-/// The known names that look most like this one, at most three.
-fn nearest(text: &str, ids: &[BackendId]) -> Vec<String> {
-    let wanted = text.to_ascii_lowercase();
-    let likeness = |id: &BackendId| {
-        let whole = strsim::jaro_winkler(&wanted, &id.to_string().to_ascii_lowercase());
-        whole.max(strsim::jaro_winkler(&wanted, &id.name().to_ascii_lowercase()))
-    };
-    let mut ranked: Vec<(f64, &BackendId)> = ids.iter().map(|id| (likeness(id), id)).collect();
-    ranked.retain(|(likeness, _)| *likeness > 0.75);
-    ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
-    ranked.into_iter().take(3).map(|(_, id)| format!("`{id}`")).collect()
+    let names: Vec<String> = ids.iter().map(ToString::to_string).collect();
+    Err(suggest(failure, text, &names))
 }
 
 fn tell_found(api: &Api, text: &str) -> Result<wire::Backend, Failure> {
     let backend = find(&api.control, text)?;
-    Ok(tell(&backend, &api.control.view(), &wakes_today(&api.control)))
+    Ok(tell(&backend, &api.control.view()))
 }
 
-fn tell(backend: &backend::Backend, view: &View, today: &HashMap<BackendId, u64>) -> wire::Backend {
+fn tell(backend: &backend::Backend, view: &View) -> wire::Backend {
     let status = backend.status().borrow().clone();
     let id = backend.id();
     let asleep_as = match status.state {
@@ -125,7 +111,7 @@ fn tell(backend: &backend::Backend, view: &View, today: &HashMap<BackendId, u64>
     };
     let leads_here = view.catalog.routes.values().filter(|route| route.backend() == Some(id));
     let now = Timestamp::now();
-    let millis = |share| status.wakes.quantile(share).map(wire::millis);
+    let millis = |share| status.wakes.durations.quantile(share).map(wire::millis);
     wire::Backend {
         id: id.to_string(),
         node: id.node().to_string(),
@@ -147,7 +133,7 @@ fn tell(backend: &backend::Backend, view: &View, today: &HashMap<BackendId, u64>
         wakes: wire::Wakes {
             count: status.wakes.count,
             failed: status.wakes.failed,
-            today: today.get(id).copied().unwrap_or_default(),
+            today: status.wakes.today.on(now.to_zoned(jiff::tz::TimeZone::system()).date()),
         },
         wake_ms: wire::WakeMillis { p50: millis(0.5), p95: millis(0.95) },
         asleep_share: asleep_share(&status, now),
@@ -158,22 +144,13 @@ fn tell(backend: &backend::Backend, view: &View, today: &HashMap<BackendId, u64>
 
 /// The share of time asleep, the present state included; three digits.
 fn asleep_share(status: &backend::Status, now: Timestamp) -> Option<f64> {
-    let seconds = |since: Timestamp| now.duration_since(since).as_secs_f64().max(0.0);
-    let whole = seconds(status.wakes.counted_since?);
-    let present = if status.state.is_asleep() { seconds(status.since) } else { 0.0 };
-    let share = (status.wakes.asleep.as_secs_f64() + present) / whole;
-    (whole > 0.0).then(|| (share.clamp(0.0, 1.0) * 1000.0).round() / 1000.0)
+    let since = |at: Timestamp| Duration::try_from(now.duration_since(at)).unwrap_or_default();
+    let share = telemetry::asleep_share(asleep(status, now), since(status.wakes.counted_since?))?;
+    Some((share * 1000.0).round() / 1000.0)
 }
 
-/// Wakes since local midnight, as far as the journal reaches.
-fn wakes_today(control: &Control) -> HashMap<BackendId, u64> {
-    let midnight = jiff::Zoned::now().start_of_day().map(|day| day.timestamp()).unwrap_or(Timestamp::MIN);
-    let (entries, _) = control.journal().since(0);
-    let mut count = HashMap::new();
-    for entry in entries.iter().filter(|entry| entry.at >= midnight && entry.what == Happening::Waking) {
-        if let Some(id) = &entry.backend {
-            *count.entry(id.clone()).or_default() += 1;
-        }
-    }
-    count
+/// All time asleep, the present sleep included.
+pub(super) fn asleep(status: &backend::Status, now: Timestamp) -> Duration {
+    let present = if status.state.is_asleep() { now.duration_since(status.since) } else { jiff::SignedDuration::ZERO };
+    status.wakes.asleep + Duration::try_from(present).unwrap_or_default()
 }

@@ -3,12 +3,12 @@
 use axum::{
     Json,
     body::Bytes,
-    extract::{State, rejection::BytesRejection},
+    extract::{Path, State, rejection::BytesRejection},
 };
 
-use super::{Api, Code, Failure, orders::whole, wire};
+use super::{Api, Code, Failure, error::suggest, orders::whole, wire};
 use crate::{
-    control::ReloadFailed,
+    control::{Explained, ReloadFailed},
     model::{Place, Problems, Severity},
 };
 
@@ -24,6 +24,55 @@ pub(super) async fn problems(State(api): State<Api>) -> Json<wire::Standing> {
         refused: tell(&view.refused),
         excluded: view.catalog.excluded.iter().map(excluded).collect(),
     })
+}
+
+/// What is made of each listed container, and why.
+#[utoipa::path(get, path = "/api/v1/explain", tag = "configuration",
+    responses((status = 200, body = wire::Explanations)))]
+pub(super) async fn explain_all(State(api): State<Api>) -> Json<wire::Explanations> {
+    let containers = api.control.view().explain().iter().map(wire::Explained::from).collect();
+    Json(wire::Explanations { containers })
+}
+
+/// What is made of one container, by its name or `node/name`, and why.
+#[utoipa::path(get, path = "/api/v1/explain/{container}", tag = "configuration",
+    params(("container", description = "its name, or `node/name` with the slash as `%2F` or as it is")),
+    responses((status = 200, body = wire::Explained), (status = 404, body = wire::ProblemDetails)))]
+pub(super) async fn explain(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+) -> Result<Json<wire::Explained>, Failure> {
+    let all = api.control.view().explain();
+    let meant = |explained: &&Explained| {
+        let container = &explained.container;
+        container.name == name || format!("{}/{}", container.node, container.name) == name
+    };
+    let found: Vec<&Explained> = all.iter().filter(meant).collect();
+    match found.as_slice() {
+        [one] => Ok(Json(wire::Explained::from(*one))),
+        [] => Err(no_container(&api, &name)),
+        several => {
+            let failure = Failure::new(Code::NoSuchContainer, format!("more than one container is named `{name}`"));
+            let names = several.iter().map(|it| format!("`{}/{}`", it.container.node, it.container.name));
+            Err(failure.with_hint(format!("name one of {}", names.collect::<Vec<_>>().join(", "))))
+        }
+    }
+}
+
+/// The same with the slash of `node/name` as it is.
+pub(super) async fn explain_with_node(
+    api: State<Api>,
+    Path((node, name)): Path<(String, String)>,
+) -> Result<Json<wire::Explained>, Failure> {
+    explain(api, Path(format!("{node}/{name}"))).await
+}
+
+fn no_container(api: &Api, name: &str) -> Failure {
+    let view = api.control.view();
+    let names: Vec<String> =
+        view.containers.iter().map(|container| format!("{}/{}", container.node, container.name)).collect();
+    let failure = Failure::new(Code::NoSuchContainer, format!("no engine told of a container `{name}`"));
+    suggest(failure, name, &names)
 }
 
 /// Checks a configuration text and says what it would change, without changing anything.

@@ -129,6 +129,21 @@ impl Failure {
     }
 }
 
+/// Adds the known `node/name`s that look most like what was asked for, at most three.
+pub(super) fn suggest(failure: Failure, asked: &str, known: &[String]) -> Failure {
+    let asked = asked.to_ascii_lowercase();
+    let likeness = |id: &str| {
+        let id = id.to_ascii_lowercase();
+        let name = id.split_once('/').map_or(id.as_str(), |(_, name)| name);
+        strsim::jaro_winkler(&asked, &id).max(strsim::jaro_winkler(&asked, name))
+    };
+    let mut ranked: Vec<(f64, &String)> = known.iter().map(|id| (likeness(id), id)).collect();
+    ranked.retain(|(likeness, _)| *likeness > 0.75);
+    ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let near: Vec<String> = ranked.into_iter().take(3).map(|(_, id)| format!("`{id}`")).collect();
+    if near.is_empty() { failure } else { failure.with_hint(format!("did you mean {}?", near.join(" or "))) }
+}
+
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let details = wire::ProblemDetails {

@@ -4,13 +4,13 @@ use axum::{
     Json, Router,
     extract::{DefaultBodyLimit, State},
     middleware,
-    routing::post,
+    routing::{get, post},
 };
 use jiff::Timestamp;
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Code, Failure, backends, check, events, guard::guard, health, orders};
+use super::{Code, Failure, backends, check, events, guard::guard, health, metrics, orders};
 use crate::control::Control;
 
 /// The longest body that is read.
@@ -39,8 +39,9 @@ struct Document;
 pub fn router(api: Api) -> Router {
     let (router, document) = documented().split_for_parts();
     router
-        .route("/openapi.json", axum::routing::get(|| async move { Json(document) }))
+        .route("/openapi.json", get(|| async move { Json(document) }))
         .route("/api/v1/backends/{node}/{name}", post(orders::in_short))
+        .route("/api/v1/explain/{node}/{name}", get(check::explain_with_node))
         .fallback(|| async { Failure::new(Code::NoSuchPath, "there is nothing at this path") })
         .method_not_allowed_fallback(|State(_): State<Api>| async {
             Failure::new(Code::MethodNotAllowed, "this path is not asked with this method")
@@ -69,8 +70,11 @@ fn documented() -> OpenApiRouter<Api> {
         .routes(routes!(backends::nodes))
         .routes(routes!(events::events))
         .routes(routes!(check::problems))
+        .routes(routes!(check::explain_all))
+        .routes(routes!(check::explain))
         .routes(routes!(check::check))
         .routes(routes!(check::reload))
+        .routes(routes!(metrics::metrics))
         .routes(routes!(health::healthy))
         .routes(routes!(health::ready))
 }

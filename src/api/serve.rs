@@ -25,6 +25,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::Connection;
 
+/// The name of the Unix socket in the state directory.
+pub const SOCKET: &str = "dormouse.sock";
 /// Connections at once, for both listeners together.
 const MOST: usize = 256;
 /// How long the head of a request may take.

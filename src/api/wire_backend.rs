@@ -72,9 +72,9 @@ pub struct LastWake {
 pub struct Wakes {
     /// Wakes since it is known.
     pub count: u64,
-    /// Those that failed.
+    /// Wakes that failed in this run of the program.
     pub failed: u64,
-    /// Wakes since midnight, local time, as far as the journal reaches.
+    /// Wakes since midnight, local time.
     pub today: u64,
 }
 

@@ -5,8 +5,8 @@ use utoipa::ToSchema;
 
 use super::wire::{Policy, Problem};
 use crate::{
-    catalog,
-    model::{Audience, BackendId, Endpoint, PathPattern, RouteSpec, RouteTarget},
+    catalog, control,
+    model::{Audience, BackendId, ContainerState, Endpoint, PathPattern, RouteSpec, RouteTarget},
 };
 
 /// All routes, by alias.
@@ -81,6 +81,13 @@ pub struct Excluded {
     pub why: String,
 }
 
+/// What is made of each container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Explanations {
+    /// The containers.
+    pub containers: Vec<Explained>,
+}
+
 /// What is made of one container, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Explained {
@@ -128,6 +135,31 @@ impl From<&catalog::Change> for Change {
             From::RemoveRoute(alias) => ("remove_route", alias.to_string()),
         };
         Self { what: what.to_owned(), name, text: change.to_string() }
+    }
+}
+
+impl From<&control::Explained> for Explained {
+    fn from(explained: &control::Explained) -> Self {
+        let container = &explained.container;
+        let state = match &container.state {
+            ContainerState::Running(_) => "running",
+            ContainerState::Paused(_) => "paused",
+            ContainerState::Stopped { .. } => "stopped",
+            ContainerState::Changing => "changing",
+            ContainerState::Gone => "gone",
+        };
+        let needs = explained.backend.iter().flat_map(|backend| &backend.depends_on);
+        Self {
+            container: format!("{}/{}", container.node, container.name),
+            image: container.image.clone(),
+            state: state.to_owned(),
+            routes: explained.routes.iter().map(|route| Route::new(route, None)).collect(),
+            policy: explained.backend.as_ref().map(|backend| Policy::from(&backend.policy)),
+            depends_on: needs.map(|dependency| dependency.on.to_string()).collect(),
+            excluded: explained.excluded.clone(),
+            notes: explained.notes.clone(),
+            problems: explained.problems.iter().map(Problem::from).collect(),
+        }
     }
 }
 

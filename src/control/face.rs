@@ -11,7 +11,7 @@ use super::{LiveTable, keeper::Request};
 use crate::{
     backend::Backend,
     catalog::{Catalog, Change},
-    model::{BackendId, NodeName, Problems, Settings},
+    model::{BackendId, Container, NodeName, Problems, Settings},
     telemetry::Journal,
 };
 
@@ -36,6 +36,10 @@ pub struct View {
     pub nodes: BTreeMap<NodeName, NodeView>,
     /// Problems of the last reload that was refused; empty when the last one was taken.
     pub refused: Problems,
+    /// All units that the nodes told of, by node and name, where they are discovered.
+    pub containers: Arc<Vec<Container>>,
+    /// The networks of the container that Dormouse itself runs in.
+    pub own_networks: Vec<String>,
     /// When the configuration in force was taken.
     pub loaded_at: Timestamp,
 }

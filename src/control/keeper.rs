@@ -111,6 +111,8 @@ impl Keeper {
             settings: Arc::new(loaded.settings.clone()),
             nodes: BTreeMap::new(),
             refused: Problems::default(),
+            containers: Arc::default(),
+            own_networks: Vec::new(),
             loaded_at: Timestamp::now(),
         };
         let control = Control {
@@ -293,6 +295,12 @@ impl Keeper {
         Catalog::merge(file_part(&self.source, loaded), parts)
     }
 
+    /// What the nodes told of, where units are discovered.
+    fn discovered(&self) -> impl Iterator<Item = &Container> {
+        let discovers = |name: &NodeName| self.nodes.get(name).is_some_and(|node| node.discovers);
+        self.listed.iter().filter(move |(name, _)| discovers(name)).flat_map(|(_, units)| units)
+    }
+
     /// The networks of the container that Dormouse itself runs in.
     fn own_networks(&self) -> Vec<String> {
         let Some(own) = &self.own_container else { return Vec::new() };
@@ -400,6 +408,8 @@ impl Keeper {
             settings: Arc::new(self.settings().clone()),
             nodes: nodes.collect(),
             refused: self.refused.clone(),
+            containers: Arc::new(self.discovered().cloned().collect()),
+            own_networks: self.own_networks(),
             loaded_at: self.loaded_at,
         }));
     }

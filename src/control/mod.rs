@@ -6,6 +6,7 @@
 //! difference to the catalog before: untouched routes, backends and idle clocks live on. One watcher for each node
 //! lists and listens; an engine that is away costs only its own node.
 
+mod explain;
 mod face;
 mod keeper;
 mod live;
@@ -13,6 +14,7 @@ mod memory;
 mod sources;
 mod watcher;
 
+pub use explain::{Explained, check_alone, explain_alone};
 pub use face::{Control, NodeView, ReloadFailed, View};
 pub use keeper::{Ended, Keeper, Node};
 pub use live::{LiveRoute, LiveTable};

@@ -118,6 +118,11 @@ impl Journal {
         Self { shared: Arc::new(Shared { kept, follow: broadcast::channel(1024).0, metrics }) }
     }
 
+    /// The metrics that count its lines.
+    pub fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
+    }
+
     /// Adds a line, logs it, and tells all who follow.
     pub fn record(&self, backend: Option<&BackendId>, what: Happening, cause: Cause) {
         let mut kept = self.shared.kept.lock().unwrap_or_else(PoisonError::into_inner);

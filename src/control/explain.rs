@@ -1,0 +1,68 @@
+//! What is made of a container, and why.
+
+use super::{
+    FileSource, View,
+    sources::{discovered_parts, file_part},
+};
+use crate::{
+    catalog::Catalog,
+    config::{self, Loaded},
+    model::{BackendSpec, Container, Place, Problem, Problems, RouteSpec, Settings},
+};
+
+/// What is made of one container.
+#[derive(Debug, Clone)]
+pub struct Explained {
+    /// The container as its engine tells of it.
+    pub container: Container,
+    /// Its routes.
+    pub routes: Vec<RouteSpec>,
+    /// What it is as a backend.
+    pub backend: Option<BackendSpec>,
+    /// Why it has no routes.
+    pub excluded: Option<String>,
+    /// What was chosen, and why.
+    pub notes: Vec<String>,
+    /// What is wrong with it.
+    pub problems: Vec<Problem>,
+}
+
+impl View {
+    /// What is made of each listed container, by name.
+    pub fn explain(&self) -> Vec<Explained> {
+        let explain = |container: &Container| explain(container, &self.catalog, &self.settings, &self.own_networks);
+        self.containers.iter().map(explain).collect()
+    }
+}
+
+/// What would be made of these containers by a configuration, without any engine.
+pub fn explain_alone(containers: &[Container], source: &FileSource, loaded: &Loaded) -> Vec<Explained> {
+    let all: Vec<&Container> = containers.iter().collect();
+    let parts = discovered_parts(&all, &loaded.settings, &[]);
+    let catalog = Catalog::merge(file_part(source, loaded), parts);
+    containers.iter().map(|container| explain(container, &catalog, &loaded.settings, &[])).collect()
+}
+
+/// All problems of a configuration by itself; an error in it refuses the whole.
+pub fn check_alone(source: &FileSource) -> Result<(Loaded, Problems), Problems> {
+    let loaded = source.load()?;
+    let catalog = Catalog::merge(file_part(source, &loaded), Vec::new());
+    let refused = catalog.file_errors().next().is_some();
+    if refused { Err(catalog.problems) } else { Ok((loaded, catalog.problems)) }
+}
+
+fn explain(container: &Container, catalog: &Catalog, settings: &Settings, own_networks: &[String]) -> Explained {
+    let name = format!("{}/{}", container.node, container.name);
+    let of_it = |place: &Place| matches!(place, Place::Label { container, .. } if *container == name);
+    let id = name.parse().ok();
+    let routes =
+        catalog.routes.values().filter(|route| of_it(&route.place) || (id.is_some() && route.backend() == id.as_ref()));
+    Explained {
+        routes: routes.cloned().collect(),
+        backend: id.as_ref().and_then(|id| catalog.backends.get(id)).cloned(),
+        excluded: catalog.excluded.iter().find(|(excluded, _)| *excluded == name).map(|(_, why)| why.clone()),
+        notes: config::from_container(container, settings, own_networks).notes,
+        problems: catalog.problems.0.iter().filter(|problem| of_it(&problem.place)).cloned().collect(),
+        container: container.clone(),
+    }
+}
