@@ -1,8 +1,11 @@
 //! Dormouse: a reverse proxy that lets services sleep and wakes them on the first request.
+pub mod api;
+pub mod app;
 pub mod backend;
 pub mod catalog;
 pub mod config;
 pub mod control;
+pub mod demo;
 pub mod model;
 pub mod net;
 pub mod provider;

@@ -49,7 +49,7 @@ cp "$DORMOUSE_TEST_STATIC" "$work/image/dormouse"
 docker build -q -f config/Dockerfile -t dormouse:local "$work/image" >/dev/null
 mkdir "$work/app"
 cp "$DORMOUSE_TEST_APP" "$work/app/app"
-tar -C "$work/app" -c . | docker import --change 'ENTRYPOINT ["/app"]' --change 'EXPOSE 8000' - dormouse-example-app:local >/dev/null
+tar -C "$work/app" -c . | docker import --change 'ENTRYPOINT ["/app"]' --change 'EXPOSE 80' - dormouse-example-app:local >/dev/null
 
 compose up -d
 end=$((SECONDS + 30))
@@ -58,7 +58,7 @@ answers wiki
 
 until_state 40 '{{.State.Status}}' exited notes
 until_state 40 '{{.State.Status}}' paused wiki
-docker exec dormouse /dormouse ps
+docker exec dormouse dormouse ps
 
 answers notes
 answers wiki

@@ -103,7 +103,7 @@ impl Walk {
         Self {
             dice,
             policy,
-            state: State::Unknown { away: None, again: None, wanted: false },
+            state: State::Unknown { away: None, again: None, wanted: false, cooling: None },
             now,
             inside: 0,
             waiting: 0,

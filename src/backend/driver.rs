@@ -22,7 +22,8 @@ use super::{
     gate::Gate,
     handle::{Letter, Pass, Reach, Shared, Woke},
     machine::{
-        Action, CallFailed, Drain, Event, Facts, Failure, Order, Refusal, Rules, Stage, State, Verdict, Waking, step,
+        Action, CallFailed, Drain, Event, Facts, Failed, Failure, Order, Refusal, Rules, Stage, State, Verdict, Waking,
+        step,
     },
     readiness,
 };
@@ -52,6 +53,8 @@ pub struct Restored {
     pub pinned_until: Option<Timestamp>,
     /// Wakes and sleeps.
     pub stats: WakeStats,
+    /// A cool-down that is not yet over.
+    pub cooling: Option<Failed>,
 }
 
 #[derive(Debug)]
@@ -134,6 +137,7 @@ impl Backend {
             failure: None,
             public_failure: None,
             retry_at: None,
+            tries: 0,
             waits_for: Vec::new(),
             pinned_until: restored.pinned_until,
             wakes: restored.stats.clone(),
@@ -154,7 +158,7 @@ impl Backend {
             spec: Arc::new(spec),
             around,
             dependencies,
-            state: State::Unknown { away: None, again: None, wanted: false },
+            state: State::Unknown { away: None, again: None, wanted: false, cooling: restored.cooling },
             waiters: Vec::new(),
             orders: Vec::new(),
             jobs: JoinSet::new(),
@@ -676,8 +680,7 @@ impl Driver {
             (State::Waking(waking), State::Awake(_)) => {
                 self.phases.total = waking.since.elapsed();
                 if !waking.foreign {
-                    self.stats.count += 1;
-                    self.stats.add(self.phases.total);
+                    self.stats.woke(self.phases.total);
                     self.woke = Some(Woke { took: self.phases.total, at: now.into_std() });
                 }
                 self.journal(Happening::Woke(self.phases), cause);
@@ -756,6 +759,7 @@ impl Driver {
                 Verdict::Admit | Verdict::Wait => None,
             },
             retry_at: failed.map(|failed| failed.until),
+            tries: failed.map_or(0, |failed| failed.tries),
             waits_for: self.waits_for(),
             pinned_until: self.pinned_until,
             wakes: self.stats.clone(),

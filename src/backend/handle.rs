@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{
-    Order, Refused, Status,
+    Order, Refused, Status, StatusState,
     gate::{Entered, Gate},
 };
 use crate::model::{BackendId, BackendSpec, Cause, Condition, ContainerState, IdlePolicy, Running};
@@ -224,6 +224,31 @@ impl Backend {
             return Duration::ZERO;
         }
         Instant::now().saturating_duration_since(self.shared.quiet_since())
+    }
+
+    /// When somebody last used it. Only to be compared with an earlier answer.
+    pub fn last_used(&self) -> Instant {
+        self.shared.quiet_since()
+    }
+
+    /// When it sleeps if nobody comes: zero when it is due. Absent while it is in use, not awake, or never sleeps by
+    /// itself. A busy check or a sleep that failed before may put it off.
+    pub fn sleeps_in(&self) -> Option<Duration> {
+        let policy = self.policy();
+        let status = Arc::clone(&self.shared.status.borrow());
+        if status.state != StatusState::Awake || self.passes() > 0 {
+            return None;
+        }
+        let awake_for = status.since_instant.elapsed();
+        let woken = self.shared.reach.load().as_ref().is_some_and(|reach| reach.woke.is_some());
+        let quiet_for = if woken { self.quiet_for().min(awake_for) } else { self.quiet_for() };
+        let idle = policy.idle_timeout?.saturating_sub(quiet_for);
+        let fresh = policy.min_uptime.saturating_sub(awake_for);
+        let now = Timestamp::now();
+        let window = policy.schedule.holds(now).then(|| policy.schedule.next_change(now)).flatten();
+        let kept = [status.pinned_until, window];
+        let kept = kept.into_iter().flatten().filter_map(|until| Duration::try_from(until.duration_since(now)).ok());
+        Some(kept.fold(idle.max(fresh), Duration::max))
     }
 
     /// A dial to it failed while it was thought awake: the engine is asked at once.

@@ -36,6 +36,8 @@ pub enum State {
         again: Option<Instant>,
         /// Somebody wants it meanwhile.
         wanted: bool,
+        /// A cool-down from before this run of the program.
+        cooling: Option<Failed>,
     },
     /// Down.
     Asleep(Down),
@@ -338,9 +340,11 @@ fn wanted(state: State, facts: Facts, rules: Rules<'_>, by_order: bool) -> (Stat
             (State::Stopping { method, wanted, failed, was, call_failed }, None)
         }
         State::Unknown { again, .. } if by_order => {
-            (State::Unknown { away: None, again, wanted: true }, Some(Action::Look))
+            (State::Unknown { away: None, again, wanted: true, cooling: None }, Some(Action::Look))
         }
-        State::Unknown { away, again, .. } => (State::Unknown { wanted: away.is_none(), away, again }, None),
+        State::Unknown { away, again, cooling, .. } => {
+            (State::Unknown { wanted: away.is_none(), away, again, cooling }, None)
+        }
         same @ (State::Waking(_) | State::Awake(_) | State::Failed(_) | State::Gone) => (same, None),
     }
 }
@@ -434,17 +438,19 @@ fn stopped(state: State, result: Result<(), CallFailed>, facts: Facts, rules: Ru
 
 fn not_seen(state: State, why: Arc<str>, facts: Facts) -> (State, Option<Action>) {
     match state {
-        State::Unknown { .. } => {
-            (State::Unknown { away: Some(why), again: Some(facts.now + AWAY_AGAIN), wanted: false }, None)
-        }
+        State::Unknown { cooling, .. } => (unknown(why, cooling, facts), None),
         // The sleep failed and the engine does not even tell: it is taken for up, and sleep is tried later.
         State::Stopping { was: Some(awake), .. } => (State::Awake(sleep_failed(awake, facts)), None),
         State::Stopping { failed, was: None, .. } => match failed {
             Some(failed) => (State::Failed(failed), None),
-            None => (State::Unknown { away: Some(why), again: Some(facts.now + AWAY_AGAIN), wanted: false }, None),
+            None => (unknown(why, None, facts), None),
         },
         state => (state, None),
     }
+}
+
+fn unknown(why: Arc<str>, cooling: Option<Failed>, facts: Facts) -> State {
+    State::Unknown { away: Some(why), again: Some(facts.now + AWAY_AGAIN), wanted: false, cooling }
 }
 
 fn sleep_failed(awake: Awake, facts: Facts) -> Awake {
@@ -523,6 +529,7 @@ fn seen_stopped(
             (State::Failed(cool_down(why, tries, facts)), None)
         }
         State::Stopping { .. } => stopped(state, Ok(()), facts, rules),
+        State::Unknown { cooling: Some(failed), .. } if facts.now < failed.until => (State::Failed(failed), None),
         State::Unknown { .. } | State::Gone => {
             (State::Asleep(Down { paused: None, respected_until: None, stays_down: false }), None)
         }
@@ -588,8 +595,8 @@ fn busy_answered(state: State, busy: bool, facts: Facts) -> (State, Option<Actio
 
 fn tick(state: State, facts: Facts, rules: Rules<'_>) -> (State, Option<Action>) {
     match state {
-        State::Unknown { again: Some(again), away, wanted } if facts.now >= again => {
-            (State::Unknown { away, again: None, wanted }, Some(Action::Look))
+        State::Unknown { again: Some(again), away, wanted, cooling } if facts.now >= again => {
+            (State::Unknown { away, again: None, wanted, cooling }, Some(Action::Look))
         }
         State::Asleep(down) => asleep_tick(down, facts, rules),
         State::Waking(waking) => waking_tick(waking, facts, rules),

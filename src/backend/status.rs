@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use crate::model::{BackendId, Cause};
+use crate::{
+    model::{BackendId, Cause},
+    telemetry::{WakeDurations, WakesToday},
+};
 
 /// The states as the outside knows them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -49,6 +52,8 @@ pub struct Status {
     pub public_failure: Option<&'static str>,
     /// No new try before, when failed.
     pub retry_at: Option<Instant>,
+    /// Failures in a row, when failed.
+    pub tries: u32,
     /// Dependencies that are being woken for it.
     pub waits_for: Vec<BackendId>,
     /// It is kept awake until then by a person.
@@ -62,14 +67,16 @@ pub struct Status {
 pub struct WakeStats {
     /// Wakes since the program's first start.
     pub count: u64,
-    /// Failed wakes.
+    /// Failed wakes in this run of the program.
     pub failed: u64,
+    /// Wakes by day.
+    pub today: WakesToday,
     /// The cause of the last wake.
     pub last_cause: Option<String>,
     /// When the last wake began.
     pub last_at: Option<Timestamp>,
-    /// The last durations of wakes, oldest first, at most 50.
-    pub durations: Vec<Duration>,
+    /// How long the last wakes took.
+    pub durations: WakeDurations,
     /// Time asleep before the present state.
     pub asleep: Duration,
     /// Since when that is counted.
@@ -77,22 +84,16 @@ pub struct WakeStats {
 }
 
 impl WakeStats {
-    const KEPT: usize = 50;
-
-    /// Adds the duration of a wake.
-    pub fn add(&mut self, took: Duration) {
-        if self.durations.len() == Self::KEPT {
-            self.durations.remove(0);
-        }
-        self.durations.push(took);
+    /// This share (0 to 1) of the last wakes took at most this long; absent before the first.
+    pub fn quantile(&self, share: f64) -> Option<Duration> {
+        self.durations.quantile(share)
     }
 
-    /// The given share (0 to 1) of wakes took at most this long; absent before the first.
-    pub fn quantile(&self, share: f64) -> Option<Duration> {
-        let mut sorted = self.durations.clone();
-        sorted.sort_unstable();
-        let last = sorted.len().checked_sub(1)?;
-        sorted.get((last as f64 * share).round() as usize).copied()
+    /// Adds a wake that took this long.
+    pub fn woke(&mut self, took: Duration) {
+        self.count += 1;
+        self.durations.add(took);
+        self.today.add(Timestamp::now().to_zoned(jiff::tz::TimeZone::system()).date());
     }
 }
 

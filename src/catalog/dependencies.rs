@@ -66,21 +66,30 @@ pub(super) fn closure(backends: &Backends, roots: impl Iterator<Item = BackendId
 }
 
 /// A dependency without a policy of its own sleeps with its last dependant, by that one's method; where several
-/// need it and differ, by `stop`, which none of them would be surprised by.
+/// need it and differ, by `stop`, which none of them would be surprised by. Dependants that sleep only when ordered
+/// to have a say only where no other has.
 pub(super) fn inherit_policies(backends: &mut Backends) {
     let order: Vec<BackendId> = ordered(backends).into_iter().cloned().collect();
     // Dependants first, so that a method goes down a chain.
     for id in order.iter().rev() {
         let needs_it = |spec: &&BackendSpec| spec.depends_on.iter().any(|dependency| dependency.on == *id);
-        let methods: Vec<SleepMethod> =
-            backends.values().filter(needs_it).filter(|s| sleeps(&s.policy)).map(|s| s.policy.stop_method).collect();
-        let Some(first) = methods.first().copied() else { continue };
+        let (sleepers, others): (Vec<_>, Vec<_>) =
+            backends.values().filter(needs_it).map(|spec| &spec.policy).partition(|policy| sleeps(policy));
+        let deciding = if sleepers.is_empty() { others } else { sleepers };
+        let Some(method) = deciding.first().map(|policy| policy.stop_method) else { continue };
+        let alike = deciding.iter().all(|policy| policy.stop_method == method);
         if let Some(spec) = backends.get_mut(id).filter(|spec| !sleeps(&spec.policy)) {
             spec.policy.dependency_only = true;
-            let alike = methods.iter().all(|method| *method == first);
-            spec.policy.stop_method = if alike { first } else { SleepMethod::Stop };
+            spec.policy.stop_method = if alike { method } else { SleepMethod::Stop };
         }
     }
+}
+
+/// The name on the same node that is spelled most like this one, when one is near.
+pub(super) fn nearest<'a>(backends: &'a Backends, wanted: &BackendId) -> Option<&'a BackendId> {
+    let near = |id: &&BackendId| strsim::damerau_levenshtein(id.name(), wanted.name());
+    let same_node = backends.keys().filter(|id| id.node() == wanted.node());
+    same_node.min_by_key(near).filter(|id| near(id) <= 1 + wanted.name().len() / 6)
 }
 
 /// Whether a policy ever lets its backend sleep.

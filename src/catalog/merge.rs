@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, btree_map};
 
 use super::{
     Catalog, DiscoveredPart, FilePart,
-    dependencies::{Backends, closure, cycle, inherit_policies, sleeps},
+    dependencies::{Backends, closure, cycle, inherit_policies, nearest, sleeps},
     overlay::put_over,
 };
 use crate::model::{
@@ -123,8 +123,12 @@ impl Merge {
                 Some((spec.id.clone(), lacks.on.clone()))
             });
             if let Some((id, on)) = lacking {
-                let why = if refused.contains(&on) { "is refused itself" } else { "is not known" };
-                self.refuse(&id, Severity::Warning, format!("`{id}` depends on `{on}`, which {why}"), &mut refused);
+                let why = match nearest(&self.backends, &on).filter(|near| **near != id) {
+                    _ if refused.contains(&on) => "which is refused itself".to_owned(),
+                    Some(near) => format!("which is not known; did you mean `{near}`?"),
+                    None => "which is not known".to_owned(),
+                };
+                self.refuse(&id, Severity::Warning, format!("`{id}` depends on `{on}`, {why}"), &mut refused);
                 continue;
             }
             let Some(members) = cycle(&self.backends) else { return refused };

@@ -101,7 +101,8 @@ fn a_dependency_without_a_policy_sleeps_like_its_dependants() {
     assert_eq!(policy("disk"), (true, SleepMethod::Pause), "a method goes down a chain");
     assert_eq!(policy("both"), (true, SleepMethod::Stop), "dependants that differ: stop");
     assert_eq!(policy("own"), (false, SleepMethod::Pause), "an own policy stays");
-    assert_eq!(policy("free"), (false, SleepMethod::Stop), "what never sleeps lets nothing sleep with it");
+    assert_eq!(policy("free"), (true, SleepMethod::Stop), "with one that sleeps only when ordered to");
+    assert_eq!(policy("a"), (false, SleepMethod::Pause));
 }
 
 #[test]
@@ -133,6 +134,19 @@ fn a_circle_in_the_file_refuses_the_file_but_a_missing_container_does_not() {
     assert_eq!(missing.file_errors().count(), 0);
     assert!(words(&missing).contains("`local/a` depends on `local/db`, which is not known"));
     assert!(missing.backends.is_empty());
+}
+
+#[test]
+fn an_unknown_dependency_is_told_with_the_nearest_name() {
+    let check = |wanted: &str, expected: &str| {
+        let parts =
+            vec![container(backend("app", &[wanted]), 1, &["app"]), container(backend("postgres", &[]), 1, &["pg"])];
+        let words = words(&Catalog::merge(file(vec![], vec![]), parts));
+        assert!(words.contains(expected), "{words}");
+    };
+    check("postgers", "error: container local/app, label `depends_on`: `local/app` depends on `local/postgers`");
+    check("postgers", "which is not known; did you mean `local/postgres`?");
+    check("redis", "which is not known\n");
 }
 
 #[test]

@@ -83,6 +83,9 @@ impl Reading<'_> {
         let draft = idle::read(&mut fields, &self.settings.default_idle, Author::Labels, &mut self.made.problems);
         let excluded = self.excluded(exclude.as_ref());
         let network = self.network(network.as_ref());
+        for one in &draft.depends_on {
+            condition(one, &mut self.made.problems);
+        }
         let wanted = self.wanted(draft.depends_on.clone());
         if self.labelled.refused || errors(&self.made.problems) > errors_before {
             self.refuse_all(excluded);
@@ -215,9 +218,6 @@ impl Reading<'_> {
     }
 
     fn backend(&mut self, draft: IdleDraft, network: Option<String>) -> BackendSpec {
-        for one in &draft.depends_on {
-            condition(one, &mut self.made.problems);
-        }
         let ready = draft.ready.unwrap_or(Readiness::Tcp);
         if ready == Readiness::Engine && !self.container.has_health_check {
             let what = "`ready: engine` needs a health check, and the container has none";

@@ -86,12 +86,37 @@ pub fn cross_check(
     let routes: Vec<RouteSpec> =
         routes.into_iter().filter(|route| !leads_to_us(route, settings, &mut problems)).collect();
     let mut backends = merge(backends, settings);
-    let broken = broken(&backends, &routes, &mut problems);
+    let broken = broken(&backends, &|backend| place_of(backend, &routes), &mut problems);
     backends.retain(|id, _| !broken.contains(id));
     let routes: Vec<RouteSpec> =
         routes.into_iter().filter(|route| route.backend().is_none_or(|id| backends.contains_key(id))).collect();
     let backends = wanted(backends, &routes);
     (routes, backends, problems)
+}
+
+/// What can be told of a file before any engine was asked: circles, our own addresses, and unknown dependencies on nodes
+/// that run processes, all of which are in the file.
+pub(super) fn check_file(
+    routes: &[RouteSpec],
+    backends: &[BackendSpec],
+    settings: &Settings,
+    places: &BTreeMap<BackendId, Place>,
+) -> Problems {
+    let mut problems = Problems::default();
+    for route in routes {
+        leads_to_us(route, settings, &mut problems);
+    }
+    let mut known: BTreeMap<BackendId, BackendSpec> = merge(backends.to_vec(), settings);
+    let names: BTreeSet<BackendId> = known.keys().cloned().collect();
+    for backend in known.values_mut() {
+        let is_process =
+            |id: &BackendId| settings.nodes.get(id.node()).is_some_and(|node| node.engine == EngineAddress::Process);
+        backend.depends_on.retain(|dependency| names.contains(&dependency.on) || is_process(&dependency.on));
+    }
+    let place_of =
+        |backend: &BackendSpec| places.get(&backend.id).cloned().unwrap_or_else(|| place_of(backend, routes));
+    broken(&known, &place_of, &mut problems);
+    problems
 }
 
 /// The first to claim an alias keeps it.
@@ -183,14 +208,14 @@ fn merge(backends: Vec<BackendSpec>, settings: &Settings) -> BTreeMap<BackendId,
 /// Backends with a dependency that is unknown, refused or themselves.
 fn broken(
     backends: &BTreeMap<BackendId, BackendSpec>,
-    routes: &[RouteSpec],
+    place_of: &dyn Fn(&BackendSpec) -> Place,
     problems: &mut Problems,
 ) -> BTreeSet<BackendId> {
     let mut broken = BTreeSet::new();
     for backend in backends.values() {
         for dependency in backend.depends_on.iter().filter(|d| !backends.contains_key(&d.on)) {
             let what = format!("`{}` depends on `{}`, which is unknown", backend.id, dependency.on);
-            let problem = Problem::error(place_of(backend, routes), what);
+            let problem = Problem::error(place_of(backend), what);
             let near =
                 nearest(dependency.on.name(), backends.keys().filter(|id| **id != backend.id).map(BackendId::name));
             problems.0.push(match near {
@@ -202,7 +227,7 @@ fn broken(
     }
     for cycle in cycles(backends) {
         let names: Vec<String> = cycle.iter().chain(cycle.first()).map(|id| format!("`{id}`")).collect();
-        let place = cycle.first().and_then(|id| backends.get(id)).map(|backend| place_of(backend, routes));
+        let place = cycle.first().and_then(|id| backends.get(id)).map(place_of);
         let what = format!("dependencies go in a circle: {}", names.join(" → "));
         let place = place.unwrap_or(Place::Body("depends_on".to_owned()));
         problems.0.push(Problem::error(place, what).with_hint("remove one of these dependencies"));
@@ -215,7 +240,7 @@ fn broken(
         });
         let Some((backend, on)) = next else { return broken };
         let what = format!("`{}` depends on `{on}`, which is refused", backend.id);
-        problems.0.push(Problem::error(place_of(backend, routes), what));
+        problems.0.push(Problem::error(place_of(backend), what));
         broken.insert(backend.id.clone());
     }
 }

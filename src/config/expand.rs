@@ -12,7 +12,7 @@ pub(super) struct Sources<'a> {
 }
 
 impl Sources<'_> {
-    /// Replaces all variables of a text; says whether a secret is in the result. `$$` is a dollar sign.
+    /// Replaces all variables of a text; says whether a secret is in the result. `$${` is `${` itself.
     pub(super) fn expand(&mut self, text: &str) -> Result<(String, bool), String> {
         let mut out = String::new();
         let mut hidden = false;
@@ -20,8 +20,8 @@ impl Sources<'_> {
         while let Some(at) = rest.find('$') {
             out.push_str(&rest[..at]);
             let tail = &rest[at + 1..];
-            if let Some(tail) = tail.strip_prefix('$') {
-                out.push('$');
+            if let Some(tail) = tail.strip_prefix("${") {
+                out.push_str("${");
                 rest = tail;
             } else if let Some(tail) = tail.strip_prefix('{') {
                 let (inside, tail) = tail.split_once('}').ok_or_else(|| format!("`{text}` lacks a closing `}}`"))?;

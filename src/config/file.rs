@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{
+    cross,
     expand::Sources,
     include,
     settings::{self, FILE_KEYS},
@@ -111,6 +112,10 @@ fn finish(
     }
     let nodes = known_nodes(&settings);
     let (routes, backends) = static_routes::check(&all, &settings, &nodes, sources, problems);
+    if !problems.has_errors() {
+        let places = all.backend_places();
+        problems.0.append(&mut cross::check_file(&routes, &backends, &settings, &places).0);
+    }
     (settings, routes, backends)
 }
 

@@ -221,15 +221,16 @@ impl Gatherer<'_> {
     /// The mapping in a label that names an alias alone.
     fn block(&mut self, key: &str, first: &str, node: &Node) -> Option<Node> {
         let text = node.as_text().unwrap_or_default();
+        let before = self.problems.0.len();
         let block = values::block(text, node, self.problems);
+        if self.problems.0.len() > before {
+            self.refuse(first);
+            return None;
+        }
         match block {
             Some(block) if block.is_null() => return Some(Node::empty_map(block.place)),
             Some(block) if matches!(block.value, Value::Map(_)) => return Some(block),
-            None => {
-                self.refuse(first);
-                return None;
-            }
-            Some(_) => {}
+            None | Some(_) => {}
         }
         let known = || CONTAINER_KEYS.iter().chain(IDLE_KEYS).copied().chain(SHORTCUTS.iter().map(|(many, _)| *many));
         let place = self.place(Some(key));

@@ -39,8 +39,8 @@ const FAVICON: [&str; 8] = [
 pub(super) fn add(node: &Node, rules: &mut Ignore, problems: &mut Problems) {
     let Some(name) = values::text(node, problems) else { return };
     match name.to_ascii_lowercase().as_str() {
-        "monitors" => add_pattern(MONITORS, node, rules, problems),
-        "bots" => add_pattern(BOTS, node, rules, problems),
+        "monitors" => add_pattern(MONITORS, false, node, rules, problems),
+        "bots" => add_pattern(BOTS, false, node, rules, problems),
         "favicon" => rules.paths.extend(FAVICON.map(str::to_owned)),
         _ => problems.0.push(unknown(&node.place, "preset of `ignore`", name, &PRESETS)),
     }
@@ -49,12 +49,13 @@ pub(super) fn add(node: &Node, rules: &mut Ignore, problems: &mut Problems) {
 /// Adds a pattern of user agents.
 pub(super) fn add_agent(node: &Node, rules: &mut Ignore, problems: &mut Problems) {
     if let Some(pattern) = values::text(node, problems) {
-        add_pattern(pattern, node, rules, problems);
+        add_pattern(pattern, true, node, rules, problems);
     }
 }
 
-fn add_pattern(pattern: &str, node: &Node, rules: &mut Ignore, problems: &mut Problems) {
-    match RegexBuilder::new(pattern).case_insensitive(true).size_limit(1 << 20).build() {
+/// Our own patterns are ASCII, which makes them small.
+fn add_pattern(pattern: &str, unicode: bool, node: &Node, rules: &mut Ignore, problems: &mut Problems) {
+    match RegexBuilder::new(pattern).case_insensitive(true).unicode(unicode).build() {
         Ok(regex) => rules.agents.push(regex),
         Err(error) => {
             let why = error.to_string();

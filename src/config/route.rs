@@ -88,6 +88,8 @@ pub(super) struct RouteDraft {
     pub(super) host: Option<(String, Place)>,
     pub(super) port: Option<(u16, Place)>,
     pub(super) backend: Option<(BackendId, Place)>,
+    /// Whether a host or backend is written, sound or not.
+    pub(super) names_target: bool,
     /// The match; its hosts are those of `hosts` alone.
     pub(super) matches: RouteMatch,
     pub(super) upstream: Upstream,
@@ -126,6 +128,8 @@ pub(super) fn read(node: &Node, author: Author, problems: &mut Problems) -> Rout
 }
 
 fn target(fields: &mut Fields<'_>, draft: &mut RouteDraft, author: Author, problems: &mut Problems) {
+    draft.names_target =
+        ["host", "backend"].iter().any(|key| fields.entry(key).is_some_and(|e| e.node.hidden || !e.node.is_null()));
     draft.scheme = fields.get("scheme").and_then(|node| values::parsed(node, problems));
     if let Some(node) = fields.get("port") {
         port(node, draft, problems);

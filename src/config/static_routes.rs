@@ -26,6 +26,12 @@ impl Draft {
         add(&mut self.routes, node, "routes", problems);
     }
 
+    /// Where each backend is named.
+    pub(super) fn backend_places(&self) -> BTreeMap<BackendId, Place> {
+        let named = self.backends.iter().filter_map(|entry| Some((entry.key.parse().ok()?, entry.place.clone())));
+        named.collect()
+    }
+
     pub(super) fn add_backends(&mut self, node: &Node, problems: &mut Problems) {
         add(&mut self.backends, node, "backends", problems);
     }
@@ -76,7 +82,9 @@ struct Checker<'a, 's, 'e> {
     aliases: BTreeMap<Alias, Place>,
 }
 
-const BACKEND_KEYS: &[&str] = &["command", "env", "directory", "user", "network", "idle", "ready", "depends_on"];
+/// Every key of a backend.
+pub(super) const BACKEND_KEYS: &[&str] =
+    &["command", "env", "directory", "user", "network", "idle", "ready", "depends_on"];
 
 impl Checker<'_, '_, '_> {
     fn backend(&mut self, entry: &Entry) {
@@ -300,6 +308,9 @@ impl Checker<'_, '_, '_> {
     }
 
     fn address_target(&mut self, draft: &RouteDraft, scheme: Scheme, entry: &Entry) -> Option<RouteTarget> {
+        if draft.host.is_none() && draft.names_target {
+            return None;
+        }
         if draft.host.is_none() && draft.port.is_none() {
             let problem = Problem::error(entry.place.clone(), format!("route `{}` leads nowhere", entry.key));
             self.problems.0.push(problem.with_hint("name a `backend: node/name` with a `port`, or a `host`"));

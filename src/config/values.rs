@@ -143,7 +143,9 @@ pub(super) fn structured(node: &Node) -> Cow<'_, Node> {
     };
     let mut silent = Problems::default();
     match block(text, node, &mut silent) {
-        Some(opened) if opened.as_text().is_none() && silent.0.is_empty() => Cow::Owned(opened),
+        Some(opened) if matches!(opened.value, Value::List(_) | Value::Map(_)) && silent.0.is_empty() => {
+            Cow::Owned(opened)
+        }
         _ => Cow::Borrowed(node),
     }
 }

@@ -138,7 +138,8 @@ impl<'i> Builder<'i, '_, '_> {
             Ok((text, hidden)) => Node { place, value: Value::Text(text), hidden },
             Err(what) => {
                 self.problems.0.push(Problem::error(place.clone(), what));
-                Node::new(place, Value::Null)
+                // Already told: no field says it again.
+                Node { place, value: Value::Null, hidden: true }
             }
         }
     }

@@ -18,16 +18,17 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Control, FileSource, LiveRoute, LiveTable, NodeView, ReloadFailed, View,
+    Control, FileSource, LiveRoute, LiveTable, NodeView, ReloadFailed, View, memory,
     sources::{discovered_parts, file_part},
     watcher::{self, News},
 };
 use crate::{
-    backend::{Backend, Restored, Surroundings},
+    backend::{Backend, Surroundings},
     catalog::{Catalog, Change, diff},
     config::Loaded,
     model::{Alias, BackendId, BackendSpec, Cause, Condition, Container, NodeName, Problems, Settings},
     provider::SharedProvider,
+    store::BackendMemory,
     telemetry::{Happening, Journal, RouteCounters},
 };
 
@@ -73,14 +74,15 @@ pub struct Keeper {
     source: FileSource,
     nodes: BTreeMap<NodeName, Node>,
     turns: BTreeMap<NodeName, Arc<Semaphore>>,
-    own_networks: Vec<String>,
+    /// The id of the container that Dormouse itself runs in.
+    own_container: Option<String>,
     loaded: Loaded,
     listed: BTreeMap<NodeName, Vec<Container>>,
     departed: HashMap<(NodeName, String), (Container, Instant)>,
     away: BTreeMap<NodeName, String>,
     kept: HashMap<BackendId, Kept>,
     counters: HashMap<Alias, Arc<RouteCounters>>,
-    restored: HashMap<BackendId, Restored>,
+    remembered: HashMap<BackendId, BackendMemory>,
     catalog: Arc<Catalog>,
     refused: Problems,
     loaded_at: Timestamp,
@@ -97,8 +99,8 @@ impl Keeper {
         source: FileSource,
         loaded: Loaded,
         nodes: BTreeMap<NodeName, Node>,
-        own_networks: Vec<String>,
-        restored: HashMap<BackendId, Restored>,
+        own_container: Option<String>,
+        remembered: HashMap<BackendId, BackendMemory>,
         journal: Journal,
     ) -> (Self, Control) {
         let (requests_in, requests) = mpsc::channel(16);
@@ -130,14 +132,14 @@ impl Keeper {
             source,
             nodes,
             turns,
-            own_networks,
+            own_container,
             loaded,
             listed: BTreeMap::new(),
             departed: HashMap::new(),
             away: BTreeMap::new(),
             kept: HashMap::new(),
             counters: HashMap::new(),
-            restored,
+            remembered,
             catalog,
             refused: Problems::default(),
             loaded_at: Timestamp::now(),
@@ -287,8 +289,16 @@ impl Keeper {
         let listed = self.listed.iter().filter(|(name, _)| discovers(name)).flat_map(|(_, units)| units);
         let departed = self.departed.values().map(|(unit, _)| unit).filter(|unit| discovers(&unit.node));
         let containers: Vec<&Container> = listed.chain(departed).collect();
-        let parts = discovered_parts(&containers, &loaded.settings, &self.own_networks);
+        let parts = discovered_parts(&containers, &loaded.settings, &self.own_networks());
         Catalog::merge(file_part(&self.source, loaded), parts)
+    }
+
+    /// The networks of the container that Dormouse itself runs in.
+    fn own_networks(&self) -> Vec<String> {
+        let Some(own) = &self.own_container else { return Vec::new() };
+        let units = self.listed.values().flatten();
+        let ours = units.filter(|unit| unit.id.starts_with(own.as_str()));
+        ours.flat_map(|unit| &unit.networks).map(|network| network.name.clone()).collect()
     }
 
     /// Merges anew and carries out the difference.
@@ -335,7 +345,8 @@ impl Keeper {
             turns: Arc::clone(turns),
             journal: self.control.journal.clone(),
         };
-        let restored = self.restored.remove(&spec.id).unwrap_or_default();
+        let restored =
+            self.remembered.remove(&spec.id).map(|memory| memory::restored(&memory, &spec.policy)).unwrap_or_default();
         let end = CancellationToken::new();
         let (backend, task) = Backend::spawn(spec.clone(), Vec::new(), around, restored, end.clone());
         self.control.backends.insert(spec.id.clone(), backend);

@@ -9,10 +9,12 @@
 mod face;
 mod keeper;
 mod live;
+mod memory;
 mod sources;
 mod watcher;
 
 pub use face::{Control, NodeView, ReloadFailed, View};
 pub use keeper::{Ended, Keeper, Node};
 pub use live::{LiveRoute, LiveTable};
+pub use memory::remember;
 pub use sources::{FileSource, read_container};

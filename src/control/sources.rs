@@ -1,6 +1,6 @@
 //! Where the catalog comes from: the file, and what containers say.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::{
     catalog::{DiscoveredPart, FilePart},
@@ -8,42 +8,42 @@ use crate::{
     model::{Container, Problems, Settings},
 };
 
-/// The configuration file, or none.
+/// Where the configuration comes from.
 #[derive(Debug, Clone)]
-pub struct FileSource {
-    path: Option<PathBuf>,
+pub enum FileSource {
+    /// The file at this path.
+    File(PathBuf),
+    /// No file: everything is discovered.
+    None,
+    /// One that is made, not read; it never changes.
+    Made(Box<Loaded>),
 }
 
 impl FileSource {
-    /// The file at this path.
-    pub fn file(path: PathBuf) -> Self {
-        Self { path: Some(path) }
-    }
-
-    /// No file: everything is discovered.
-    pub fn none() -> Self {
-        Self { path: None }
-    }
-
-    /// The path.
-    pub fn path(&self) -> Option<&Path> {
-        self.path.as_deref()
+    /// Its name for people.
+    pub fn name(&self) -> String {
+        match self {
+            Self::File(path) => path.display().to_string(),
+            Self::None => "(no file)".to_owned(),
+            Self::Made(_) => "(made)".to_owned(),
+        }
     }
 
     /// Reads and checks it, or all problems at once.
     pub fn load(&self) -> Result<Loaded, Problems> {
-        match &self.path {
-            Some(path) => config::load(path, &environment),
-            None => {
-                config::check_text("{}", "(no file)", &environment).map(|loaded| Loaded { files: Vec::new(), ..loaded })
+        match self {
+            Self::File(path) => config::load(path, &environment),
+            Self::None => {
+                let loaded = config::check_text("{}", &self.name(), &environment)?;
+                Ok(Loaded { files: Vec::new(), ..loaded })
             }
+            Self::Made(loaded) => Ok(Loaded::clone(loaded)),
         }
     }
 
     /// Checks a text as if it stood in the file.
     pub fn check(&self, text: &str) -> Result<Loaded, Problems> {
-        let name = self.path.as_ref().map_or_else(|| "(text)".to_owned(), |path| path.display().to_string());
-        config::check_text(text, &name, &environment)
+        config::check_text(text, &self.name(), &environment)
     }
 }
 
@@ -57,7 +57,7 @@ pub(super) fn file_part(source: &FileSource, loaded: &Loaded) -> FilePart {
     let mut problems = loaded.problems.clone();
     problems.0.extend(config::refuse_own_addresses(&mut routes, &loaded.settings).0);
     FilePart {
-        path: source.path().map_or_else(|| "(no file)".to_owned(), |path| path.display().to_string()),
+        path: source.name(),
         routes,
         backends: loaded.backends.clone(),
         default_idle: loaded.settings.default_idle.clone(),

@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep};
 use super::{
     Changed, Hint, Provider, ProviderError, StopOrder,
     deadlines::{self, detached, within},
-    docker_client::{Answer, Client, escape},
+    docker_client::{Answer, Client, Version, escape},
     docker_events, docker_logs,
     docker_place::{BadPlace, Place},
     docker_translate::{self as translate, View},
@@ -35,6 +35,9 @@ const LOOKS_AT_ONCE: usize = 8;
 /// The engine's own idea of a state may lag behind an order that it has just carried out; so long it is asked again.
 const LAG: Duration = Duration::from_secs(5);
 const LAG_PAUSE: Duration = Duration::from_millis(20);
+
+/// Since this version (Docker Engine 23) the engine's stop takes a signal.
+const STOP_TAKES_SIGNAL: Version = Version(1, 42);
 
 /// A Docker-compatible engine. Clones are handles to the same one.
 #[derive(Debug, Clone)]
@@ -191,19 +194,23 @@ impl Docker {
                 if is_paused {
                     self.thaw(&unit).await?;
                 }
-                if let Some(signal) = other_signal(&object, order.signal) {
-                    self.signal_and_wait(&unit, signal, order.grace).await?;
-                    return self.end(&unit, Duration::ZERO).await.map(|_| Changed::Done);
+                match other_signal(&object, order.signal) {
+                    Some(signal) if !self.client.speaks(STOP_TAKES_SIGNAL) => {
+                        self.signal_and_wait(&unit, signal, order.grace).await?;
+                        self.end(&unit, None, Duration::ZERO).await.map(|_| Changed::Done)
+                    }
+                    signal => self.end(&unit, signal, order.grace).await,
                 }
-                self.end(&unit, order.grace).await
             }
         }
     }
 
     /// The engine's own stop: its signal, the grace time, then the kill.
-    async fn end(&self, unit: &Unit, grace: Duration) -> Result<Changed, ProviderError> {
+    async fn end(&self, unit: &Unit, signal: Option<StopSignal>, grace: Duration) -> Result<Changed, ProviderError> {
         let seconds = grace.as_millis().div_ceil(1000);
-        let answer = self.post(&unit.name, &format!("stop?t={seconds}"), deadlines::stop(grace)).await?;
+        let signal = signal.map(|signal| format!("&signal={}", signal.number())).unwrap_or_default();
+        let verb = format!("stop?t={seconds}{signal}");
+        let answer = self.post(&unit.name, &verb, deadlines::stop(grace)).await?;
         match answer.status {
             StatusCode::NOT_MODIFIED => Ok(Changed::Already),
             status if status.is_success() => Ok(Changed::Done),
@@ -221,7 +228,9 @@ impl Docker {
         Ok(Changed::Done)
     }
 
-    /// Sends a signal other than the container's own, and waits for the grace time at most.
+    /// Sends a signal other than the container's own, and waits for the grace time at most. An engine so old that
+    /// its stop takes no signal may start a container with a restart policy once more meanwhile; the stop that
+    /// follows ends that too.
     async fn signal_and_wait(&self, unit: &Unit, signal: StopSignal, grace: Duration) -> Result<(), ProviderError> {
         let verb = format!("kill?signal={}", signal.number());
         let answer = self.post(&unit.name, &verb, deadlines::FREEZE).await?;
@@ -272,8 +281,7 @@ impl Docker {
 
     async fn log(&self, unit: &Unit) -> Result<BoxStream<'static, String>, ProviderError> {
         let Some(object) = self.inspect(&unit.name).await? else { return Ok(stream::empty().boxed()) };
-        let since = translate::text(&object, "/State/StartedAt").parse::<jiff::Timestamp>();
-        let since = since.map_or(0, |at| at.as_nanosecond().max(0));
+        let since = translate::log_begin(&object);
         let path = format!(
             "/containers/{}/logs?follow=1&stdout=1&stderr=1&since={}.{:09}",
             escape(&unit.name),

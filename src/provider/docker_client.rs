@@ -30,7 +30,13 @@ pub(super) struct Client {
     place: Place,
     /// Under which address the engine's machine was reached last.
     machine: Mutex<IpAddr>,
+    /// The version of its API that it told last.
+    version: Mutex<Option<Version>>,
 }
+
+/// A version of the engine's API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Version(pub(super) u16, pub(super) u16);
 
 /// What it answered.
 #[derive(Debug)]
@@ -53,7 +59,7 @@ impl Answer {
 
 impl Client {
     pub(super) fn new(place: Place) -> Self {
-        Self { place, machine: Mutex::new(IpAddr::V4(Ipv4Addr::LOCALHOST)) }
+        Self { place, machine: Mutex::new(IpAddr::V4(Ipv4Addr::LOCALHOST)), version: Mutex::default() }
     }
 
     /// Its address.
@@ -64,6 +70,11 @@ impl Client {
     /// Under which address its machine is reached; loopback for an engine of this machine.
     pub(super) fn machine(&self) -> IpAddr {
         *self.machine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether its API is known to be of this version or newer.
+    pub(super) fn speaks(&self, wanted: Version) -> bool {
+        self.version.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|version| version >= wanted)
     }
 
     /// Asks, and reads the whole answer.
@@ -101,7 +112,10 @@ impl Client {
             .header("User-Agent", concat!("dormouse/", env!("CARGO_PKG_VERSION")))
             .body(Empty::<Bytes>::new())
             .map_err(|error| self.away(io::Error::other(error)))?;
-        sender.send_request(request).await.map_err(|error| self.away(error))
+        let answer = sender.send_request(request).await.map_err(|error| self.away(error))?;
+        let version = answer.headers().get("Api-Version").and_then(|text| Version::parse(text.to_str().ok()?));
+        *self.version.lock().unwrap_or_else(PoisonError::into_inner) = version;
+        Ok(answer)
     }
 
     pub(super) fn nonsense(&self, reason: &str) -> ProviderError {
@@ -110,6 +124,13 @@ impl Client {
 
     fn away(&self, source: impl std::error::Error + Send + Sync + 'static) -> ProviderError {
         ProviderError::Away { engine: self.engine(), source: Box::new(source) }
+    }
+}
+
+impl Version {
+    fn parse(text: &str) -> Option<Self> {
+        let (major, minor) = text.split_once('.')?;
+        Some(Self(major.parse().ok()?, minor.parse().ok()?))
     }
 }
 

@@ -162,6 +162,23 @@ pub(super) fn stop_signal(object: &Value) -> &str {
     }
 }
 
+/// From when on its log is of its last run, in nanoseconds since the Unix epoch.
+///
+/// The engine notes the start only after the program has begun to write, so its first lines are older than that, and
+/// the end a moment before it has read the last lines. The middle between an end and the next start is safe for both.
+pub(super) fn log_begin(object: &Value) -> i128 {
+    let time = |pointer| {
+        let time = text(object, pointer).parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_nanosecond);
+        // The engine's "never" is the year 1.
+        time.filter(|time| *time > 0)
+    };
+    match (time("/State/FinishedAt"), time("/State/StartedAt")) {
+        (_, None) | (None, Some(_)) => 0,
+        (Some(end), Some(start)) if end < start => end + (start - end) / 2,
+        (Some(_), Some(start)) => start - 1_000_000_000,
+    }
+}
+
 /// The text at this place; empty where there is none.
 pub(super) fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
     object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
@@ -273,4 +290,207 @@ fn binding(bindings: &Value, view: &View) -> Option<(IpAddr, u16)> {
 
 fn ip(text: &str) -> Option<IpAddr> {
     text.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(machine: &str, own_networks: &[&str]) -> View {
+        View {
+            node: "local".parse().unwrap(),
+            machine: machine.parse().unwrap(),
+            own_networks: own_networks.iter().map(|name| (*name).to_owned()).collect(),
+        }
+    }
+
+    fn here() -> View {
+        view("127.0.0.1", &[])
+    }
+
+    /// A running container with two networks and a published port.
+    fn web() -> Value {
+        serde_json::json!({
+            "Id": "0123456789abcdef", "Name": "/web", "Created": "2024-05-01T10:00:00.123456789Z",
+            "State": { "Status": "running", "Running": true, "Pid": 4711, "ExitCode": 0, "Error": "",
+                "StartedAt": "2024-05-01T10:00:10Z", "FinishedAt": "2024-05-01T10:00:00Z",
+                "Health": { "Status": "starting" } },
+            "Config": { "Image": "nginx:1", "Labels": { "dormouse.port": "80", "com.docker.compose.project": "shop" },
+                "ExposedPorts": { "80/tcp": {}, "53/udp": {}, "132/sctp": {} },
+                "Healthcheck": { "Test": ["CMD", "true"] }, "StopSignal": "SIGQUIT" },
+            "HostConfig": { "NetworkMode": "shop_front", "RestartPolicy": { "Name": "unless-stopped" },
+                "PortBindings": { "80/tcp": [{ "HostIp": "", "HostPort": "8080" }] } },
+            "Mounts": [{ "Destination": "/data" }],
+            "NetworkSettings": {
+                "Ports": { "53/udp": null, "80/tcp": [{ "HostIp": "::", "HostPort": "8080" },
+                    { "HostIp": "0.0.0.0", "HostPort": "8080" }] },
+                "Networks": { "shop_front": { "IPAddress": "172.18.0.2" }, "back": { "IPAddress": "172.19.0.2" } } }
+        })
+    }
+
+    fn with(changes: &[(&str, Value)]) -> Value {
+        let mut object = web();
+        for (pointer, value) in changes {
+            *object.pointer_mut(pointer).unwrap() = value.clone();
+        }
+        object
+    }
+
+    fn reached(object: &Value, view: &View, wanted: Option<&str>, host: Option<&Value>) -> Running {
+        match state(object, view, wanted, host) {
+            ContainerState::Running(how) | ContainerState::Paused(how) => how,
+            other @ (ContainerState::Stopped { .. } | ContainerState::Changing | ContainerState::Gone) => {
+                panic!("it is {other:?}")
+            }
+        }
+    }
+
+    fn address_of(how: &Running) -> Option<String> {
+        how.address.map(|address| address.to_string())
+    }
+
+    #[test]
+    fn all_facts_are_read() {
+        let found = container(&web(), &here(), None, None).unwrap();
+        assert_eq!((found.name.as_str(), found.image.as_str(), found.created), ("web", "nginx:1", 1_714_557_600));
+        assert_eq!(found.labels["dormouse.port"], "80");
+        assert_eq!(
+            (found.mounts.as_slice(), found.restart_policy.as_str()),
+            (&["/data".to_owned()][..], "unless-stopped")
+        );
+        assert!(found.has_health_check);
+        let ports: Vec<_> = found.ports.iter().map(|port| (port.port, port.transport, port.published)).collect();
+        let anywhere = Some((IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080));
+        assert_eq!(ports, [(53, Transport::Udp, None), (80, Transport::Tcp, anywhere)]);
+        let names: Vec<_> = found.networks.iter().map(|network| network.name.as_str()).collect();
+        assert_eq!(names, ["shop_front", "back"], "in the engine's order");
+    }
+
+    #[test]
+    fn the_address_is_of_the_network_that_was_asked_for() {
+        let check = |wanted: Option<&str>, own: &[&str], expected: Option<&str>| {
+            let how = reached(&web(), &view("127.0.0.1", own), wanted, None);
+            assert_eq!(address_of(&how).as_deref(), expected, "{wanted:?} {own:?}");
+        };
+        check(None, &[], Some("172.19.0.2"));
+        check(None, &["shop_front"], Some("172.18.0.2"));
+        check(None, &["elsewhere"], Some("172.19.0.2"));
+        check(Some("back"), &["shop_front"], Some("172.19.0.2"));
+        check(Some("front"), &[], Some("172.18.0.2"));
+        check(Some("missing"), &[], None);
+    }
+
+    #[test]
+    fn a_running_container_tells_its_published_ports_and_health() {
+        let how = reached(&web(), &here(), None, None);
+        assert_eq!(how.published, BTreeMap::from([(80, "127.0.0.1:8080".parse().unwrap())]));
+        assert_eq!(how.health, Some(Health::Starting));
+        assert!(!how.host_network);
+    }
+
+    #[test]
+    fn another_machine_is_reached_by_its_published_ports_only() {
+        let far = view("10.0.0.7", &[]);
+        let how = reached(&web(), &far, None, None);
+        assert_eq!(how.address, None);
+        assert_eq!(how.published, BTreeMap::from([(80, "10.0.0.7:8080".parse().unwrap())]));
+        let inward = serde_json::json!({ "80/tcp": [{ "HostIp": "127.0.0.1", "HostPort": "8080" }] });
+        let how = reached(&with(&[("/NetworkSettings/Ports", inward)]), &far, None, None);
+        assert!(how.published.is_empty(), "its loopback is not ours");
+    }
+
+    #[test]
+    fn special_networks() {
+        let mode =
+            |mode: &str| with(&[("/HostConfig/NetworkMode", mode.into()), ("/NetworkSettings/Networks", Value::Null)]);
+        let host = reached(&mode("host"), &here(), None, None);
+        assert_eq!((address_of(&host).as_deref(), host.host_network), (Some("127.0.0.1"), true));
+        let far = reached(&mode("host"), &view("10.0.0.7", &[]), None, None);
+        assert_eq!((address_of(&far).as_deref(), far.host_network), (Some("10.0.0.7"), true));
+        let none = reached(&mode("none"), &here(), None, None);
+        assert_eq!((none.address, none.namespace_of), (None, Some(4711)));
+        let guest = mode("container:0123456789abcdef");
+        let shared = reached(&guest, &here(), Some("back"), Some(&web()));
+        assert_eq!(address_of(&shared).as_deref(), Some("172.19.0.2"));
+        assert_eq!(reached(&guest, &here(), None, None).address, None);
+    }
+
+    #[test]
+    fn states_are_understood_and_unknown_ones_tolerated() {
+        let check = |status: &str, expected: &str| {
+            let found = state(&with(&[("/State/Status", status.into())]), &here(), None, None);
+            let word = match found {
+                ContainerState::Running(_) => "running",
+                ContainerState::Paused(_) => "paused",
+                ContainerState::Stopped { .. } => "stopped",
+                ContainerState::Changing => "changing",
+                ContainerState::Gone => "gone",
+            };
+            assert_eq!(word, expected, "{status}");
+        };
+        for status in ["created", "exited", "dead", "stopped", "configured", "initialized"] {
+            check(status, "stopped");
+        }
+        for status in ["restarting", "removing", "stopping"] {
+            check(status, "changing");
+        }
+        check("running", "running");
+        check("paused", "paused");
+        // A word of tomorrow, while the flag says that it runs.
+        check("hibernating", "running");
+        let odd = with(&[("/State", serde_json::json!({ "Status": "hibernating" }))]);
+        assert_eq!(state(&odd, &here(), None, None), ContainerState::Changing);
+    }
+
+    #[test]
+    fn the_end_of_a_run_is_told() {
+        let ended = |state_facts: Value| state(&with(&[("/State", state_facts)]), &here(), None, None);
+        assert_eq!(
+            ended(serde_json::json!({ "Status": "exited", "ExitCode": 137, "Error": "" })),
+            ContainerState::Stopped { exit_code: Some(137), error: None }
+        );
+        assert_eq!(
+            ended(serde_json::json!({ "Status": "created", "ExitCode": 128, "Error": "port is taken" })),
+            ContainerState::Stopped { exit_code: Some(128), error: Some("port is taken".to_owned()) }
+        );
+        assert_eq!(
+            ended(serde_json::json!({ "Status": "created", "ExitCode": 0 })),
+            ContainerState::Stopped { exit_code: None, error: None }
+        );
+    }
+
+    #[test]
+    fn nothing_that_is_missing_or_of_another_type_hides_a_container() {
+        let found = parse_inspect(r#"{"Name":"/bare"}"#, &here().node).unwrap();
+        assert_eq!(found[0].name, "bare");
+        assert_eq!(found[0].state, ContainerState::Stopped { exit_code: None, error: None });
+        let odd = r#"[{"Name":"odd","Id":7,"Config":{"Labels":null,"ExposedPorts":[1]},"State":"up","Mounts":{},
+            "HostConfig":null,"NetworkSettings":{"Ports":{"80/tcp":{"HostPort":1}},"Networks":[]},"Created":0}]"#;
+        assert_eq!(parse_inspect(odd, &here().node).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn an_inspect_file_is_one_object_or_an_array() {
+        let node = here().node;
+        assert_eq!(parse_inspect(&web().to_string(), &node).unwrap().len(), 1);
+        let guest = with(&[
+            ("/Name", "/guest".into()),
+            ("/Id", "f".into()),
+            ("/HostConfig/NetworkMode", "container:web".into()),
+        ]);
+        let both = parse_inspect(&serde_json::json!([web(), guest]).to_string(), &node).unwrap();
+        let ContainerState::Running(how) = &both[1].state else { panic!("it runs") };
+        assert_eq!(address_of(how).as_deref(), Some("172.19.0.2"), "as the container whose network it shares");
+        assert!(matches!(parse_inspect("{", &node), Err(BadInspect::Syntax(_))));
+        assert!(matches!(parse_inspect("7", &node), Err(BadInspect::Shape(_))));
+        assert_eq!(parse_inspect("[{}]", &node).unwrap_err().to_string(), "object 1 has no `Name`");
+    }
+
+    #[test]
+    fn the_log_of_a_run_begins_between_an_end_and_the_next_start() {
+        let second = |at: i128| at / 1_000_000_000 - 1_714_557_600;
+        assert_eq!(second(log_begin(&web())), 5);
+        assert_eq!(log_begin(&with(&[("/State/FinishedAt", "0001-01-01T00:00:00Z".into())])), 0);
+        assert_eq!(second(log_begin(&with(&[("/State/FinishedAt", "2024-05-01T10:00:20Z".into())]))), 9);
+    }
 }

@@ -22,15 +22,19 @@ enum Spelling<'a> {
 impl<'a> Host<'a> {
     /// Reads a `Host` field or an authority without user info: `App.Example.com.:8080`, `[::1]:80`, or nothing at
     /// all. Absent when it is too long, when a bracket is left open, or when what follows the colon is no port.
+    #[inline]
     pub fn read(text: &'a str) -> Option<Self> {
         // One pass without early exit: the compiler takes many bytes at a time.
         let plain = text.bytes().fold(true, |plain, b| plain & !(b.is_ascii_uppercase() | (b == b':') | (b == b'[')));
         let name = if plain { text } else { without_port(text)? };
         let name = name.strip_suffix('.').unwrap_or(name);
         if name.len() > LONGEST {
-            return None;
+            None
+        } else if plain {
+            Some(Self(Spelling::Written(name)))
+        } else {
+            Spelling::lowered(name).map(Self)
         }
-        Some(Self(if plain { Spelling::Written(name) } else { Spelling::lowered(name)? }))
     }
 
     /// The host as text; empty when the request named none.

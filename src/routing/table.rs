@@ -65,10 +65,12 @@ impl<T> RouteTable<T> {
 
     /// The target of a request.
     pub fn find(&self, query: &Query<'_>) -> Option<&T> {
-        let host = Host::read(query.host)?;
+        // By reference: a host is large to move.
+        let host = Host::read(query.host);
+        let host = host.as_ref()?.as_str();
         let best = |rules: &'_ [Rule]| rules.iter().find(|rule| rule.admits(query)).map(|rule| rule.target);
-        let exact = self.exact.get(host.as_str()).and_then(|rules| best(rules));
-        let target = exact.or_else(|| self.general_rules(host.as_str()).find_map(best))?;
+        let exact = self.exact.get(host).and_then(|rules| best(rules));
+        let target = exact.or_else(|| self.general_rules(host).find_map(best))?;
         self.targets.get(target)
     }
 

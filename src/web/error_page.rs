@@ -150,7 +150,7 @@ mod tests {
     fn the_policy_of_the_page_allows_its_own_style() {
         let digest = Sha256::digest(STYLE.as_bytes());
         let expected = STYLE_HASH.strip_prefix("sha256-").unwrap();
-        assert_eq!(crate::web::waiting::base64(&digest), expected);
+        assert_eq!(crate::web::document::base64(&digest), expected);
         let page = error_body(502, "text/html", None);
         assert!(page.policy.unwrap().contains(STYLE_HASH) && page.body.contains(&format!("<style>{STYLE}</style>")));
     }

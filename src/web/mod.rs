@@ -9,21 +9,22 @@
 //! scripts acts on the tail, also listens to [`PROGRESS_PATH`], and survives a cut.
 
 mod accept;
+mod document;
 mod error_page;
 mod escape;
+mod failure;
 mod progress;
 mod template;
 mod waiting;
 mod words;
 
+pub use document::{Headers, Theme, WholePage};
 pub use error_page::{ErrorBody, error_body};
 pub use escape::escape;
+pub use failure::{Failure, WhyFailed, failed_page};
 pub use progress::{Phase, Progress, failed_event, progress_event, ready_event};
 pub use template::{BadTemplate, check_template};
-pub use waiting::{
-    DependencyView, Failure, Headers, Theme, WaitingPage, WaitingView, WholePage, WhyFailed, failed_page, framed_page,
-    waiting_page,
-};
+pub use waiting::{DependencyView, WaitingPage, WaitingView, framed_page, waiting_page};
 pub use words::Language;
 
 /// Where the page's own resources live. Served by Dormouse only while the backend is not awake.

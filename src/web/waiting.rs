@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use super::{
-    FRAME_PATH, Language, Phase, Progress,
+    FRAME_PATH, Failure, Headers, Language, Phase, Progress, Theme, WholePage,
+    document::{HIDE, MOUSE, SCRIPT, again, document_head, fields},
     escape::escape,
+    failure::failed_section,
     template::fill_template,
-    words::{Words, fill},
+    words::fill,
 };
 
 /// What the page shows.
@@ -26,18 +28,6 @@ pub struct WaitingView<'a> {
     pub template: Option<&'a str>,
 }
 
-/// Light or dark.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Theme {
-    /// As the browser prefers.
-    #[default]
-    Auto,
-    /// Light.
-    Light,
-    /// Dark.
-    Dark,
-}
-
 /// A backend that is woken before the one that is wanted, by the title of its own route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DependencyView {
@@ -45,44 +35,6 @@ pub struct DependencyView {
     pub title: String,
     /// Whether it is awake already.
     pub ready: bool,
-}
-
-/// Why a wake failed, as far as a stranger may know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WhyFailed {
-    /// It was not ready in time.
-    TimedOut,
-    /// The engine could not start it, or it ended at once, or it cools down after that.
-    StartFailed,
-    /// Too many are held already.
-    TooMany,
-    /// Its engine does not answer.
-    EngineAway,
-    /// It was stopped by hand and is to stay so.
-    StaysDown,
-    /// Dormouse itself is ending.
-    ShuttingDown,
-}
-
-/// A failed wake.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Failure {
-    /// Why.
-    pub why: WhyFailed,
-    /// When the next try is allowed.
-    pub retry_after: Option<Duration>,
-}
-
-/// Fields of a response: all but those of its framing.
-pub type Headers = Vec<(&'static str, String)>;
-
-/// A rendered page whose body is complete.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WholePage {
-    /// The fields.
-    pub headers: Headers,
-    /// The body.
-    pub body: String,
 }
 
 /// A rendered page: a response with these fields, the head at once, and a tail when the wake has ended.
@@ -95,19 +47,6 @@ pub struct WaitingPage {
     title: String,
     language: Language,
 }
-
-const STYLE: &str = include_str!("assets/waiting.css");
-const MOUSE: &str = include_str!("assets/mouse.svg");
-const SCRIPT: &str = include_str!("assets/waiting.js");
-const HIDE: &str = "#waiting{display:none}";
-
-// Hashes rather than nonces: the texts are constants. A test compares them with the texts.
-const STYLE_HASH: &str = "sha256-Cm+SfTeAtmDzKKnYIijMO5HYAT1CwJ7ICvhW6SH8H84=";
-const HIDE_HASH: &str = "sha256-kuXKjfIwnbwAa2JyMZOBUpERC/aOE40sOvJ25R7Pd7A=";
-const SCRIPT_HASH: &str = "sha256-XV3pR+2vGl/+EpF8cwKAM1DSQi9JDN0rvVMZPUFNe7c=";
-
-/// An icon, so that the browser does not ask the sleeping app for one.
-const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Cg fill='%23c7935f'%3E%3Ccircle cx='8' cy='9.500' r='6'/%3E%3Ccircle cx='3.500' cy='4' r='3'/%3E%3Ccircle cx='12.500' cy='4' r='3'/%3E%3C/g%3E%3Cpath d='M4.500 9q1.200 1.200 2.500 0M9 9q1.200 1.200 2.500 0' stroke='%234a3526' fill='none'/%3E%3C/svg%3E";
 
 /// Renders the page. The response stays open after its head.
 pub fn waiting_page(view: &WaitingView<'_>) -> WaitingPage {
@@ -126,20 +65,6 @@ pub fn framed_page(view: &WaitingView<'_>) -> WholePage {
         None => built_in_page(view, ""),
     };
     WholePage { headers: headers(view), body }
-}
-
-/// Renders what a page load gets while a failed wake cools down, and what a browser without scripts comes to when
-/// the wake it waited for has failed.
-pub fn failed_page(title: &str, language: Language, failure: &Failure) -> WholePage {
-    let words = language.words();
-    let seconds = failure.retry_after.map_or(30, |wait| wait.as_secs_f64().ceil() as u64).max(1);
-    let heading = escape(&fill(words.failed_heading, title));
-    let head = document_head(language, Theme::Auto, &heading, "");
-    let failed = failed_section(title, language, failure);
-    WholePage {
-        headers: fields(language, false, seconds),
-        body: format!("{head}<body><main>{MOUSE}{failed}</main><script>{SCRIPT}</script>\n"),
-    }
 }
 
 impl WaitingPage {
@@ -170,12 +95,14 @@ fn without_scripts(view: &WaitingView<'_>) -> String {
     )
 }
 
-/// Puts the text where the head of an own document begins.
+/// Puts the text into the head of an own document, as late as the document shows where its head ends.
 fn with_head(template: &str, text: &str) -> String {
     let lower = template.to_ascii_lowercase();
-    let after = |tag: &str| lower.find(tag).and_then(|at| lower[at..].find('>').map(|end| at + end + 1));
-    let at = after("<head>").or_else(|| after("<html")).or_else(|| after("<!doctype")).unwrap_or(0);
-    format!("{}{text}{}", &template[..at], &template[at..])
+    let before = |tag: &str| lower.find(tag);
+    let after = |tag: &str| before(tag).and_then(|at| lower[at..].find('>').map(|end| at + end + 1));
+    let at = before("</head>").or_else(|| before("<body")).or_else(|| after("<html")).or_else(|| after("<!doctype"));
+    let (start, end) = template.split_at(at.unwrap_or(0));
+    format!("{start}{text}{end}")
 }
 
 fn percent_encode(path: &str) -> String {
@@ -184,86 +111,14 @@ fn percent_encode(path: &str) -> String {
     path.bytes().map(encode).collect()
 }
 
-fn failed_section(title: &str, language: Language, failure: &Failure) -> String {
-    let words = language.words();
-    format!(
-        "<section id=\"failed\" role=\"alert\"><h1>{heading}</h1><p>{text}</p>{again}</section>",
-        heading = escape(&fill(words.failed_heading, title)),
-        text = escape(&failure.text(language)),
-        again = again(words),
-    )
-}
-
-impl Failure {
-    /// The plain reason, and when to come back.
-    pub fn text(&self, language: Language) -> String {
-        let words = language.words();
-        let why = match self.why {
-            WhyFailed::TimedOut => words.timed_out,
-            WhyFailed::StartFailed => words.start_failed,
-            WhyFailed::TooMany => words.too_many,
-            WhyFailed::EngineAway => words.engine_away,
-            WhyFailed::StaysDown => words.stays_down,
-            WhyFailed::ShuttingDown => words.shutting_down,
-        };
-        match self.retry_after {
-            None => why.to_owned(),
-            Some(wait) => {
-                let seconds = wait.as_secs_f64().ceil().max(1.0).to_string();
-                format!("{why} {}", fill(words.retry_in, &seconds))
-            }
-        }
-    }
-}
-
 fn headers(view: &WaitingView<'_>) -> Headers {
     fields(view.language, view.template.is_some(), retry_after(&view.progress))
-}
-
-fn fields(language: Language, own_template: bool, retry_after: u64) -> Headers {
-    let (style, images) = if own_template {
-        // An own page is the administrator's word: its styles may be inline. Scripts stay ours.
-        ("'unsafe-inline'".to_owned(), "img-src data: https:; font-src data: https:")
-    } else {
-        (format!("'{STYLE_HASH}' '{HIDE_HASH}'"), "img-src data:")
-    };
-    // No `frame-ancestors`: dashboards show apps in frames, and there is nothing here to trick anyone into.
-    let policy = format!(
-        "default-src 'none'; style-src {style}; {images}; script-src '{SCRIPT_HASH}'; connect-src 'self'; \
-         frame-src 'self'; base-uri 'none'; form-action 'none'"
-    );
-    vec![
-        ("Content-Type", "text/html; charset=utf-8".to_owned()),
-        ("Content-Language", language.tag().to_owned()),
-        ("Cache-Control", "no-store".to_owned()),
-        ("Retry-After", retry_after.to_string()),
-        ("Content-Security-Policy", policy),
-        ("X-Content-Type-Options", "nosniff".to_owned()),
-        ("Referrer-Policy", "same-origin".to_owned()),
-        ("X-Robots-Tag", "noindex".to_owned()),
-        // Other proxies in front must not gather the page before they pass it on.
-        ("X-Accel-Buffering", "no".to_owned()),
-    ]
 }
 
 /// In seconds: what is left of the usual time, within reason.
 fn retry_after(progress: &Progress<'_>) -> u64 {
     let left = progress.expected.map(|expected| expected.saturating_sub(progress.elapsed));
     left.map_or(5, |left| left.as_secs_f64().ceil() as u64).clamp(1, 60)
-}
-
-fn document_head(language: Language, theme: Theme, heading: &str, more: &str) -> String {
-    let class = match theme {
-        Theme::Auto => "",
-        Theme::Light => " class=\"light\"",
-        Theme::Dark => " class=\"dark\"",
-    };
-    format!(
-        "<!doctype html><html lang=\"{lang}\"{class}><head><meta charset=\"utf-8\"><title>{heading}</title>\
-         <meta name=\"viewport\" content=\"width=device-width\"><link rel=\"icon\" href=\"{ICON}\">{more}\
-         <style>{STYLE}</style></head>",
-        lang = language.tag(),
-    )
 }
 
 fn built_in_page(view: &WaitingView<'_>, refresh: &str) -> String {
@@ -303,11 +158,6 @@ fn dependencies(view: &WaitingView<'_>) -> String {
     lines.map(|line| format!("<li>{}</li>", escape(&line))).collect()
 }
 
-/// The way to try again. The empty address is the page's own one.
-fn again(words: &Words) -> String {
-    format!("<a id=\"again\" href=\"\">{}</a>", words.retry)
-}
-
 /// The usual times, in seconds, that the style sheet knows as classes.
 const BAR_TIMES: [u64; 18] = [1, 2, 3, 4, 5, 6, 8, 10, 13, 16, 20, 30, 45, 60, 90, 120, 180, 300];
 
@@ -333,26 +183,16 @@ impl Default for Progress<'_> {
     }
 }
 
-/// Base 64, for the tests of hashes in policies.
-#[cfg(test)]
-pub(super) fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::new();
-    for chunk in bytes.chunks(3) {
-        let bits = chunk.iter().fold(0u32, |bits, byte| (bits << 8) | u32::from(*byte)) << (8 * (3 - chunk.len()));
-        for place in 0..4 {
-            let digit = DIGITS[((bits >> (18 - 6 * place)) & 63) as usize] as char;
-            out.push(if place <= chunk.len() { digit } else { '=' });
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use sha2::{Digest, Sha256};
 
     use super::*;
+    use crate::web::{
+        WhyFailed,
+        document::{SCRIPT_HASH, STYLE, base64},
+        failed_page,
+    };
 
     fn view<'a>() -> WaitingView<'a> {
         WaitingView {
@@ -381,18 +221,23 @@ mod tests {
     }
 
     #[test]
-    fn the_policy_allows_the_page_its_own_texts_and_nothing_else() {
-        let page = waiting_page(&view());
-        let policy = header(&page, "Content-Security-Policy");
+    fn the_policy_allows_each_page_its_own_texts_and_nothing_else() {
         let failure = Failure { why: WhyFailed::TimedOut, retry_after: None };
+        let (page, frame) = (waiting_page(&view()), framed_page(&view()));
+        let failed = failed_page("Photos", Language::English, &failure);
         let whole = format!("{}{}", page.head, page.failed_tail(&failure));
-        let (styles, scripts) = (contents(&whole, "style"), contents(&whole, "script"));
-        assert_eq!((styles.len(), scripts.len()), (2, 1));
-        for text in styles.into_iter().chain(scripts) {
-            assert!(policy.contains(&format!("'{}'", hash(text))), "{} for {text:.60}", hash(text));
+        for (headers, html, styles) in
+            [(page.headers, whole, 2), (frame.headers, frame.body, 1), (failed.headers, failed.body, 1)]
+        {
+            let policy = &headers.iter().find(|(field, _)| *field == "Content-Security-Policy").unwrap().1;
+            assert!(policy.starts_with("default-src 'none';") && !policy.contains("unsafe"), "{policy}");
+            let (found, scripts) = (contents(&html, "style"), contents(&html, "script"));
+            assert_eq!((found.len(), scripts.len()), (styles, 1));
+            for text in found.into_iter().chain(scripts) {
+                assert!(policy.contains(&format!("'{}'", hash(text))), "{} for {text:.60}", hash(text));
+            }
+            assert!(!html.contains(" style=") && !html.contains(" onclick="));
         }
-        assert!(policy.starts_with("default-src 'none';") && !policy.contains("unsafe"), "{policy}");
-        assert!(!whole.contains(" style=") && !whole.contains(" onclick="));
     }
 
     #[test]
@@ -469,7 +314,7 @@ mod tests {
         let tail = page.failed_tail(&failure);
         assert!(tail.contains("Photos did not wake up"));
         assert!(tail.contains("not ready in time. The next try is possible in 10 s."), "{tail}");
-        assert!(tail.contains("<a id=\"again\" href=\"\">Try again</a>"));
+        assert!(tail.contains("<a class=\"again\" href=\"\">Try again</a>"));
         let whole = failed_page("Photos", Language::English, &failure);
         assert!(whole.body.contains("Photos did not wake up") && !whole.body.contains("http-equiv"));
         assert_eq!(whole.headers.iter().find(|(name, _)| *name == "Retry-After").unwrap().1, "10");
@@ -483,7 +328,8 @@ mod tests {
         assert!(head.find(refresh).unwrap() < head.find("<body>").unwrap());
         assert!(!framed_page(&view()).body.contains("noscript"));
         for (template, start) in [
-            ("<!DOCTYPE html><html><head><title>x</title>", "<!DOCTYPE html><html><head><noscript>"),
+            ("<!DOCTYPE html><head>x</HEAD><body>", "<!DOCTYPE html><head>x<noscript>"),
+            ("<!doctype html><title>x</title><body>", "<!doctype html><title>x</title><noscript>"),
             ("<!doctype html><html lang=en><header>x", "<!doctype html><html lang=en><noscript>"),
             ("<!doctype html>x", "<!doctype html><noscript>"),
             ("x", "<noscript>"),

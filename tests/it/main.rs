@@ -7,5 +7,7 @@
     reason = "a test fails by panicking"
 )]
 mod provider_conformance;
+mod provider_docker;
+mod provider_docker_faults;
 mod provider_process;
 mod support;

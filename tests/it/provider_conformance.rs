@@ -10,7 +10,7 @@ use dormouse::{
 use futures_util::{StreamExt, future::join_all};
 
 use crate::support::{
-    rig::{Kind, ProcessRig, Rig, paused, running, simulated, stopped, unit},
+    rig::{Kind, ProcessRig, Rig, docker, paused, running, simulated, stopped, unit},
     wait::{LONG, must},
 };
 
@@ -35,6 +35,14 @@ macro_rules! conformance {
                 let processes = super::ProcessRig::new();
                 super::$case(&processes.rig).await;
                 processes.finish().await;
+            })*
+        }
+        mod on_docker {
+            $(#[tokio::test]
+            async fn $case() {
+                if let Some(rig) = super::docker() {
+                    super::$case(&rig).await;
+                }
             })*
         }
     };

@@ -4,15 +4,14 @@
   function say(text) { if (el("status")) el("status").textContent = text; }
   function go() { if (!gone) { gone = 1; location.reload(); } }
   function look() {
-    var again = el("again");
-    if (again) again.onclick = function (e) { e.preventDefault(); gone = 0; go(); };
     if (el("ready")) return go();
-    if (el("failed") || d.readyState === "loading") return;
-    if (failed) { say(failed); if (el("retry")) el("retry").hidden = false; } else if (shut) setTimeout(go, 1000);
+    if (el("failed")) return;
+    if (failed) { say(failed); if (el("retry")) el("retry").hidden = false; } else if (shut) setTimeout(go, d.readyState === "loading" ? 5000 : 1000);
   }
   d.addEventListener("DOMContentLoaded", look);
+  d.addEventListener("click", function (e) { if (e.target.className === "again") { e.preventDefault(); gone = 0; go(); } });
   addEventListener("pageshow", function (e) { if (e.persisted) { gone = 0; go(); } });
-  if (!window.EventSource) return;
+  if (!window.EventSource || el("failed")) return;
   var events = new EventSource("/.dormouse/progress?path=" + encodeURIComponent(location.pathname));
   events.addEventListener("progress", function (e) {
     var told = JSON.parse(e.data), list = el("dependencies");

@@ -4,11 +4,14 @@ use std::{fmt::Debug, path::PathBuf, sync::Arc};
 
 use dormouse::{
     model::{Command, ContainerState, NodeName, Unit},
-    provider::{FileBook, Process, Provider, Script, SharedProvider, Simulated},
+    provider::{Docker, FileBook, Process, Provider, Script, SharedProvider, Simulated},
 };
 use futures_util::{StreamExt, future::BoxFuture};
 
-use super::wait::{must, until};
+use super::{
+    docker::DockerCli,
+    wait::{must, until},
+};
 
 /// How a unit of the test behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -247,5 +250,64 @@ impl Hand for ProcessHand {
     fn runs<'a>(&'a self, unit: &'a Unit) -> BoxFuture<'a, Option<u64>> {
         let path = format!("{}.{}", self.runs.display(), unit.name);
         Box::pin(async move { Some(std::fs::read_to_string(path).unwrap_or_default().lines().count() as u64) })
+    }
+}
+
+/// A rig on a real engine; absent when there is none.
+pub(crate) fn docker() -> Option<Rig> {
+    let cli = DockerCli::new()?;
+    let provider = Docker::connect(node(), Some(&cli.address), false).unwrap();
+    Some(Rig { provider: Arc::new(provider), hand: Box::new(DockerHand(cli)) })
+}
+
+#[derive(Debug)]
+struct DockerHand(DockerCli);
+
+impl DockerHand {
+    fn do_to<'a>(&'a self, unit: &'a Unit, words: &'a [&str]) -> BoxFuture<'a, bool> {
+        Box::pin(async move { self.0.try_run(&[words, &[&unit.name]].concat()).await.status.success() })
+    }
+}
+
+impl Hand for DockerHand {
+    fn make<'a>(&'a self, name: &'a str, kind: Kind) -> BoxFuture<'a, Unit> {
+        let (options, arguments): (&[&str], &[&str]) = match kind {
+            Kind::Good => (&[], &[]),
+            Kind::Stubborn => (&[], &["--ignore-term"]),
+            Kind::ExitsAtOnce => (&[], &["--exit-code", "3"]),
+            Kind::Broken => (&["--entrypoint", "/no/such/program"], &[]),
+        };
+        Box::pin(async { unit(&self.0.container(&["create"], name, options, arguments).await) })
+    }
+
+    fn start<'a>(&'a self, unit: &'a Unit) -> BoxFuture<'a, bool> {
+        self.do_to(unit, &["start"])
+    }
+
+    fn end<'a>(&'a self, unit: &'a Unit) -> BoxFuture<'a, bool> {
+        self.do_to(unit, &["kill"])
+    }
+
+    fn pause<'a>(&'a self, unit: &'a Unit) -> BoxFuture<'a, bool> {
+        self.do_to(unit, &["pause"])
+    }
+
+    fn hup<'a>(&'a self, unit: &'a Unit) -> BoxFuture<'a, bool> {
+        self.do_to(unit, &["kill", "--signal", "HUP"])
+    }
+
+    fn remove<'a>(&'a self, unit: &'a Unit) -> BoxFuture<'a, bool> {
+        self.do_to(unit, &["rm", "-f"])
+    }
+
+    /// Engines do not count; their events since the creation do.
+    fn runs<'a>(&'a self, unit: &'a Unit) -> BoxFuture<'a, Option<u64>> {
+        Box::pin(async {
+            let filter = format!("container={}", unit.name);
+            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+            let until = format!("{}.{:09}", now.as_secs(), now.subsec_nanos());
+            let words = ["events", "--since", "0", "--until", &until, "--filter", &filter, "--filter", "event=start"];
+            Some(self.0.run(&words).await.lines().count() as u64)
+        })
     }
 }

@@ -1,0 +1,179 @@
+//! Backends, routes and nodes: what exists and what it does.
+
+use std::collections::HashMap;
+
+use axum::{
+    Json,
+    extract::{Path, State},
+};
+use jiff::Timestamp;
+
+use super::{Api, Code, Failure, wire};
+use crate::{
+    backend::{self, StatusState},
+    control::{Control, View},
+    model::BackendId,
+    telemetry::Happening,
+};
+
+/// All backends.
+#[utoipa::path(get, path = "/api/v1/backends", tag = "backends",
+    responses((status = 200, body = wire::Backends)))]
+pub(super) async fn list(State(api): State<Api>) -> Json<wire::Backends> {
+    let view = api.control.view();
+    let today = wakes_today(&api.control);
+    let backends = api.control.backends();
+    Json(wire::Backends { backends: backends.iter().map(|backend| tell(backend, &view, &today)).collect() })
+}
+
+/// One backend.
+#[utoipa::path(get, path = "/api/v1/backends/{node}/{name}", tag = "backends",
+    params(("node", description = "the node"), ("name", description = "the engine's own name of it")),
+    responses((status = 200, body = wire::Backend), (status = 404, body = wire::ProblemDetails)))]
+pub(super) async fn one(
+    State(api): State<Api>,
+    Path((node, name)): Path<(String, String)>,
+) -> Result<Json<wire::Backend>, Failure> {
+    Ok(Json(tell_found(&api, &format!("{node}/{name}"))?))
+}
+
+/// One backend by its name alone, where it is the only one, or by the alias of a route that leads to it.
+#[utoipa::path(get, path = "/api/v1/backends/{name}", tag = "backends",
+    params(("name", description = "a backend's name, or the alias of a route that leads to it")),
+    responses((status = 200, body = wire::Backend), (status = 404, body = wire::ProblemDetails)))]
+pub(super) async fn named(State(api): State<Api>, Path(name): Path<String>) -> Result<Json<wire::Backend>, Failure> {
+    Ok(Json(tell_found(&api, &name)?))
+}
+
+/// All routes.
+#[utoipa::path(get, path = "/api/v1/routes", tag = "routes",
+    responses((status = 200, body = wire::Routes)))]
+pub(super) async fn routes(State(api): State<Api>) -> Json<wire::Routes> {
+    let view = api.control.view();
+    let state = |id: Option<&BackendId>| {
+        let status = api.control.backend(id?)?.status();
+        let state = status.borrow().state;
+        Some(state.as_str())
+    };
+    let routes = view.catalog.routes.values().map(|spec| wire::Route::new(spec, state(spec.backend()))).collect();
+    Json(wire::Routes { routes })
+}
+
+/// All nodes.
+#[utoipa::path(get, path = "/api/v1/nodes", tag = "nodes",
+    responses((status = 200, body = wire::Nodes)))]
+pub(super) async fn nodes(State(api): State<Api>) -> Json<wire::Nodes> {
+    let view = api.control.view();
+    let node = |(name, node): (&crate::model::NodeName, &crate::control::NodeView)| wire::Node {
+        name: name.to_string(),
+        engine: node.engine.clone(),
+        up: node.listed && node.away.is_none(),
+        away: node.away.clone(),
+        listed: node.listed,
+        units: u64::try_from(node.units).unwrap_or(u64::MAX),
+    };
+    Json(wire::Nodes { nodes: view.nodes.iter().map(node).collect() })
+}
+
+/// The backend that is meant, or who it might have been.
+pub(super) fn find(control: &Control, text: &str) -> Result<backend::Backend, Failure> {
+    if let Some(found) = control.find(text) {
+        return Ok(found);
+    }
+    let ids: Vec<BackendId> = control.backends().iter().map(|backend| backend.id().clone()).collect();
+    let same: Vec<String> = ids.iter().filter(|id| id.name() == text).map(|id| format!("`{id}`")).collect();
+    if !same.is_empty() {
+        let failure = Failure::new(Code::NoSuchBackend, format!("more than one backend is named `{text}`"));
+        return Err(failure.with_hint(format!("name one of {}", same.join(", "))));
+    }
+    let failure = Failure::new(Code::NoSuchBackend, format!("there is no backend `{text}`"));
+    let near = nearest(text, &ids);
+    Err(if near.is_empty() { failure } else { failure.with_hint(format!("did you mean {}?", near.join(" or "))) })
+}
+
+/// The known names that look most like this one, at most three.
+fn nearest(text: &str, ids: &[BackendId]) -> Vec<String> {
+    let wanted = text.to_ascii_lowercase();
+    let likeness = |id: &BackendId| {
+        let whole = strsim::jaro_winkler(&wanted, &id.to_string().to_ascii_lowercase());
+        whole.max(strsim::jaro_winkler(&wanted, &id.name().to_ascii_lowercase()))
+    };
+    let mut ranked: Vec<(f64, &BackendId)> = ids.iter().map(|id| (likeness(id), id)).collect();
+    ranked.retain(|(likeness, _)| *likeness > 0.75);
+    ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
+    ranked.into_iter().take(3).map(|(_, id)| format!("`{id}`")).collect()
+}
+
+fn tell_found(api: &Api, text: &str) -> Result<wire::Backend, Failure> {
+    let backend = find(&api.control, text)?;
+    Ok(tell(&backend, &api.control.view(), &wakes_today(&api.control)))
+}
+
+fn tell(backend: &backend::Backend, view: &View, today: &HashMap<BackendId, u64>) -> wire::Backend {
+    let status = backend.status().borrow().clone();
+    let id = backend.id();
+    let asleep_as = match status.state {
+        StatusState::Stopped => Some("stopped"),
+        StatusState::Paused => Some("paused"),
+        StatusState::Unknown
+        | StatusState::Waking
+        | StatusState::Awake
+        | StatusState::Draining
+        | StatusState::Stopping
+        | StatusState::Failed
+        | StatusState::Gone => None,
+    };
+    let leads_here = view.catalog.routes.values().filter(|route| route.backend() == Some(id));
+    let now = Timestamp::now();
+    let millis = |share| status.wakes.quantile(share).map(wire::millis);
+    wire::Backend {
+        id: id.to_string(),
+        node: id.node().to_string(),
+        name: id.name().to_owned(),
+        state: status.state.as_str().to_owned(),
+        asleep_as: asleep_as.map(str::to_owned),
+        since: status.since.to_string(),
+        cause: status.cause.as_ref().map(wire::Cause::from),
+        failure: status.failure.as_deref().map(str::to_owned),
+        passes: backend.passes(),
+        held: u64::try_from(backend.held()).unwrap_or(u64::MAX),
+        waits_for: status.waits_for.iter().map(ToString::to_string).collect(),
+        sleeps_in_s: backend.sleeps_in().map(wire::seconds),
+        pinned_until: status.pinned_until.filter(|until| *until > now).map(|until| until.to_string()),
+        last_wake: status
+            .wakes
+            .last_at
+            .map(|at| wire::LastWake { at: at.to_string(), cause: status.wakes.last_cause.clone() }),
+        wakes: wire::Wakes {
+            count: status.wakes.count,
+            failed: status.wakes.failed,
+            today: today.get(id).copied().unwrap_or_default(),
+        },
+        wake_ms: wire::WakeMillis { p50: millis(0.5), p95: millis(0.95) },
+        asleep_share: asleep_share(&status, now),
+        routes: leads_here.map(|route| route.alias.to_string()).collect(),
+        policy: wire::Policy::from(&*backend.policy()),
+    }
+}
+
+/// The share of time asleep, the present state included; three digits.
+fn asleep_share(status: &backend::Status, now: Timestamp) -> Option<f64> {
+    let seconds = |since: Timestamp| now.duration_since(since).as_secs_f64().max(0.0);
+    let whole = seconds(status.wakes.counted_since?);
+    let present = if status.state.is_asleep() { seconds(status.since) } else { 0.0 };
+    let share = (status.wakes.asleep.as_secs_f64() + present) / whole;
+    (whole > 0.0).then(|| (share.clamp(0.0, 1.0) * 1000.0).round() / 1000.0)
+}
+
+/// Wakes since local midnight, as far as the journal reaches.
+fn wakes_today(control: &Control) -> HashMap<BackendId, u64> {
+    let midnight = jiff::Zoned::now().start_of_day().map(|day| day.timestamp()).unwrap_or(Timestamp::MIN);
+    let (entries, _) = control.journal().since(0);
+    let mut count = HashMap::new();
+    for entry in entries.iter().filter(|entry| entry.at >= midnight && entry.what == Happening::Waking) {
+        if let Some(id) = &entry.backend {
+            *count.entry(id.clone()).or_default() += 1;
+        }
+    }
+    count
+}

@@ -1,0 +1,76 @@
+//! The configuration: what is wrong with it, what another would change, and reading it again.
+
+use axum::{
+    Json,
+    body::Bytes,
+    extract::{State, rejection::BytesRejection},
+};
+
+use super::{Api, Code, Failure, orders::whole, wire};
+use crate::{
+    control::ReloadFailed,
+    model::{Place, Problems, Severity},
+};
+
+/// What is wrong now.
+#[utoipa::path(get, path = "/api/v1/problems", tag = "configuration",
+    responses((status = 200, body = wire::Standing)))]
+pub(super) async fn problems(State(api): State<Api>) -> Json<wire::Standing> {
+    let view = api.control.view();
+    let excluded =
+        |(container, why): &(String, String)| wire::Excluded { container: container.clone(), why: why.clone() };
+    Json(wire::Standing {
+        problems: tell(&view.catalog.problems),
+        refused: tell(&view.refused),
+        excluded: view.catalog.excluded.iter().map(excluded).collect(),
+    })
+}
+
+/// Checks a configuration text and says what it would change, without changing anything.
+#[utoipa::path(post, path = "/api/v1/check", tag = "configuration",
+    request_body(content = String, content_type = "application/yaml"),
+    responses((status = 200, body = wire::Checked), (status = 400, body = wire::ProblemDetails)))]
+pub(super) async fn check(
+    State(api): State<Api>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<wire::Checked>, Failure> {
+    let text = String::from_utf8(whole(body)?.into());
+    let text = text.map_err(|_| Failure::new(Code::BadRequest, "the body is no UTF-8 text"))?;
+    let checked = match api.control.dry_run(text).await {
+        Ok((changes, problems)) => wire::Checked {
+            ok: !refuses(&problems),
+            changes: changes.iter().map(wire::Change::from).collect(),
+            problems: tell(&problems),
+        },
+        Err(ReloadFailed::Problems(problems)) => {
+            wire::Checked { ok: false, changes: Vec::new(), problems: tell(&problems) }
+        }
+        Err(ReloadFailed::Ending) => return Err(ending()),
+    };
+    Ok(Json(checked))
+}
+
+/// Reads the configuration again. With any error in it, what runs is as before.
+#[utoipa::path(post, path = "/api/v1/reload", tag = "configuration",
+    responses((status = 200, body = wire::Reloaded), (status = 422, body = wire::ProblemDetails)))]
+pub(super) async fn reload(State(api): State<Api>) -> Result<Json<wire::Reloaded>, Failure> {
+    match api.control.reload().await {
+        Ok(changes) => Ok(Json(wire::Reloaded { changes: changes.iter().map(wire::Change::from).collect() })),
+        Err(ReloadFailed::Problems(problems)) => Err(Failure::refused(&problems)),
+        Err(ReloadFailed::Ending) => Err(ending()),
+    }
+}
+
+fn tell(problems: &Problems) -> Vec<wire::Problem> {
+    problems.0.iter().map(wire::Problem::from).collect()
+}
+
+/// Errors in labels refuse only their routes, those of files the whole.
+fn refuses(problems: &Problems) -> bool {
+    let in_file = |place: &Place| matches!(place, Place::File { .. } | Place::Body(_));
+    problems.0.iter().any(|problem| problem.severity == Severity::Error && in_file(&problem.place))
+}
+
+fn ending() -> Failure {
+    Failure::new(Code::Ending, "Dormouse is ending and takes no more orders")
+}

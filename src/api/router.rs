@@ -1,0 +1,76 @@
+//! All paths, and the document that describes them.
+
+use axum::{
+    Json, Router,
+    extract::{DefaultBodyLimit, State},
+    middleware,
+    routing::post,
+};
+use jiff::Timestamp;
+use utoipa::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{Code, Failure, backends, check, events, guard::guard, health, orders};
+use crate::control::Control;
+
+/// The longest body that is read.
+const BODY: usize = 1024 * 1024;
+
+/// What the interface shows and orders.
+#[derive(Debug, Clone)]
+pub struct Api {
+    /// The running world.
+    pub control: Control,
+    /// When this run of the program began. Tells its events from those of runs before.
+    pub started: Timestamp,
+}
+
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "Dormouse",
+    description = "What runs behind a Dormouse, why it sleeps and wakes, and orders to it. Errors are \
+                   `application/problem+json`. A backend may also be named in short, by its name alone or by the \
+                   alias of a route that leads to it: `GET /api/v1/backends/{name}` and \
+                   `POST /api/v1/backends/{name}/{order}`."
+))]
+struct Document;
+
+/// The interface as a service. It expects a [`super::Connection`] with each request.
+pub fn router(api: Api) -> Router {
+    let (router, document) = documented().split_for_parts();
+    router
+        .route("/openapi.json", axum::routing::get(|| async move { Json(document) }))
+        .route("/api/v1/backends/{node}/{name}", post(orders::in_short))
+        .fallback(|| async { Failure::new(Code::NoSuchPath, "there is nothing at this path") })
+        .method_not_allowed_fallback(|State(_): State<Api>| async {
+            Failure::new(Code::MethodNotAllowed, "this path is not asked with this method")
+        })
+        .layer(DefaultBodyLimit::max(BODY))
+        .layer(middleware::from_fn(guard))
+        .with_state(api)
+}
+
+/// The description of the interface.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    documented().into_openapi()
+}
+
+fn documented() -> OpenApiRouter<Api> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(backends::list))
+        .routes(routes!(backends::named))
+        .routes(routes!(backends::one))
+        .routes(routes!(orders::wake))
+        .routes(routes!(orders::sleep))
+        .routes(routes!(orders::pin))
+        .routes(routes!(orders::unpin))
+        .routes(routes!(orders::restart))
+        .routes(routes!(backends::routes))
+        .routes(routes!(backends::nodes))
+        .routes(routes!(events::events))
+        .routes(routes!(check::problems))
+        .routes(routes!(check::check))
+        .routes(routes!(check::reload))
+        .routes(routes!(health::healthy))
+        .routes(routes!(health::ready))
+}

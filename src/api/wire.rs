@@ -1,0 +1,13 @@
+//! The wire types: what is sent and read as JSON. The only place of `serde` in this room.
+//!
+//! These shapes are also what `--json` of the command line prints. Fields are added, never renamed. Times are RFC 3339
+//! in UTC, durations whole numbers of the unit in the field's name, absent facts `null`.
+
+pub(super) use super::wire_event::{millis, seconds};
+pub use super::{
+    wire_backend::{Backend, Backends, LastWake, Policy, WakeMillis, Wakes},
+    wire_catalog::{Change, Excluded, Explained, Node, Nodes, Route, Routes},
+    wire_event::{Cause, Event, PhaseMillis, Request},
+    wire_order::{Done, Pin, Sleep},
+    wire_problem::{Checked, Problem, ProblemDetails, Reloaded, Standing},
+};

@@ -1,0 +1,137 @@
+//! `dormouse demo`: the real thing on the loopback, with three small apps and nothing left behind.
+
+use std::{
+    io::{IsTerminal, Write},
+    net::TcpListener,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::Context;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::serve::{World, run, until_told_to_end};
+use crate::{
+    backend::{Backend, StatusState},
+    config::Loaded,
+    control::{Control, FileSource},
+    demo::{DemoPorts, Row, RowState, Screen, config, intro},
+    model::Problems,
+};
+
+/// The table is drawn anew this often.
+const FRAME: Duration = Duration::from_millis(200);
+
+/// Runs the demo until Ctrl-C or SIGTERM.
+pub async fn demo() -> anyhow::Result<()> {
+    let ports = free_ports().context("find free ports on the loopback")?;
+    let exe = std::env::current_exe().context("find this program's own file")?;
+    let (settings, routes, backends) = config(&exe, ports)?;
+    let loaded = Loaded { settings, routes, backends, problems: Problems::default(), files: Vec::new() };
+    let directory = Scratch::make()?;
+    let end = CancellationToken::new();
+    let ending = end.clone();
+    tokio::spawn(async move {
+        until_told_to_end().await;
+        ending.cancel();
+    });
+    say(&intro(ports.http))?;
+    let world =
+        World { source: FileSource::Made(Box::new(loaded.clone())), loaded, state_dir: directory.0.join("state") };
+    let (drawing, drawn) = (end.clone(), tokio_util::task::TaskTracker::new());
+    let result = run(world, end, |control| {
+        drawn.spawn(draw(control.clone(), drawing));
+    })
+    .await;
+    drawn.close();
+    drawn.wait().await;
+    result
+}
+
+/// A directory of this run, removed at its end.
+#[derive(Debug)]
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn make() -> anyhow::Result<Self> {
+        let path = std::env::temp_dir().join(format!("dormouse-demo-{}", std::process::id()));
+        std::fs::DirBuilder::new().mode(0o700).create(&path).with_context(|| format!("make `{}`", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        remove(&self.0);
+    }
+}
+
+fn remove(path: &Path) {
+    if let Err(error) = std::fs::remove_dir_all(path) {
+        tracing::warn!(%error, path = %path.display(), "the demo's directory could not be removed");
+    }
+}
+
+/// 8080 and 8000 where they are free; whatever is free for the rest.
+fn free_ports() -> std::io::Result<DemoPorts> {
+    let bind = |port: u16| TcpListener::bind(("127.0.0.1", port));
+    let preferred = |port: u16| bind(port).or_else(|_| bind(0));
+    // Held together, so that none is given twice.
+    let held = [preferred(8080)?, preferred(8000)?, bind(0)?, bind(0)?, bind(0)?];
+    let mut ports = [0; 5];
+    for (port, listener) in ports.iter_mut().zip(&held) {
+        *port = listener.local_addr()?.port();
+    }
+    let [http, api, slow, live, nap] = ports;
+    Ok(DemoPorts { http, api, slow, live, nap })
+}
+
+/// Writes to the terminal. A closed one ends nothing.
+fn say(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("write to the terminal"),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+async fn draw(control: Control, end: CancellationToken) {
+    let mut screen = if std::io::stdout().is_terminal() { Screen::table(columns()) } else { Screen::plain() };
+    loop {
+        let rows: Vec<Row> = control.backends().iter().map(row).collect();
+        if say(&screen.render(&rows)).is_err() {
+            return;
+        }
+        tokio::select! {
+            () = end.cancelled() => break,
+            () = tokio::time::sleep(FRAME) => {}
+        }
+    }
+    let _ = say(screen.finish());
+}
+
+fn columns() -> u16 {
+    std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok()).unwrap_or(80)
+}
+
+fn row(backend: &Backend) -> Row {
+    let status = backend.status().borrow().clone();
+    let state = match status.state {
+        StatusState::Unknown | StatusState::Stopped | StatusState::Gone => RowState::Asleep,
+        StatusState::Paused => RowState::Paused,
+        StatusState::Waking => RowState::Waking,
+        StatusState::Awake => RowState::Awake,
+        StatusState::Draining => RowState::Draining,
+        StatusState::Stopping => RowState::Stopping,
+        StatusState::Failed => RowState::Failed,
+    };
+    Row {
+        name: backend.id().name().to_owned(),
+        state,
+        since: Instant::now().saturating_duration_since(status.since_instant),
+        passes: usize::try_from(backend.passes()).unwrap_or(usize::MAX),
+        sleeps_in: backend.sleeps_in(),
+    }
+}

@@ -1,0 +1,73 @@
+//! Watches the configuration files and has them read again when they change.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use notify::{RecursiveMode, Watcher};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::control::Control;
+
+/// Several changes in a row are answered by one reload.
+const DEBOUNCE: Duration = Duration::from_millis(300);
+
+/// Watches until the end. Directories are watched, not files: editors and orchestrators replace files.
+pub(super) async fn watch_files(control: Control, mut files: watch::Receiver<Vec<PathBuf>>, end: CancellationToken) {
+    let (changed_in, mut changed) = mpsc::channel::<()>(1);
+    loop {
+        let watched = files.borrow_and_update().clone();
+        let _watcher = match start(&watched, changed_in.clone()) {
+            Ok(watcher) => Some(watcher),
+            Err(error) => {
+                tracing::warn!(%error, "configuration files can not be watched; SIGHUP and the API still reload");
+                None
+            }
+        };
+        let reload = loop {
+            tokio::select! {
+                () = end.cancelled() => return,
+                Some(()) = changed.recv() => break true,
+                Ok(()) = files.changed() => {
+                    if *files.borrow() != watched {
+                        break false;
+                    }
+                }
+            }
+        };
+        if reload {
+            tokio::time::sleep(DEBOUNCE).await;
+            while changed.try_recv().is_ok() {}
+            // The outcome is in the journal and among the problems.
+            let _ = control.reload().await;
+        }
+    }
+}
+
+fn start(files: &[PathBuf], changed: mpsc::Sender<()>) -> notify::Result<notify::RecommendedWatcher> {
+    let names: BTreeSet<PathBuf> =
+        files.iter().map(|file| std::path::absolute(file).unwrap_or_else(|_| file.clone())).collect();
+    let directories: BTreeSet<PathBuf> = names.iter().filter_map(|file| file.parent()).map(PathBuf::from).collect();
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        let Ok(event) = event else { return };
+        if !matches!(event.kind, notify::EventKind::Access(_)) && event.paths.iter().any(|path| concerns(&names, path))
+        {
+            // Full: a reload is due already.
+            let _ = changed.try_send(());
+        }
+    })?;
+    for directory in &directories {
+        watcher.watch(directory, RecursiveMode::NonRecursive)?;
+    }
+    Ok(watcher)
+}
+
+/// Whether a change of this path may change the configuration: a file that was read, a new one beside it that may be
+/// included, or the link that orchestrators swap when they replace mounted files.
+fn concerns(read: &BTreeSet<PathBuf>, path: &Path) -> bool {
+    let may_be_included = path.extension().is_some_and(|end| end == "yaml" || end == "yml");
+    read.contains(path) || may_be_included || path.file_name().is_some_and(|name| name == "..data")
+}

@@ -1,0 +1,9 @@
+//! The composition root: builds every room, owns every task, ends them in order.
+
+mod demo;
+mod files;
+mod nodes;
+mod serve;
+
+pub use demo::demo;
+pub use serve::{Failed, SOCKET, ServeOptions, serve};

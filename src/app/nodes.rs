@@ -1,0 +1,69 @@
+//! Providers for the configured nodes.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc};
+
+use anyhow::Context;
+
+use crate::{
+    control::Node,
+    model::{EngineAddress, NodeName, Settings},
+    provider::{Docker, FileBook, Process, Simulated},
+};
+
+/// The nodes, and those of them whose units end with Dormouse.
+#[derive(Debug, Default)]
+pub(super) struct Nodes {
+    pub(super) all: BTreeMap<NodeName, Node>,
+    pub(super) processes: Vec<Arc<Process>>,
+}
+
+/// Makes a provider for each node. Nothing is connected yet: an engine that is away is no error here.
+pub(super) fn open(settings: &Settings, state_dir: &Path, own: Option<&str>) -> anyhow::Result<Nodes> {
+    let mut nodes = Nodes::default();
+    let mut configured = settings.nodes.clone();
+    if configured.is_empty() {
+        let local: NodeName = "local".parse()?;
+        configured.insert(local, crate::model::NodeSpec { engine: EngineAddress::Docker(None) });
+    }
+    for (name, spec) in &configured {
+        let node = match &spec.engine {
+            EngineAddress::Docker(address) => docker(name, address.as_deref(), own)?,
+            EngineAddress::Process => {
+                let directory = state_dir.join("processes").join(name.as_str());
+                let book = Arc::new(FileBook::open(&directory.join("book")).context("open the book of processes")?);
+                let process = Process::open(name.clone(), directory, book)
+                    .with_context(|| format!("open node `{name}` (processes)"))?;
+                let process = Arc::new(process);
+                nodes.processes.push(Arc::clone(&process));
+                Node { provider: process, engine: "process".to_owned(), discovers: false }
+            }
+            EngineAddress::Simulated => Node {
+                provider: Arc::new(Simulated::new(name.clone())),
+                engine: "simulated".to_owned(),
+                discovers: true,
+            },
+        };
+        nodes.all.insert(name.clone(), node);
+    }
+    Ok(nodes)
+}
+
+fn docker(name: &NodeName, address: Option<&str>, own: Option<&str>) -> anyhow::Result<Node> {
+    let mut docker = Docker::connect(name.clone(), address, false).with_context(|| format!("open node `{name}`"))?;
+    if let Some(own) = own {
+        docker = docker.living_in(own);
+    }
+    let engine = format!("docker {}", docker.address());
+    Ok(Node { provider: Arc::new(docker), engine, discovers: true })
+}
+
+/// The id of the container that Dormouse itself runs in, as its host name tells.
+pub(super) fn own_container() -> Option<String> {
+    if !Path::new("/.dockerenv").exists() {
+        return None;
+    }
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    let name = name.trim();
+    let looks_like_an_id = name.len() >= 12 && name.bytes().all(|b| b.is_ascii_hexdigit());
+    looks_like_an_id.then(|| name.to_owned())
+}

@@ -1,0 +1,226 @@
+//! `dormouse serve`: build the world, run it, end it in order.
+
+use std::{
+    collections::HashMap,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context;
+use arc_swap::ArcSwap;
+use jiff::Timestamp;
+use tokio::{
+    net::UnixListener,
+    signal::unix::{SignalKind, signal},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{files, nodes};
+use crate::{
+    api::{self, Api},
+    backend::{Answer, Order},
+    config::Loaded,
+    control::{self, Control, FileSource, Keeper},
+    model::{Discover, OnExit, Problems, Settings},
+    proxy::{ProxySettings, Shared, run_workers},
+    store::Store,
+    telemetry::{Journal, chain},
+};
+
+/// What the command line says.
+#[derive(Debug, Clone)]
+pub struct ServeOptions {
+    /// The configuration file; absent: everything is discovered.
+    pub config: Option<PathBuf>,
+    /// Where what survives a restart is kept.
+    pub state_dir: PathBuf,
+    /// Only labelled containers are served.
+    pub explicit: bool,
+}
+
+/// Why it did not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum Failed {
+    /// The configuration has errors.
+    #[error("{0}")]
+    Configuration(Problems),
+    /// Something else.
+    #[error(transparent)]
+    Other(#[from] anyhow::Error),
+}
+
+/// The name of the Unix socket in the state directory, by which the command line reaches a running Dormouse.
+pub const SOCKET: &str = "dormouse.sock";
+
+/// What is remembered is saved this often, when it has changed.
+const REMEMBER: Duration = Duration::from_secs(15);
+
+/// Serves until SIGTERM or SIGINT.
+pub async fn serve(options: ServeOptions) -> Result<(), Failed> {
+    let source = options.config.clone().map_or(FileSource::None, FileSource::File);
+    let mut loaded = source.load().map_err(Failed::Configuration)?;
+    if options.explicit {
+        loaded.settings.discover = Discover::Labelled;
+    }
+    for problem in &loaded.problems.0 {
+        tracing::warn!("{problem}");
+    }
+    let end = CancellationToken::new();
+    let ending = end.clone();
+    tokio::spawn(async move {
+        until_told_to_end().await;
+        ending.cancel();
+    });
+    let world = World { source, loaded, state_dir: options.state_dir };
+    run(world, end, |_| ()).await.map_err(Failed::Other)
+}
+
+/// A checked configuration, and where its state is kept.
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) source: FileSource,
+    pub(super) loaded: Loaded,
+    pub(super) state_dir: PathBuf,
+}
+
+/// Runs a checked configuration until the token ends it. `serving` is told once everything listens.
+pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOnce(&Control)) -> anyhow::Result<()> {
+    let World { source, loaded, state_dir } = world;
+    let settings = loaded.settings.clone();
+    let (store, notices) = Store::open(&state_dir).await.context("open the state directory")?;
+    for notice in notices {
+        tracing::error!("{notice}");
+    }
+    let own = nodes::own_container();
+    let nodes = nodes::open(&settings, &state_dir, own.as_deref())?;
+    let remembered: HashMap<_, _> = store.load().into_iter().map(|memory| (memory.id.clone(), memory)).collect();
+    let journal = Journal::default();
+    let (keeper, control) = Keeper::new(source, loaded, nodes.all, own, remembered, journal);
+    let files = keeper.files();
+
+    // Bind first: an address in use is the operator's to solve, and nothing has been touched yet.
+    let proxy = Arc::new(ArcSwap::from_pointee(proxy_settings(&settings)));
+    let shared = Shared::new(Arc::clone(control.table()), Arc::clone(&proxy));
+    let closing = CancellationToken::new();
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let workers = run_workers(workers, &settings.listen.http, &shared, &closing).context("listen for HTTP")?;
+    for address in workers.addresses() {
+        tracing::info!(%address, "serving HTTP");
+    }
+    let (api_tcp, api_unix) = bind_api(&settings, &state_dir)?;
+
+    let world_ends = CancellationToken::new();
+    let keeper = tokio::spawn(keeper.run(world_ends.clone()));
+    let helpers = tokio_util::task::TaskTracker::new();
+    helpers.spawn(files::watch_files(control.clone(), files, end.clone()));
+    helpers.spawn(reload_on_hangup(control.clone(), end.clone()));
+    helpers.spawn(remember_now_and_then(control.clone(), store.clone(), end.clone()));
+    let router = api::router(Api { control: control.clone(), started: Timestamp::now() });
+    let api = tokio::spawn(api::serve(router, api_tcp, api_unix, world_ends.clone()));
+    helpers.close();
+    serving(&control);
+
+    end.cancelled().await;
+    tracing::info!("ending: no new connections, those in use may finish");
+    closing.cancel();
+    tokio::task::spawn_blocking(move || workers.join()).await.context("join the workers")?;
+    helpers.wait().await;
+    if settings.on_exit == OnExit::WakeAll {
+        wake_all(&control).await;
+    }
+    for backend in control.backends() {
+        store.save(control::remember(&backend));
+    }
+    world_ends.cancel();
+    keeper.await.context("join the keeper")?;
+    api.await.context("join the management interface")?.context("serve the management interface")?;
+    for process in nodes.processes {
+        process.end_all(Duration::from_secs(10)).await;
+    }
+    store.close().await;
+    Ok(())
+}
+
+/// Binds the management interface: the Unix socket in the state directory, and a loopback address.
+fn bind_api(settings: &Settings, state_dir: &Path) -> anyhow::Result<(Option<TcpListener>, UnixListener)> {
+    let socket = state_dir.join(SOCKET);
+    let unix = api::bind_unix(&socket).with_context(|| format!("listen on `{}`", socket.display()))?;
+    let tcp = match settings.listen.api {
+        Some(address) => {
+            let listener = TcpListener::bind(address).with_context(|| {
+                format!("listen on `{address}` for the management interface (`listen: api` in the configuration)")
+            })?;
+            tracing::info!(address = %listener.local_addr()?, "serving the management interface");
+            Some(listener)
+        }
+        None => None,
+    };
+    Ok((tcp, unix))
+}
+
+fn proxy_settings(settings: &Settings) -> ProxySettings {
+    ProxySettings {
+        trusted_proxies: settings.trusted_proxies.clone(),
+        wakes_per_client: settings.wakes_per_client,
+        shutdown_timeout: settings.shutdown_timeout,
+        ..ProxySettings::default()
+    }
+}
+
+pub(super) async fn until_told_to_end() {
+    let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    match (terminate, interrupt) {
+        (Ok(mut terminate), Ok(mut interrupt)) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        }
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::error!(%error, "signals can not be waited for");
+            std::future::pending().await
+        }
+    }
+}
+
+async fn reload_on_hangup(control: Control, end: CancellationToken) {
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+    loop {
+        tokio::select! {
+            () = end.cancelled() => return,
+            _ = hangup.recv() => {
+                if let Err(error) = control.reload().await {
+                    tracing::error!("{}", chain(&error));
+                }
+            }
+        }
+    }
+}
+
+async fn remember_now_and_then(control: Control, store: Store, end: CancellationToken) {
+    let mut written = HashMap::new();
+    loop {
+        for backend in control.backends() {
+            let status = backend.status().borrow().version;
+            let mark = (status, backend.last_used());
+            if written.insert(backend.id().clone(), mark) != Some(mark) {
+                store.save(control::remember(&backend));
+            }
+        }
+        tokio::select! {
+            () = end.cancelled() => return,
+            () = tokio::time::sleep(REMEMBER) => {}
+        }
+    }
+}
+
+async fn wake_all(control: &Control) {
+    let wakes = control.backends().into_iter().map(|backend| async move {
+        if let Answer::Denied(why) = backend.order(Order::Wake, "the end of Dormouse").await {
+            tracing::warn!(backend = %backend.id(), why, "was not woken");
+        }
+    });
+    futures_util::future::join_all(wakes).await;
+}

@@ -1,0 +1,310 @@
+//! The JSON Schema of the file, for editors. Made from the same key tables that the reader checks against.
+
+use serde_json::{Map, Value, json};
+
+/// The schema of the configuration file.
+pub fn schema() -> Value {
+    let mut schema = object(FILE, "Configuration of Dormouse");
+    schema["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
+    schema["title"] = json!("Dormouse");
+    schema
+}
+
+/// What a key holds.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Text,
+    Bool,
+    Number,
+    Duration,
+    /// One item, several as a list, or `a, b`.
+    List,
+    /// A mapping of names to texts.
+    Texts,
+    OneOf(&'static [&'static str]),
+    Object(&'static [Key]),
+    /// An object, or one of its short forms.
+    Either(&'static [Key]),
+    /// A mapping of names to such objects.
+    MapOf(&'static [Key]),
+    /// Checked by the program only.
+    Any,
+}
+
+/// A key, what it holds, and what it means.
+type Key = (&'static str, Kind, &'static str);
+
+fn object(keys: &[Key], description: &str) -> Value {
+    let properties: Map<String, Value> =
+        keys.iter().map(|(key, kind, text)| ((*key).to_owned(), property(*kind, text))).collect();
+    json!({
+        "type": ["object", "null"],
+        "description": description,
+        "properties": properties,
+        "patternProperties": { "^x-": {} },
+        "additionalProperties": false,
+    })
+}
+
+fn property(kind: Kind, text: &str) -> Value {
+    let scalar = json!(["string", "number", "boolean", "null"]);
+    match kind {
+        Kind::Text => json!({ "type": scalar, "description": text }),
+        Kind::Bool => json!({ "type": ["boolean", "string", "integer"], "description": text }),
+        Kind::Number => json!({ "type": ["integer", "string"], "description": text }),
+        Kind::Duration => json!({
+            "type": ["string", "integer"],
+            "description": format!("{text}. A duration such as `90s`, `15m`, `12h`, `2d`."),
+        }),
+        Kind::List => json!({
+            "anyOf": [{ "type": scalar }, { "type": "array", "items": { "type": scalar } }],
+            "description": text,
+        }),
+        Kind::Texts => json!({
+            "type": ["object", "null"],
+            "additionalProperties": { "type": scalar },
+            "description": text,
+        }),
+        Kind::OneOf(words) => json!({ "type": "string", "enum": words, "description": text }),
+        Kind::Object(keys) => object(keys, text),
+        Kind::Either(keys) => json!({
+            "anyOf": [{ "type": scalar }, { "type": "array" }, object(keys, text)],
+            "description": text,
+        }),
+        Kind::MapOf(keys) => json!({
+            "type": ["object", "null"],
+            "patternProperties": { "^x-": {} },
+            "additionalProperties": object(keys, text),
+            "description": text,
+        }),
+        Kind::Any => json!({ "description": text }),
+    }
+}
+
+const FILE: &[Key] = &[
+    ("listen", Kind::Object(LISTEN), "Listening addresses"),
+    ("domains", Kind::List, "Domains that aliases live under; with none, an alias is the first label of any host"),
+    ("nodes", Kind::Any, "The engines by name: `docker`, `process`, `simulated`, or `{docker: tcp://host:2375}`"),
+    ("defaults", Kind::Object(DEFAULTS), "What routes and containers start from"),
+    ("include", Kind::List, "Files of routes, relative to this one; `*` and `?` in the file name"),
+    ("routes", Kind::MapOf(ROUTE), "Routes by alias"),
+    ("backends", Kind::MapOf(BACKEND), "Backends by `node/name`, where a container's labels are not the place"),
+    ("discover", Kind::Either(DISCOVER), "Which containers become routes: `default`, `all`, `labelled`"),
+    ("trusted_proxies", Kind::List, "Networks whose `X-Forwarded-*` fields are believed"),
+    ("on_exit", Kind::OneOf(&["leave", "wake_all"]), "What happens to sleepers when Dormouse ends"),
+    ("max_parallel_wakes", Kind::Number, "Wakes at once for each node"),
+    ("wakes_per_client", Kind::Number, "Requests that cause a wake, for each client address and minute"),
+    ("shutdown_timeout", Kind::Duration, "How long requests in flight may take to end"),
+    ("access_log", Kind::Any, "Not in this version yet"),
+    ("tls", Kind::Any, "Not in this version yet"),
+    ("acme", Kind::Any, "Not in this version yet"),
+    ("https_redirect", Kind::Any, "Not in this version yet"),
+    ("middlewares", Kind::Any, "Not in this version yet"),
+];
+
+const LISTEN: &[Key] = &[
+    ("http", Kind::List, "Addresses for HTTP, such as `:80`"),
+    ("https", Kind::List, "Addresses for HTTPS; not in this version yet"),
+    ("api", Kind::Text, "The address of the management API, or `off`"),
+];
+
+const DEFAULTS: &[Key] = &[
+    ("idle", Kind::Object(IDLE), "The idle settings that routes and containers start from"),
+    ("healthcheck", Kind::Object(HEALTH), "Not in this version yet"),
+];
+
+const DISCOVER: &[Key] = &[
+    ("mode", Kind::OneOf(&["default", "all", "labelled", "labeled"]), "Which containers become routes"),
+    ("prefixes", Kind::List, "Prefixes of labels, best first"),
+];
+
+const BACKEND: &[Key] = &[
+    ("command", Kind::List, "The command of a process"),
+    ("env", Kind::Texts, "Its variables"),
+    ("directory", Kind::Text, "Its working directory"),
+    ("user", Kind::Text, "The user it runs as"),
+    ("network", Kind::Text, "The network whose address is dialled"),
+    ("idle", Kind::Object(IDLE), "When and how it sleeps"),
+    ("ready", Kind::Either(READY), "When it is ready after a start"),
+    ("depends_on", Kind::Any, "Backends that it needs: `[name, other:healthy]`"),
+];
+
+const IDLE: &[Key] = &[
+    ("idle_timeout", Kind::Duration, "Sleeps after this long without use; `0` never, negative as a dependency only"),
+    ("stop_method", Kind::OneOf(&["stop", "pause", "kill"]), "The way down"),
+    ("stop_signal", Kind::Text, "The signal of `stop`; the engine's own when absent"),
+    ("stop_timeout", Kind::Duration, "The grace time between signal and kill"),
+    ("stop_after", Kind::Duration, "With `pause`: stopped after this long paused"),
+    ("wake_timeout", Kind::Duration, "From the start call to ready"),
+    ("start_endpoint", Kind::Text, "The exact path that alone may wake it"),
+    ("depends_on", Kind::Any, "Backends that it needs: `[name, other:healthy]`"),
+    ("waiting", Kind::OneOf(WAITING), "What a page load gets meanwhile"),
+    ("no_loading_page", Kind::Bool, "`true` is read as `waiting: hold`"),
+    ("ready", Kind::Either(READY), "When it is ready after a start"),
+    ("settle", Kind::Duration, "How long errors of a half-started app are tried again"),
+    ("ignore", Kind::Either(IGNORE), "Requests that neither wake nor keep awake"),
+    ("asleep_response", Kind::Either(RESPONSE), "What those get while it sleeps"),
+    ("stream_idle", Kind::Duration, "A stream without a byte for this long is closed"),
+    ("flow_timeout", Kind::Duration, "A UDP flow without a datagram for this long has ended"),
+    ("min_uptime", Kind::Duration, "A fresh backend stays up at least this long"),
+    ("schedule", Kind::List, "Windows in which it is kept awake: `Mon-Fri 08:00-18:00 Europe/Berlin`"),
+    ("busy", Kind::Text, "A command (exit code 0) or `http://` address (2xx) that says it must not sleep"),
+    ("max_held", Kind::Number, "Requests held at once"),
+    ("hold_timeout", Kind::Duration, "How long a request is held; `wake_timeout` when absent"),
+    ("drain_timeout", Kind::Duration, "How long an ordered sleep waits for those inside"),
+    ("on_wake_timeout", Kind::OneOf(&["stop", "leave"]), "What becomes of a backend that did not get ready"),
+    ("wake_after_manual_stop", Kind::Bool, "Whether a request wakes what was stopped by hand"),
+];
+
+const WAITING: &[&str] = &["page", "hold", "reject"];
+
+const READY: &[Key] = &[
+    ("tcp", Kind::Any, "Its port accepts a connection"),
+    ("engine", Kind::Any, "The engine's health check says healthy"),
+    ("http", Kind::Either(READY_HTTP), "A GET of a path answers"),
+    ("log", Kind::Text, "Its log shows this pattern"),
+    ("command", Kind::List, "This command ends with 0"),
+    ("delay", Kind::Duration, "This long after the start"),
+];
+
+const READY_HTTP: &[Key] = &[
+    ("path", Kind::Text, "The path"),
+    ("status", Kind::Text, "The statuses that mean ready: `200` or `200-499`"),
+    ("host", Kind::Text, "The Host field"),
+];
+
+const IGNORE: &[Key] = &[
+    ("presets", Kind::List, "`monitors`, `bots`, `favicon`"),
+    ("paths", Kind::List, "Exact paths, or prefixes that end in `*`"),
+    ("methods", Kind::List, "Methods"),
+    ("agents", Kind::List, "Patterns of user agents"),
+    ("clients", Kind::List, "Networks of clients"),
+];
+
+const RESPONSE: &[Key] = &[("status", Kind::Number, "The status, 200 to 599"), ("body", Kind::Text, "The body")];
+
+const HEALTH: &[Key] = &[
+    ("disable", Kind::Bool, "No health checks"),
+    ("disabled", Kind::Bool, "No health checks"),
+    ("path", Kind::Text, "The path that is asked for"),
+    ("use_get", Kind::Bool, "GET rather than HEAD"),
+    ("interval", Kind::Duration, "The pause between checks"),
+    ("timeout", Kind::Duration, "How long one may take"),
+    ("retries", Kind::Number, "Failures in a row before it is unhealthy"),
+];
+
+const BALANCE: &[Key] = &[
+    ("link", Kind::Text, "Routes with the same link share their alias"),
+    ("mode", Kind::Text, "`round_robin`, `least_conn`, `ip_hash`, `random_two`"),
+    ("weight", Kind::Number, "The share of this replica"),
+    ("sticky", Kind::Bool, "A client stays with its replica"),
+    ("sticky_max_age", Kind::Duration, "How long"),
+    ("options", Kind::Any, "Options of the mode"),
+    ("wake_more_at", Kind::Any, "Requests per replica at which another one is woken"),
+];
+
+const ROUTE: &[Key] = &[
+    ("scheme", Kind::OneOf(&["http", "https", "h2c", "tcp", "udp"]), "What is spoken on the endpoint"),
+    ("host", Kind::Text, "A host to dial; it is never slept"),
+    ("port", Kind::Text, "The port of the endpoint, or `listen:target`"),
+    ("bind", Kind::Text, "Not in this version yet"),
+    ("backend", Kind::Text, "The backend, as `node/name`"),
+    ("hosts", Kind::List, "Further hosts, beside the alias; `*.example.org` and `*` too"),
+    ("paths", Kind::List, "Paths: `/api` with all below, or `=/api` alone"),
+    ("methods", Kind::List, "Methods"),
+    ("headers", Kind::Any, "Header fields that must be there, with or without a value"),
+    ("strip_prefix", Kind::Text, "Cut from the path before it is forwarded"),
+    ("sni", Kind::Any, "Not in this version yet"),
+    ("endpoints", Kind::Any, "Not in this version yet"),
+    ("root", Kind::Any, "Not in this version yet"),
+    ("spa", Kind::Any, "Not in this version yet"),
+    ("index", Kind::Any, "Not in this version yet"),
+    ("no_tls_verify", Kind::Any, "Not in this version yet"),
+    ("response_header_timeout", Kind::Duration, "From the request's last byte to the head of the response"),
+    ("connect_timeout", Kind::Duration, "How long a connect may take"),
+    ("max_conns_per_host", Kind::Number, "Connections to the endpoint at once, for each worker; `0`: no bound"),
+    ("disable_compression", Kind::Bool, "Nothing is compressed in this version"),
+    ("ssl_server_name", Kind::Any, "Not in this version yet"),
+    ("ssl_trusted_certificate", Kind::Any, "Not in this version yet"),
+    ("ssl_certificate", Kind::Any, "Not in this version yet"),
+    ("ssl_certificate_key", Kind::Any, "Not in this version yet"),
+    ("ssl_protocols", Kind::Any, "Not in this version yet"),
+    ("inbound_mtls_profile", Kind::Any, "Not in this version yet"),
+    ("rules", Kind::Any, "Not in this version yet"),
+    ("rule_file", Kind::Any, "Not in this version yet"),
+    ("healthcheck", Kind::Object(HEALTH), "Health checks of the endpoint; they never wake"),
+    ("load_balance", Kind::Object(BALANCE), "Not in this version yet"),
+    ("middlewares", Kind::Any, "Middlewares by name: `set_headers`, `modify_request`, `modify_response`"),
+    ("homepage", Kind::Any, "Ignored"),
+    ("webui", Kind::Any, "Ignored"),
+    ("access_log", Kind::Any, "Not in this version yet"),
+    ("relay_proxy_protocol_header", Kind::Any, "Not in this version yet"),
+    ("tls_termination", Kind::Any, "Not in this version yet"),
+    ("agent", Kind::Any, "Not in this version yet"),
+    ("proxmox", Kind::Any, "Not in this version yet"),
+    ("idle", Kind::Object(IDLE), "When and how its backend sleeps"),
+    ("idlewatcher", Kind::Any, "GoDoxy's name of `idle`"),
+    ("ready", Kind::Either(READY), "When its backend is ready after a start"),
+    ("depends_on", Kind::Any, "Backends that its backend needs"),
+    ("waiting", Kind::OneOf(WAITING), "What a page load gets while the backend wakes"),
+    ("waiting_page", Kind::Text, "A file with an own waiting page"),
+    ("title", Kind::Text, "The title of the waiting page"),
+    ("ignore", Kind::Either(IGNORE), "Requests that neither wake nor keep awake"),
+    ("asleep_response", Kind::Either(RESPONSE), "What those get while it sleeps"),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::config::{idle::IDLE_KEYS, route::ROUTE_KEYS, settings::FILE_KEYS, static_routes::BACKEND_KEYS};
+
+    fn properties(schema: &Value) -> BTreeSet<&str> {
+        schema["properties"].as_object().unwrap().keys().map(String::as_str).collect()
+    }
+
+    #[test]
+    fn the_schema_holds_every_key_that_is_read_and_no_other() {
+        let schema = schema();
+        let known = |keys: &[&'static str]| keys.iter().copied().collect::<BTreeSet<&str>>();
+        assert_eq!(properties(&schema), known(FILE_KEYS));
+        let file = &schema["properties"];
+        assert_eq!(properties(&file["routes"]["additionalProperties"]), known(ROUTE_KEYS));
+        assert_eq!(properties(&file["backends"]["additionalProperties"]), known(BACKEND_KEYS));
+        assert_eq!(properties(&file["defaults"]["properties"]["idle"]), known(IDLE_KEYS));
+    }
+
+    /// Each key alone: the reader must not call it unknown.
+    #[test]
+    fn the_reader_knows_every_key_of_the_schema() {
+        fn check(schema: &Value, path: &mut Vec<String>, seen: &mut usize) {
+            let nested =
+                schema.get("anyOf").and_then(|any| any.as_array()?.iter().find(|s| s.get("properties").is_some()));
+            let Some(properties) = nested.unwrap_or(schema).get("properties").and_then(Value::as_object) else {
+                return;
+            };
+            for (key, below) in properties {
+                path.push(key.clone());
+                let text = path.iter().rev().fold("~".to_owned(), |inner, key| format!("{{{key}: {inner}}}"));
+                let problems = match crate::config::check_text(&text, "key.yaml", &|_| None) {
+                    Ok(loaded) => loaded.problems,
+                    Err(problems) => problems,
+                };
+                let unknown = format!("key `{key}` is unknown");
+                assert!(problems.0.iter().all(|p| !p.what.contains(&unknown)), "{path:?}: {problems}");
+                *seen += 1;
+                check(below, path, seen);
+                if let Some(each) = below.get("additionalProperties").filter(|each| each.is_object()) {
+                    path.push(if key == "backends" { "local/a".to_owned() } else { "a".to_owned() });
+                    check(each, path, seen);
+                    path.pop();
+                }
+                path.pop();
+            }
+        }
+        let mut seen = 0;
+        check(&schema(), &mut Vec::new(), &mut seen);
+        assert!(seen > 150, "only {seen} keys");
+    }
+}

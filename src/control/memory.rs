@@ -1,0 +1,75 @@
+//! What is remembered across a restart: from the store's words to the backend's, and back.
+
+use std::time::Duration;
+
+use jiff::{Timestamp, tz::TimeZone};
+use tokio::time::Instant;
+
+use crate::{
+    backend::{Backend, Failed, Failure, Restored, WakeStats},
+    model::IdlePolicy,
+    store::{BackendMemory, CoolDown, IdleSoFar, LastWake, WakeStatistics},
+};
+
+/// What a backend starts with after a restart.
+pub(super) fn restored(memory: &BackendMemory, policy: &IdlePolicy) -> Restored {
+    let now = Timestamp::now();
+    let timeout = policy.idle_timeout.unwrap_or(Duration::MAX);
+    let mut stats = WakeStats {
+        count: memory.wakes.total,
+        last_cause: memory.wakes.last.as_ref().map(|last| last.cause.clone()),
+        last_at: memory.wakes.last.as_ref().map(|last| last.at),
+        asleep: memory.asleep_for,
+        counted_since: Some(now),
+        ..WakeStats::default()
+    };
+    for took in &memory.wakes.recent {
+        stats.durations.add(*took);
+    }
+    for _ in 0..memory.wakes.today {
+        stats.today.add(memory.wakes.day);
+    }
+    Restored {
+        idle_for: memory.idle.map_or(Duration::ZERO, |idle| idle.restored(now, timeout)),
+        pinned_until: memory.pinned_until.filter(|until| *until > now),
+        stats,
+        cooling: memory.cool_down.and_then(|cool_down| cooling(cool_down, now)),
+    }
+}
+
+fn cooling(cool_down: CoolDown, now: Timestamp) -> Option<Failed> {
+    let left = Duration::try_from(cool_down.until.duration_since(now)).ok()?;
+    let why = Failure::Start("it failed before Dormouse was started again".into());
+    Some(Failed { why, until: Instant::now() + left, tries: cool_down.attempts })
+}
+
+/// What is to be remembered of a backend.
+pub fn remember(backend: &Backend) -> BackendMemory {
+    let (now, instant) = (Timestamp::now(), Instant::now());
+    let status = backend.status().borrow().clone();
+    let today = now.to_zoned(TimeZone::system()).date();
+    let asleep = status.state.is_asleep();
+    let in_use = backend.passes() > 0;
+    let stats = &status.wakes;
+    let wall = |at: Instant| now + at.saturating_duration_since(instant);
+    BackendMemory {
+        idle: (!asleep).then(|| IdleSoFar { idle: if in_use { Duration::ZERO } else { backend.quiet_for() }, at: now }),
+        pinned_until: status.pinned_until,
+        cool_down: status.retry_at.map(|at| CoolDown { attempts: status.tries, until: wall(at) }),
+        put_to_sleep: asleep,
+        asleep_since: asleep.then_some(status.since),
+        asleep_for: stats.asleep,
+        wakes: WakeStatistics {
+            total: stats.count,
+            day: today,
+            today: u32::try_from(stats.today.on(today)).unwrap_or(u32::MAX),
+            last: stats.last_at.zip(stats.last_cause.clone()).map(|(at, cause)| LastWake {
+                at,
+                cause,
+                took: stats.durations.iter().last().unwrap_or_default(),
+            }),
+            recent: stats.durations.iter().collect(),
+        },
+        ..BackendMemory::new(backend.id().clone())
+    }
+}

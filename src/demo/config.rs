@@ -1,0 +1,171 @@
+//! What the demo is made of, and what to try with it.
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    time::Duration,
+};
+
+use crate::model::{
+    Audience, BackendId, BackendSpec, BadName, Command, Condition, Dependency, Endpoint, EngineAddress, HostPattern,
+    IdlePolicy, Ignore, Listen, NodeName, NodeSpec, Place, Provenance, Readiness, RouteMatch, RouteSpec, RouteTarget,
+    Scheme, Settings, SleepMethod, Unit, Upstream,
+};
+
+/// The ports of the demo, all on the loopback.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DemoPorts {
+    /// The proxy.
+    pub http: u16,
+    /// The management API.
+    pub api: u16,
+    /// The app that starts slowly.
+    pub slow: u16,
+    /// The app with streams.
+    pub live: u16,
+    /// The app that is frozen.
+    pub nap: u16,
+}
+
+/// One app of the demo.
+struct App {
+    name: &'static str,
+    title: &'static str,
+    port: u16,
+    idle: Duration,
+    method: SleepMethod,
+    needs: Option<&'static str>,
+}
+
+/// The configuration of the demo, whose apps are run by this program (`exe demo-app NAME --port PORT`).
+pub fn config(exe: &Path, ports: DemoPorts) -> Result<(Settings, Vec<RouteSpec>, Vec<BackendSpec>), BadName> {
+    let app = |name, title, port, idle, method, needs| {
+        let idle = Duration::from_secs(idle);
+        App { name, title, port, idle, method, needs }
+    };
+    let apps = [
+        app("slow", "The slow starter", ports.slow, 12, SleepMethod::Stop, Some("nap")),
+        app("live", "The live wire", ports.live, 10, SleepMethod::Stop, None),
+        app("nap", "The napper", ports.nap, 8, SleepMethod::Pause, None),
+    ];
+    let node: NodeName = "demo".parse()?;
+    let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let settings = Settings {
+        listen: Listen { http: vec![loopback(ports.http)], api: Some(loopback(ports.api)) },
+        domains: vec!["localhost".to_owned()],
+        nodes: BTreeMap::from([(node.clone(), NodeSpec { engine: EngineAddress::Process })]),
+        ..Settings::default()
+    };
+    let routes = apps.iter().map(|app| route(app, &node)).collect::<Result<_, _>>()?;
+    let backends = apps.iter().map(|app| backend(app, &node, exe)).collect::<Result<_, _>>()?;
+    Ok((settings, routes, backends))
+}
+
+fn route(app: &App, node: &NodeName) -> Result<RouteSpec, BadName> {
+    let host: HostPattern = format!("{}.localhost", app.name).parse()?;
+    Ok(RouteSpec {
+        alias: app.name.parse()?,
+        place: Place::Body("demo".to_owned()),
+        matches: RouteMatch { hosts: vec![host], ..RouteMatch::default() },
+        target: RouteTarget::Backend {
+            id: BackendId::new(node.clone(), app.name)?,
+            endpoint: Endpoint { scheme: Scheme::Http, port: app.port },
+        },
+        upstream: Upstream::default(),
+        audience: Audience::Everyone,
+        set_request_headers: Vec::new(),
+        set_response_headers: Vec::new(),
+        waiting: None,
+        waiting_page: None,
+        title: Some(app.title.to_owned()),
+        ignore: Ignore::default(),
+        asleep_response: None,
+        health: None,
+    })
+}
+
+fn backend(app: &App, node: &NodeName, exe: &Path) -> Result<BackendSpec, BadName> {
+    let argv = [&exe.to_string_lossy(), "demo-app", app.name, "--port", &app.port.to_string()].map(str::to_owned);
+    let needs = app.needs.map(|name| BackendId::new(node.clone(), name)).transpose()?;
+    Ok(BackendSpec {
+        id: BackendId::new(node.clone(), app.name)?,
+        unit: Unit {
+            name: app.name.to_owned(),
+            network: None,
+            command: Some(Command { argv: argv.into(), env: BTreeMap::new(), directory: None, user: None }),
+        },
+        policy: IdlePolicy {
+            idle_timeout: Some(app.idle),
+            stop_method: app.method,
+            stop_timeout: Duration::from_secs(5),
+            wake_timeout: Duration::from_secs(30),
+            ..IdlePolicy::default()
+        },
+        ready: Readiness::Tcp,
+        ports: vec![app.port],
+        depends_on: needs.map(|on| Dependency { on, condition: Condition::Started }).into_iter().collect(),
+        provenance: Provenance::Configured,
+    })
+}
+
+/// What to try, for the terminal.
+pub fn intro(http_port: u16) -> String {
+    let port = if http_port == 80 { String::new() } else { format!(":{http_port}") };
+    format!(
+        "Three small apps are asleep behind a proxy on 127.0.0.1{port}. Each wakes on the first request\n\
+         and goes back to sleep when nobody uses it.\n\
+         \n\
+         \x20 In a browser:\n\
+         \x20   http://slow.localhost{port}/   takes 3 s to start: a page waits with you; wakes nap first\n\
+         \x20   http://live.localhost{port}/   a clock and an echo: stays awake while the page is open\n\
+         \x20   http://nap.localhost{port}/    a number in memory: frozen after 8 s, and it goes on counting\n\
+         \n\
+         \x20 With curl:\n\
+         \x20   curl -i http://slow.localhost{port}/         held until the app listens, then answered\n\
+         \x20   curl -N http://live.localhost{port}/clock    a stream that is never cut\n\
+         \x20   curl http://nap.localhost{port}/             wait 10 s between two of them\n\
+         \x20   (a curl that does not know these names: curl -H 'Host: nap.localhost' http://127.0.0.1{port}/)\n\
+         \n\
+         Ctrl-C ends it all and leaves nothing behind.\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    const PORTS: DemoPorts = DemoPorts { http: 8080, api: 8000, slow: 1, live: 2, nap: 3 };
+
+    #[test]
+    fn every_app_has_a_route_and_a_backend_that_fit() {
+        let (settings, routes, backends) = config(Path::new("/bin/dormouse"), PORTS).unwrap();
+        assert!(settings.listen.http.iter().chain(&settings.listen.api).all(|at| at.ip().is_loopback()));
+        let ids: BTreeSet<&BackendId> = backends.iter().map(|backend| &backend.id).collect();
+        assert_eq!((routes.len(), ids.len()), (3, 3));
+        for (route, backend) in routes.iter().zip(&backends) {
+            assert_eq!(route.backend(), Some(&backend.id));
+            assert!(settings.nodes.contains_key(backend.id.node()));
+            let RouteTarget::Backend { endpoint, .. } = &route.target else { panic!("{route:?}") };
+            assert_eq!(backend.ports, [endpoint.port]);
+            let argv = &backend.unit.command.as_ref().unwrap().argv;
+            let port = endpoint.port.to_string();
+            assert_eq!(argv[..], ["/bin/dormouse", "demo-app", backend.id.name(), "--port", port.as_str()]);
+            assert!(backend.depends_on.iter().all(|dependency| ids.contains(&dependency.on)));
+        }
+        assert!(backends.iter().any(|backend| backend.policy.stop_method == SleepMethod::Pause));
+        assert!(backends.iter().any(|backend| !backend.depends_on.is_empty()));
+    }
+
+    #[test]
+    fn the_text_names_every_host_with_its_port() {
+        let text = intro(8080);
+        for name in ["slow", "live", "nap"] {
+            assert!(text.matches(&format!("http://{name}.localhost:8080/")).count() >= 2, "{text}");
+        }
+        assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+        assert!(!intro(80).contains(":80"));
+    }
+}

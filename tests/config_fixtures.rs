@@ -1,0 +1,433 @@
+//! Labels and files against fixtures, one file for each case.
+//!
+//! `tests/config/labels/*.yaml` describe containers with labels and the routes, backends and problems they must make;
+//! `tests/config/files` holds configuration files that must load, and such that must not, with the words and places of
+//! their problems beside them. In expected lines `…` stands for any text.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    fs,
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
+
+use dormouse::{
+    config::{check_text, cross_check, from_container, load, resolve},
+    model::{
+        Audience, BackendSpec, Condition, Container, ContainerPort, ContainerState, IdlePolicy, Ignore, Network,
+        PathPattern, Place, Problem, Readiness, RouteSpec, RouteTarget, Running, Settings, SleepMethod, Transport,
+        Waiting, format_duration,
+    },
+};
+use serde::Deserialize;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    /// A configuration file's text.
+    #[serde(default)]
+    settings: String,
+    /// Networks of Dormouse's own container.
+    #[serde(default)]
+    own_networks: Vec<String>,
+    /// One container, alone.
+    container: Option<Unit>,
+    /// Several, checked together.
+    #[serde(default)]
+    containers: Vec<Unit>,
+    /// Whether the choices made are compared too.
+    #[serde(default)]
+    with_notes: bool,
+    expect: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Unit {
+    name: String,
+    image: String,
+    ports: Vec<String>,
+    networks: Vec<String>,
+    mode: String,
+    state: String,
+    mounts: Vec<String>,
+    restart: String,
+    health: bool,
+    created: i64,
+    compose: String,
+    labels: BTreeMap<String, String>,
+}
+
+impl Default for Unit {
+    fn default() -> Self {
+        Self {
+            name: "app".into(),
+            image: "example/app:1".into(),
+            ports: Vec::new(),
+            networks: vec!["bridge".into()],
+            mode: "bridge".into(),
+            state: "running".into(),
+            mounts: Vec::new(),
+            restart: "no".into(),
+            health: false,
+            created: 1,
+            compose: String::new(),
+            labels: BTreeMap::new(),
+        }
+    }
+}
+
+impl Unit {
+    fn container(&self) -> Container {
+        let mut labels = self.labels.clone();
+        if let Some((project, service)) = self.compose.split_once('/') {
+            labels.insert("com.docker.compose.project".into(), project.into());
+            labels.insert("com.docker.compose.service".into(), service.into());
+        }
+        let networks = self.networks.iter().map(|name| Network {
+            name: name.clone(),
+            address: (self.state != "stopped").then(|| IpAddr::from([172, 17, 0, 2])),
+        });
+        Container {
+            node: "local".parse().unwrap(),
+            id: format!("id-{}", self.name),
+            name: self.name.clone(),
+            image: self.image.clone(),
+            labels,
+            ports: self.ports.iter().map(|text| port(text)).collect(),
+            networks: networks.collect(),
+            mounts: self.mounts.clone(),
+            network_mode: self.mode.clone(),
+            restart_policy: self.restart.clone(),
+            created: self.created,
+            has_health_check: self.health,
+            state: match self.state.as_str() {
+                "running" => ContainerState::Running(Running::default()),
+                "paused" => ContainerState::Paused(Running::default()),
+                "stopped" => ContainerState::Stopped { exit_code: Some(0), error: None },
+                "changing" => ContainerState::Changing,
+                "gone" => ContainerState::Gone,
+                other => panic!("no state `{other}`"),
+            },
+        }
+    }
+}
+
+/// `80`, `53/udp`, `8080->80`.
+fn port(text: &str) -> ContainerPort {
+    let (text, transport) = match text.split_once('/') {
+        Some((text, "udp")) => (text, Transport::Udp),
+        Some((text, _)) => (text, Transport::Tcp),
+        None => (text, Transport::Tcp),
+    };
+    let (published, port) = match text.split_once("->") {
+        Some((host, port)) => (Some((IpAddr::from([0, 0, 0, 0]), host.parse().unwrap())), port),
+        None => (None, text),
+    };
+    ContainerPort { port: port.parse().unwrap(), transport, published }
+}
+
+#[test]
+fn labels_make_what_each_fixture_expects() {
+    let mut failures = String::new();
+    let mut seen = 0;
+    for path in fixtures("labels", "yaml") {
+        let text = fs::read_to_string(&path).unwrap();
+        let case: Case = serde_saphyr::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        seen += 1;
+        let mut rendered = render_case(&case);
+        if !case.with_notes {
+            rendered.retain(|line| !line.starts_with("note "));
+        }
+        let expected: Vec<&str> = case.expect.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+        difference(&path, &expected, &rendered, &mut failures);
+    }
+    assert!(failures.is_empty(), "\n{failures}");
+    assert!(seen >= 200, "only {seen} fixtures were found");
+}
+
+fn render_case(case: &Case) -> Vec<String> {
+    let loaded = check_text(&case.settings, "settings.yaml", &|_| None).unwrap();
+    let settings = loaded.settings;
+    let units = case.container.iter().chain(&case.containers);
+    let made: Vec<_> = units.map(|unit| from_container(&unit.container(), &settings, &case.own_networks)).collect();
+    let mut lines = Vec::new();
+    if case.container.is_some() {
+        for made in made {
+            lines.extend(made.routes.iter().map(route));
+            lines.extend(made.backend.iter().map(backend));
+            lines.extend(made.excluded.iter().map(|reason| format!("excluded {reason}")));
+            lines.extend(made.problems.0.iter().map(|p| problem(p, true)));
+            lines.extend(made.notes.iter().map(|note| format!("note {note}")));
+        }
+        return lines;
+    }
+    let (routes, backends, mut problems) = resolve(made);
+    let (routes, backends, more) = cross_check(routes, backends, &settings);
+    problems.0.extend(more.0);
+    lines.extend(routes.iter().map(route));
+    lines.extend(backends.iter().map(backend));
+    lines.extend(problems.0.iter().map(|p| problem(p, false)));
+    lines
+}
+
+/// `error dormouse.app.port: what (hint)`; the container is named where there are several.
+fn problem(problem: &Problem, alone: bool) -> String {
+    let place = match &problem.place {
+        Place::Label { label: Some(label), .. } if alone => label.clone(),
+        Place::Label { label: None, .. } if alone => "container".to_owned(),
+        Place::Label { container, label: Some(label) } => format!("{container} {label}"),
+        Place::Label { container, label: None } => container.clone(),
+        place @ (Place::File { .. } | Place::Body(_)) => place.to_string(),
+    };
+    let hint = problem.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
+    format!("{} {place}: {}{hint}", problem.severity.as_str(), problem.what)
+}
+
+/// `route app [app.*] -> http local/app:80`, and what differs from the defaults.
+fn route(route: &RouteSpec) -> String {
+    let hosts: Vec<String> = route.matches.hosts.iter().map(ToString::to_string).collect();
+    let target = match &route.target {
+        RouteTarget::Backend { id, endpoint } => format!("-> {} {id}:{}", endpoint.scheme, endpoint.port),
+        RouteTarget::Address { host, endpoint } => format!("-> {} address {host}:{}", endpoint.scheme, endpoint.port),
+        RouteTarget::Down { id } => format!("down {id}"),
+    };
+    let mut line = format!("route {} [{}] {target}", route.alias, hosts.join(" "));
+    let matches = &route.matches;
+    let paths = matches.paths.iter().map(|path| match path {
+        PathPattern::Prefix(path) => path.clone(),
+        PathPattern::Exact(path) => format!("={path}"),
+    });
+    list(&mut line, "paths", paths);
+    list(&mut line, "methods", matches.methods.iter().cloned());
+    let headers = matches.headers.iter().map(|h| match &h.value {
+        Some(value) => format!("{}:{value}", h.name),
+        None => h.name.clone(),
+    });
+    list(&mut line, "headers", headers);
+    list(&mut line, "strip", matches.strip_prefix.iter().cloned());
+    let upstream = &route.upstream;
+    if upstream.response_header_timeout.as_secs() != 60 {
+        write!(line, " header_timeout={}", format_duration(upstream.response_header_timeout)).unwrap();
+    }
+    if upstream.connect_timeout.as_secs() != 5 {
+        write!(line, " connect_timeout={}", format_duration(upstream.connect_timeout)).unwrap();
+    }
+    list(&mut line, "max_conns", upstream.max_conns.iter().map(ToString::to_string));
+    list(&mut line, "set", route.set_request_headers.iter().map(|(name, value)| format!("{name}:{value}")));
+    list(&mut line, "set_response", route.set_response_headers.iter().map(|(name, value)| format!("{name}:{value}")));
+    list(&mut line, "waiting", route.waiting.iter().map(|w| waiting(*w).to_owned()));
+    list(&mut line, "title", route.title.iter().cloned());
+    ignore(&mut line, &route.ignore);
+    list(&mut line, "asleep", route.asleep_response.iter().map(|r| r.status.to_string()));
+    let health = route.health.iter().map(|h| {
+        let method = if h.use_get { "GET" } else { "HEAD" };
+        format!("{method}:{}:{}:{}:{}", h.path, format_duration(h.interval), format_duration(h.timeout), h.retries)
+    });
+    list(&mut line, "health", health);
+    if route.audience == Audience::PrivateNetworks {
+        line.push_str(" private");
+    }
+    line
+}
+
+fn list(line: &mut String, name: &str, items: impl IntoIterator<Item = String>) {
+    let items: Vec<String> = items.into_iter().collect();
+    if !items.is_empty() {
+        write!(line, " {name}={}", items.join(",")).unwrap();
+    }
+}
+
+fn waiting(waiting: Waiting) -> &'static str {
+    match waiting {
+        Waiting::Page => "page",
+        Waiting::Hold => "hold",
+        Waiting::Reject => "reject",
+    }
+}
+
+fn ignore(line: &mut String, ignore: &Ignore) {
+    list(line, "ignore_paths", ignore.paths.iter().cloned());
+    list(line, "ignore_methods", ignore.methods.iter().cloned());
+    let agents = ignore.agents.iter().map(|a| {
+        let text = a.as_str();
+        if text.starts_with("uptime") {
+            "(monitors)".to_owned()
+        } else if text.starts_with("bot") {
+            "(bots)".to_owned()
+        } else {
+            text.to_owned()
+        }
+    });
+    list(line, "ignore_agents", agents);
+    list(line, "ignore_clients", ignore.clients.iter().map(ToString::to_string));
+}
+
+/// `backend local/app ports=80 network=bridge idle=15m`, and what differs from the defaults.
+fn backend(spec: &BackendSpec) -> String {
+    let (policy, base) = (&spec.policy, IdlePolicy::default());
+    let mut line = format!("backend {}", spec.id);
+    list(&mut line, "ports", spec.ports.iter().map(ToString::to_string));
+    list(&mut line, "network", spec.unit.network.iter().filter(|name| *name != "bridge").cloned());
+    list(&mut line, "idle", policy.idle_timeout.iter().map(|d| format_duration(*d)));
+    if policy.dependency_only {
+        line.push_str(" dependency");
+    }
+    if policy.stop_method != SleepMethod::Stop {
+        write!(line, " method={}", policy.stop_method).unwrap();
+    }
+    list(&mut line, "signal", policy.stop_signal.iter().map(ToString::to_string));
+    let mut time = |name: &str, value, default| {
+        if value != default {
+            write!(line, " {name}={}", format_duration(value)).unwrap();
+        }
+    };
+    time("stop_timeout", policy.stop_timeout, base.stop_timeout);
+    time("stop_after", policy.stop_after.unwrap_or_default(), std::time::Duration::ZERO);
+    time("wake_timeout", policy.wake_timeout, base.wake_timeout);
+    time("settle", policy.settle, base.settle);
+    time("stream_idle", policy.stream_idle.unwrap_or_default(), std::time::Duration::ZERO);
+    time("flow_timeout", policy.flow_timeout, base.flow_timeout);
+    time("min_uptime", policy.min_uptime, base.min_uptime);
+    time("hold_timeout", policy.hold_timeout.unwrap_or_default(), std::time::Duration::ZERO);
+    time("drain_timeout", policy.drain_timeout, base.drain_timeout);
+    list(&mut line, "start", policy.start_endpoint.iter().cloned());
+    if policy.waiting != Waiting::Page {
+        write!(line, " waiting={}", waiting(policy.waiting)).unwrap();
+    }
+    ignore(&mut line, &policy.ignore);
+    if policy.asleep_response != base.asleep_response {
+        let body = policy.asleep_response.body.iter().map(|body| format!(":{body}")).collect::<String>();
+        write!(line, " asleep={}{body}", policy.asleep_response.status).unwrap();
+    }
+    list(&mut line, "schedule", policy.schedule.0.iter().map(ToString::to_string));
+    list(&mut line, "busy", policy.busy.iter().cloned());
+    if policy.max_held != base.max_held {
+        write!(line, " max_held={}", policy.max_held).unwrap();
+    }
+    if policy.on_wake_timeout != base.on_wake_timeout {
+        line.push_str(" on_wake_timeout=leave");
+    }
+    if !policy.wake_after_manual_stop {
+        line.push_str(" stays_stopped");
+    }
+    let ready = match &spec.ready {
+        Readiness::Tcp => None,
+        Readiness::Http { path, status, host } => {
+            let host = host.iter().map(|host| format!(":{host}")).collect::<String>();
+            Some(format!("http:{path}:{}-{}{host}", status.start(), status.end()))
+        }
+        Readiness::Engine => Some("engine".to_owned()),
+        Readiness::Log(pattern) => Some(format!("log:{pattern}")),
+        Readiness::Command(argv) => Some(format!("command:{}", argv.join(" "))),
+        Readiness::Delay(delay) => Some(format!("delay:{}", format_duration(*delay))),
+    };
+    list(&mut line, "ready", ready);
+    let needs = spec.depends_on.iter().map(|d| match d.condition {
+        Condition::Started => d.on.to_string(),
+        Condition::Healthy => format!("{}:healthy", d.on),
+    });
+    list(&mut line, "needs", needs);
+    line
+}
+
+/// Every fixture of a folder, sorted.
+fn fixtures(folder: &str, extension: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config").join(folder);
+    let files = fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    let mut paths: Vec<PathBuf> = files.map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|found| found == extension));
+    paths.sort();
+    paths
+}
+
+/// Adds what is expected but missing (`-`) and what is there but unexpected (`+`).
+fn difference(path: &Path, expected: &[&str], rendered: &[String], failures: &mut String) {
+    let same = expected.len() == rendered.len() && expected.iter().zip(rendered).all(|(e, r)| like(e, r));
+    if same {
+        return;
+    }
+    writeln!(failures, "{}", path.display()).unwrap();
+    for line in expected.iter().filter(|line| !rendered.iter().any(|r| like(line, r))) {
+        writeln!(failures, "  - {line}").unwrap();
+    }
+    for line in rendered.iter().filter(|line| !expected.iter().any(|e| like(e, line))) {
+        writeln!(failures, "  + {line}").unwrap();
+    }
+    if expected.iter().all(|line| rendered.iter().any(|r| like(line, r))) {
+        writeln!(failures, "  rendered, in this order:\n    {}", rendered.join("\n    ")).unwrap();
+    }
+}
+
+/// Whether a text is as expected; `…` stands for any text.
+fn like(expected: &str, text: &str) -> bool {
+    let mut parts = expected.split('…');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = text.strip_prefix(first) else { return false };
+    let mut last = None;
+    for part in parts {
+        last = Some(part);
+        match rest.find(part) {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    rest.is_empty() || last.is_some_and(str::is_empty) || last.is_some_and(|last| text.ends_with(last))
+}
+
+#[test]
+fn every_valid_file_loads() {
+    let paths = fixtures("files/valid", "yaml");
+    assert!(!paths.is_empty());
+    for path in paths {
+        let loaded = load(&path, &env).unwrap_or_else(|problems| panic!("{}:\n{problems}", path.display()));
+        assert!(loaded.files.contains(&path));
+        let expected = fs::read_to_string(path.with_extension("expect")).unwrap();
+        let folder = format!("{}/", path.parent().unwrap().display());
+        let mut lines: Vec<String> = loaded.routes.iter().map(route).collect();
+        lines.extend(loaded.backends.iter().map(backend));
+        lines.extend(loaded.problems.0.iter().map(|p| problem(p, false).replace(&folder, "")));
+        let mut failures = String::new();
+        let expected: Vec<&str> = expected.lines().filter(|line| !line.is_empty()).collect();
+        difference(&path, &expected, &lines, &mut failures);
+        assert!(failures.is_empty(), "\n{failures}");
+    }
+}
+
+#[test]
+fn every_invalid_file_tells_all_its_problems_with_places() {
+    let paths = fixtures("files/invalid", "yaml");
+    assert!(paths.len() >= 30, "only {} files were found", paths.len());
+    let mut failures = String::new();
+    for path in paths {
+        let expected = fs::read_to_string(path.with_extension("expect")).unwrap();
+        let folder = format!("{}/", path.parent().unwrap().display());
+        let problems = match load(&path, &env) {
+            Ok(_) => {
+                writeln!(failures, "{} was accepted", path.display()).unwrap();
+                continue;
+            }
+            Err(problems) => problems,
+        };
+        let lines: Vec<String> = problems.0.iter().map(|p| problem(p, false).replace(&folder, "")).collect();
+        let expected: Vec<&str> = expected.lines().filter(|line| !line.is_empty()).collect();
+        difference(&path, &expected, &lines, &mut failures);
+    }
+    assert!(failures.is_empty(), "\n{failures}");
+}
+
+fn env(name: &str) -> Option<String> {
+    match name {
+        "DOMAIN" => Some("example.com".into()),
+        "EMPTY" => Some(String::new()),
+        _ => None,
+    }
+}
+
+#[test]
+fn settings_without_anything_are_the_defaults() {
+    let loaded = check_text("", "empty.yaml", &|_| None).unwrap();
+    assert_eq!(loaded.settings, Settings::default());
+    assert_eq!(loaded.routes, Vec::new());
+}
