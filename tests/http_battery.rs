@@ -90,7 +90,6 @@ fn what_passes_is_what_hyper_reads() {
 /// `SEED=7 COUNT=100000` replays or widens it.
 #[test]
 fn what_passes_of_changed_requests_is_what_hyper_reads() {
-    let number = |name: &str, default| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
     let (seed, count) = (number("SEED", 1), number("COUNT", 2000));
     let (corpus, mut random) = (corpus(), mutate::Random::new(seed));
     let mut pair = differential::Differential::start();
@@ -103,6 +102,31 @@ fn what_passes_of_changed_requests_is_what_hyper_reads() {
     }
     none(&faults);
     assert!(pair.passed as u64 > count / 20, "only {} requests passed", pair.passed);
+}
+
+/// `SEED=7 COUNT=100000` replays or widens it.
+#[test]
+fn changed_responses_reach_nobody_as_nonsense() {
+    let (seed, count) = (number("SEED", 1), number("COUNT", 2000));
+    let cases = RESPONSES.iter().flat_map(|(_, text)| case::parse(text));
+    let corpus: Vec<_> = cases.map(|case| case.bytes).filter(|bytes| bytes.len() < 4000).collect();
+    let mut random = mutate::Random::new(seed);
+    let mut pair = responses::Changed::start();
+    let mut faults = Vec::new();
+    for step in 0..count {
+        let bytes = mutate::mutate(&mut random, &corpus);
+        let ask = responses::Ask::ALL[random.below(responses::Ask::ALL.len())];
+        if let Err(why) = pair.check(&bytes, ask) {
+            faults.push(format!("seed {seed}, step {step}\n  {why}"));
+        }
+    }
+    none(&faults);
+    assert!(pair.passed as u64 > count / 20, "only {} responses passed", pair.passed);
+}
+
+/// A number that the caller of the test may set.
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
 /// Good requests arrive the same wherever the network cuts them in two.

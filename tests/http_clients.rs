@@ -7,7 +7,7 @@ mod app;
 mod relay;
 
 use std::{
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Read, Write},
     process::{Command, Output, Stdio},
     time::Duration,
 };
@@ -195,6 +195,34 @@ fn curl_takes_a_download_slowly() {
     let world = World::new();
     // Slower than the app sends, so that the relay has to wait for its client.
     assert_eq!(sum(&world.curled(&["--limit-rate", "16M", &world.url("/large")])), sum(&large()));
+}
+
+#[test]
+fn a_client_that_leaves_in_mid_download_disturbs_nobody() {
+    let world = World::new();
+    for path in ["/large", "/large/chunked"] {
+        for _ in 0..20 {
+            let mut stream = std::net::TcpStream::connect(world.relay.address).expect("the relay listens");
+            write!(stream, "GET {path} HTTP/1.1\r\nHost: app.test\r\n\r\n").expect("an open connection");
+            stream.read_exact(&mut [0; 1000]).expect("the beginning");
+            drop(stream);
+            assert_eq!(world.curled_text(&[&world.url("/page")]), "GET /page\n");
+        }
+    }
+}
+
+#[test]
+fn a_client_that_leaves_in_mid_upload_disturbs_nobody() {
+    let world = World::new();
+    for head in ["Content-Length: 100000", "Transfer-Encoding: chunked"] {
+        for _ in 0..20 {
+            let mut stream = std::net::TcpStream::connect(world.relay.address).expect("the relay listens");
+            write!(stream, "POST /sum HTTP/1.1\r\nHost: app.test\r\n{head}\r\n\r\n5\r\nhello")
+                .expect("an open connection");
+            drop(stream);
+            assert_eq!(world.curled_text(&[&world.url("/page")]), "GET /page\n");
+        }
+    }
 }
 
 #[test]

@@ -4,6 +4,9 @@
 
 mod http;
 
+#[cfg(fuzzing)]
+pub use http::fuzz;
+
 pub use http::{
     BadChunk, BadRequest, BadResponse, ChunkScanner, Framing, Limits, ProxySettings, Scanned, Shared, Worker, Workers,
     run_workers, serve,

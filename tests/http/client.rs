@@ -17,6 +17,8 @@ pub(crate) struct Client {
     stream: TcpStream,
     buffer: Vec<u8>,
     ended: bool,
+    /// It ended by a reset, which is no orderly end.
+    reset: bool,
 }
 
 /// What came for one request.
@@ -39,7 +41,7 @@ impl Client {
         stream.set_nodelay(true).expect("a plain socket");
         stream.set_read_timeout(Some(PATIENCE)).expect("a plain socket");
         stream.set_write_timeout(Some(PATIENCE)).expect("a plain socket");
-        Self { stream, buffer: Vec::new(), ended: false }
+        Self { stream, buffer: Vec::new(), ended: false, reset: false }
     }
 
     /// Sends; a relay that has closed already is no fault of the client's.
@@ -56,7 +58,7 @@ impl Client {
     pub(crate) fn reply(&mut self, method: &str) -> Reply {
         let mut interim = Vec::new();
         loop {
-            match wire::response(&self.buffer, method, self.ended) {
+            match wire::response(&self.buffer, method, self.ended && !self.reset) {
                 Err(why) => return Reply::Wrong(format!("{why} in: {}", crate::case::escape(&self.buffer))),
                 Ok(Some(message)) if message.whole => {
                     self.buffer.drain(..message.taken);
@@ -110,7 +112,7 @@ impl Client {
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 panic!("nothing came for {PATIENCE:?} after: {}", crate::case::escape(&self.buffer));
             }
-            Err(_) => self.ended = true,
+            Err(_) => (self.ended, self.reset) = (true, true),
         }
     }
 }

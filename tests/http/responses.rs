@@ -35,7 +35,7 @@ struct Want {
 
 /// What the client asks.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Ask {
+pub(crate) enum Ask {
     #[default]
     Get,
     Head,
@@ -57,6 +57,46 @@ pub(crate) fn run(text: &str) -> Vec<String> {
         }
     }
     faults
+}
+
+/// Changed responses: whatever the upstream sends, the client sees a good response, whole or cut, and the next request
+/// gets its own answer.
+#[derive(Debug)]
+pub(crate) struct Changed {
+    upstream: Upstream,
+    relay: Relay,
+    /// Responses that reached the client whole.
+    pub(crate) passed: usize,
+}
+
+impl Changed {
+    /// Starts the upstream and the relay.
+    pub(crate) fn start() -> Self {
+        let upstream = Upstream::start();
+        let relay = Relay::start(upstream.address);
+        Self { upstream, relay, passed: 0 }
+    }
+
+    /// Answers a request with these bytes and then closes.
+    pub(crate) fn check(&mut self, bytes: &[u8], ask: Ask) -> Result<(), String> {
+        self.upstream.set(Script { bytes: bytes.to_vec(), close: true, ..Script::default() });
+        let mut client = Client::connect(self.relay.address);
+        client.send(ask.bytes());
+        let sent = format!("{ask:?} was answered: {}", case::escape(bytes));
+        match client.reply(if ask == Ask::Head { "HEAD" } else { "GET" }) {
+            Reply::Whole(message, _) => {
+                self.passed += usize::from(message.head.status() != 502);
+                if message.head.status() == 101 && ask != Ask::Upgrade {
+                    return Err(format!("{sent}\n  101 unasked"));
+                }
+            }
+            Reply::Cut(_) | Reply::Closed => {}
+            Reply::Wrong(why) => return Err(format!("{sent}\n  the client got nonsense: {why}")),
+        }
+        honest(&mut Client::connect(self.relay.address), "/honest/after").map_err(|why| format!("{sent}\n  {why}"))?;
+        let (_, wrong) = self.upstream.asked();
+        wrong.first().map_or(Ok(()), |why| Err(format!("{sent}\n  the upstream was sent no request: {why}")))
+    }
 }
 
 fn check(case: &Case, relay: &Relay, upstream: &Upstream) -> Result<(), String> {
@@ -142,6 +182,9 @@ fn afterwards(client: &mut Client, want: &Want) -> Result<(), String> {
 }
 
 impl Ask {
+    /// All of them.
+    pub(crate) const ALL: [Self; 5] = [Self::Get, Self::Head, Self::Post, Self::Old, Self::Upgrade];
+
     fn bytes(self) -> &'static [u8] {
         match self {
             Self::Get => b"GET /case HTTP/1.1\r\nHost: app.test\r\n\r\n",

@@ -72,7 +72,6 @@ impl From<BadRequest> for Answer {
 fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
-        204 => "No Content",
         400 => "Bad Request",
         403 => "Forbidden",
         404 => "Not Found",
@@ -90,10 +89,9 @@ fn reason(status: u16) -> &'static str {
         504 => "Gateway Timeout",
         505 => "HTTP Version Not Supported",
         508 => "Loop Detected",
-        200..=299 => "OK",
+        201..=299 => "OK",
         300..=399 => "Redirect",
-        400..=499 => "Client Error",
-        _ => "Server Error",
+        _ => "Error",
     }
 }
 

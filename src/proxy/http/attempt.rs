@@ -496,8 +496,8 @@ async fn respond(
 async fn refuse(job: &mut Job<'_>) -> Next {
     match job.client.answer(Some(job.head), &Answer::new(502, "The service answered with a malformed response.")).await
     {
-        Next::Again => Next::Linger,
-        next => next,
+        Next::Again | Next::Linger => Next::Linger,
+        Next::Close | Next::Reset => Next::Close,
     }
 }
 

@@ -153,8 +153,9 @@ impl ChunkScanner {
         for (index, byte) in input.iter().enumerate() {
             self.trailer.push(*byte);
             if self.trailer == b"\r\n" || self.trailer.ends_with(b"\r\n\r\n") {
+                let section = trailers(&self.trailer)?;
                 if !self.data_only {
-                    write_trailers(&self.trailer, tail)?;
+                    tail.extend_from_slice(&section);
                 }
                 self.trailer = Vec::new();
                 self.state = State::Done;
@@ -169,7 +170,8 @@ impl ChunkScanner {
     }
 }
 
-fn write_trailers(section: &[u8], tail: &mut Vec<u8>) -> Result<(), BadChunk> {
+/// Reads a trailer section and gives what of it may pass.
+fn trailers(section: &[u8]) -> Result<Vec<u8>, BadChunk> {
     if !field::lines_end_in_crlf(section) {
         return Err(BadChunk);
     }
@@ -178,15 +180,16 @@ fn write_trailers(section: &[u8], tail: &mut Vec<u8>) -> Result<(), BadChunk> {
         Ok(httparse::Status::Complete((length, _))) if length == section.len() => {}
         Ok(httparse::Status::Complete(_) | httparse::Status::Partial) | Err(_) => return Err(BadChunk),
     }
+    let mut passing = Vec::new();
     for field in fields.iter().take_while(|field| !field.name.is_empty()) {
         if field::may_trail(field.name.as_bytes()) {
             for part in [field.name.as_bytes(), b": ", field.value, b"\r\n"] {
-                tail.extend_from_slice(part);
+                passing.extend_from_slice(part);
             }
         }
     }
-    tail.extend_from_slice(b"\r\n");
-    Ok(())
+    passing.extend_from_slice(b"\r\n");
+    Ok(passing)
 }
 
 #[cfg(test)]

@@ -58,7 +58,7 @@ fn classify_plain(name: &[u8]) -> Known {
 fn shadows(name: &[u8]) -> bool {
     let mut plain = [0u8; 32];
     let Some(room) = plain.get_mut(..name.len()) else {
-        return name.get(..12).is_some_and(|start| classify_plain_prefix(start));
+        return name.get(..12).is_some_and(classify_plain_prefix);
     };
     for (to, from) in room.iter_mut().zip(name) {
         *to = if matches!(from, b'_' | b'.') { b'-' } else { *from };

@@ -6,7 +6,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -129,12 +129,20 @@ impl Client {
         }
     }
 
-    /// Reads more of a head; a buffer is lent only when there is something to read.
+    /// Reads more of a head, for as long as the timer allows; before its first byte a shutdown ends the wait, too.
     fn poll_input(&mut self, cx: &mut Context<'_>, started: bool) -> Poll<Wait> {
+        if let Poll::Ready(wait) = self.poll_read(cx) {
+            return Poll::Ready(wait);
+        }
+        if self.timer.as_mut().poll(cx).is_ready() || (!started && self.stop.as_mut().poll(cx).is_ready()) {
+            return Poll::Ready(Wait::Ended);
+        }
+        Poll::Pending
+    }
+
+    /// Reads what is there; a buffer is lent only when there is something to read.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Wait> {
         if self.stream.poll_read_ready(cx).is_pending() {
-            if self.timer.as_mut().poll(cx).is_ready() || (!started && self.stop.as_mut().poll(cx).is_ready()) {
-                return Poll::Ready(Wait::Ended);
-            }
             return Poll::Pending;
         }
         let mut input = self.input.take().unwrap_or_else(|| self.worker.buffers.lend());
@@ -143,10 +151,7 @@ impl Client {
         let count = spare.filled().len();
         input.fill(count);
         self.input = Some(input).filter(|input| !input.is_empty());
-        Poll::Ready(match ready!(polled) {
-            Ok(()) if count > 0 => Wait::Ready,
-            Ok(()) | Err(_) => Wait::Ended,
-        })
+        polled.map(|result| if result.is_ok() && count > 0 { Wait::Ready } else { Wait::Ended })
     }
 
     /// Sends an answer of our own. The connection stays only when the request was read whole.

@@ -22,6 +22,8 @@ mod exchange;
 mod field;
 mod forwarded;
 mod front;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod limits;
 mod navigation;
 mod pool;

@@ -1,0 +1,75 @@
+"""Writes the seeds of the fuzz targets: seeds.py TESTS FOLDER. They are the cases of the battery and of the labels."""
+
+import os
+import re
+import sys
+
+
+def unescape(line):
+    plain = {"r": b"\r", "n": b"\n", "t": b"\t", "0": b"\0", "\\": b"\\"}
+    out, at = b"", 0
+    while at < len(line):
+        if line[at] != "\\":
+            out += line[at].encode()
+            at += 1
+        elif line[at + 1] == "x":
+            out += bytes([int(line[at + 2 : at + 4], 16)])
+            at += 4
+        elif line[at + 1] == "*":
+            count, what, end = re.match(r"(\d+)\{([^}]*)\}()", line[at + 2 :]).groups()
+            out += unescape(what) * int(count)
+            at += 2 + len(count) + len(what) + 2
+        else:
+            out += plain[line[at + 1]]
+            at += 2
+    return out
+
+
+def cases(path):
+    """The bytes of each case of a file."""
+    found, bytes_, reading = [], b"", False
+    for line in open(path, encoding="utf-8").read().split("\n"):
+        if line.startswith("=== "):
+            reading, bytes_ = True, b""
+        elif line.startswith("--- "):
+            if reading:
+                found.append(bytes_)
+            reading = False
+        elif reading and not line.startswith("# "):
+            bytes_ += unescape(line)
+    return [case for case in found if case and len(case) < 6000]
+
+
+def write(folder, name, seeds):
+    os.makedirs(os.path.join(folder, name), exist_ok=True)
+    for number, seed in enumerate(seeds):
+        with open(os.path.join(folder, name, f"{number:04}"), "wb") as file:
+            file.write(seed)
+
+
+def main(tests, folder):
+    def all_of(kind):
+        place = os.path.join(tests, "http", kind)
+        return [case for name in sorted(os.listdir(place)) for case in cases(os.path.join(place, name))]
+
+    requests, responses = all_of("requests"), all_of("responses")
+    assert len(requests) > 300 and len(responses) > 100, "the battery was not found"
+    bodies = [case.split(b"\r\n\r\n", 1)[1] for case in requests + responses if b"\r\n\r\n" in case]
+    write(folder, "request_head", requests)
+    write(folder, "response_head", [b"\0" + case for case in responses] + [b"\1" + case for case in responses])
+    write(folder, "chunks", [bytes([0, 2, 9, 30]) + body for body in bodies if body])
+    labels = [
+        "dormouse.idle_timeout=15m",
+        "dormouse.idle_timeout=2s\ndormouse.stop_method=pause\ndormouse.stop_after=24h",
+        "proxy.aliases=app,web\nproxy.app.port=8080\nproxy.web.port=3000\nproxy.*.scheme=http",
+        "proxy.#1.host=app.test\nproxy.#1.port=80",
+        "dormouse.exclude=true",
+        "proxy.app=port: 80\tscheme: http\thealthcheck:\t  path: /health",
+        "dormouse.depends_on=db,cache:healthy\ndormouse.idle_timeout=1h",
+        "dormouse.app.path=/api\ndormouse.app.strip_prefix=/api\ndormouse.schedule=Mon-Fri 08:00-18:00 Europe/Berlin",
+        "dormouse.ready=http\ndormouse.ready.path=/\ndormouse.waiting=hold\ndormouse.ignore=monitors",
+    ]
+    write(folder, "labels", [bytes([choice]) + text.encode() for text in labels for choice in (0, 1, 7, 0x29)])
+
+
+main(sys.argv[1], sys.argv[2])

@@ -1,0 +1,29 @@
+//! Request heads: what is read and written anew means the same to the next reader, and where the network cuts a head
+//! changes nothing.
+#![no_main]
+
+use dormouse::proxy::fuzz::{ReadRequest, request};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    let Ok(Some(first)) = request(bytes) else { return };
+    let second = request(&first.written).expect("what we write is good").expect("what we write is whole");
+    assert_eq!(second.left, 0, "one head was written, and two can be read");
+    assert_eq!(meaning(&first), meaning(&second));
+    // The hop mark is written first and then extended: from the second time on only it may change.
+    let hosts = second.written.windows(8).filter(|part| part.eq_ignore_ascii_case(b"\r\nHost: ")).count();
+    assert_eq!(hosts, 1);
+    let length = bytes.len() - first.left;
+    for cut in [1, length / 2, length.saturating_sub(1)] {
+        assert_eq!(request(&bytes[..cut.min(length - 1)]), Ok(None), "a part of a good head is not bad, and not whole");
+    }
+    let alone = request(&bytes[..length]).expect("still good").expect("still whole");
+    assert_eq!(meaning(&alone), meaning(&first), "what follows a head does not change it");
+});
+
+/// All that must not change.
+fn meaning(head: &ReadRequest) -> ReadRequest {
+    let fields = head.fields.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect();
+    let target = head.target.clone();
+    ReadRequest { left: 0, fields, target, written: Vec::new(), ..head.clone() }
+}

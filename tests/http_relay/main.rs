@@ -1,0 +1,7 @@
+//! The HTTP relay on real sockets.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests may panic")]
+
+mod relay;
+mod support;
+mod wake;
