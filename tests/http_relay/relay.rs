@@ -487,3 +487,34 @@ fn head_and_304_have_a_length_and_no_body() {
     let (_, body) = ask(&mut client, "GET /next HTTP/1.1\r\nHost: a\r\n\r\n");
     assert!(text(body).starts_with("GET /next "));
 }
+
+#[test]
+fn no_more_connections_are_opened_than_the_route_allows() {
+    let now = Arc::new(Mutex::new((0usize, 0usize)));
+    let count = Arc::clone(&now);
+    let mut spec = spec(upstream(move |_, stream| {
+        while !read_head(stream).is_empty() {
+            {
+                let mut now = count.lock().unwrap();
+                now.0 += 1;
+                now.1 = now.1.max(now.0);
+            }
+            thread::sleep(Duration::from_millis(20));
+            // Before the answer, so that nobody who comes after it is counted together with it.
+            count.lock().unwrap().0 -= 1;
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+        }
+    }));
+    spec.upstream.max_conns = Some(2);
+    let proxy = proxy_with(spec, None, settings());
+    let asking: Vec<_> = (0..20)
+        .map(|_| {
+            let mut client = connect(&proxy);
+            thread::spawn(move || ask(&mut client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").0)
+        })
+        .collect();
+    for asked in asking {
+        assert!(asked.join().unwrap().starts_with("HTTP/1.1 200 "));
+    }
+    assert_eq!(now.lock().unwrap().1, 2);
+}

@@ -26,7 +26,7 @@ use super::{
     buffer::Buf,
     dial,
     front::{Client, Next},
-    pool::{Connection, Key},
+    pool::{Connection, Key, Slot},
     relay::{Cut, Emit, Pump},
     request_head::{Framing, RequestHead},
     response_head::{self, ResponseHead},
@@ -87,6 +87,8 @@ impl Job<'_> {
 pub(super) enum Fault {
     /// No connection.
     Dial(io::Error),
+    /// All connections that the route allows are in use.
+    Crowded,
     /// The connection ended before the first byte of an answer.
     Silent,
     /// A 502 or 503 of a backend that woke a moment ago.
@@ -166,15 +168,10 @@ fn start(job: &mut Job<'_>, way: &Way) -> Result<Pump, Fault> {
 }
 
 async fn connect(job: &mut Job<'_>, way: &Way) -> Result<Connection, Fault> {
-    let patience = job.route.spec.upstream.connect_timeout;
-    let stream = {
-        let gone = pin!(gone(&job.client.stream, false));
-        let connect = pin!(dial::connect(way.address, patience));
-        tokio::select! {
-            biased;
-            stream = connect => stream.map_err(Fault::Dial)?,
-            () = gone => return Err(Fault::ClientLeft),
-        }
+    let (stream, slot) = tokio::select! {
+        biased;
+        opened = open(job, way) => opened?,
+        () = gone(&job.client.stream, false) => return Err(Fault::ClientLeft),
     };
     // A forwarder accepts before the app listens, and closes then: what may not be repeated is sent only to a
     // connection that stays open.
@@ -184,7 +181,18 @@ async fn connect(job: &mut Job<'_>, way: &Way) -> Result<Connection, Fault> {
             return Err(Fault::Dial(io::ErrorKind::ConnectionReset.into()));
         }
     }
-    Ok(Connection::new(stream))
+    Ok(Connection::new(stream, slot))
+}
+
+/// A connection to the upstream, with its place where the route bounds them.
+async fn open(job: &Job<'_>, way: &Way) -> Result<(TcpStream, Option<Slot>), Fault> {
+    let upstream = &job.route.spec.upstream;
+    let patience = upstream.connect_timeout;
+    let slot = match upstream.max_conns {
+        Some(bound) => Some(job.client.worker.pool.place(way.address, bound, patience).await.ok_or(Fault::Crowded)?),
+        None => None,
+    };
+    Ok((dial::connect(way.address, patience).await.map_err(Fault::Dial)?, slot))
 }
 
 /// Resolves when the client has left: its connection is reset, or ended before the request did (`incomplete`).

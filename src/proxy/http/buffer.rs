@@ -49,11 +49,6 @@ impl Buf {
         self.bytes.get(self.start..self.end).unwrap_or_default()
     }
 
-    /// An empty buffer of the same worker.
-    pub(super) fn sibling(&self) -> Self {
-        self.home.lend()
-    }
-
     /// What is in it, to be changed in place.
     pub(super) fn filled_mut(&mut self) -> &mut [u8] {
         self.bytes.get_mut(self.start..self.end).unwrap_or_default()

@@ -5,6 +5,7 @@ use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
 use tokio::time::Instant;
 
 use crate::{
+    backend::StatusState,
     control::LiveRoute,
     model::{Audience, RouteTarget, Scheme},
     routing::Query,
@@ -98,7 +99,8 @@ fn find(client: &Client, head: &RequestHead) -> Result<Arc<LiveRoute>, Answer> {
     let find = |path: &str| {
         table.find(&Query { host: head.host(), path, method: head.method(), headers: &|name| head.get(name) })
     };
-    let route = reserved(head).and_then(|page| find(&page)).or_else(|| find(path)).ok_or_else(unknown)?;
+    let page = reserved(head).and_then(|page| find(&page)).filter(|route| is_not_awake(route));
+    let route = page.or_else(|| find(path)).ok_or_else(unknown)?;
     if route.spec.audience == Audience::PrivateNetworks
         && !wake::is_private(client.peer.client(head, &client.settings.trusted_proxies))
     {
@@ -114,6 +116,10 @@ fn find(client: &Client, head: &RequestHead) -> Result<Arc<LiveRoute>, Answer> {
 /// The path of the waiting page whose resource is asked for: it is served by the page's own route.
 fn reserved(head: &RequestHead) -> Option<String> {
     if head.path().starts_with(web::RESERVED_PREFIX) { waiting::page_path(head.target()) } else { None }
+}
+
+fn is_not_awake(route: &LiveRoute) -> bool {
+    route.backend.as_ref().is_some_and(|backend| backend.status().borrow().state != StatusState::Awake)
 }
 
 fn hides_slash(path: &str) -> bool {
@@ -206,6 +212,9 @@ impl Tries {
                 }
                 (self.silent, self.fresh) = (true, true);
                 Verdict::Again(pause)
+            }
+            Fault::Crowded => {
+                Verdict::Say(Answer::new(503, "The service is busy.").retry_after(Duration::from_secs(1)))
             }
             Fault::HalfStarted => Verdict::Again(pause),
             Fault::Silent => counted(Answer::new(502, "The service ended the connection without an answer.")),

@@ -8,11 +8,16 @@ use std::{
     collections::HashMap,
     net::SocketAddr,
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
-use tokio::{net::TcpStream, time::Instant};
+use tokio::{
+    net::TcpStream,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
 
 /// A connection may wait this long.
 const IDLE: Duration = Duration::from_secs(60);
@@ -36,6 +41,21 @@ pub(super) struct Key {
 pub(super) struct Connection {
     pub(super) stream: TcpStream,
     born: Instant,
+    /// Its place among those that the route allows.
+    slot: Option<Slot>,
+}
+
+/// A place among the connections that a route allows to one address.
+#[derive(Debug)]
+pub(super) struct Slot {
+    _place: OwnedSemaphorePermit,
+    places: Rc<Places>,
+}
+
+#[derive(Debug)]
+struct Places {
+    free: Arc<Semaphore>,
+    waiting: Cell<usize>,
 }
 
 #[derive(Debug)]
@@ -48,12 +68,14 @@ struct Idle {
 #[derive(Debug, Default)]
 pub(super) struct Pool {
     idle: RefCell<HashMap<Key, Vec<Idle>>>,
+    /// By address and bound; only where a route sets one.
+    places: RefCell<HashMap<(SocketAddr, usize), Rc<Places>>>,
     sweeping: Cell<bool>,
 }
 
 impl Connection {
-    pub(super) fn new(stream: TcpStream) -> Self {
-        Self { stream, born: Instant::now() }
+    pub(super) fn new(stream: TcpStream, slot: Option<Slot>) -> Self {
+        Self { stream, born: Instant::now(), slot }
     }
 
     /// Whether nothing came while it waited: neither its end nor bytes that nobody asked for.
@@ -65,6 +87,22 @@ impl Connection {
                 matches!(self.stream.try_read(&mut [0]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
             }
         }
+    }
+}
+
+/// Counts one who waits for a place.
+struct Waiter<'a>(&'a Places);
+
+impl<'a> Waiter<'a> {
+    fn new(places: &'a Places) -> Self {
+        places.waiting.set(places.waiting.get() + 1);
+        Self(places)
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.set(self.0.waiting.get() - 1);
     }
 }
 
@@ -82,8 +120,22 @@ impl Pool {
         None
     }
 
-    /// Puts a connection back.
+    /// A place for one more connection to an address that takes at most `bound`. Waits until one is free, and not
+    /// longer than that; dropping the future gives the wait up.
+    pub(super) async fn place(&self, address: SocketAddr, bound: usize, patience: Duration) -> Option<Slot> {
+        let places = Rc::clone(self.places.borrow_mut().entry((address, bound)).or_insert_with(|| {
+            Rc::new(Places { free: Arc::new(Semaphore::new(bound.max(1))), waiting: Cell::new(0) })
+        }));
+        let _waiter = Waiter::new(&places);
+        let place = tokio::time::timeout(patience, Arc::clone(&places.free).acquire_owned()).await.ok()?.ok()?;
+        Some(Slot { _place: place, places: Rc::clone(&places) })
+    }
+
+    /// Puts a connection back. One whose place others wait for is dropped instead.
     pub(super) fn put(self: &Rc<Self>, key: Key, connection: Connection) {
+        if connection.slot.as_ref().is_some_and(|slot| slot.places.waiting.get() > 0) {
+            return;
+        }
         if !self.sweeping.replace(true) {
             tokio::task::spawn_local(Rc::clone(self).sweep());
         }

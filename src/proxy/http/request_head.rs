@@ -79,7 +79,8 @@ pub(super) struct Field {
 /// A request head that was accepted.
 #[derive(Debug)]
 pub(super) struct RequestHead {
-    bytes: Buf,
+    /// A copy, so that a request that waits or streams holds no buffer.
+    bytes: Box<[u8]>,
     pub(super) fields: Vec<Field>,
     method: Range<usize>,
     target: Range<usize>,
@@ -139,10 +140,10 @@ pub(super) fn take(input: &mut Buf, max_line: usize, max_head: usize) -> Result<
     let (expects_continue, te_trailers) = (facts.expects && is_11, facts.te_trailers && is_11);
     let named: Vec<Vec<u8>> = facts.named.iter().map(|name| name.to_vec()).collect();
     let host_length = host_length(&authority);
-    // The head keeps its buffer; what follows it goes into a fresh one.
-    let rest = take_rest(input, length);
+    let bytes = Box::from(head);
+    input.consume(length);
     let mut head = RequestHead {
-        bytes: rest,
+        bytes,
         fields,
         method,
         target,
@@ -161,19 +162,6 @@ pub(super) fn take(input: &mut Buf, max_line: usize, max_head: usize) -> Result<
 
 fn framing_is_empty(framing: Framing) -> bool {
     matches!(framing, Framing::Empty | Framing::Length(0))
-}
-
-/// Leaves what follows the first `length` bytes in `input`, and gives the buffer that holds them.
-fn take_rest(input: &mut Buf, length: usize) -> Buf {
-    let mut rest = input.sibling();
-    if let Some(follows) = input.filled().get(length..)
-        && !follows.is_empty()
-    {
-        rest.push(follows);
-    }
-    std::mem::swap(input, &mut rest);
-    rest.truncate(length);
-    rest
 }
 
 /// One empty line before a request is tolerated (RFC 9112, 2.2).
@@ -412,7 +400,7 @@ impl RequestHead {
 
     /// The bytes of a part of the head.
     pub(super) fn part(&self, at: &Range<usize>) -> &[u8] {
-        self.bytes.filled().get(at.clone()).unwrap_or_default()
+        self.bytes.get(at.clone()).unwrap_or_default()
     }
 
     /// The method.
@@ -483,7 +471,7 @@ impl RequestHead {
         if named.is_empty() {
             return;
         }
-        let bytes = self.bytes.filled();
+        let bytes = &self.bytes;
         for field in &mut self.fields {
             let name = bytes.get(field.name.clone()).unwrap_or_default();
             if field.known == Known::Other && named.iter().any(|option| option.eq_ignore_ascii_case(name)) {
