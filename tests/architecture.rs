@@ -35,7 +35,7 @@ const LEVELS: &[(&str, u8)] = &[
 /// Outer crates that have a home, and where it is. The others may be used anywhere.
 const HOMES: &[(&str, &[&str])] = &[
     ("arc_swap", &["api", "app", "backend", "control", "proxy"]),
-    ("axum", &["api"]),
+    ("axum", &["api", "demo"]),
     ("bollard", &["provider"]),
     ("clap", &["app", "cli", "demo", "main"]),
     ("clap_complete", &["app", "cli", "main"]),
@@ -53,7 +53,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("serde_saphyr", &["config"]),
     ("socket2", &["net", "proxy"]),
     ("sqlx", &["store"]),
-    ("strsim", &["catalog", "config"]),
+    ("strsim", &["api", "catalog", "config"]),
     ("tracing_subscriber", &["telemetry"]),
     ("utoipa", &["api"]),
     ("utoipa_axum", &["api"]),

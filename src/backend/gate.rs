@@ -4,10 +4,8 @@
 //! The driver alone opens and closes it. Whoever slips in between a decision and the closing is counted, and the
 //! driver counts after closing, so nobody is overlooked.
 
-#[cfg(loom)]
-use loom::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-#[cfg(not(loom))]
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+// Named through the parent, so that the interleaving test can put its own in their place.
+use super::atomics::{AtomicI64, AtomicU64, Ordering};
 
 /// Callers are admitted.
 const OPEN: u64 = 1 << 63;
@@ -95,88 +93,4 @@ pub enum Entered {
     Closed,
     /// The gate is closed, and this attempt hid the leaving of the last one: the driver is to be told.
     ClosedAndEmptied,
-}
-
-#[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_closed_gate_admits_nobody_and_an_open_one_counts() {
-        let gate = Gate::closed(0);
-        assert_eq!(gate.enter(), Entered::Closed);
-        gate.open();
-        assert_eq!(gate.enter(), Entered::Inside);
-        assert_eq!(gate.inside(), 1);
-        assert_eq!(gate.close(), 1);
-        assert_eq!(gate.enter(), Entered::Closed);
-        assert!(gate.leave(Some(7)), "the last one out of a closed gate is reported");
-        assert_eq!(gate.last_left(), 7);
-    }
-
-    #[test]
-    fn quiet_leavers_leave_no_stamp() {
-        let gate = Gate::closed(3);
-        gate.open();
-        assert_eq!(gate.enter(), Entered::Inside);
-        assert!(!gate.leave(None), "nobody watches an open gate unless asked");
-        assert_eq!(gate.last_left(), 3);
-        assert_eq!(gate.enter(), Entered::Inside);
-        assert_eq!(gate.watch(), 1);
-        assert!(gate.leave(Some(9)));
-    }
-}
-
-#[cfg(all(test, loom))]
-mod interleavings {
-    use super::*;
-    use loom::{sync::Arc, thread};
-
-    #[test]
-    fn nobody_is_inside_once_the_closer_counts_none() {
-        loom::model(|| {
-            let gate = Arc::new(Gate::closed(0));
-            gate.open();
-            let callers: Vec<_> = (0..2)
-                .map(|_| {
-                    let gate = Arc::clone(&gate);
-                    thread::spawn(move || match gate.enter() {
-                        Entered::Inside => (true, gate.leave(Some(1))),
-                        Entered::Closed => (false, false),
-                        Entered::ClosedAndEmptied => (false, true),
-                    })
-                })
-                .collect();
-            let inside_at_close = gate.close();
-            let told = callers.into_iter().map(|c| c.join().unwrap()).filter(|(_, told)| *told).count();
-            assert_eq!(gate.inside(), 0);
-            // Either the closer saw an empty gate, or somebody told it that the last one went.
-            assert!(inside_at_close == 0 || told >= 1);
-        });
-    }
-
-    #[test]
-    fn who_sees_an_empty_gate_sees_the_stamp() {
-        loom::model(|| {
-            let gate = Arc::new(Gate::closed(0));
-            gate.open();
-            let caller = {
-                let gate = Arc::clone(&gate);
-                thread::spawn(move || {
-                    if gate.enter() == Entered::Inside {
-                        gate.leave(Some(5));
-                        return true;
-                    }
-                    false
-                })
-            };
-            let count = gate.close();
-            let stamp_at_close = gate.last_left();
-            let entered = caller.join().unwrap();
-            if entered && count == 0 {
-                // It had come and gone before the closing, or was refused.
-                assert!(stamp_at_close == 5);
-            }
-        });
-    }
 }

@@ -23,6 +23,10 @@
 //! - Timer, gate, answers to those who wait and the published status follow from the state after each step.
 //! - One start for each wake, whoever and however many want it.
 
+/// What the gate is made of.
+mod atomics {
+    pub(super) use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+}
 mod driver;
 mod gate;
 mod handle;
