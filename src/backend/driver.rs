@@ -279,7 +279,7 @@ impl Driver {
     }
 
     fn knocked(&mut self, cause: Cause, reply: Option<oneshot::Sender<Result<Pass, Refused>>>) {
-        if matches!(self.state, State::Asleep(_) | State::Failed(_) | State::Stopping { .. }) {
+        if matches!(self.state, State::Unknown { .. } | State::Asleep(_) | State::Failed(_) | State::Stopping { .. }) {
             self.cause = Some(cause);
         }
         if let Some(reply) = reply {

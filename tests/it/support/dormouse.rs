@@ -1,0 +1,270 @@
+//! The program itself, run as a user runs it, and clients of it.
+
+use std::{
+    fmt, fs, io,
+    net::SocketAddr,
+    os::unix::process::ExitStatusExt,
+    path::PathBuf,
+    process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use super::wait::{LONG, until};
+
+/// A running Dormouse with a configuration, a state directory and a log of its own. Ended in order when dropped.
+#[derive(Debug)]
+pub(crate) struct Dormouse {
+    directory: TempDir,
+    child: Option<Child>,
+    /// Where it serves HTTP.
+    pub(crate) http: SocketAddr,
+}
+
+/// What a client got, and when.
+#[derive(Debug, Clone)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    /// The head as it came, without the status line.
+    pub(crate) head: String,
+    pub(crate) body: String,
+    /// When the request was written.
+    pub(crate) sent: SystemTime,
+    /// When the first byte of the answer came.
+    pub(crate) first_byte: SystemTime,
+    pub(crate) took: Duration,
+}
+
+impl Dormouse {
+    /// Starts the program with this configuration, to which the listening addresses are added, and waits until it
+    /// serves.
+    pub(crate) async fn start(config: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        // One address for the whole test, also after a restart.
+        let free = std::net::TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
+        let http = free.expect("a free port");
+        let listen = format!("listen: {{ http: \"{http}\", api: off }}\n");
+        fs::write(directory.path().join("dormouse.yaml"), listen + config).expect("a configuration file");
+        let mut dormouse = Self { directory, child: None, http };
+        dormouse.start_again().await;
+        dormouse
+    }
+
+    /// Starts it with the files of its last life.
+    pub(crate) async fn start_again(&mut self) {
+        assert!(self.child.is_none(), "it still runs");
+        let log = fs::File::options().create(true).append(true).open(self.log_file()).expect("a log file");
+        let child = Command::new(env!("CARGO_BIN_EXE_dormouse"))
+            .arg(self.directory.path().join("dormouse.yaml"))
+            .arg(self.directory.path().join("state"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a log file"))
+            .stderr(log)
+            .spawn();
+        self.child = Some(child.expect("the program"));
+        let http = self.http;
+        until("it listens", async || TcpStream::connect(http).await.is_ok(), |listens| *listens).await;
+        assert!(self.is_running(), "it ended at once:\n{}", self.log());
+    }
+
+    fn is_running(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.directory.path().join("log")
+    }
+
+    /// All that it has logged, over all its lives.
+    pub(crate) fn log(&self) -> String {
+        let log = fs::read(self.log_file()).unwrap_or_default();
+        String::from_utf8_lossy(&log).into_owned()
+    }
+
+    /// Lines of the log about one backend that contain these words.
+    pub(crate) fn logged(&self, backend: &str, words: &str) -> Vec<String> {
+        let log = self.log();
+        let about = format!("/{backend} ");
+        let lines = log.lines().filter(|line| line.contains(&about) && line.contains(words));
+        lines.map(str::to_owned).collect()
+    }
+
+    /// Waits until so many lines about a backend contain these words.
+    pub(crate) async fn has_logged(&self, backend: &str, words: &str, times: usize) {
+        let what = format!("{times} times {words:?} about {backend}");
+        until(&what, async || self.logged(backend, words).len(), |count| *count >= times).await;
+    }
+
+    /// Ends it in order and returns how it ended.
+    pub(crate) async fn end(&mut self) -> ExitStatus {
+        self.signal(libc::SIGTERM);
+        let mut child = self.child.take().expect("it runs");
+        let since = Instant::now();
+        loop {
+            if let Some(status) = child.try_wait().expect("a child") {
+                return status;
+            }
+            assert!(since.elapsed() < LONG, "it does not end:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Kills it on the spot.
+    pub(crate) fn kill(&mut self) {
+        let mut child = self.child.take().expect("it runs");
+        child.kill().expect("a child");
+        let status = child.wait().expect("a child");
+        assert_eq!(status.signal(), Some(libc::SIGKILL), "it had ended before:\n{}", self.log());
+    }
+
+    #[allow(unsafe_code, reason = "a signal to our own child")]
+    fn signal(&mut self, signal: libc::c_int) {
+        let child = self.child.as_ref().expect("it runs");
+        let pid = libc::pid_t::try_from(child.id()).expect("a pid");
+        // SAFETY: no memory is involved, and the child is ours and not yet waited for.
+        assert_eq!(unsafe { libc::kill(pid, signal) }, 0, "a signal to the program");
+    }
+
+    /// Its processor time so far.
+    pub(crate) fn cpu_time(&self) -> Duration {
+        let pid = self.child.as_ref().expect("it runs").id();
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("a process");
+        // Fields 14 and 15, user and system time in hundredths of a second; the name before them ends with `)`.
+        let fields: Vec<_> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks = |index: usize| fields[index].parse::<u64>().expect("a number");
+        Duration::from_millis((ticks(11) + ticks(12)) * 10)
+    }
+
+    /// A GET on a connection of its own. The host's first label is the name of the container.
+    pub(crate) async fn get(&self, name: &str, path: &str) -> Reply {
+        self.try_get(name, path).await.unwrap_or_else(|error| panic!("{name}{path}: {error}\n{}", self.log()))
+    }
+
+    /// As [`Self::get`], for where a cut connection is no surprise.
+    pub(crate) async fn try_get(&self, name: &str, path: &str) -> io::Result<Reply> {
+        get(self.http, name, path, "").await
+    }
+
+    /// Waits until a route of this name is known, and wakes nothing by asking: a prefetch does not.
+    pub(crate) async fn knows(&self, name: &str) {
+        let ask = async || get(self.http, name, "/", "Sec-Purpose: prefetch\r\n").await.map(|reply| reply.status);
+        let known = |status: &io::Result<u16>| matches!(status, Ok(status) if *status != 404);
+        let _ = until(&format!("a route for {name}"), ask, known).await;
+    }
+}
+
+impl Drop for Dormouse {
+    fn drop(&mut self) {
+        if self.is_running() {
+            self.signal(libc::SIGTERM);
+            let since = Instant::now();
+            while self.is_running() && since.elapsed() < Duration::from_secs(10) {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            println!("the log of Dormouse:\n{}", self.log());
+        }
+    }
+}
+
+/// One GET by a plain client: no browser, so that it is held.
+pub(crate) async fn get(at: SocketAddr, name: &str, path: &str, fields: &str) -> io::Result<Reply> {
+    request(at, &format!("GET {path} HTTP/1.1\r\nHost: {name}.test\r\nConnection: close\r\n{fields}\r\n")).await
+}
+
+/// Writes a whole request and reads the answer until the connection ends.
+pub(crate) async fn request(at: SocketAddr, text: &str) -> io::Result<Reply> {
+    let talk = async {
+        let mut stream = TcpStream::connect(at).await?;
+        stream.set_nodelay(true)?;
+        let sent = SystemTime::now();
+        stream.write_all(text.as_bytes()).await?;
+        read_reply(&mut stream, sent).await
+    };
+    tokio::time::timeout(LONG, talk).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+/// Reads an answer until the connection ends.
+pub(crate) async fn read_reply(stream: &mut TcpStream, sent: SystemTime) -> io::Result<Reply> {
+    let mut bytes = vec![0; 16 << 10];
+    let count = stream.read(&mut bytes).await?;
+    let first_byte = SystemTime::now();
+    bytes.truncate(count);
+    stream.read_to_end(&mut bytes).await?;
+    let text = String::from_utf8_lossy(&bytes);
+    let broken = || io::Error::other(format!("no answer, but {text:?}"));
+    let (start, rest) = text.split_once("\r\n").ok_or_else(broken)?;
+    let (head, body) = rest.split_once("\r\n\r\n").ok_or_else(broken)?;
+    let status = start.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(broken)?;
+    let length = field(head, "content-length").and_then(|length| length.parse::<usize>().ok());
+    if length.is_some_and(|length| length != body.len()) {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let took = SystemTime::now().duration_since(sent).unwrap_or_default();
+    Ok(Reply { status, head: head.to_owned(), body: body.to_owned(), sent, first_byte, took })
+}
+
+fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    let fields = head.lines().filter_map(|line| line.split_once(':'));
+    fields.into_iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+}
+
+impl Reply {
+    /// A field of its head.
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
+        field(&self.head, name)
+    }
+
+    /// A number that the app tells about itself: `pid`, or the nanosecond at which it `started` or `listened`.
+    pub(crate) fn told(&self, word: &str) -> u128 {
+        let words: Vec<_> = self.body.split_whitespace().collect();
+        let found = words.windows(2).find(|pair| pair[0] == word).and_then(|pair| pair[1].parse().ok());
+        found.unwrap_or_else(|| panic!("no {word:?} in {self:?}"))
+    }
+
+    /// From the moment the app listened to the first byte of the answer, in milliseconds.
+    pub(crate) fn after_listening(&self) -> f64 {
+        let first = self.first_byte.duration_since(UNIX_EPOCH).expect("a time after 1970").as_nanos();
+        (first as f64 - self.told("listened") as f64) / 1e6
+    }
+}
+
+/// Figures of one kind, to be printed and compared.
+#[derive(Debug, Clone)]
+pub(crate) struct Figures(Vec<f64>);
+
+impl Figures {
+    pub(crate) fn new(mut figures: Vec<f64>) -> Self {
+        assert!(!figures.is_empty(), "no figures");
+        figures.sort_by(f64::total_cmp);
+        Self(figures)
+    }
+
+    pub(crate) fn median(&self) -> f64 {
+        self.quantile(0.5)
+    }
+
+    /// The smallest figure that this share of all does not exceed.
+    pub(crate) fn quantile(&self, share: f64) -> f64 {
+        let rank = (share * self.0.len() as f64).ceil() as usize;
+        self.0[rank.clamp(1, self.0.len()) - 1]
+    }
+}
+
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (least, most) = (self.0[0], self.0[self.0.len() - 1]);
+        let (count, median, p95) = (self.0.len(), self.median(), self.quantile(0.95));
+        write!(f, "{count} times: least {least:.2}, median {median:.2}, p95 {p95:.2}, most {most:.2} ms")
+    }
+}
