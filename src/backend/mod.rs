@@ -27,12 +27,16 @@
 mod atomics {
     pub(super) use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 }
+mod chronicle;
 mod driver;
 mod gate;
 mod handle;
+mod jobs;
 mod machine;
+mod orders;
 mod readiness;
 mod refused;
+mod state;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -40,9 +44,10 @@ mod tests;
 pub use driver::{Restored, Surroundings};
 pub use gate::{Entered, Gate};
 pub use handle::{Answer, Backend, Pass, Woke};
-pub use machine::{
-    Action, Awake, CallFailed, Down, Drain, Event, Facts, Failed, Failure, Order, Refusal, Rules, Stage, State,
-    Verdict, Waking, step,
-};
+pub use machine::step;
 pub use refused::Refused;
+pub use state::{
+    Action, Awake, CallFailed, Down, Drain, Event, Facts, Failed, Failure, Order, Refusal, Rules, Stage, State,
+    Verdict, Waking,
+};
 pub use status::{Status, StatusState, WakeStats};

@@ -2,6 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tokio::time::Instant;
+
+use super::state::{Failure, Refusal};
+
 /// Why a caller was not let in. The public texts name no backend, path or address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
@@ -50,6 +54,22 @@ pub enum Refused {
 }
 
 impl Refused {
+    /// What a refusal of the machine means to a caller. `cooling`: it had failed before this caller came.
+    pub(super) fn of(refusal: &Refusal, now: Instant, cooling: bool) -> Self {
+        let (failure, until) = match refusal {
+            Refusal::StaysDown => return Self::StaysDown,
+            Refusal::Gone => return Self::Gone,
+            Refusal::Failed(failure, until) => (failure, until),
+        };
+        let retry_after = until.saturating_duration_since(now);
+        match failure {
+            Failure::TimedOut(after) if !cooling => Self::TimedOut { after: *after },
+            Failure::EngineAway(why) => Self::EngineAway { why: Arc::clone(why), retry_after },
+            failure if cooling => Self::CoolingDown { why: failure.to_string().into(), retry_after },
+            failure => Self::WakeFailed { why: failure.to_string().into(), retry_after },
+        }
+    }
+
     /// What a stranger may read.
     pub fn reason(&self) -> &'static str {
         match self {

@@ -1,0 +1,157 @@
+//! What the driver tells of each change: the journal, the statistics, the published status.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::{
+    Backend, Refused, Status, StatusState,
+    driver::Driver,
+    handle::Woke,
+    state::{Drain, Failure, Stage, State, Verdict, Waking},
+};
+use crate::{
+    model::{BackendId, Cause, Condition, SleepMethod},
+    telemetry::Happening,
+};
+
+impl Driver {
+    pub(super) fn note_change(&mut self, before: &State) {
+        if std::mem::discriminant(before) == std::mem::discriminant(&self.state) {
+            return;
+        }
+        let (spent_since, now) = (self.since.1, Instant::now());
+        self.since = (Timestamp::now(), now);
+        if matches!(before, State::Asleep(_)) {
+            self.stats.asleep += now - spent_since;
+        }
+        self.stats.counted_since.get_or_insert_with(Timestamp::now);
+        let cause = self.cause.clone().unwrap_or(Cause::Idle);
+        match (before, &self.state) {
+            (before, State::Waking(waking)) if waking.foreign => {
+                self.thawing = false;
+                self.woke = None;
+                let why = if before.is_open() { "it runs but did not answer" } else { "started by another hand" };
+                self.cause = Some(Cause::Engine(why.to_owned()));
+                self.journal_now(Happening::FoundRunning);
+            }
+            (before, State::Waking(_)) => {
+                self.thawing = matches!(before, State::Asleep(down) if down.paused.is_some())
+                    || matches!(before, State::Stopping { method: SleepMethod::Pause, .. });
+                self.stats.last_at = Some(Timestamp::now());
+                self.stats.last_cause = Some(cause.to_string());
+                self.journal(Happening::Waking, cause);
+            }
+            (State::Waking(waking), State::Awake(_)) => {
+                self.phases.total = waking.since.elapsed();
+                if !waking.foreign {
+                    self.stats.woke(self.phases.total);
+                    self.woke = Some(Woke { took: self.phases.total, at: now.into_std() });
+                }
+                self.journal(Happening::Woke(self.phases), cause);
+            }
+            (State::Unknown { .. }, State::Awake(_)) => {
+                self.cause = Some(Cause::Engine("found running".to_owned()));
+                self.journal_now(Happening::FoundRunning);
+            }
+            (State::Draining { why: Drain::Idle, .. }, State::Awake(_)) => self.journal_now(Happening::DrainEnded),
+            (State::Draining { why: Drain::Ordered { .. }, .. }, State::Awake(_)) => {
+                let inside = usize::try_from(self.shared.gate.inside()).unwrap_or(usize::MAX);
+                self.journal(Happening::DrainDenied(inside), cause);
+            }
+            (State::Stopping { .. }, State::Awake(_)) => {
+                let why = self.last_error.as_deref().unwrap_or("the engine still says that it runs").to_owned();
+                self.journal(Happening::SleepFailed(why), cause);
+            }
+            (_, State::Draining { why, .. }) => {
+                if *why == Drain::Idle {
+                    self.cause = Some(Cause::Idle);
+                }
+                self.journal_now(Happening::Draining);
+            }
+            (_, State::Stopping { .. }) => self.journal_now(Happening::Stopping),
+            (State::Stopping { .. }, State::Asleep(down)) => {
+                let how = if down.paused.is_some() { "paused" } else { "stopped" };
+                self.journal(Happening::Slept { how, took: self.mark.elapsed() }, cause);
+            }
+            (State::Awake(_) | State::Draining { .. }, State::Asleep(_)) => {
+                self.cause = Some(Cause::Engine("let down by another hand".to_owned()));
+                self.journal_now(Happening::Ended(None));
+            }
+            (State::Awake(_) | State::Draining { .. }, State::Failed(failed)) => {
+                let code = if let Failure::Died(code) = failed.why { code } else { None };
+                self.cause = Some(Cause::Engine("it ended".to_owned()));
+                self.journal_now(Happening::Ended(code));
+            }
+            (_, State::Failed(failed)) => {
+                self.stats.failed += 1;
+                let why = failed.why.to_string();
+                let retry_after = failed.until.saturating_duration_since(now);
+                self.journal(Happening::WakeFailed { why, retry_after }, cause);
+            }
+            (State::Unknown { .. }, State::Gone) => {}
+            (_, State::Gone) => self.journal_now(Happening::Gone),
+            (_, State::Unknown { .. } | State::Asleep(_) | State::Awake(_)) => {}
+        }
+    }
+
+    pub(super) fn journal_now(&self, what: Happening) {
+        self.journal(what, self.cause.clone().unwrap_or(Cause::Idle));
+    }
+
+    pub(super) fn journal(&self, what: Happening, cause: Cause) {
+        self.around.journal.record(Some(&self.spec.id), what, cause);
+    }
+
+    pub(super) fn publish(&mut self, before: &State) {
+        if *before == self.state && self.shared.status.borrow().pinned_until == self.pinned_until {
+            return;
+        }
+        self.version += 1;
+        let failed = match &self.state {
+            State::Failed(failed) | State::Stopping { failed: Some(failed), .. } => Some(failed),
+            _ => None,
+        };
+        let status = Status {
+            version: self.version,
+            state: self.status_state(),
+            since: self.since.0,
+            since_instant: self.since.1,
+            cause: self.cause.clone(),
+            failure: failed.map(|failed| failed.why.to_string().into()),
+            public_failure: match self.state.verdict(Instant::now()) {
+                Verdict::Refuse(refusal) => Some(Refused::of(&refusal, Instant::now(), false).reason()),
+                Verdict::Admit | Verdict::Wait => None,
+            },
+            retry_at: failed.map(|failed| failed.until),
+            tries: failed.map_or(0, |failed| failed.tries),
+            waits_for: self.waits_for(),
+            pinned_until: self.pinned_until,
+            wakes: self.stats.clone(),
+        };
+        self.shared.status.send_replace(Arc::new(status));
+    }
+
+    pub(super) fn waits_for(&self) -> Vec<BackendId> {
+        if !matches!(self.state, State::Waking(Waking { stage: Stage::Gathering, .. })) {
+            return Vec::new();
+        }
+        let asleep = |backend: &&(Backend, Condition)| backend.0.shared.status.borrow().state != StatusState::Awake;
+        self.dependencies.iter().filter(asleep).map(|(backend, _)| backend.id().clone()).collect()
+    }
+
+    pub(super) fn status_state(&self) -> StatusState {
+        match &self.state {
+            State::Unknown { .. } => StatusState::Unknown,
+            State::Asleep(down) if down.paused.is_some() => StatusState::Paused,
+            State::Asleep(_) => StatusState::Stopped,
+            State::Waking(_) => StatusState::Waking,
+            State::Awake(_) => StatusState::Awake,
+            State::Draining { .. } => StatusState::Draining,
+            State::Stopping { .. } => StatusState::Stopping,
+            State::Failed(_) => StatusState::Failed,
+            State::Gone => StatusState::Gone,
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! What the driver has others do: engine calls, probes, dependencies. Each comes back as an event.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{
+    Backend,
+    driver::{Done, Driver},
+    handle::Pass,
+    readiness,
+    state::{Action, CallFailed, Event, Stage, State, Waking},
+};
+use crate::{
+    model::{Cause, Condition, Health},
+    provider::{ProviderError, StopOrder},
+    telemetry::{Phases, chain},
+};
+
+impl Driver {
+    pub(super) fn act(&mut self, action: Action) {
+        let (provider, spec) = (Arc::clone(&self.around.provider), Arc::clone(&self.spec));
+        match action {
+            Action::Gather => {
+                self.epoch += 1;
+                self.mark = Instant::now();
+                self.phases = Phases::default();
+                let (epoch, turns, gather) = (self.epoch, Arc::clone(&self.around.turns), self.gather());
+                self.jobs.spawn(async move {
+                    let gathered = async {
+                        let passes = gather.await?;
+                        let turn = turns.acquire_owned().await.map_err(|_| Arc::from("the program ends"))?;
+                        Ok((passes, turn))
+                    };
+                    (epoch, Done::Gathered(gathered.await))
+                });
+            }
+            Action::Start => {
+                self.epoch += 1;
+                self.mark = Instant::now();
+                let epoch = self.epoch;
+                let unit = Arc::clone(&spec);
+                self.jobs.spawn(async move {
+                    let result = provider.start(&unit.unit).await;
+                    (epoch, Done::Event(Event::Started(result.map(|_| ()).map_err(|error| call_failed(&error)))))
+                });
+                if self.port_may_open_early() {
+                    self.probe();
+                }
+            }
+            Action::Probe => self.probe(),
+            Action::Stop(method) => {
+                self.epoch += 1;
+                self.mark = Instant::now();
+                let epoch = self.epoch;
+                let order = StopOrder { method, signal: spec.policy.stop_signal, grace: spec.policy.stop_timeout };
+                self.jobs.spawn(async move {
+                    let result = provider.stop(&spec.unit, order).await;
+                    (epoch, Done::Event(Event::Stopped(result.map(|_| ()).map_err(|error| call_failed(&error)))))
+                });
+            }
+            Action::AskBusy => {
+                let epoch = self.epoch;
+                self.jobs.spawn(async move {
+                    let check = spec.policy.busy.as_deref().unwrap_or_default();
+                    (epoch, Done::Event(Event::Busy(readiness::is_busy(check).await)))
+                });
+            }
+            Action::Look => self.look(),
+        }
+    }
+
+    /// Whether its port may open before the engine's start call answers, so that it is worth trying meanwhile. Not
+    /// for what sits behind a bridge: a try before its network is up delays the first byte by a second.
+    pub(super) fn port_may_open_early(&self) -> bool {
+        self.spec.unit.command.is_some() && !self.thawing
+    }
+
+    pub(super) fn probe(&mut self) {
+        if let Some(earlier) = self.probe.take() {
+            earlier.abort();
+        }
+        let (epoch, thawed) = (self.epoch, self.thawing);
+        let (provider, spec) = (Arc::clone(&self.around.provider), Arc::clone(&self.spec));
+        let kick = Arc::clone(&self.kick);
+        let early = matches!(self.state, State::Waking(Waking { stage: Stage::Starting(_), .. }));
+        self.probe = Some(self.jobs.spawn(async move {
+            loop {
+                match readiness::until_ready(&*provider, &spec, thawed, &kick).await {
+                    readiness::Outcome::Ready(at) => return (epoch, Done::Event(Event::Ready(at))),
+                    // The start call has not answered: it is not up yet.
+                    readiness::Outcome::Ended(_) if early => tokio::time::sleep(Duration::from_millis(1)).await,
+                    readiness::Outcome::Ended(state) => return (epoch, Done::Event(Event::Seen(Ok(state)))),
+                }
+            }
+        }));
+    }
+
+    pub(super) fn look(&mut self) {
+        if self.looking {
+            self.look_again = true;
+            return;
+        }
+        self.looking = true;
+        let epoch = self.epoch;
+        let (provider, spec) = (Arc::clone(&self.around.provider), Arc::clone(&self.spec));
+        self.jobs.spawn(async move {
+            let seen = provider.look(&spec.unit).await;
+            (epoch, Done::Event(Event::Seen(seen.map_err(|error| chain(&error).into()))))
+        });
+    }
+
+    /// Enters all dependencies, in parallel.
+    pub(super) fn gather(&self) -> impl Future<Output = Result<Vec<Pass>, Arc<str>>> + use<> {
+        let id = self.spec.id.clone();
+        let enter = self.dependencies.clone().into_iter().map(move |(backend, condition)| {
+            let cause = Cause::Dependant(id.clone());
+            async move {
+                let pass = backend.enter(cause, Duration::from_secs(3600)).await;
+                let pass = pass.map_err(|refused| Arc::from(format!("`{}`: {refused}", backend.id())))?;
+                if condition == Condition::Healthy {
+                    until_healthy(&backend).await;
+                }
+                Ok(pass)
+            }
+        });
+        futures_util::future::try_join_all(enter)
+    }
+}
+
+/// Waits until the engine calls an awake backend healthy, where the engine checks it at all.
+async fn until_healthy(backend: &Backend) {
+    loop {
+        let health = backend.shared.reach.load().as_ref().and_then(|reach| reach.at.health);
+        match health {
+            None | Some(Health::Healthy) => return,
+            Some(Health::Starting | Health::Unhealthy) => {}
+        }
+        backend.hint().await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+fn call_failed(error: &ProviderError) -> CallFailed {
+    CallFailed { away: error.is_away(), why: chain(error).into() }
+}
