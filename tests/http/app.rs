@@ -3,7 +3,7 @@
 use std::{
     convert::Infallible,
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
 };
 
 use futures_util::{SinkExt, StreamExt, stream};
@@ -56,8 +56,10 @@ impl App {
 }
 
 /// The large body: the same bytes each time, none of them alike for long.
-pub(crate) fn large() -> Vec<u8> {
-    (0..LARGE).map(|at| u8::try_from(at.wrapping_mul(2_654_435_761) >> 13 & 0xff).expect("a byte")).collect()
+pub(crate) fn large() -> Bytes {
+    static MADE: OnceLock<Bytes> = OnceLock::new();
+    let byte = |at: usize| u8::try_from(at.wrapping_mul(2_654_435_761) >> 13 & 0xff).expect("a byte");
+    MADE.get_or_init(|| (0..LARGE).map(byte).collect::<Vec<_>>().into()).clone()
 }
 
 /// SHA-256 in hexadecimal digits.
@@ -71,7 +73,8 @@ async fn serve(request: Request<Incoming>, events: Events) -> Result<Response<Bo
         "/sum" => upload(request).await,
         "/large" => Response::new(full(large())),
         "/large/chunked" => {
-            let pieces: Vec<_> = large().chunks(10_000).map(Bytes::copy_from_slice).collect();
+            let large = large();
+            let pieces: Vec<_> = large.chunks(10_000).map(|piece| large.slice_ref(piece)).collect();
             let frames = stream::iter(pieces).map(|piece| Ok(Frame::data(piece)));
             Response::new(BodyExt::boxed(StreamBody::new(frames)))
         }
@@ -118,9 +121,9 @@ fn socket(mut request: Request<Incoming>) -> Response<Body> {
     let response = Response::builder().status(StatusCode::SWITCHING_PROTOCOLS);
     let response = response.header(header::CONNECTION, "Upgrade").header(header::UPGRADE, "websocket");
     let response = response.header("sec-websocket-accept", derive_accept_key(key.as_bytes()));
-    response.body(full(Vec::new())).expect("a response")
+    response.body(full("")).expect("a response")
 }
 
-fn full(bytes: Vec<u8>) -> Body {
-    Full::new(Bytes::from(bytes)).boxed()
+fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).boxed()
 }
