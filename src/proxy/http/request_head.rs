@@ -417,6 +417,11 @@ impl RequestHead {
         self.text(&self.method)
     }
 
+    /// Whether the answer has no body whatever it says.
+    pub(super) fn is_head(&self) -> bool {
+        self.part(&self.method) == b"HEAD"
+    }
+
     /// Path and query, as they came.
     pub(super) fn target(&self) -> &str {
         self.text(&self.target)
