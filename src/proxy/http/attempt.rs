@@ -233,7 +233,7 @@ impl Run {
         upstream: &mut Connection,
     ) -> Result<(ResponseHead, Buf), Fault> {
         let max_head = job.client.settings.limits.head;
-        let to_head = job.head.method() == "HEAD";
+        let to_head = job.head.is_head();
         let mut input = None;
         for _ in 0..INTERIM {
             let head = loop {

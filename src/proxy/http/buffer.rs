@@ -113,6 +113,22 @@ impl Buf {
         self.end = end;
     }
 
+    /// Adds `name: value` and the end of the line.
+    pub(super) fn push_field(&mut self, name: &[u8], value: &[u8]) {
+        let end = self.end + name.len() + value.len() + 4;
+        let Some(room) = self.bytes.get_mut(self.end..end) else {
+            return [name, b": ", value, b"\r\n"].into_iter().for_each(|part| self.push(part));
+        };
+        let (first, room) = room.split_at_mut(name.len());
+        first.copy_from_slice(name);
+        let (colon, room) = room.split_at_mut(2);
+        colon.copy_from_slice(b": ");
+        let (second, line_end) = room.split_at_mut(value.len());
+        second.copy_from_slice(value);
+        line_end.copy_from_slice(b"\r\n");
+        self.end = end;
+    }
+
     /// Makes room behind the filled part, up to so many bytes in all; says whether there is any.
     pub(super) fn make_room(&mut self, limit: usize) -> bool {
         if self.start > 0 {

@@ -15,7 +15,7 @@ use crate::{
 use super::{
     answer::Answer,
     attempt::{Failure, Fault, Job, Way, attempt},
-    field::HOP_MARK,
+    field::{HOP_MARK, Known},
     front::{Client, Next},
     request_head::RequestHead,
     waiting,
@@ -90,7 +90,8 @@ async fn say(job: &mut Job<'_>, answer: &Answer) -> Next {
 /// The route of a request that may use it.
 fn find(client: &Client, head: &RequestHead) -> Result<Arc<LiveRoute>, Answer> {
     let shared = &client.worker.shared;
-    if head.all(HOP_MARK).flat_map(|value| value.split(',')).any(|mark| mark.trim() == shared.mark) {
+    let marked = head.fields.iter().any(|field| field.known == Known::HopMark);
+    if marked && head.all(HOP_MARK).flat_map(|value| value.split(',')).any(|mark| mark.trim() == shared.mark) {
         return Err(Answer::new(508, "This request came back to where it had been sent from."));
     }
     let unknown = || Answer::new(404, "Nothing is served under this address.");

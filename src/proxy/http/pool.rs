@@ -6,6 +6,7 @@
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
+    hash::{BuildHasherDefault, Hasher},
     net::SocketAddr,
     rc::Rc,
     sync::Arc,
@@ -34,6 +35,36 @@ pub(super) struct Key {
     pub(super) address: SocketAddr,
     /// Of the backend; 0 for an address that never sleeps.
     pub(super) generation: u64,
+}
+
+/// A quick hash: the keys are addresses of backends, which no client chooses.
+#[derive(Debug, Default)]
+struct Mixer(u64);
+
+impl Hasher for Mixer {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u16(&mut self, value: u16) {
+        self.write_u64(u64::from(value));
+    }
+
+    fn write_u32(&mut self, value: u32) {
+        self.write_u64(u64::from(value));
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        self.0 = (self.0.rotate_left(23) ^ value).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
+
+    fn write_usize(&mut self, value: usize) {
+        self.write_u64(value as u64);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0 ^ (self.0 >> 32)
+    }
 }
 
 /// A connection to an upstream.
@@ -67,7 +98,7 @@ struct Idle {
 /// The pool.
 #[derive(Debug, Default)]
 pub(super) struct Pool {
-    idle: RefCell<HashMap<Key, Vec<Idle>>>,
+    idle: RefCell<HashMap<Key, Vec<Idle>, BuildHasherDefault<Mixer>>>,
     /// By address and bound; only where a route sets one.
     places: RefCell<HashMap<(SocketAddr, usize), Rc<Places>>>,
     sweeping: Cell<bool>,

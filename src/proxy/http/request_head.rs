@@ -84,6 +84,8 @@ pub(super) struct RequestHead {
     pub(super) fields: Vec<Field>,
     method: Range<usize>,
     target: Range<usize>,
+    /// The target up to its query.
+    path: Range<usize>,
     /// The host with its port, lower case, no trailing dot; what is routed by and what is passed on. Empty: none.
     authority: String,
     host_length: usize,
@@ -140,6 +142,9 @@ pub(super) fn take(input: &mut Buf, max_line: usize, max_head: usize) -> Result<
     let (expects_continue, te_trailers) = (facts.expects && is_11, facts.te_trailers && is_11);
     let named: Vec<Vec<u8>> = facts.named.iter().map(|name| name.to_vec()).collect();
     let host_length = host_length(&authority);
+    let path_end =
+        memchr::memchr(b'?', head.get(target.clone()).unwrap_or_default()).map_or(target.end, |at| target.start + at);
+    let path = target.start..path_end;
     let bytes = Box::from(head);
     input.consume(length);
     let mut head = RequestHead {
@@ -147,6 +152,7 @@ pub(super) fn take(input: &mut Buf, max_line: usize, max_head: usize) -> Result<
         fields,
         method,
         target,
+        path,
         authority,
         host_length,
         is_11,
@@ -329,19 +335,23 @@ fn may_upgrade(value: &[u8]) -> bool {
 
 /// A path with dot segments, also written with `%2e`, or with a NUL means different things to different readers.
 fn check_path(target: &str) -> Result<(), BadRequest> {
-    let path = target.split('?').next().unwrap_or_default().as_bytes();
-    if memchr::memmem::find(path, b"%00").is_some() {
+    let bytes = target.as_bytes();
+    // Nearly every path has neither a `%` nor a `.`, and is not looked at further.
+    if memchr::memchr2(b'%', b'.', bytes).is_none() {
+        return Ok(());
+    }
+    let path = bytes.split(|b| *b == b'?').next().unwrap_or_default();
+    if path.windows(3).any(|three| three == b"%00") {
         return Err(BadRequest::Malformed("NUL in the path"));
     }
-    let suspicious = memchr::memmem::find(path, b"/.").is_some() || memchr::memmem::find(path, b"/%2").is_some();
-    if suspicious && path.split(|b| *b == b'/').any(is_dot_segment) {
+    if path.split(|b| *b == b'/').any(is_dot_segment) {
         return Err(BadRequest::Malformed("dot segments in the path"));
     }
     Ok(())
 }
 
 fn is_dot_segment(segment: &[u8]) -> bool {
-    if segment.is_empty() || segment.len() > 6 {
+    if !matches!(segment.first(), Some(b'.' | b'%')) || segment.len() > 6 {
         return false;
     }
     let text = String::from_utf8_lossy(segment).to_ascii_lowercase().replace("%2e", ".");
@@ -408,6 +418,11 @@ impl RequestHead {
         self.text(&self.method)
     }
 
+    /// Whether the answer has no body whatever it says.
+    pub(super) fn is_head(&self) -> bool {
+        self.part(&self.method) == b"HEAD"
+    }
+
     /// Path and query, as they came.
     pub(super) fn target(&self) -> &str {
         self.text(&self.target)
@@ -415,7 +430,7 @@ impl RequestHead {
 
     /// The path without query.
     pub(super) fn path(&self) -> &str {
-        self.target().split('?').next().unwrap_or_default()
+        self.text(&self.path)
     }
 
     /// Host and port as they are passed on.

@@ -30,10 +30,7 @@ fn push_number(out: &mut Buf, number: u64) {
 }
 
 fn push_field(out: &mut Buf, name: &[u8], value: &[u8]) {
-    out.push(name);
-    out.push(b": ");
-    out.push(value);
-    out.push(b"\r\n");
+    out.push_field(name, value);
 }
 
 fn is_set(set: &[(String, String)], name: &[u8]) -> bool {
