@@ -62,12 +62,16 @@ impl Refused {
             Refusal::Failed(failure, until) => (failure, until),
         };
         let retry_after = until.saturating_duration_since(now);
-        match failure {
-            Failure::TimedOut(after) if !cooling => Self::TimedOut { after: *after },
-            Failure::EngineAway(why) => Self::EngineAway { why: Arc::clone(why), retry_after },
-            failure if cooling => Self::CoolingDown { why: failure.to_string().into(), retry_after },
-            failure => Self::WakeFailed { why: failure.to_string().into(), retry_after },
+        if let Failure::EngineAway(why) = failure {
+            return Self::EngineAway { why: Arc::clone(why), retry_after };
         }
+        if cooling {
+            return Self::CoolingDown { why: failure.to_string().into(), retry_after };
+        }
+        if let Failure::TimedOut(after) = failure {
+            return Self::TimedOut { after: *after };
+        }
+        Self::WakeFailed { why: failure.to_string().into(), retry_after }
     }
 
     /// What a stranger may read.
