@@ -20,11 +20,14 @@ fn main() -> ExitCode {
         Ok(directory) => directory,
         Err(text) => return fail(2, &text),
     };
-    let done = match command {
-        Command::Serve(options) => runtime.block_on(serve(options, directory)),
-        Command::Demo(cli::Demo { .. }) => runtime.block_on(app::demo()).map_err(Failed::Other),
-        Command::DemoApp(app) => runtime.block_on(demo::run_app(&app.name, app.port)).map_err(Failed::Other),
-        other => return runtime.block_on(cli::run(other, directory)),
+    let done = if let Command::Serve(options) = command {
+        runtime.block_on(serve(options, directory))
+    } else if let Command::Demo(_) = command {
+        runtime.block_on(app::demo()).map_err(Failed::Other)
+    } else if let Command::DemoApp(app) = command {
+        runtime.block_on(demo::run_app(&app.name, app.port)).map_err(Failed::Other)
+    } else {
+        return runtime.block_on(cli::run(command, directory));
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
