@@ -6,6 +6,8 @@
     clippy::print_stdout,
     reason = "a test fails by panicking"
 )]
+mod api;
+mod cli;
 mod provider_conformance;
 mod provider_docker;
 mod provider_docker_faults;
