@@ -6,6 +6,8 @@
     clippy::print_stdout,
     reason = "a test fails by panicking"
 )]
+mod api;
+mod cli;
 mod docker_first_byte;
 mod docker_sleep;
 mod provider_conformance;
