@@ -264,10 +264,23 @@ impl Driver {
             }
             Letter::Configure(spec, dependencies) => {
                 self.shared.policy.store(Arc::new(spec.policy.clone()));
+                let reached_otherwise = spec.unit != self.spec.unit || spec.ports != self.spec.ports;
                 self.spec = Arc::from(spec);
                 self.dependencies = dependencies;
                 self.advance(Event::Tick);
+                if reached_otherwise {
+                    self.reach_anew();
+                }
             }
+        }
+    }
+
+    /// It is reached by another network or port from now on: what was begun with the old ones would never end.
+    fn reach_anew(&mut self) {
+        if self.probe.is_some() {
+            self.probe();
+        } else {
+            self.look();
         }
     }
 
