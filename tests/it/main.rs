@@ -7,11 +7,20 @@
     reason = "a test fails by panicking"
 )]
 mod api;
+mod browser;
 mod cli;
+mod dependencies;
 mod docker_first_byte;
 mod docker_sleep;
+mod edge_requests;
+mod hold_bodies;
+mod keep_awake;
+mod killed;
+mod not_woken;
 mod provider_conformance;
 mod provider_docker;
 mod provider_docker_faults;
 mod provider_process;
+mod reload;
 mod support;
+mod wake_limits;
