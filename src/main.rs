@@ -10,6 +10,7 @@ use dormouse::{
     telemetry::{self, LogFormat, chain},
 };
 
+#[allow(clippy::wildcard_enum_match_arm, reason = "all other commands are the command line's own")]
 fn main() -> ExitCode {
     let Arguments { command, state_dir } = Arguments::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() {
