@@ -24,6 +24,7 @@ use crate::{
     config::Loaded,
     control::{self, Control, FileSource, Keeper},
     model::{Discover, OnExit, Problems, Settings},
+    provider,
     proxy::{ProxySettings, Shared, run_workers},
     store::Store,
     telemetry::{Journal, chain},
@@ -93,7 +94,7 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     for notice in notices {
         tracing::error!("{notice}");
     }
-    let own = nodes::own_container();
+    let own = provider::own_container();
     let nodes = nodes::open(&settings, &state_dir, own.as_deref())?;
     let remembered: HashMap<_, _> = store.load().into_iter().map(|memory| (memory.id.clone(), memory)).collect();
     let journal = Journal::default();

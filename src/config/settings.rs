@@ -49,6 +49,7 @@ const GODOXY_KEYS: &[(&str, &str)] = &[
 /// Reads every setting of the file except routes, backends and includes.
 pub(super) fn read(fields: &mut Fields<'_>, problems: &mut Problems) -> Settings {
     let mut settings = Settings::default();
+    let usual_nodes = std::mem::take(&mut settings.nodes);
     if let Some(node) = fields.get("listen") {
         listen(node, &mut settings.listen, problems);
     }
@@ -57,6 +58,9 @@ pub(super) fn read(fields: &mut Fields<'_>, problems: &mut Problems) -> Settings
     }
     if let Some(node) = fields.get("nodes") {
         nodes(node, &mut settings, problems);
+    }
+    if settings.nodes.is_empty() {
+        settings.nodes = usual_nodes;
     }
     if let Some(node) = fields.get("defaults") {
         defaults(node, &mut settings, problems);
