@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     };
     let done = if let Command::Serve(options) = command {
         runtime.block_on(serve(options, directory))
-    } else if let Command::Demo(_) = command {
+    } else if matches!(command, Command::Demo) {
         runtime.block_on(app::demo()).map_err(Failed::Other)
     } else if let Command::DemoApp(app) = command {
         runtime.block_on(demo::run_app(&app.name, app.port)).map_err(Failed::Other)

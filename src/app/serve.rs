@@ -52,9 +52,6 @@ pub enum Failed {
     Other(#[from] anyhow::Error),
 }
 
-/// The name of the Unix socket in the state directory, by which the command line reaches a running Dormouse.
-pub const SOCKET: &str = "dormouse.sock";
-
 /// What is remembered is saved this often, when it has changed.
 const REMEMBER: Duration = Duration::from_secs(15);
 
@@ -146,7 +143,7 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
 
 /// Binds the management interface: the Unix socket in the state directory, and a loopback address.
 fn bind_api(settings: &Settings, state_dir: &Path) -> anyhow::Result<(Option<TcpListener>, UnixListener)> {
-    let socket = state_dir.join(SOCKET);
+    let socket = state_dir.join(api::SOCKET);
     let unix = api::bind_unix(&socket).with_context(|| format!("listen on `{}`", socket.display()))?;
     let tcp = match settings.listen.api {
         Some(address) => {

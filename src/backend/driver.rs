@@ -128,7 +128,7 @@ impl Backend {
             since_instant: now,
             cause: None,
             failure: None,
-            public_failure: None,
+            refusal: None,
             retry_at: None,
             tries: 0,
             waits_for: Vec::new(),
