@@ -25,7 +25,7 @@ use crate::{
     control::{self, Control, FileSource, Keeper},
     model::{Discover, OnExit, Problems, Settings},
     provider,
-    proxy::{ProxySettings, Shared, run_workers},
+    proxy::{ProxySettings, Shared, bind_workers},
     store::Store,
     telemetry::{Journal, chain},
 };
@@ -51,6 +51,9 @@ pub enum Failed {
     #[error(transparent)]
     Other(#[from] anyhow::Error),
 }
+
+/// An engine that has not answered by then does not keep the routes of others waiting.
+const PREPARING: Duration = Duration::from_secs(3);
 
 /// What is remembered is saved this often, when it has changed.
 const REMEMBER: Duration = Duration::from_secs(15);
@@ -95,7 +98,7 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     let nodes = nodes::open(&settings, &state_dir, own.as_deref())?;
     let remembered: HashMap<_, _> = store.load().into_iter().map(|memory| (memory.id.clone(), memory)).collect();
     let journal = Journal::default();
-    let (keeper, control) = Keeper::new(source, loaded, nodes.all, own, remembered, journal);
+    let (mut keeper, control) = Keeper::new(source, loaded, nodes.all, own, remembered, journal);
     let files = keeper.files();
 
     // Bind first: an address in use is the operator's to solve, and nothing has been touched yet.
@@ -103,11 +106,15 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     let shared = Shared::new(Arc::clone(control.table()), Arc::clone(&proxy));
     let closing = CancellationToken::new();
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    let workers = run_workers(workers, &settings.listen.http, &shared, &closing).context("listen for HTTP")?;
+    let workers = bind_workers(workers, &settings.listen.http).context("listen for HTTP")?;
+    let (api_tcp, api_unix) = bind_api(&settings, &state_dir)?;
+
+    // Who connects meanwhile waits in the listener's queue.
+    keeper.prepare(PREPARING).await;
+    let workers = workers.run(&shared, &closing).context("start to serve HTTP")?;
     for address in workers.addresses() {
         tracing::info!(%address, "serving HTTP");
     }
-    let (api_tcp, api_unix) = bind_api(&settings, &state_dir)?;
 
     let world_ends = CancellationToken::new();
     let keeper = tokio::spawn(keeper.run(world_ends.clone()));

@@ -158,6 +158,23 @@ impl Keeper {
         self.files.subscribe()
     }
 
+    /// Makes the routes of files and, as far as they answer in this time, of engines: whoever is served afterwards is
+    /// not told that there is no such route only because Dormouse has just been started.
+    pub async fn prepare(&mut self, patience: Duration) {
+        self.rebuild().await;
+        let late = Instant::now() + patience;
+        while self.nodes.iter().any(|(name, node)| node.discovers && !self.has_heard_of(name)) {
+            match tokio::time::timeout_at(late, self.news.recv()).await {
+                Ok(Some(news)) => self.heard(news).await,
+                Ok(None) | Err(_) => return,
+            }
+        }
+    }
+
+    fn has_heard_of(&self, node: &NodeName) -> bool {
+        self.listed.contains_key(node) || self.away.contains_key(node)
+    }
+
     /// Runs until the token ends it. The engines are left as they are.
     pub async fn run(mut self, end: CancellationToken) -> Ended {
         self.rebuild().await;

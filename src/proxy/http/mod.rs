@@ -40,4 +40,4 @@ pub use chunk::{BadChunk, ChunkScanner, Scanned};
 pub use limits::Limits;
 pub use request_head::{BadRequest, Framing};
 pub use response_head::BadResponse;
-pub use worker::{ProxySettings, Shared, Worker, Workers, run_workers, serve};
+pub use worker::{BoundWorkers, ProxySettings, Shared, Worker, Workers, bind_workers, run_workers, serve};

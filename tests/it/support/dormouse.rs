@@ -102,9 +102,19 @@ impl Dormouse {
 
     /// Asks the management interface through its socket.
     pub(crate) async fn api(&self, method: &str, path: &str) -> serde_json::Value {
-        let text = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        self.api_with(method, path, "").await
+    }
+
+    /// As [`Self::api`], with a body.
+    pub(crate) async fn api_with(&self, method: &str, path: &str, body: &str) -> serde_json::Value {
+        let length = body.len();
+        let text = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
         let talk = async {
-            let mut stream = UnixStream::connect(self.state_dir().join("dormouse.sock")).await?;
+            let socket = self.state_dir().join("dormouse.sock");
+            let connect = async || UnixStream::connect(&socket).await;
+            let mut stream = until("the management interface", connect, |stream| stream.is_ok()).await?;
             stream.write_all(text.as_bytes()).await?;
             let mut answer = Vec::new();
             stream.read_to_end(&mut answer).await?;
@@ -210,8 +220,8 @@ impl Dormouse {
 }
 
 /// The words with which it serves.
-pub(crate) fn serve(config: &Path, state_dir: &Path) -> [PathBuf; 2] {
-    [config.to_owned(), state_dir.to_owned()]
+pub(crate) fn serve(config: &Path, state_dir: &Path) -> [PathBuf; 5] {
+    ["--state-dir".into(), state_dir.to_owned(), "serve".into(), "--config".into(), config.to_owned()]
 }
 
 impl Drop for Dormouse {
