@@ -6,7 +6,11 @@
     clippy::print_stdout,
     reason = "a test fails by panicking"
 )]
+mod docker_engine_away;
+mod docker_failures;
 mod docker_first_byte;
+mod docker_hands;
+mod docker_restart;
 mod docker_sleep;
 mod provider_conformance;
 mod provider_docker;
