@@ -253,9 +253,18 @@ impl Keeper {
         match news {
             News::Listed(node, units) => self.node_listed(node, units).await,
             News::Hint(node, name) => {
-                let backend = BackendId::new(node, &name).ok().and_then(|id| self.control.backend(&id));
-                if let Some(backend) = backend {
+                if let Some(backend) = self.backend_of(node, &name) {
                     backend.hint().await;
+                }
+            }
+            News::Started(node, name) => {
+                if let Some(backend) = self.backend_of(node, &name) {
+                    backend.started().await;
+                }
+            }
+            News::Ended(node, name, exit_code) => {
+                if let Some(backend) = self.backend_of(node, &name) {
+                    backend.ended(exit_code).await;
                 }
             }
             News::HintAll(node) => {
@@ -265,6 +274,10 @@ impl Keeper {
             }
             News::Away(node, why) => self.node_away(node, why),
         }
+    }
+
+    fn backend_of(&self, node: NodeName, name: &str) -> Option<Backend> {
+        BackendId::new(node, name).ok().and_then(|id| self.control.backend(&id))
     }
 
     fn backends_of(&self, node: &NodeName) -> Vec<Backend> {
