@@ -7,6 +7,9 @@ use crate::web::{self, ErrorBody};
 
 use super::{bad_request::BadRequest, request_head::RequestHead};
 
+/// What is told of a backend whose answer can not be passed on.
+pub(super) const MALFORMED: &str = "The service answered with a malformed response.";
+
 /// An answer of our own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Answer {

@@ -47,6 +47,12 @@ pub(super) struct Job<'a> {
 }
 
 impl Job<'_> {
+    /// The answer has ended: counts how long it took.
+    pub(super) fn took(&mut self) {
+        let took = self.client.ended();
+        self.route.counters.took(took);
+    }
+
     /// Whether more of the request is still to come from the client, as far as can be told without reading it.
     pub(super) fn is_incomplete(&self) -> bool {
         let input = self.client.input.as_ref().map_or(&[][..], Buf::filled);
@@ -71,6 +77,8 @@ pub(super) enum Fault {
     HalfStarted,
     /// No answer in time.
     Late,
+    /// The connection ended within the head of an answer.
+    Cut,
     /// The answer is not HTTP, or not an answer to this request.
     Bad(#[allow(dead_code, reason = "shown in logs")] &'static str),
     /// The client left.

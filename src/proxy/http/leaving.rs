@@ -1,34 +1,69 @@
 //! Whether a client has left, and whether one that takes or sends a body still moves.
 
-use std::{future::Future, io, pin::Pin, task::Context, time::Duration};
-
-use tokio::{
-    io::Interest,
-    net::TcpStream,
-    time::{Instant, Sleep},
+use std::{
+    future::{Future, poll_fn},
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
 };
 
-/// Resolves when the client has left: its connection is reset, or ended before the request did (`incomplete`).
-/// Half-closing after a whole request is not leaving.
+use tokio::{
+    io::{Interest, ReadBuf},
+    net::TcpStream,
+    time::Instant,
+};
+
+use super::deadline::Deadline;
+
+/// Resolves when the client has left.
 pub(super) async fn gone(client: &TcpStream, incomplete: bool) {
-    loop {
-        match client.peek(&mut [0]).await {
-            Ok(0) if incomplete => return,
-            Ok(0) => {
-                // It may have gone for good: let the kernel find out.
-                let keepalive = socket2::TcpKeepalive::new()
-                    .with_time(Duration::from_secs(5))
-                    .with_interval(Duration::from_secs(5))
-                    .with_retries(3);
-                let _ = socket2::SockRef::from(client).set_tcp_keepalive(&keepalive);
-                break;
-            }
-            Ok(_) => break,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => return,
-        }
+    let mut leaving = Leaving::new(client, incomplete);
+    poll_fn(|cx| leaving.poll(cx)).await;
+}
+
+/// Watches for a client that leaves: its connection is reset, or ended before the request did (`incomplete`).
+/// Half-closing after a whole request is not leaving; a reset after that is.
+pub(super) struct Leaving<'a> {
+    client: &'a TcpStream,
+    incomplete: bool,
+    /// What is left to see once something came: a reset.
+    reset: Option<Pin<Box<dyn Future<Output = ()> + 'a>>>,
+}
+
+impl<'a> Leaving<'a> {
+    pub(super) fn new(client: &'a TcpStream, incomplete: bool) -> Self {
+        Self { client, incomplete, reset: None }
     }
-    let _ = client.ready(Interest::ERROR).await;
+
+    /// Ready when the client has left.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(reset) = &mut self.reset {
+            return reset.as_mut().poll(cx);
+        }
+        loop {
+            match std::task::ready!(self.client.poll_peek(cx, &mut ReadBuf::new(&mut [0]))) {
+                Ok(0) if self.incomplete => return Poll::Ready(()),
+                Ok(0) => {
+                    // It may have gone for good: let the kernel find out.
+                    let keepalive = socket2::TcpKeepalive::new()
+                        .with_time(Duration::from_secs(5))
+                        .with_interval(Duration::from_secs(5))
+                        .with_retries(3);
+                    let _ = socket2::SockRef::from(self.client).set_tcp_keepalive(&keepalive);
+                    break;
+                }
+                Ok(_) => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Poll::Ready(()),
+            }
+        }
+        let client = self.client;
+        let reset = self.reset.insert(Box::pin(async move {
+            let _ = client.ready(Interest::ERROR).await;
+        }));
+        reset.as_mut().poll(cx)
+    }
 }
 
 /// Watches that a body that waits for its client moves at a least rate.
@@ -42,7 +77,7 @@ impl Progress {
     pub(super) fn is_too_slow(
         &mut self,
         cx: &mut Context<'_>,
-        timer: &mut Pin<Box<Sleep>>,
+        timer: &mut Deadline,
         moved: u64,
         window: Duration,
         minimum: u64,
@@ -50,16 +85,16 @@ impl Progress {
         let mut since = match self.since {
             Some(since) => since,
             None => {
-                timer.as_mut().reset(Instant::now() + window);
+                timer.set(Instant::now() + window);
                 moved
             }
         };
-        while timer.as_mut().poll(cx).is_ready() {
+        while timer.poll(cx).is_ready() {
             if moved - since < minimum {
                 return true;
             }
             since = moved;
-            timer.as_mut().reset(Instant::now() + window);
+            timer.set(Instant::now() + window);
         }
         self.since = Some(since);
         false

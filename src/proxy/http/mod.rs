@@ -19,6 +19,7 @@ mod bad_request;
 mod buffer;
 mod chunk;
 mod connect;
+mod deadline;
 mod dial;
 mod exchange;
 mod field;

@@ -75,30 +75,31 @@ impl<'a> Facts<'a> {
         Ok(())
     }
 
-    /// The one authority, and the target as it is passed on (origin form or `*`).
+    /// Puts the one authority into `out`, which is empty. Returns the target as it is passed on (origin form or `*`).
     pub(super) fn authority<'b>(
         &self,
         method: &str,
         target: &'b str,
         is_11: bool,
-    ) -> Result<(String, &'b [u8]), BadRequest> {
+        out: &mut String,
+    ) -> Result<&'b str, BadRequest> {
         if method == "CONNECT" {
             return Err(BadRequest::Connect);
         }
-        let host = match self.host {
-            Some(host) => authority(host)?,
+        match self.host {
+            Some(host) => authority(host, out)?,
             None if is_11 => return Err(BadRequest::Malformed("no Host")),
-            None => String::new(),
-        };
+            None => {}
+        }
         if !target.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'#' | b'<' | b'>' | b'`')) {
             return Err(BadRequest::Malformed("bad request target"));
         }
         if target.starts_with('/') {
             check_path(target)?;
-            return Ok((host, target.as_bytes()));
+            return Ok(target);
         }
         if target == "*" && method == "OPTIONS" {
-            return Ok((host, target.as_bytes()));
+            return Ok(target);
         }
         let scheme_end = target.find("://").ok_or(BadRequest::Malformed("bad request target"))?;
         let (scheme, rest) = target.split_at(scheme_end);
@@ -115,7 +116,9 @@ impl<'a> Facts<'a> {
         };
         check_path(path)?;
         // The target wins over Host (RFC 9112, 3.2.2), and is what is passed on.
-        Ok((authority(named.as_bytes())?, path.as_bytes()))
+        out.clear();
+        authority(named.as_bytes(), out)?;
+        Ok(path)
     }
 
     pub(super) fn framing(&self, method: &str, is_11: bool) -> Result<Framing, BadRequest> {

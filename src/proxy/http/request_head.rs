@@ -16,6 +16,9 @@ use super::{
 /// Fields of one head at most.
 pub(super) const MAX_FIELDS: usize = 120;
 
+/// Room for the method, host and target of most requests.
+const USUAL_TEXT: usize = 192;
+
 /// How a message body is delimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
@@ -43,13 +46,14 @@ pub(super) struct RequestHead {
     /// A copy, so that a request that waits or streams holds no buffer.
     bytes: Box<[u8]>,
     pub(super) fields: Vec<Field>,
-    method: Range<usize>,
-    target: Range<usize>,
-    /// The target up to its query.
-    path: Range<usize>,
-    /// The host with its port, lower case, no trailing dot; what is routed by and what is passed on. Empty: none.
-    authority: String,
-    host_length: usize,
+    /// The authority, the method and the target, one behind the other. The authority is the host with its port, lower
+    /// case, no trailing dot; what is routed by and what is passed on. Empty: none.
+    text: String,
+    host_end: usize,
+    authority_end: usize,
+    method_end: usize,
+    /// Where the query begins.
+    path_end: usize,
     /// HTTP/1.1 rather than 1.0.
     pub(super) is_11: bool,
     pub(super) framing: Framing,
@@ -94,28 +98,29 @@ pub(super) fn take(input: &mut Buf, max_line: usize, max_head: usize) -> Result<
         fields.push(Field { name: at(header.name.as_bytes()), value: at(header.value), known });
     }
     let is_11 = version == 1;
-    let (authority, target) = facts.authority(method, target, is_11)?;
+    let mut text = String::with_capacity(head.len().min(USUAL_TEXT));
+    let target = facts.authority(method, target, is_11, &mut text)?;
     let framing = facts.framing(method, is_11)?;
     let upgrade = if is_11 && framing_is_empty(framing) && facts.upgrades { facts.upgrade } else { None };
     let upgrade = upgrade.filter(|protocol| !protocol.is_empty()).map(&at);
-    let (method, target) = (at(method.as_bytes()), at(target));
     let keep_alive = if is_11 { !facts.closes } else { facts.keeps && !facts.closes };
     let (expects_continue, te_trailers) = (facts.expects && is_11, facts.te_trailers && is_11);
     let named: Vec<Vec<u8>> = facts.named.iter().map(|name| name.to_vec()).collect();
-    let host_length = host_length(&authority);
-    let path_end =
-        memchr::memchr(b'?', head.get(target.clone()).unwrap_or_default()).map_or(target.end, |at| target.start + at);
-    let path = target.start..path_end;
+    let (host_end, authority_end) = (host_length(&text), text.len());
+    text.push_str(method);
+    let method_end = text.len();
+    text.push_str(target);
+    let path_end = memchr::memchr(b'?', target.as_bytes()).map_or(text.len(), |at| method_end + at);
     let bytes = Box::from(head);
     input.consume(length);
     let mut head = RequestHead {
         bytes,
         fields,
-        method,
-        target,
-        path,
-        authority,
-        host_length,
+        text,
+        host_end,
+        authority_end,
+        method_end,
+        path_end,
         is_11,
         framing,
         keep_alive,
@@ -178,10 +183,6 @@ fn host_length(authority: &str) -> usize {
 }
 
 impl RequestHead {
-    fn text(&self, at: &Range<usize>) -> &str {
-        std::str::from_utf8(self.part(at)).unwrap_or_default()
-    }
-
     /// The bytes of a part of the head.
     pub(super) fn part(&self, at: &Range<usize>) -> &[u8] {
         self.bytes.get(at.clone()).unwrap_or_default()
@@ -189,37 +190,37 @@ impl RequestHead {
 
     /// The method.
     pub(super) fn method(&self) -> &str {
-        self.text(&self.method)
+        self.text.get(self.authority_end..self.method_end).unwrap_or_default()
     }
 
     /// Whether the answer has no body whatever it says.
     pub(super) fn is_head(&self) -> bool {
-        self.part(&self.method) == b"HEAD"
+        self.method() == "HEAD"
     }
 
     /// Path and query, as they came.
     pub(super) fn target(&self) -> &str {
-        self.text(&self.target)
+        self.text.get(self.method_end..).unwrap_or_default()
     }
 
     /// The path without query.
     pub(super) fn path(&self) -> &str {
-        self.text(&self.path)
+        self.text.get(self.method_end..self.path_end).unwrap_or_default()
     }
 
     /// Host and port as they are passed on.
     pub(super) fn authority(&self) -> &str {
-        &self.authority
+        self.text.get(..self.authority_end).unwrap_or_default()
     }
 
     /// The host without port.
     pub(super) fn host(&self) -> &str {
-        self.authority.get(..self.host_length).unwrap_or_default()
+        self.text.get(..self.host_end).unwrap_or_default()
     }
 
     /// The port that the client named.
     pub(super) fn port(&self) -> Option<&str> {
-        self.authority.get(self.host_length + 1..)
+        self.text.get(self.host_end + 1..self.authority_end)
     }
 
     /// Bytes of the head.

@@ -27,29 +27,27 @@ fn is_dot_segment(segment: &[u8]) -> bool {
     text == "." || text == ".."
 }
 
-/// A host with an optional port: lower case, no trailing dot, no user, no empty port.
-pub(super) fn authority(text: &[u8]) -> Result<String, BadRequest> {
+/// Adds a host with an optional port: lower case, no trailing dot, no user, no empty port.
+pub(super) fn authority(text: &[u8], out: &mut String) -> Result<(), BadRequest> {
     const BAD: BadRequest = BadRequest::Malformed("bad Host");
     let text = std::str::from_utf8(text).map_err(|_| BAD)?;
     let host_end =
         if text.starts_with('[') { text.find(']').ok_or(BAD)? + 1 } else { text.find(':').unwrap_or(text.len()) };
     let (host, port) = text.split_at(host_end);
-    let mut clean = if let Some(inner) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+    let start = out.len();
+    if let Some(inner) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
         inner.parse::<std::net::Ipv6Addr>().map_err(|_| BAD)?;
-        host.to_ascii_lowercase()
+        out.push_str(host);
     } else {
         let name = host.strip_suffix('.').unwrap_or(host);
-        let sound = !name.is_empty()
-            && name.len() <= 253
-            && !name.starts_with('.')
-            && !name.ends_with('.')
-            && !name.contains("..")
-            && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
-        if !sound {
+        if name.len() > 253 || !is_name(name) {
             return Err(BAD);
         }
-        name.to_ascii_lowercase()
-    };
+        out.push_str(name);
+    }
+    if let Some(host) = out.get_mut(start..) {
+        host.make_ascii_lowercase();
+    }
     match port.strip_prefix(':') {
         None if port.is_empty() => {}
         None => return Err(BAD),
@@ -58,9 +56,51 @@ pub(super) fn authority(text: &[u8]) -> Result<String, BadRequest> {
             if digits.len() > 5 || !digits.bytes().all(|b| b.is_ascii_digit()) || digits.parse::<u16>().is_err() {
                 return Err(BAD);
             }
-            clean.push(':');
-            clean.push_str(digits);
+            out.push_str(port);
         }
     }
-    Ok(clean)
+    Ok(())
+}
+
+/// Labels of letters, digits, `-` and `_`, none of them empty, with dots between them.
+fn is_name(name: &str) -> bool {
+    let mut before = b'.';
+    for b in name.bytes() {
+        let sound = b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_') || (b == b'.' && before != b'.');
+        if !sound {
+            return false;
+        }
+        before = b;
+    }
+    before != b'.'
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Option<String> {
+        let mut out = String::new();
+        authority(text.as_bytes(), &mut out).ok().map(|()| out)
+    }
+
+    #[test]
+    fn an_authority_has_one_spelling() {
+        for (text, clean) in [
+            ("A.Example", "a.example"),
+            ("a.example.", "a.example"),
+            ("a.example.:80", "a.example:80"),
+            ("a:", "a"),
+            ("[FE80::A]:8080", "[fe80::a]:8080"),
+            ("_a-b.1", "_a-b.1"),
+        ] {
+            assert_eq!(read(text).as_deref(), Some(clean), "{text}");
+        }
+        for bad in
+            ["", ".", ".a", "a..b", "a..", "a b", "a@b", "a:65536", "a:+1", "a:1:2", "[::1", "[a]", "ä", "[::1]x"]
+        {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+        assert_eq!(read(&"a".repeat(254)), None);
+    }
 }

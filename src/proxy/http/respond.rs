@@ -1,7 +1,7 @@
 //! Sending the response, once its head is there.
 
 use std::{
-    future::{Future, poll_fn},
+    future::poll_fn,
     rc::Rc,
     sync::atomic::Ordering,
     task::{Context, Poll},
@@ -12,12 +12,14 @@ use tokio::net::{
     tcp::{ReadHalf, WriteHalf},
 };
 
+use crate::telemetry::UpstreamError;
+
 use super::{
-    answer::Answer,
+    answer::{Answer, MALFORMED},
     attempt::{Job, Way},
     buffer::Buf,
     front::{Client, Next},
-    leaving::{Progress, gone},
+    leaving::{Leaving, Progress},
     pool::{Connection, Key},
     relay::{Cut, Pump},
     response_head::ResponseHead,
@@ -54,10 +56,11 @@ pub(super) async fn respond(
     input.consume(head.length);
     let begun = Some(input).filter(|input| !input.is_empty());
     if head.status == 101 {
+        job.took();
         return tunnel::run(job, way, upstream, out, begun).await;
     }
     let Ok(mut pump) = Pump::new(head.framing, emit, out, begun, &worker.buffers) else {
-        counters.upstream_errors.fetch_add(1, Ordering::Relaxed);
+        counters.upstream_failed(UpstreamError::Malformed);
         return refuse(job).await;
     };
     let end = stream(job, way, &mut upstream, &mut run, &mut pump).await;
@@ -66,6 +69,7 @@ pub(super) async fn respond(
     let whole = run.pump.finished() && !run.write_failed;
     match end {
         End::Whole => {
+            job.took();
             if head.keep_alive && whole && pump.take_surplus().is_none() {
                 worker.pool.put(key, upstream);
             }
@@ -75,8 +79,8 @@ pub(super) async fn respond(
                 _ => Next::Linger,
             }
         }
-        End::UpstreamCut => {
-            counters.upstream_errors.fetch_add(1, Ordering::Relaxed);
+        End::UpstreamFailed(kind) => {
+            counters.upstream_failed(kind);
             // Where the end of the connection is the end of the body, only a reset tells that it is no end.
             if may_stay { Next::Close } else { Next::Reset }
         }
@@ -89,8 +93,9 @@ pub(super) async fn respond(
 
 /// The body was malformed from its first byte: nothing was sent yet, so the client gets an answer of ours.
 async fn refuse(job: &mut Job<'_>) -> Next {
-    match job.client.answer(Some(job.head), &Answer::new(502, "The service answered with a malformed response.")).await
-    {
+    let next = job.client.answer(Some(job.head), &Answer::new(502, MALFORMED)).await;
+    job.took();
+    match next {
         Next::Again | Next::Linger => Next::Linger,
         Next::Close | Next::Reset => Next::Close,
     }
@@ -98,7 +103,7 @@ async fn refuse(job: &mut Job<'_>) -> Next {
 
 enum End {
     Whole,
-    UpstreamCut,
+    UpstreamFailed(UpstreamError),
     ClientCut,
 }
 
@@ -113,7 +118,8 @@ async fn stream(job: &mut Job<'_>, way: &Way, upstream: &mut Connection, run: &m
     let mut poll_response = |cx: &mut Context<'_>, up_read: &mut ReadHalf<'_>, client_write: &mut WriteHalf<'_>| {
         match pump.poll(cx, up_read, client_write) {
             Poll::Ready(Ok(())) => return Poll::Ready(End::Whole),
-            Poll::Ready(Err(Cut::Source(_) | Cut::Malformed)) => return Poll::Ready(End::UpstreamCut),
+            Poll::Ready(Err(Cut::Source(_))) => return Poll::Ready(End::UpstreamFailed(UpstreamError::Closed)),
+            Poll::Ready(Err(Cut::Malformed)) => return Poll::Ready(End::UpstreamFailed(UpstreamError::Malformed)),
             Poll::Ready(Err(Cut::Sink(_))) => return Poll::Ready(End::ClientCut),
             Poll::Pending => {}
         }
@@ -164,8 +170,8 @@ async fn stream(job: &mut Job<'_>, way: &Way, upstream: &mut Connection, run: &m
             return Poll::Ready(end);
         }
         // Looked at only when the answer takes longer than one turn.
-        let left = left.get_or_insert_with(|| Box::pin(gone(client, false)));
-        left.as_mut().poll(cx).map(|()| End::ClientCut)
+        let left = left.get_or_insert_with(|| Leaving::new(client, false));
+        left.poll(cx).map(|()| End::ClientCut)
     })
     .await
 }

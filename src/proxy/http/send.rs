@@ -1,8 +1,8 @@
 //! Writing a request to the upstream, and reading the head that answers it.
 
 use std::{
-    future::{Future, poll_fn},
-    pin::{Pin, pin},
+    future::poll_fn,
+    pin::Pin,
     rc::Rc,
     task::{Context, Poll},
     time::Duration,
@@ -18,7 +18,7 @@ use super::{
     attempt::{Fault, Job, Way},
     buffer::{Buf, Buffers},
     front::Client,
-    leaving::{Progress, gone},
+    leaving::{Leaving, Progress},
     pool::Connection,
     relay::{Cut, Pump},
     request_head::RequestHead,
@@ -86,8 +86,11 @@ impl Run {
 
     /// A 502 or 503 shortly after a wake is that of an app that has not finished starting.
     fn check_settled(&self, job: &Job<'_>, way: &Way, head: &ResponseHead) -> Result<(), Fault> {
+        if !matches!(head.status, 502 | 503) {
+            return Ok(());
+        }
         let settle = job.route.backend.as_ref().map_or(Duration::ZERO, |backend| backend.policy().settle);
-        let early = matches!(head.status, 502 | 503) && way.settles_at(settle).is_some();
+        let early = way.settles_at(settle).is_some();
         if early && job.head.may_be_repeated() { Err(Fault::HalfStarted) } else { Ok(()) }
     }
 
@@ -147,16 +150,16 @@ impl Run {
                 Event::Fault(fault) => return Err(fault),
             }
         }
-        timer.as_mut().reset(Instant::now() + waits);
-        let mut left = pin!(gone(client_read.as_ref(), false));
+        timer.set(Instant::now() + waits);
+        let mut left = Leaving::new(client_read.as_ref(), false);
         let event = poll_fn(|cx| {
             if let Poll::Ready(event) = poll_head(cx, &mut up_read, input, &worker.buffers, max_head) {
                 return Poll::Ready(event);
             }
-            if left.as_mut().poll(cx).is_ready() {
+            if left.poll(cx).is_ready() {
                 return Poll::Ready(Event::Fault(Fault::ClientLeft));
             }
-            timer.as_mut().poll(cx).map(|()| Event::Fault(Fault::Late))
+            timer.poll(cx).map(|()| Event::Fault(Fault::Late))
         })
         .await;
         match event {
@@ -213,6 +216,6 @@ fn poll_head(
         Poll::Pending => Poll::Pending,
         Poll::Ready(Ok(())) if count > 0 => Poll::Ready(Event::Head),
         Poll::Ready(_) if empty => Poll::Ready(Event::Fault(Fault::Silent)),
-        Poll::Ready(_) => Poll::Ready(Event::Fault(Fault::Bad("head cut"))),
+        Poll::Ready(_) => Poll::Ready(Event::Fault(Fault::Cut)),
     }
 }
