@@ -28,7 +28,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("ssh", 5),
     ("app", 6),
     ("cli", 6),
-    ("demo", 6),
+    ("demo", 5),
     ("main", 6),
 ];
 
@@ -36,7 +36,6 @@ const LEVELS: &[(&str, u8)] = &[
 const HOMES: &[(&str, &[&str])] = &[
     ("arc_swap", &["api", "app", "backend", "control", "proxy"]),
     ("axum", &["api", "demo"]),
-    ("bollard", &["provider"]),
     ("clap", &["app", "cli", "demo", "main"]),
     ("clap_complete", &["app", "cli", "main"]),
     ("clap_mangen", &["app", "cli", "main"]),
@@ -48,7 +47,6 @@ const HOMES: &[(&str, &[&str])] = &[
     ("notify", &["app", "control"]),
     ("pingora_limits", &["proxy"]),
     ("prometheus_client", &["telemetry"]),
-    ("schemars", &["api", "config"]),
     ("serde", &["api", "app", "cli", "config", "provider", "store"]),
     ("serde_saphyr", &["config"]),
     ("socket2", &["net", "proxy"]),
