@@ -10,9 +10,11 @@
 //! - `--accept-then-close`, `--hang`, `--crash-after N`: closes, never answers, exits with 70 on the N-th request
 //! - `--ignore-term`, `--term-delay D`, `--term-file PATH`: what the signal TERM does; without them it writes
 //!   `got TERM` and exits with 0
+//! - `--journal PATH`: notes there what happens, a line each: `start`, `listen`, `begin` with method and target of a
+//!   request, `term` with the number of requests in hand; `--fail-starts N`: the first N starts in it end with code 1
 //!
 //! Paths: `/` (who it is), `/echo`, `/slow?ms=`, `/stream?ms=&n=` (events), `/download?bytes=&rate=`, `/ws` (echoes
-//! messages), `/status/NNN`; all others are as `/`.
+//! messages), `/status/NNN` (a redirect leads to `/landed`); all others are as `/`.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "its log is its output")]
 
 use std::{
@@ -41,6 +43,12 @@ fn main() {
     let started = now();
     let options = options();
     watch_signals(&options);
+    note(&options, "start");
+    let notes = options.get("journal").and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default();
+    let starts = notes.lines().filter(|line| line.ends_with(" start")).count() as u64;
+    if starts > 0 && starts <= number(&options, "fail-starts", 0) {
+        process::exit(1);
+    }
     thread::sleep(time(&options, "delay-start"));
     if options.contains_key("exit-code") {
         say("ready");
@@ -63,6 +71,7 @@ fn serve(options: HashMap<String, String>, started: u128) -> io::Result<()> {
     let port = u16::try_from(number(&options, "port", 80)).unwrap_or(80);
     let listener = TcpListener::bind(("0.0.0.0", port))?;
     system::set_backlog(&listener, i32::try_from(number(&options, "backlog", 1024)).unwrap_or(1024));
+    note(&options, "listen");
     let ready = Instant::now() + time(&options, "delay-ready");
     let app = Arc::new(App { options, started, listened: now(), ready, requests: AtomicU64::new(0) });
     say(&format!("ready on {} pid {}", listener.local_addr()?, process::id()));
@@ -87,6 +96,8 @@ fn converse(app: &App, stream: TcpStream) -> io::Result<()> {
     let mut input = BufReader::new(stream);
     while let Some(request) = Head::read(&mut input)? {
         let count = app.requests.fetch_add(1, Ordering::SeqCst) + 1;
+        note(&app.options, &format!("begin {} {}", request.method, request.target));
+        let in_hand = InHand::take();
         if app.options.contains_key("hang") {
             thread::park();
         }
@@ -100,11 +111,14 @@ fn converse(app: &App, stream: TcpStream) -> io::Result<()> {
             return web_socket(&request, &mut input, &mut output);
         }
         let body = request.body(&mut input)?;
+        let answered_whole = !matches!(request.path.as_str(), "/slow" | "/stream" | "/download");
+        let in_hand = (!answered_whole).then_some(in_hand);
         if Instant::now() < app.ready {
             plain(&mut output, &request, 503, "not ready yet\n")?;
         } else {
             answer(app, &request, &body, &mut output)?;
         }
+        drop(in_hand);
         if request.closes() {
             break;
         }
@@ -144,10 +158,11 @@ fn answer(app: &App, request: &Head, body: &Body, output: &mut TcpStream) -> io:
 
 fn plain(output: &mut TcpStream, request: &Head, status: u16, text: &str) -> io::Result<()> {
     let close = if request.closes() { "Connection: close\r\n" } else { "" };
+    let location = if (301..304).contains(&status) { "Location: /landed\r\n" } else { "" };
     let has_body = status >= 200 && status != 204 && status != 304;
     let length = if has_body { format!("Content-Length: {}\r\n", text.len()) } else { String::new() };
     let text = if has_body && request.method != "HEAD" { text } else { "" };
-    let answer = format!("HTTP/1.1 {status} Answer\r\nContent-Type: text/plain\r\n{length}{close}\r\n{text}");
+    let answer = format!("HTTP/1.1 {status} Answer\r\nContent-Type: text/plain\r\n{length}{location}{close}\r\n{text}");
     output.write_all(answer.as_bytes())
 }
 
@@ -324,10 +339,40 @@ fn take<const N: usize>(input: &mut impl Read) -> io::Result<[u8; N]> {
     Ok(bytes)
 }
 
+/// Requests in hand. What is answered in one piece is put down before it is answered: the client may know the answer
+/// before this program runs on.
+static IN_HAND: AtomicU64 = AtomicU64::new(0);
+
+struct InHand;
+
+impl InHand {
+    fn take() -> Self {
+        IN_HAND.fetch_add(1, Ordering::SeqCst);
+        Self
+    }
+}
+
+impl Drop for InHand {
+    fn drop(&mut self) {
+        IN_HAND.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// A line in the journal, if one is kept.
+fn note(options: &HashMap<String, String>, what: &str) {
+    let Some(path) = options.get("journal") else { return };
+    let line = format!("{} {} {what}\n", now(), process::id());
+    let file = fs::File::options().create(true).append(true).open(path);
+    if let Err(error) = file.and_then(|mut file| file.write_all(line.as_bytes())) {
+        eprintln!("app: {path}: {error}");
+    }
+}
+
 fn watch_signals(options: &HashMap<String, String>) {
     let ignore = options.contains_key("ignore-term");
     let delay = time(options, "term-delay");
     let file = options.get("term-file").cloned();
+    let options = options.clone();
     system::hold_back_signals();
     thread::spawn(move || {
         loop {
@@ -338,6 +383,9 @@ fn watch_signals(options: &HashMap<String, String>) {
                 _ => "HUP",
             };
             say(&format!("got {name}"));
+            if signal == system::SIGTERM {
+                note(&options, &format!("term {}", IN_HAND.load(Ordering::SeqCst)));
+            }
             if signal == system::SIGHUP || (ignore && signal == system::SIGTERM) {
                 continue;
             }

@@ -161,7 +161,9 @@ fn end_of_pin(pin: &wire::Pin) -> Result<Timestamp, Failure> {
         (None, Some(text)) => {
             let bad = |why: String| Failure::new(Code::BadRequest, format!("`for`: {why}"));
             let duration = parse_duration(text).map_err(|error| bad(error.to_string()))?;
-            now.checked_add(duration).map_err(|_| bad("it is too long".to_owned()))?
+            let end = now.checked_add(duration).map_err(|_| bad("it is too long".to_owned()))?;
+            // To the second, as people write it; never shorter than asked for.
+            Timestamp::from_second(end.as_second() + 1).map_err(|_| bad("it is too long".to_owned()))?
         }
         (None, None) | (Some(_), Some(_)) => {
             let failure = Failure::new(Code::BadRequest, "a pin needs exactly one of `until` and `for`");

@@ -24,7 +24,8 @@ use crate::{
     config::Loaded,
     control::{self, Control, FileSource, Keeper},
     model::{Discover, OnExit, Problems, Settings},
-    proxy::{ProxySettings, Shared, run_workers},
+    provider,
+    proxy::{ProxySettings, Shared, bind_workers},
     store::Store,
     telemetry::{Journal, chain},
 };
@@ -51,8 +52,8 @@ pub enum Failed {
     Other(#[from] anyhow::Error),
 }
 
-/// The name of the Unix socket in the state directory, by which the command line reaches a running Dormouse.
-pub const SOCKET: &str = "dormouse.sock";
+/// An engine that has not answered by then does not keep the routes of others waiting.
+const PREPARING: Duration = Duration::from_secs(3);
 
 /// What is remembered is saved this often, when it has changed.
 const REMEMBER: Duration = Duration::from_secs(15);
@@ -93,11 +94,11 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     for notice in notices {
         tracing::error!("{notice}");
     }
-    let own = nodes::own_container();
+    let own = provider::own_container();
     let nodes = nodes::open(&settings, &state_dir, own.as_deref())?;
     let remembered: HashMap<_, _> = store.load().into_iter().map(|memory| (memory.id.clone(), memory)).collect();
     let journal = Journal::default();
-    let (keeper, control) = Keeper::new(source, loaded, nodes.all, own, remembered, journal);
+    let (mut keeper, control) = Keeper::new(source, loaded, nodes.all, own, remembered, journal);
     let files = keeper.files();
 
     // Bind first: an address in use is the operator's to solve, and nothing has been touched yet.
@@ -105,11 +106,15 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     let shared = Shared::new(Arc::clone(control.table()), Arc::clone(&proxy));
     let closing = CancellationToken::new();
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    let workers = run_workers(workers, &settings.listen.http, &shared, &closing).context("listen for HTTP")?;
+    let workers = bind_workers(workers, &settings.listen.http).context("listen for HTTP")?;
+    let (api_tcp, api_unix) = bind_api(&settings, &state_dir)?;
+
+    // Who connects meanwhile waits in the listener's queue.
+    keeper.prepare(PREPARING).await;
+    let workers = workers.run(&shared, &closing).context("start to serve HTTP")?;
     for address in workers.addresses() {
         tracing::info!(%address, "serving HTTP");
     }
-    let (api_tcp, api_unix) = bind_api(&settings, &state_dir)?;
 
     let world_ends = CancellationToken::new();
     let keeper = tokio::spawn(keeper.run(world_ends.clone()));
@@ -145,7 +150,7 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
 
 /// Binds the management interface: the Unix socket in the state directory, and a loopback address.
 fn bind_api(settings: &Settings, state_dir: &Path) -> anyhow::Result<(Option<TcpListener>, UnixListener)> {
-    let socket = state_dir.join(SOCKET);
+    let socket = state_dir.join(api::SOCKET);
     let unix = api::bind_unix(&socket).with_context(|| format!("listen on `{}`", socket.display()))?;
     let tcp = match settings.listen.api {
         Some(address) => {

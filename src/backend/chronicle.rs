@@ -109,10 +109,7 @@ impl Driver {
             return;
         }
         self.version += 1;
-        let failed = match &self.state {
-            State::Failed(failed) | State::Stopping { failed: Some(failed), .. } => Some(failed),
-            _ => None,
-        };
+        let failed = self.state.failed();
         let status = Status {
             version: self.version,
             state: self.status_state(),

@@ -4,7 +4,10 @@
 //! the last one has left, and the one deadline that follows from the state. No lock is held across an engine call.
 
 use std::{
-    sync::{Arc, atomic::AtomicUsize},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -354,13 +357,12 @@ impl Driver {
                 }
             }
             Done::Event(event) if epoch == self.epoch => {
-                match &event {
-                    Event::Started(_) => {
-                        self.phases.engine = self.mark.elapsed();
-                        self.mark = Instant::now();
-                    }
-                    Event::Ready(_) => self.phases.ready = self.mark.elapsed(),
-                    _ => {}
+                if matches!(event, Event::Started(_)) {
+                    self.phases.engine = self.mark.elapsed();
+                    self.mark = Instant::now();
+                }
+                if matches!(event, Event::Ready(_)) {
+                    self.phases.ready = self.mark.elapsed();
                 }
                 self.advance(event);
             }
@@ -379,10 +381,10 @@ impl Driver {
             });
             return;
         }
-        match event {
-            Event::Seen(Ok(ContainerState::Running(at))) if suspected => self.advance(Event::Unreachable(Arc::new(at))),
-            event => self.advance(event),
+        if let (true, Event::Seen(Ok(ContainerState::Running(at)))) = (suspected, &event) {
+            return self.advance(Event::Unreachable(Arc::new(at.clone())));
         }
+        self.advance(event);
     }
 
     /// One step, and everything that follows from it.
@@ -425,7 +427,7 @@ impl Driver {
             .as_ref()
             .is_some_and(|reach| reach.at == awake.at && reach.generation == self.generation);
         if !same {
-            self.generation += 1;
+            self.generation = next_generation();
             let reach = Reach { at: Arc::clone(&awake.at), generation: self.generation, woke: self.woke };
             self.shared.reach.store(Some(Arc::new(reach)));
         }
@@ -478,6 +480,12 @@ impl Driver {
             self.jobs.spawn(async move { (epoch, Done::Adopted(gather.await.unwrap_or_default())) });
         }
     }
+}
+
+/// Counts wakes and addresses over all backends: an address may pass from one backend to another, a generation never.
+fn next_generation() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

@@ -64,15 +64,17 @@ impl Refused {
             Refusal::Failed(failure, until) => (failure, until),
         };
         let retry_after = until.saturating_duration_since(now);
-        match failure {
-            Failure::TimedOut(after) if !cooling => Self::TimedOut { after: *after },
-            Failure::EngineAway(why) => Self::EngineAway { why: Arc::clone(why), retry_after },
-            failure if cooling => {
-                let late = matches!(failure, Failure::TimedOut(_));
-                Self::CoolingDown { why: failure.to_string().into(), late, retry_after }
-            }
-            failure => Self::WakeFailed { why: failure.to_string().into(), retry_after },
+        if let Failure::EngineAway(why) = failure {
+            return Self::EngineAway { why: Arc::clone(why), retry_after };
         }
+        if cooling {
+            let late = matches!(failure, Failure::TimedOut(_));
+            return Self::CoolingDown { why: failure.to_string().into(), late, retry_after };
+        }
+        if let Failure::TimedOut(after) = failure {
+            return Self::TimedOut { after: *after };
+        }
+        Self::WakeFailed { why: failure.to_string().into(), retry_after }
     }
 
     /// What a stranger may read.

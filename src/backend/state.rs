@@ -281,6 +281,20 @@ impl State {
         }
     }
 
+    /// The failure that it cools down from, or is being let down for.
+    pub fn failed(&self) -> Option<&Failed> {
+        match self {
+            Self::Failed(failed) => Some(failed),
+            Self::Stopping { failed, .. } => failed.as_ref(),
+            Self::Unknown { .. }
+            | Self::Asleep(_)
+            | Self::Waking(_)
+            | Self::Awake(_)
+            | Self::Draining { .. }
+            | Self::Gone => None,
+        }
+    }
+
     /// Whether callers may enter.
     pub fn is_open(&self) -> bool {
         matches!(self, Self::Awake(_))

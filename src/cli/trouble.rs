@@ -39,9 +39,9 @@ impl fmt::Display for Trouble {
 impl From<io::Error> for Trouble {
     /// Errors of writing the answer.
     fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::BrokenPipe => Self::Closed,
-            _ => Self::Failed(format!("can not write the answer: {error}")),
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Self::Closed;
         }
+        Self::Failed(format!("can not write the answer: {error}"))
     }
 }

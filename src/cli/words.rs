@@ -21,17 +21,21 @@ pub(super) fn duration(duration: Duration) -> String {
 
 /// How long ago a time was, as the API writes it; what can not be read is shown as it is.
 pub(super) fn ago(at: &str, now: Timestamp) -> String {
-    at.parse::<Timestamp>().map_or_else(|_| at.to_owned(), |at| duration(distance(at, now)))
+    at.parse::<Timestamp>().map_or_else(|_| at.to_owned(), |at| whole(distance(at, now)))
 }
 
 /// How long until a time, as the API writes it.
 pub(super) fn until(at: &str, now: Timestamp) -> String {
-    at.parse::<Timestamp>().map_or_else(|_| at.to_owned(), |at| duration(distance(now, at)))
+    at.parse::<Timestamp>().map_or_else(|_| at.to_owned(), |at| whole(distance(now, at)))
 }
 
 fn distance(from: Timestamp, to: Timestamp) -> Duration {
-    // In whole seconds: nobody reads the milliseconds of a point in time.
-    Duration::from_secs(u64::try_from(to.as_second() - from.as_second()).unwrap_or(0))
+    Duration::try_from(to.duration_since(from)).unwrap_or_default()
+}
+
+/// Nobody reads the milliseconds of a distance to a point in time.
+fn whole(distance: Duration) -> String {
+    if distance.as_secs() == 0 { "0 s".to_owned() } else { duration(distance) }
 }
 
 /// A text of at most so many characters.
@@ -66,7 +70,7 @@ mod tests {
         let now: Timestamp = "2026-11-22T12:00:00Z".parse().unwrap();
         assert_eq!(ago("2026-11-22T11:48:00Z", now), "12 m");
         assert_eq!(until("2026-11-22T14:00:00Z", now), "2 h");
-        assert_eq!(ago("2026-11-22T12:00:01Z", now), "0 ms");
+        assert_eq!(ago("2026-11-22T12:00:01Z", now), "0 s");
         assert_eq!(ago("yesterday", now), "yesterday");
     }
 

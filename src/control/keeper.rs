@@ -19,12 +19,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Control, FileSource, LiveRoute, LiveTable, NodeView, ReloadFailed, View, memory,
-    sources::{discovered_parts, file_part},
     watcher::{self, News},
 };
 use crate::{
     backend::{Backend, Surroundings},
-    catalog::{Catalog, Change, diff},
+    catalog::{self, Catalog, Change, FilePart, diff},
     config::Loaded,
     model::{Alias, BackendId, BackendSpec, Cause, Condition, Container, NodeName, Problems, Settings},
     provider::SharedProvider,
@@ -157,6 +156,23 @@ impl Keeper {
     /// The files to be watched.
     pub fn files(&self) -> tokio::sync::watch::Receiver<Vec<PathBuf>> {
         self.files.subscribe()
+    }
+
+    /// Makes the routes of files and, as far as they answer in this time, of engines: whoever is served afterwards is
+    /// not told that there is no such route only because Dormouse has just been started.
+    pub async fn prepare(&mut self, patience: Duration) {
+        self.rebuild().await;
+        let late = Instant::now() + patience;
+        while self.nodes.iter().any(|(name, node)| node.discovers && !self.has_heard_of(name)) {
+            match tokio::time::timeout_at(late, self.news.recv()).await {
+                Ok(Some(news)) => self.heard(news).await,
+                Ok(None) | Err(_) => return,
+            }
+        }
+    }
+
+    fn has_heard_of(&self, node: &NodeName) -> bool {
+        self.listed.contains_key(node) || self.away.contains_key(node)
     }
 
     /// Runs until the token ends it. The engines are left as they are.
@@ -304,22 +320,14 @@ impl Keeper {
         let listed = self.listed.iter().filter(|(name, _)| discovers(name)).flat_map(|(_, units)| units);
         let departed = self.departed.values().map(|(unit, _)| unit).filter(|unit| discovers(&unit.node));
         let containers: Vec<&Container> = listed.chain(departed).collect();
-        let parts = discovered_parts(&containers, &loaded.settings, &self.own_networks());
-        Catalog::merge(file_part(&self.source, loaded), parts)
+        let parts = catalog::discover(&containers, &loaded.settings, self.own_container.as_deref());
+        Catalog::merge(FilePart::new(self.source.name(), loaded), parts)
     }
 
     /// What the nodes told of, where units are discovered.
     fn discovered(&self) -> impl Iterator<Item = &Container> {
         let discovers = |name: &NodeName| self.nodes.get(name).is_some_and(|node| node.discovers);
         self.listed.iter().filter(move |(name, _)| discovers(name)).flat_map(|(_, units)| units)
-    }
-
-    /// The networks of the container that Dormouse itself runs in.
-    fn own_networks(&self) -> Vec<String> {
-        let Some(own) = &self.own_container else { return Vec::new() };
-        let units = self.listed.values().flatten();
-        let ours = units.filter(|unit| unit.id.starts_with(own.as_str()));
-        ours.flat_map(|unit| &unit.networks).map(|network| network.name.clone()).collect()
     }
 
     /// Merges anew and carries out the difference.
@@ -422,7 +430,7 @@ impl Keeper {
             nodes: nodes.collect(),
             refused: self.refused.clone(),
             containers: Arc::new(self.discovered().cloned().collect()),
-            own_networks: self.own_networks(),
+            own_networks: catalog::own_networks(self.discovered(), self.own_container.as_deref()),
             loaded_at: self.loaded_at,
         }));
     }

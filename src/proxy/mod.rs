@@ -8,6 +8,6 @@ mod http;
 pub use http::fuzz;
 
 pub use http::{
-    BadChunk, BadRequest, BadResponse, ChunkScanner, Framing, Limits, ProxySettings, Scanned, Shared, Worker, Workers,
-    run_workers, serve,
+    BadChunk, BadRequest, BadResponse, BoundWorkers, ChunkScanner, Framing, Limits, ProxySettings, Scanned, Shared,
+    Worker, Workers, bind_workers, run_workers, serve,
 };

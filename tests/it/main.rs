@@ -6,14 +6,29 @@
     clippy::print_stdout,
     reason = "a test fails by panicking"
 )]
+mod api;
+mod browser;
+mod cli;
+mod dependencies;
 mod docker_engine_away;
 mod docker_failures;
 mod docker_first_byte;
 mod docker_hands;
 mod docker_restart;
 mod docker_sleep;
+mod edge_requests;
+mod faults_apps;
+mod faults_edges;
+mod faults_limits;
+mod faults_state;
+mod hold_bodies;
+mod keep_awake;
+mod killed;
+mod not_woken;
 mod provider_conformance;
 mod provider_docker;
 mod provider_docker_faults;
 mod provider_process;
+mod reload;
 mod support;
+mod wake_limits;

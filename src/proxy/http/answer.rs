@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt::Write, time::Duration};
 
 use crate::web::{self, ErrorBody};
 
-use super::request_head::{BadRequest, RequestHead};
+use super::{bad_request::BadRequest, request_head::RequestHead};
 
 /// An answer of our own.
 #[derive(Debug, Clone, PartialEq, Eq)]

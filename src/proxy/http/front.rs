@@ -19,10 +19,11 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::{
     answer::Answer,
+    bad_request::BadRequest,
     buffer::Buf,
     exchange,
     forwarded::Peer,
-    request_head::{self, BadRequest, RequestHead},
+    request_head::{self, RequestHead},
     worker::{Inner, ProxySettings, Worker},
 };
 

@@ -48,7 +48,7 @@ impl Direction {
     }
 }
 
-/// Carries the tunnel until both directions have ended, one of them fails, or nothing moves for `stream_idle`.
+/// Carries the tunnel until both directions have ended (of a WebSocket, that towards the client), one of them fails, or nothing moves for `stream_idle`.
 /// `out` goes to the client first, then what the upstream had already sent behind its 101.
 pub(super) async fn run(job: &mut Job<'_>, way: &Way, mut upstream: Connection, out: Buf, begun: Option<Buf>) -> Next {
     let idle = job.route.backend.as_ref().and_then(|backend| backend.policy().stream_idle);
@@ -84,6 +84,8 @@ pub(super) async fn run(job: &mut Job<'_>, way: &Way, mut upstream: Connection, 
             match (towards_client, towards_upstream) {
                 (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => Poll::Ready(false),
                 (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(true),
+                // A WebSocket's server is the first to close: nobody reads what the client might still send.
+                (Poll::Ready(Ok(())), Poll::Pending) if websocket => Poll::Ready(true),
                 _ if idle.is_some() => timer.as_mut().poll(cx).map(|()| true),
                 _ => Poll::Pending,
             }

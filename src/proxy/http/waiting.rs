@@ -17,11 +17,7 @@ use crate::{
     web::{self, DependencyView, Failure, Language, Phase, Progress, Theme, WaitingPage, WaitingView, WhyFailed},
 };
 
-use super::{
-    answer::Answer,
-    attempt::{Job, gone},
-    front::Next,
-};
+use super::{answer::Answer, attempt::Job, front::Next, leaving::gone};
 
 /// How long the page is held back for an answer that makes it needless: awake already, or refused at once.
 const GRACE: Duration = Duration::from_millis(5);

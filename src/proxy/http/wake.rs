@@ -10,8 +10,9 @@ use crate::{
 
 use super::{
     answer::Answer,
-    attempt::{Job, Way, gone},
+    attempt::{Job, Way},
     front::Next,
+    leaving::gone,
     navigation, waiting,
 };
 

@@ -161,21 +161,40 @@ pub fn run_workers(
     shared: &Arc<Shared>,
     shutdown: &CancellationToken,
 ) -> io::Result<Workers> {
+    bind_workers(count, addresses)?.run(shared, shutdown)
+}
+
+/// Listeners whose clients wait: nothing is accepted yet.
+#[derive(Debug)]
+pub struct BoundWorkers {
+    addresses: Vec<SocketAddr>,
+    sets: Vec<Vec<StdListener>>,
+}
+
+/// Binds all addresses for each of `count` workers.
+pub fn bind_workers(count: usize, addresses: &[SocketAddr]) -> io::Result<BoundWorkers> {
     let first = addresses.iter().map(|address| net::bind(*address)).collect::<io::Result<Vec<_>>>()?;
     let bound = first.iter().map(StdListener::local_addr).collect::<io::Result<Vec<_>>>()?;
     let mut sets = vec![first];
     for _ in 1..count.max(1) {
         sets.push(bound.iter().map(|address| net::bind(*address)).collect::<io::Result<Vec<_>>>()?);
     }
-    let mut threads = Vec::new();
-    for (index, listeners) in sets.into_iter().enumerate() {
-        let (shared, shutdown) = (Arc::clone(shared), shutdown.child_token());
-        let thread = std::thread::Builder::new()
-            .name(format!("http-{index}"))
-            .spawn(move || work(listeners, shared, &shutdown))?;
-        threads.push(thread);
+    Ok(BoundWorkers { addresses: bound, sets })
+}
+
+impl BoundWorkers {
+    /// Starts to accept.
+    pub fn run(self, shared: &Arc<Shared>, shutdown: &CancellationToken) -> io::Result<Workers> {
+        let mut threads = Vec::new();
+        for (index, listeners) in self.sets.into_iter().enumerate() {
+            let (shared, shutdown) = (Arc::clone(shared), shutdown.child_token());
+            let thread = std::thread::Builder::new()
+                .name(format!("http-{index}"))
+                .spawn(move || work(listeners, shared, &shutdown))?;
+            threads.push(thread);
+        }
+        Ok(Workers { addresses: self.addresses, threads })
     }
-    Ok(Workers { addresses: bound, threads })
 }
 
 fn work(listeners: Vec<StdListener>, shared: Arc<Shared>, shutdown: &CancellationToken) {

@@ -23,7 +23,11 @@ fuzz_target!(|bytes: &[u8]| {
         assert!(again.done && again.consumed == passed.bytes.len(), "what passes is whole");
         assert_eq!(again.bytes, passed.bytes, "what passes passes as it is");
         let again = scan(&passed.bytes, cuts, true).expect("what passes is good");
-        assert_eq!(again.bytes, data.expect("the framing is good").bytes, "the data is the same with and without framing");
+        assert_eq!(
+            again.bytes,
+            data.expect("the framing is good").bytes,
+            "the data is the same with and without framing"
+        );
         assert_eq!(again.bytes, plain(&passed.bytes), "a plain reader sees the same data");
     }
 });

@@ -24,8 +24,11 @@ fuzz_target!(|bytes: &[u8]| {
 });
 
 fn container(choice: u8, text: &str) -> Container {
-    let labels: BTreeMap<_, _> =
-        text.split('\n').filter_map(|line| line.split_once('=')).map(|(key, value)| (key.into(), value.replace('\t', "\n"))).collect();
+    let labels: BTreeMap<_, _> = text
+        .split('\n')
+        .filter_map(|line| line.split_once('='))
+        .map(|(key, value)| (key.into(), value.replace('\t', "\n")))
+        .collect();
     let chosen = |bit: u8| choice >> bit & 1 == 1;
     let port = |port, transport| ContainerPort { port, transport, published: None };
     let mut ports = Vec::new();

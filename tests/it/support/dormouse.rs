@@ -5,7 +5,7 @@ use std::{
     fmt, fs, io,
     net::SocketAddr,
     os::unix::process::ExitStatusExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
         Arc,
@@ -18,20 +18,23 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpStream, UnixStream},
     task::JoinSet,
 };
 
-use super::wait::{LONG, until};
+use super::{
+    apps::free_port,
+    wait::{LONG, must, until},
+};
 
 /// A running Dormouse with a configuration, a state directory and a log of its own. Ended in order when dropped.
 #[derive(Debug)]
 pub(crate) struct Dormouse {
     directory: TempDir,
     child: Option<Child>,
+    environment: Vec<(String, String)>,
     /// Where it serves HTTP.
     pub(crate) http: SocketAddr,
-    api: SocketAddr,
 }
 
 /// What a client got, and when.
@@ -52,16 +55,25 @@ impl Dormouse {
     /// Starts the program with this configuration, to which the listening addresses are added, and waits until it
     /// serves.
     pub(crate) async fn start(config: &str) -> Self {
+        Self::start_in(config, &[]).await
+    }
+
+    /// As [`Self::start`], with variables of its environment.
+    pub(crate) async fn start_in(config: &str, environment: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        // The same addresses for the whole test, also after a restart.
-        let free = || std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-        let (http, api) = (free(), free());
-        let [http, api] = [http, api].map(|listener| listener.local_addr().expect("an address"));
-        let listen = format!("listen: {{ http: \"{http}\", api: \"{api}\" }}\n");
-        fs::write(directory.path().join("dormouse.yaml"), listen + config).expect("a configuration file");
-        let mut dormouse = Self { directory, child: None, http, api };
+        // One address for the whole test, also after a restart.
+        let http = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let mut dormouse = Self { directory, child: None, environment: environment.collect(), http };
+        dormouse.configure(config);
         dormouse.start_again().await;
         dormouse
+    }
+
+    /// Writes the configuration anew, in place. One that runs reads it again by itself.
+    pub(crate) fn configure(&self, config: &str) {
+        let listen = format!("listen: {{ http: \"{}\", api: off }}\n", self.http);
+        fs::write(self.directory.path().join("dormouse.yaml"), listen + config).expect("a configuration file");
     }
 
     /// Starts it with the files of its last life.
@@ -69,20 +81,68 @@ impl Dormouse {
         assert!(self.child.is_none(), "it still runs");
         let log = fs::File::options().create(true).append(true).open(self.log_file()).expect("a log file");
         let child = Command::new(env!("CARGO_BIN_EXE_dormouse"))
-            .arg(self.directory.path().join("dormouse.yaml"))
-            .arg(self.directory.path().join("state"))
+            .args(serve(&self.directory.path().join("dormouse.yaml"), &self.state_dir()))
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a log file"))
             .stderr(log)
             .spawn();
         self.child = Some(child.expect("the program"));
         let http = self.http;
-        until("it listens", async || TcpStream::connect(http).await.is_ok(), |listens| *listens).await;
+        let mut is_up = async || TcpStream::connect(http).await.is_ok() || !self.is_running();
+        until("it listens", &mut is_up, |is_up| *is_up).await;
         assert!(self.is_running(), "it ended at once:\n{}", self.log());
     }
 
-    fn is_running(&mut self) -> bool {
+    pub(crate) fn is_running(&mut self) -> bool {
         self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
+    }
+
+    /// Where its state is kept.
+    pub(crate) fn state_dir(&self) -> PathBuf {
+        self.directory.path().join("state")
+    }
+
+    /// Asks the management interface through its socket.
+    pub(crate) async fn api(&self, method: &str, path: &str) -> serde_json::Value {
+        self.api_with(method, path, "").await
+    }
+
+    /// As [`Self::api`], with a body.
+    pub(crate) async fn api_with(&self, method: &str, path: &str, body: &str) -> serde_json::Value {
+        let length = body.len();
+        let text = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
+        let talk = async {
+            let socket = self.state_dir().join("dormouse.sock");
+            let connect = async || UnixStream::connect(&socket).await;
+            let mut stream = until("the management interface", connect, |stream| stream.is_ok()).await?;
+            stream.write_all(text.as_bytes()).await?;
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).await?;
+            Ok::<_, io::Error>(answer)
+        };
+        let answer = must("an answer of the management interface", talk).await.expect("the management interface");
+        let text = String::from_utf8_lossy(&answer);
+        let body = text.split_once("\r\n\r\n").map(|(_, body)| body).unwrap_or_default();
+        serde_json::from_str(body).unwrap_or_else(|error| panic!("{method} {path}: {error} in {text}"))
+    }
+
+    /// The state of a backend on the node `jobs`.
+    pub(crate) async fn state(&self, name: &str) -> String {
+        let backend = self.api("GET", &format!("/api/v1/backends/jobs/{name}")).await;
+        backend["state"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Waits until a backend on the node `jobs` is in this state.
+    pub(crate) async fn reaches(&self, name: &str, state: &str) {
+        until(&format!("{name} is {state}"), async || self.state(name).await, |now| now == state).await;
     }
 
     fn log_file(&self) -> PathBuf {
@@ -132,7 +192,7 @@ impl Dormouse {
     }
 
     #[allow(unsafe_code, reason = "a signal to our own child")]
-    fn signal(&mut self, signal: libc::c_int) {
+    pub(crate) fn signal(&self, signal: libc::c_int) {
         let child = self.child.as_ref().expect("it runs");
         let pid = libc::pid_t::try_from(child.id()).expect("a pid");
         // SAFETY: no memory is involved, and the child is ours and not yet waited for.
@@ -149,26 +209,23 @@ impl Dormouse {
         Duration::from_millis((ticks(11) + ticks(12)) * 10)
     }
 
-    /// What the management interface tells about a backend; `Null` when it knows none of this name.
-    pub(crate) async fn backend(&self, name: &str) -> Value {
-        let (api, path) = (self.api, format!("/api/v1/backends/local/{name}"));
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {api}\r\nConnection: close\r\n\r\n");
-        let reply = request_of(api, &request).await.unwrap_or_else(|error| panic!("{path}: {error}"));
-        if reply.status == 404 { Value::Null } else { serde_json::from_str(&reply.body).expect("JSON") }
+    /// What the management interface tells about a container.
+    pub(crate) async fn container(&self, name: &str) -> Value {
+        self.api("GET", &format!("/api/v1/backends/local/{name}")).await
     }
 
-    /// Its state, as `awake`, or `asleep` with how: `paused`.
-    pub(crate) async fn state(&self, name: &str) -> String {
-        let told = self.backend(name).await;
+    /// The state of a container, as `awake`; of one that sleeps, how: `stopped` or `paused`.
+    pub(crate) async fn container_state(&self, name: &str) -> String {
+        let told = self.container(name).await;
         let word = |key: &str| told.get(key).and_then(Value::as_str);
-        word("asleep_as").or_else(|| word("state")).unwrap_or("unknown here").to_owned()
+        word("asleep_as").or_else(|| word("state")).unwrap_or("not known").to_owned()
     }
 
-    /// Waits until it is in this state, and returns how long that took.
+    /// Waits until a container is in this state, and returns how long that took.
     pub(crate) async fn comes_to(&self, name: &str, wanted: &str) -> Duration {
         let since = Instant::now();
         let what = format!("{name} comes to {wanted}");
-        until(&what, async || self.state(name).await, |state| state == wanted).await;
+        until(&what, async || self.container_state(name).await, |state| state == wanted).await;
         since.elapsed()
     }
 
@@ -188,6 +245,11 @@ impl Dormouse {
         let known = |status: &io::Result<u16>| matches!(status, Ok(status) if *status != 404);
         let _ = until(&format!("a route for {name}"), ask, known).await;
     }
+}
+
+/// The words with which it serves.
+pub(crate) fn serve(config: &Path, state_dir: &Path) -> [PathBuf; 5] {
+    ["--state-dir".into(), state_dir.to_owned(), "serve".into(), "--config".into(), config.to_owned()]
 }
 
 impl Drop for Dormouse {
@@ -211,11 +273,11 @@ impl Drop for Dormouse {
 
 /// One GET by a plain client: no browser, so that it is held.
 pub(crate) async fn get(at: SocketAddr, name: &str, path: &str, fields: &str) -> io::Result<Reply> {
-    request_of(at, &format!("GET {path} HTTP/1.1\r\nHost: {name}.test\r\nConnection: close\r\n{fields}\r\n")).await
+    request(at, &format!("GET {path} HTTP/1.1\r\nHost: {name}.test\r\nConnection: close\r\n{fields}\r\n")).await
 }
 
 /// Writes a whole request and reads the answer until the connection ends.
-pub(crate) async fn request_of(at: SocketAddr, text: &str) -> io::Result<Reply> {
+pub(crate) async fn request(at: SocketAddr, text: &str) -> io::Result<Reply> {
     let talk = async {
         let mut stream = TcpStream::connect(at).await?;
         stream.set_nodelay(true)?;
@@ -246,7 +308,7 @@ pub(crate) async fn read_reply(stream: &mut TcpStream, sent: SystemTime) -> io::
     Ok(Reply { status, head: head.to_owned(), body: body.to_owned(), sent, first_byte, took })
 }
 
-fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+pub(crate) fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     let fields = head.lines().filter_map(|line| line.split_once(':'));
     fields.into_iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
 }

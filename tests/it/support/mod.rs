@@ -1,6 +1,9 @@
 //! Helpers of the tests.
+pub(crate) mod apps;
 pub(crate) mod docker;
 pub(crate) mod dormouse;
+pub(crate) mod history;
 pub(crate) mod rig;
 pub(crate) mod scripted_engine;
 pub(crate) mod wait;
+pub(crate) mod webdriver;

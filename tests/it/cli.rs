@@ -1,0 +1,230 @@
+//! The program itself, as a user runs it: processes on a private state directory.
+
+use std::{
+    io::Write,
+    net::TcpListener,
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+    time::Instant,
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::support::wait::LONG;
+
+fn dormouse(directory: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dormouse"));
+    command.current_dir(directory).env_remove("DORMOUSE_LOG").arg("--state-dir").arg("state").args(arguments);
+    command
+}
+
+fn ran(directory: &Path, arguments: &[&str]) -> (i32, String, String) {
+    told(dormouse(directory, arguments).output().unwrap())
+}
+
+fn told(output: Output) -> (i32, String, String) {
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+fn place() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+fn write(directory: &Path, name: &str, text: &str) {
+    std::fs::write(directory.join(name), text).unwrap();
+}
+
+/// A running Dormouse with one process as its backend.
+struct Running {
+    child: Child,
+    directory: TempDir,
+}
+
+impl Running {
+    fn start() -> Self {
+        let directory = place();
+        let port = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let config = format!(
+            "listen:\n  http: 127.0.0.1:0\n  api: off\nnodes:\n  here: process\nbackends:\n  here/nap:\n    \
+             command: [sleep, \"1000\"]\n    ready: {{delay: 0s}}\n    idle: {{idle_timeout: 1h}}\nroutes:\n  nap:\n    \
+             backend: here/nap\n    port: {}\n",
+            port()
+        );
+        write(directory.path(), "d.yaml", &config);
+        let log = std::fs::File::create(directory.path().join("log")).unwrap();
+        let child = dormouse(directory.path(), &["serve", "--config", "d.yaml"]).stderr(log).spawn().unwrap();
+        let running = Self { child, directory };
+        running.until(&["ps", "--json"], |(code, out, _)| *code == 0 && out.contains("\"asleep\""));
+        running
+    }
+
+    fn ran(&self, arguments: &[&str]) -> (i32, String, String) {
+        ran(self.directory.path(), arguments)
+    }
+
+    /// Standard output of a command that succeeds.
+    fn good(&self, arguments: &[&str]) -> String {
+        let (code, out, err) = self.ran(arguments);
+        assert_eq!(code, 0, "{arguments:?}: {out}{err}");
+        out
+    }
+
+    fn until(&self, arguments: &[&str], wanted: impl Fn(&(i32, String, String)) -> bool) {
+        let since = Instant::now();
+        loop {
+            let told = self.ran(arguments);
+            if wanted(&told) {
+                return;
+            }
+            let log = std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
+            assert!(since.elapsed() < LONG, "{arguments:?}: still {told:?}\n{log}");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+
+    fn finish(mut self) {
+        let pid = nix::unistd::Pid::from_raw(self.child.id().try_into().unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        assert!(self.child.wait().unwrap().success());
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_file_is_checked_with_places_and_exit_codes() {
+    let place = place();
+    write(place.path(), "good.yaml", "routes:\n  app:\n    host: 192.0.2.7\n    port: 80\n");
+    assert_eq!(ran(place.path(), &["check", "good.yaml"]), (0, "ok\n".to_owned(), String::new()));
+    write(place.path(), "bad.yaml", "listen:\n  htp: 80\nroutes:\n  app:\n    host: 192.0.2.7\n    prot: 80\n");
+    let (code, out, _) = ran(place.path(), &["check", "bad.yaml"]);
+    assert_eq!(code, 2);
+    assert!(out.contains("bad.yaml:2:3") && out.contains("did you mean `http`?"), "{out}");
+    assert!(out.contains("bad.yaml:6:5"), "all problems at once: {out}");
+    let (code, out, _) = ran(place.path(), &["check", "bad.yaml", "--json"]);
+    let checked: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &checked["ok"], &checked["problems"][0]["line"]), (2, &Value::Bool(false), &Value::from(2)));
+    assert_eq!(ran(place.path(), &["check", "none.yaml"]).0, 2);
+    let (code, _, err) = ran(place.path(), &["serve", "--config", "bad.yaml"]);
+    assert_eq!(code, 2, "{err}");
+    assert!(err.contains("bad.yaml:2:3"), "{err}");
+}
+
+#[test]
+fn what_needs_nothing_works_anywhere() {
+    let place = place();
+    let (code, out, _) = ran(place.path(), &["schema"]);
+    assert_eq!(code, 0);
+    assert!(serde_json::from_str::<Value>(&out).unwrap().is_object());
+    assert!(ran(place.path(), &["completions", "bash"]).1.contains("dormouse"));
+    assert!(ran(place.path(), &["man"]).1.starts_with(".ie"));
+    assert_eq!(ran(place.path(), &["frobnicate"]).0, 2);
+    assert_eq!(ran(place.path(), &["pin", "app"]).0, 2, "for how long?");
+    let (code, _, err) = ran(place.path(), &["ps"]);
+    assert_eq!(code, 1);
+    assert!(err.contains("no Dormouse is running with state directory `state`"), "{err}");
+}
+
+#[test]
+fn an_inspected_container_is_explained_without_an_engine() {
+    let place = place();
+    let object = |name: &str, label: &str| {
+        let text = r#"{"Id": "c0ffee", "Name": "/NAME", "Created": "2026-01-01T00:00:00Z",
+            "State": {"Status": "exited", "Running": false, "ExitCode": 0},
+            "HostConfig": {"NetworkMode": "bridge", "RestartPolicy": {"Name": "no"}},
+            "Config": {"Image": "shop:1", "ExposedPorts": {"3000/tcp": {}}, "Labels": {"LABEL": "15m"}},
+            "NetworkSettings": {"Ports": {}, "Networks": {"bridge": {"IPAddress": ""}}}}"#;
+        text.replace("NAME", name).replace("LABEL", label)
+    };
+    let inspect = &format!("[{}, {}]", object("app", "dormouse.idle_timeout"), object("bad", "dormouse.aliasses"));
+    write(place.path(), "app.json", inspect);
+    let (code, out, err) = ran(place.path(), &["explain", "--inspect", "app.json", "--json"]);
+    assert_eq!(code, 0, "{err}");
+    let explained: Value = serde_json::from_str(&out).unwrap();
+    let app = &explained["containers"][0];
+    assert_eq!(app["container"], "local/app");
+    assert_eq!(app["policy"]["idle_timeout"], "15m", "{app}");
+    assert_eq!((&app["routes"][0]["alias"], &app["routes"][0]["port"]), (&Value::from("app"), &Value::from(3000)));
+    let bad = &explained["containers"][1];
+    assert_eq!(bad["problems"][0]["label"], "dormouse.aliasses", "{bad}");
+    assert_eq!(bad["routes"], Value::Array(Vec::new()), "a label that is not understood refuses the route");
+    let mut piped = dormouse(place.path(), &["explain", "--inspect", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    piped.stdin.take().unwrap().write_all(inspect.as_bytes()).unwrap();
+    let (code, out, err) = told(piped.wait_with_output().unwrap());
+    assert_eq!(code, 0, "{err}");
+    assert!(out.starts_with("local/app  shop:1  stopped\n"), "{out}");
+    write(place.path(), "broken.json", "{");
+    assert_eq!(ran(place.path(), &["explain", "--inspect", "broken.json"]).0, 2);
+}
+
+#[test]
+fn a_running_one_is_listed_and_ordered() {
+    let running = Running::start();
+    assert_eq!(running.good(&["wake", "nap"]), "here/nap is awake\n");
+    assert_eq!(running.good(&["wake", "here/nap"]), "here/nap was awake\n");
+    let table = running.good(&["ps"]);
+    assert!(table.starts_with("BACKEND"), "{table}");
+    assert!(table.lines().any(|line| line.starts_with("here/nap  awake")), "{table}");
+    assert!(!table.contains('\x1b'), "no colours where nobody looks");
+    let all: Value = serde_json::from_str(&running.good(&["ps", "--json"])).unwrap();
+    assert_eq!(all["backends"][0]["wakes"]["count"], 1);
+    assert!(running.good(&["routes"]).contains("http://here/nap:"));
+    assert_eq!(running.good(&["pin", "nap", "--for", "2h"]), "here/nap is kept awake\n");
+    let (code, _, err) = running.ran(&["sleep", "nap"]);
+    assert_eq!((code, err.as_str()), (1, "error: it is pinned awake; unpin it first\n"));
+    assert_eq!(running.ran(&["pin", "nap", "--for", "2"]).0, 2);
+    assert_eq!(running.good(&["unpin", "nap"]), "here/nap is no longer pinned\n");
+    assert_eq!(running.good(&["sleep", "nap", "--now"]), "here/nap sleeps\n");
+    assert_eq!(running.good(&["wake", "--all"]), "here/nap is awake\n");
+    assert_eq!(running.good(&["restart", "nap"]), "here/nap is awake again\n");
+    let (code, _, err) = running.ran(&["wake", "nop"]);
+    assert_eq!(code, 1);
+    assert!(err.contains("did you mean `here/nap`?"), "{err}");
+    let events = running.good(&["events", "--json"]);
+    assert!(events.lines().all(|line| serde_json::from_str::<Value>(line).unwrap()["seq"].is_u64()));
+    assert!(running.good(&["events", "nap"]).contains("here/nap sleeps, stopped in"));
+    running.finish();
+}
+
+#[test]
+fn a_reload_takes_what_is_right_and_refuses_what_is_not() {
+    let running = Running::start();
+    let path = running.directory.path();
+    let config = std::fs::read_to_string(path.join("d.yaml")).unwrap();
+    write(path, "new.yaml", &format!("{config}  more:\n    host: 192.0.2.7\n    port: 80\n"));
+    assert!(running.good(&["check", "new.yaml", "--diff"]).starts_with("add route `more`"));
+    assert!(!running.good(&["routes"]).contains("more"));
+    write(path, "d.yaml", &format!("{config}  more:\n    hots: 192.0.2.7\n"));
+    let (code, _, err) = running.ran(&["reload"]);
+    assert_eq!(code, 2, "{err}");
+    assert!(err.contains("did you mean `host`?"), "{err}");
+    assert_eq!(running.ran(&["check"]).0, 2, "the refused reload is remembered");
+    write(path, "d.yaml", &std::fs::read_to_string(path.join("new.yaml")).unwrap());
+    running.until(&["reload"], |(code, ..)| *code == 0);
+    running.until(&["routes"], |(_, out, _)| out.contains("more"));
+    running.finish();
+}
+
+#[test]
+fn a_reader_that_closes_early_is_no_error() {
+    let running = Running::start();
+    let mut events =
+        dormouse(running.directory.path(), &["events", "--follow"]).stdout(Stdio::piped()).spawn().unwrap();
+    drop(events.stdout.take());
+    // The next event is written to a closed pipe.
+    running.good(&["wake", "nap"]);
+    assert_eq!(events.wait().unwrap().code(), Some(0));
+    running.finish();
+}

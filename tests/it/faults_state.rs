@@ -1,0 +1,130 @@
+//! What is kept on disk, damaged, and Dormouse killed while it writes there or serves.
+
+use std::{fs, io::Write as _, path::Path, time::Duration};
+
+use crate::support::{
+    apps::{App, config},
+    dormouse::Dormouse,
+    history::{Dice, History},
+    wait::until,
+};
+
+type Damage = fn(&Path, u64);
+
+fn cut(path: &Path, length: u64) {
+    fs::File::options().write(true).open(path).unwrap().set_len(length).unwrap();
+}
+
+/// What is done to the file, given its length.
+const DAMAGES: [(&str, Damage); 8] = [
+    ("empty", |path, _| cut(path, 0)),
+    ("one byte", |path, _| cut(path, 1)),
+    ("half a header", |path, _| cut(path, 50)),
+    ("half", |path, length| cut(path, length / 2)),
+    ("all but the last byte", |path, length| cut(path, length - 1)),
+    ("zeroed", |path, length| fs::write(path, vec![0; length as usize]).unwrap()),
+    ("another file", |path, _| fs::write(path, "# no database\n".repeat(500)).unwrap()),
+    ("newer", |path, _| {
+        // The version of the form, in the header of the file.
+        use std::os::unix::fs::FileExt;
+        fs::File::options().write(true).open(path).unwrap().write_all_at(&99_u32.to_be_bytes(), 60).unwrap();
+    }),
+];
+
+fn state_file(dormouse: &Dormouse) -> std::path::PathBuf {
+    let is_database = |path: &Path| fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"SQLite format 3"));
+    let entries = fs::read_dir(dormouse.state_dir()).unwrap().map(|entry| entry.unwrap().path());
+    entries
+        .into_iter()
+        .find(|path| path.extension().is_some_and(|end| end == "db" || end == "sqlite") && is_database(path))
+        .unwrap_or_else(|| {
+            panic!("no state file: {:?}", fs::read_dir(dormouse.state_dir()).unwrap().collect::<Vec<_>>())
+        })
+}
+
+#[tokio::test]
+async fn a_damaged_state_file_is_told_loudly_and_keeps_nothing_down() {
+    let app = App::new("app").idle("idle_timeout: 1h");
+    let mut dormouse = Dormouse::start(&config(&[&app])).await;
+    for (name, damage) in DAMAGES {
+        assert_eq!(dormouse.get("app", "/").await.status, 200);
+        dormouse.end().await;
+        let file = state_file(&dormouse);
+        damage(&file, fs::metadata(&file).unwrap().len());
+        let told = dormouse.log().len();
+        dormouse.start_again().await;
+        assert_eq!(dormouse.get("app", "/").await.status, 200, "{name}");
+        let log = dormouse.log().split_off(told);
+        let line = log.lines().find(|line| line.contains("ERROR") && line.contains(file.to_str().unwrap()));
+        println!("{name}: {}", line.unwrap_or_else(|| panic!("{name} was not told:\n{log}")));
+    }
+}
+
+#[tokio::test]
+async fn a_state_directory_that_can_not_be_written_to_does_not_stop_the_service() {
+    let app = App::new("app").idle("idle_timeout: 1s");
+    let dormouse = Dormouse::start(&config(&[&app])).await;
+    let history = History::new(dormouse.http);
+    // As on a full disk: whatever it wants to write is beyond what it may.
+    let limit = std::process::Command::new("prlimit").arg(format!("--pid={}", dormouse.pid())).arg("--fsize=0:0");
+    let mut limit = limit;
+    assert!(limit.status().unwrap().success());
+    for _ in 0..3 {
+        assert_eq!(history.ask(&app, "POST").await, Some(200));
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+    }
+    history.check(&[&app], &[]);
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_is_there_after_a_kill() {
+    let apps: Vec<App> = (0..4).map(|number| App::new(&format!("app{number}")).idle("idle_timeout: 1h")).collect();
+    let mut dormouse = Dormouse::start(&config(&apps.iter().collect::<Vec<_>>())).await;
+    let mut dice = Dice::new();
+    for round in 0..20_u64 {
+        let name = &apps[dice.below(4) as usize].name;
+        let until = format!("2031-01-{:02}T{:02}:00:00Z", 1 + dice.below(28), round);
+        let body = format!("{{\"until\":\"{until}\"}}");
+        let answer = dormouse.api_with("POST", &format!("/api/v1/backends/jobs/{name}/pin"), &body).await;
+        assert_eq!(answer["result"], "done", "{answer}");
+        tokio::time::sleep(dice.time(Duration::from_millis(20))).await;
+        dormouse.kill();
+        dormouse.start_again().await;
+        let told = dormouse.api("GET", &format!("/api/v1/backends/jobs/{name}")).await;
+        assert_eq!(told["pinned_until"], until.as_str(), "round {round}: an acknowledged pin was lost");
+    }
+    std::io::stdout().flush().unwrap();
+}
+
+#[tokio::test]
+async fn killed_under_load_it_is_back_at_once_and_ends_or_starts_nothing_that_runs() {
+    let apps: Vec<App> = (0..3).map(|number| App::new(&format!("app{number}")).idle("idle_timeout: 10s")).collect();
+    let mut dormouse = Dormouse::start(&config(&apps.iter().collect::<Vec<_>>())).await;
+    for app in &apps {
+        assert_eq!(dormouse.get(&app.name, "/").await.status, 200);
+    }
+    for round in 0..5 {
+        let history = History::new(dormouse.http);
+        let load = futures_util::future::join_all((0..60).map(|number| {
+            let (history, app) = (&history, &apps[number % 3]);
+            async move { history.ask(app, if number % 2 == 0 { "GET" } else { "POST" }).await }
+        }));
+        let load = async {
+            for _ in 0..3 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            load.await;
+        };
+        load.await;
+        history.check(&apps.iter().collect::<Vec<_>>(), &[]);
+        let begun = std::time::Instant::now();
+        dormouse.kill();
+        dormouse.start_again().await;
+        let ask = async || dormouse.get("app0", "/").await.status;
+        until("an answer", ask, |status| *status == 200).await;
+        println!("round {round}: answers {:?} after the kill", begun.elapsed());
+    }
+    for app in &apps {
+        assert_eq!((app.journal().starts(), app.journal().ends()), (1, 0), "{} was touched", app.name);
+    }
+}
