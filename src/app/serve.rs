@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use tokio::{
     net::UnixListener,
     signal::unix::{SignalKind, signal},
+    sync::watch,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -23,7 +24,7 @@ use crate::{
     backend::{Answer, Order},
     config::Loaded,
     control::{self, Control, FileSource, Keeper},
-    model::{Discover, OnExit, Problems, Settings},
+    model::{OnExit, Problems, Settings},
     provider,
     proxy::{ProxySettings, Shared, bind_workers},
     store::Store,
@@ -60,11 +61,11 @@ const REMEMBER: Duration = Duration::from_secs(15);
 
 /// Serves until SIGTERM or SIGINT.
 pub async fn serve(options: ServeOptions) -> Result<(), Failed> {
-    let source = options.config.clone().map_or(FileSource::None, FileSource::File);
-    let mut loaded = source.load().map_err(Failed::Configuration)?;
-    if options.explicit {
-        loaded.settings.discover = Discover::Labelled;
-    }
+    let source = match (options.config.clone(), options.explicit) {
+        (Some(path), _) => FileSource::File(path),
+        (None, explicit) => FileSource::None { explicit },
+    };
+    let loaded = source.load().map_err(Failed::Configuration)?;
     for problem in &loaded.problems.0 {
         tracing::warn!("{problem}");
     }
@@ -100,6 +101,7 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     let journal = Journal::default();
     let (mut keeper, control) = Keeper::new(source, loaded, nodes.all, own, remembered, journal);
     let files = keeper.files();
+    let in_force = keeper.settings_in_force();
 
     // Bind first: an address in use is the operator's to solve, and nothing has been touched yet.
     let proxy = Arc::new(ArcSwap::from_pointee(proxy_settings(&settings)));
@@ -121,6 +123,7 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     let helpers = tokio_util::task::TaskTracker::new();
     helpers.spawn(files::watch_files(control.clone(), files, end.clone()));
     helpers.spawn(reload_on_hangup(control.clone(), end.clone()));
+    helpers.spawn(follow_settings(in_force, proxy, end.clone()));
     helpers.spawn(remember_now_and_then(control.clone(), store.clone(), end.clone()));
     let router = api::router(Api { control: control.clone(), started: Timestamp::now() });
     let api = tokio::spawn(api::serve(router, api_tcp, api_unix, world_ends.clone()));
@@ -187,6 +190,25 @@ pub(super) async fn until_told_to_end() {
             tracing::error!(%error, "signals can not be waited for");
             std::future::pending().await
         }
+    }
+}
+
+/// Gives the data plane its settings anew after each reload.
+async fn follow_settings(
+    mut in_force: watch::Receiver<Arc<Settings>>,
+    proxy: Arc<ArcSwap<ProxySettings>>,
+    end: CancellationToken,
+) {
+    loop {
+        tokio::select! {
+            () = end.cancelled() => return,
+            changed = in_force.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+            }
+        }
+        proxy.store(Arc::new(proxy_settings(&in_force.borrow_and_update())));
     }
 }
 

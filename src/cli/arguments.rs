@@ -67,7 +67,7 @@ pub struct Serve {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Serve only containers that have labels
-    #[arg(long)]
+    #[arg(long, conflicts_with = "config")]
     pub explicit: bool,
     /// How logs look
     #[arg(long, value_enum, default_value_t = LogStyle::Text)]

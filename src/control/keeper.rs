@@ -25,7 +25,7 @@ use crate::{
     backend::{Backend, Surroundings},
     catalog::{self, Catalog, Change, FilePart, diff},
     config::Loaded,
-    model::{Alias, BackendId, BackendSpec, Cause, Condition, Container, NodeName, Problems, Settings},
+    model::{Alias, BackendId, BackendSpec, Cause, Condition, Container, NodeName, Place, Problem, Problems, Settings},
     provider::SharedProvider,
     store::BackendMemory,
     telemetry::{Happening, Journal, RouteCounters},
@@ -90,6 +90,8 @@ pub struct Keeper {
     watchers: JoinSet<()>,
     /// The files to be watched, whenever they change.
     files: tokio::sync::watch::Sender<Vec<PathBuf>>,
+    /// The settings in force.
+    settings: tokio::sync::watch::Sender<Arc<Settings>>,
 }
 
 impl Keeper {
@@ -127,6 +129,7 @@ impl Keeper {
         }
         let most = loaded.settings.max_parallel_wakes;
         let turns = nodes.keys().map(|name| (name.clone(), Arc::new(Semaphore::new(most)))).collect();
+        let settings = tokio::sync::watch::Sender::new(Arc::new(loaded.settings.clone()));
         let files = tokio::sync::watch::Sender::new(loaded.files.clone());
         let keeper = Self {
             control: control.clone(),
@@ -148,6 +151,7 @@ impl Keeper {
             news,
             watchers,
             files,
+            settings,
         };
         keeper.publish();
         (keeper, control)
@@ -156,6 +160,11 @@ impl Keeper {
     /// The files to be watched.
     pub fn files(&self) -> tokio::sync::watch::Receiver<Vec<PathBuf>> {
         self.files.subscribe()
+    }
+
+    /// The settings in force, told anew after each reload.
+    pub fn settings_in_force(&self) -> tokio::sync::watch::Receiver<Arc<Settings>> {
+        self.settings.subscribe()
     }
 
     /// Makes the routes of files and, as far as they answer in this time, of engines: whoever is served afterwards is
@@ -214,10 +223,12 @@ impl Keeper {
         match outcome {
             Ok(loaded) => {
                 self.refused = Problems::default();
-                self.loaded = loaded;
+                let before = std::mem::replace(&mut self.loaded, loaded);
+                warn_of_restarts(&before.settings, &mut self.loaded);
                 self.loaded_at = Timestamp::now();
                 self.files.send_replace(self.loaded.files.clone());
                 let changes = self.rebuild().await;
+                self.settings.send_replace(Arc::new(self.loaded.settings.clone()));
                 let note = format!("configuration read again: {} changes", changes.len());
                 self.control.journal.record(None, Happening::Note(note), Cause::Dormouse("reload"));
                 Ok(changes)
@@ -437,5 +448,26 @@ impl Keeper {
 
     fn settings(&self) -> &Settings {
         &self.loaded.settings
+    }
+}
+
+/// Keys that are read at the start only keep their value; that they were changed is told.
+fn warn_of_restarts(before: &Settings, loaded: &mut Loaded) {
+    let now = &mut loaded.settings;
+    let changed = [
+        ("listen", before.listen != now.listen),
+        ("nodes", before.nodes != now.nodes),
+        ("max_parallel_wakes", before.max_parallel_wakes != now.max_parallel_wakes),
+    ];
+    (now.listen, now.nodes) = (before.listen.clone(), before.nodes.clone());
+    now.max_parallel_wakes = before.max_parallel_wakes;
+    for (key, _) in changed.iter().filter(|(_, changed)| *changed) {
+        let place = Place::File {
+            path: loaded.files.first().map_or_else(String::new, |file| file.display().to_string()),
+            line: None,
+            column: None,
+        };
+        let problem = Problem::warning(place, format!("`{key}` was changed, which takes effect at the next start"));
+        loaded.problems.0.push(problem.with_hint("start Dormouse again"));
     }
 }

@@ -13,7 +13,10 @@ pub enum FileSource {
     /// The file at this path.
     File(PathBuf),
     /// No file: everything is discovered.
-    None,
+    None {
+        /// Labelled containers only.
+        explicit: bool,
+    },
     /// One that is made, not read; it never changes.
     Made(Box<Loaded>),
 }
@@ -23,7 +26,7 @@ impl FileSource {
     pub fn name(&self) -> String {
         match self {
             Self::File(path) => path.display().to_string(),
-            Self::None => "(no file)".to_owned(),
+            Self::None { .. } => "(no file)".to_owned(),
             Self::Made(_) => "(made)".to_owned(),
         }
     }
@@ -32,8 +35,9 @@ impl FileSource {
     pub fn load(&self) -> Result<Loaded, Problems> {
         match self {
             Self::File(path) => config::load(path, &environment),
-            Self::None => {
-                let loaded = config::check_text("{}", &self.name(), &environment)?;
+            Self::None { explicit } => {
+                let text = if *explicit { "discover: labelled" } else { "{}" };
+                let loaded = config::check_text(text, &self.name(), &environment)?;
                 Ok(Loaded { files: Vec::new(), ..loaded })
             }
             Self::Made(loaded) => Ok(Loaded::clone(loaded)),

@@ -1,18 +1,20 @@
 //! A real browser, driven through `chromedriver` by the WebDriver protocol.
 
 use std::{
-    fs,
+    fs, io,
     net::SocketAddr,
     process::{Child, Command, Stdio},
 };
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::TcpStream,
+};
 
 use super::{
     apps::free_port,
-    dormouse::request,
     wait::{must, until},
 };
 
@@ -63,9 +65,27 @@ impl Browser {
             "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}",
             self.at
         );
-        let reply = must("an answer of chromedriver", request(self.at, &text)).await.expect("chromedriver");
-        let answer: Value = serde_json::from_str(&reply.body).unwrap_or_else(|error| panic!("{error} in {reply:?}"));
+        let body = must("an answer of chromedriver", self.talk(&text)).await.expect("chromedriver");
+        let answer: Value = serde_json::from_slice(&body).expect("JSON of chromedriver");
         answer["value"].clone()
+    }
+
+    /// Its server keeps the connection open whatever it is asked: the length tells where the answer ends.
+    async fn talk(&self, text: &str) -> io::Result<Vec<u8>> {
+        let mut stream = BufReader::new(TcpStream::connect(self.at).await?);
+        stream.write_all(text.as_bytes()).await?;
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            if stream.read_line(&mut line).await? <= 2 {
+                break;
+            }
+            let number = line.to_ascii_lowercase().strip_prefix("content-length:").and_then(|n| n.trim().parse().ok());
+            length = number.unwrap_or(length);
+        }
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body).await?;
+        Ok(body)
     }
 
     /// Opens a page and does not wait for it.
