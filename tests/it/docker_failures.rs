@@ -89,7 +89,7 @@ async fn one_that_ends_at_once_is_told_at_once_and_cools_down_twice_as_long_each
         assert_eq!(reply.status, 503, "{reply:?}");
         let died = cli.happened_at(&name, "die").await;
         figures.push((nanoseconds(reply.first_byte) - died) as f64 / 1e6);
-        let failure = dormouse.backend(&name).await["failure"].to_string();
+        let failure = dormouse.container(&name).await["failure"].to_string();
         assert!(failure.contains("exit code 3"), "{failure}");
     }
     let figures = Figures::new(figures);
@@ -113,7 +113,7 @@ async fn one_that_ends_at_once_is_told_at_once_and_cools_down_twice_as_long_each
         until("the next try", tried, |count| *count > starts).await;
         println!("tried again after {:?}", since.elapsed().unwrap());
     }
-    assert!(dormouse.backend(&name).await["wakes"]["failed"].as_u64() >= Some(3));
+    assert!(dormouse.container(&name).await["wakes"]["failed"].as_u64() >= Some(3));
 }
 
 #[tokio::test]
@@ -146,7 +146,7 @@ async fn a_start_that_the_engine_refuses_is_told_with_its_reason() {
         let after = (nanoseconds(reply.first_byte) - at.as_nanosecond()) as f64 / 1e6;
         println!("{case}: 503 {after:.1} ms after the engine's answer");
         assert!(after <= 50.0, "{case}: {after} ms");
-        let told = dormouse.backend(name).await;
+        let told = dormouse.container(name).await;
         let failure = told["failure"].as_str().unwrap_or_default().to_lowercase();
         assert!(failure.contains(reason), "{case}: {told}");
         assert!(!reply.body.to_lowercase().contains(reason), "a stranger is told: {reply:?}");

@@ -35,7 +35,6 @@ pub(crate) struct Dormouse {
     environment: Vec<(String, String)>,
     /// Where it serves HTTP.
     pub(crate) http: SocketAddr,
-    api: SocketAddr,
 }
 
 /// What a client got, and when.
@@ -62,10 +61,10 @@ impl Dormouse {
     /// As [`Self::start`], with variables of its environment.
     pub(crate) async fn start_in(config: &str, environment: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        // The same addresses for the whole test, also after a restart.
-        let [http, api] = [free_port(), free_port()].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        // One address for the whole test, also after a restart.
+        let http = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let mut dormouse = Self { directory, child: None, environment: environment.collect(), http, api };
+        let mut dormouse = Self { directory, child: None, environment: environment.collect(), http };
         dormouse.configure(config);
         dormouse.start_again().await;
         dormouse
@@ -73,7 +72,7 @@ impl Dormouse {
 
     /// Writes the configuration anew, in place. One that runs reads it again by itself.
     pub(crate) fn configure(&self, config: &str) {
-        let listen = format!("listen: {{ http: \"{}\", api: \"{}\" }}\n", self.http, self.api);
+        let listen = format!("listen: {{ http: \"{}\", api: off }}\n", self.http);
         fs::write(self.directory.path().join("dormouse.yaml"), listen + config).expect("a configuration file");
     }
 
@@ -90,7 +89,8 @@ impl Dormouse {
             .spawn();
         self.child = Some(child.expect("the program"));
         let http = self.http;
-        until("it listens", async || TcpStream::connect(http).await.is_ok(), |listens| *listens).await;
+        let mut is_up = async || TcpStream::connect(http).await.is_ok() || !self.is_running();
+        until("it listens", &mut is_up, |is_up| *is_up).await;
         assert!(self.is_running(), "it ended at once:\n{}", self.log());
     }
 
@@ -209,22 +209,19 @@ impl Dormouse {
         Duration::from_millis((ticks(11) + ticks(12)) * 10)
     }
 
-    /// What the management interface tells about a backend; `Null` when it knows none of this name.
-    pub(crate) async fn backend(&self, name: &str) -> Value {
-        let (api, path) = (self.api, format!("/api/v1/backends/local/{name}"));
-        let text = format!("GET {path} HTTP/1.1\r\nHost: {api}\r\nConnection: close\r\n\r\n");
-        let reply = request(api, &text).await.unwrap_or_else(|error| panic!("{path}: {error}"));
-        if reply.status == 404 { Value::Null } else { serde_json::from_str(&reply.body).expect("JSON") }
+    /// What the management interface tells about a container.
+    pub(crate) async fn container(&self, name: &str) -> Value {
+        self.api("GET", &format!("/api/v1/backends/local/{name}")).await
     }
 
-    /// Its state, as `awake`, or `asleep` with how: `paused`.
+    /// The state of a container, as `awake`; of one that sleeps, how: `stopped` or `paused`.
     pub(crate) async fn container_state(&self, name: &str) -> String {
-        let told = self.backend(name).await;
+        let told = self.container(name).await;
         let word = |key: &str| told.get(key).and_then(Value::as_str);
-        word("asleep_as").or_else(|| word("state")).unwrap_or("unknown here").to_owned()
+        word("asleep_as").or_else(|| word("state")).unwrap_or("not known").to_owned()
     }
 
-    /// Waits until it is in this state, and returns how long that took.
+    /// Waits until a container is in this state, and returns how long that took.
     pub(crate) async fn comes_to(&self, name: &str, wanted: &str) -> Duration {
         let since = Instant::now();
         let what = format!("{name} comes to {wanted}");
