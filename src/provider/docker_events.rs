@@ -18,7 +18,7 @@ use super::{
 };
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// After so long without an event the engine is asked whether it lives.
 const HEARTBEAT: Duration = Duration::from_secs(30);

@@ -4,6 +4,8 @@ use std::{io, time::Duration};
 
 use tokio::net::TcpStream;
 
+use crate::backend::{Backend, StatusState};
+
 use super::{
     attempt::{Fault, Job, Way},
     dial,
@@ -40,5 +42,23 @@ async fn open(job: &Job<'_>, way: &Way) -> Result<(TcpStream, Option<Slot>), Fau
         Some(bound) => Some(job.client.worker.pool.place(way.address, bound, patience).await.ok_or(Fault::Crowded)?),
         None => None,
     };
-    Ok((dial::connect(way.address, patience).await.map_err(Fault::Dial)?, slot))
+    // Nobody answers at the address of a container that has ended, not even to say no.
+    let stream = tokio::select! {
+        biased;
+        stream = dial::connect(way.address, patience) => stream.map_err(Fault::Dial)?,
+        () = ended(job.route.backend.as_ref()) => return Err(Fault::Dial(io::ErrorKind::HostUnreachable.into())),
+    };
+    Ok((stream, slot))
+}
+
+/// Resolves when the backend is down.
+async fn ended(backend: Option<&Backend>) {
+    let is_down = |state| !matches!(state, StatusState::Awake | StatusState::Draining);
+    if let Some(backend) = backend
+        && backend.status().wait_for(|status| is_down(status.state)).await.is_ok()
+    {
+        return;
+    }
+    // Retired: its passes stay good.
+    std::future::pending().await
 }
