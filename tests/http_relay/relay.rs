@@ -529,3 +529,25 @@ fn no_more_connections_are_opened_than_the_route_allows() {
     }
     assert_eq!(now.lock().unwrap().1, 2);
 }
+
+#[test]
+fn errors_of_the_upstream_are_counted_by_kind() {
+    for (answer, kind) in [
+        ("", "closed"),
+        ("HTTP/1.1 200 OK\r\nContent-Le", "closed"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab", "closed"),
+        ("junk\r\n\r\n", "malformed"),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "malformed"),
+    ] {
+        let proxy = proxy(upstream(move |_, stream| {
+            read_head(stream);
+            stream.write_all(answer.as_bytes()).unwrap();
+        }));
+        let mut client = connect(&proxy);
+        client.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+        // Counted before the connection ends, whichever way it does.
+        let _ = client.read_to_end(&mut Vec::new());
+        let counted: Vec<_> = proxy.route.counters.errors().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(counted, [(kind, 1)], "{answer:?}");
+    }
+}

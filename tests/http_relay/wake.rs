@@ -275,12 +275,19 @@ fn a_client_may_wake_so_often_and_no_more() {
 }
 
 #[test]
-fn a_route_may_reject_while_it_wakes() {
+fn a_route_may_reject_page_loads_while_it_wakes() {
     let sleeper = sleeper_with(IdlePolicy { waiting: Waiting::Reject, ..policy() }, slow_start(), settings(), echo);
-    let (head, _) = sleeper.ask(GET);
+    let (head, _) = sleeper.ask(PAGE_LOAD);
     assert!(head.starts_with("HTTP/1.1 503 ") && header(&head, "retry-after").is_some(), "{head}");
     until("awake", || sleeper.backend.status().borrow().state == StatusState::Awake);
+    assert!(sleeper.ask(PAGE_LOAD).0.starts_with("HTTP/1.1 200 "));
+}
+
+#[test]
+fn a_route_that_rejects_page_loads_holds_all_else() {
+    let sleeper = sleeper_with(IdlePolicy { waiting: Waiting::Reject, ..policy() }, slow_start(), settings(), echo);
     assert!(sleeper.ask(GET).0.starts_with("HTTP/1.1 200 "));
+    assert_eq!(sleeper.starts(), 1);
 }
 
 #[test]
@@ -304,6 +311,22 @@ fn a_held_client_that_leaves_frees_its_place() {
     socket2::SockRef::from(&reset).set_linger(Some(Duration::ZERO)).unwrap();
     drop((reset, cut));
     until("both places are free", || sleeper.backend.held() == 0);
+}
+
+#[test]
+fn a_held_client_that_closes_one_way_stays_until_it_is_reset() {
+    let script = Script { start_delay: Duration::from_secs(30), ..Script::default() };
+    let sleeper = sleeper_with(policy(), script, settings(), echo);
+    let (half, mut other) = (connect(&sleeper.proxy), connect(&sleeper.proxy));
+    (&half).write_all(GET.as_bytes()).unwrap();
+    until("it is held", || sleeper.backend.held() == 1);
+    half.shutdown(Shutdown::Write).unwrap();
+    // One that comes later is held, too: by then the end of the first was seen.
+    other.write_all(GET.as_bytes()).unwrap();
+    until("both are held", || sleeper.backend.held() == 2);
+    socket2::SockRef::from(&half).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(half);
+    until("one place is free", || sleeper.backend.held() == 1);
 }
 
 #[test]

@@ -54,8 +54,11 @@ impl<'a> Leaving<'a> {
                     break;
                 }
                 Ok(_) => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return Poll::Ready(()),
+                Err(error) => {
+                    if error.kind() != io::ErrorKind::Interrupted {
+                        return Poll::Ready(());
+                    }
+                }
             }
         }
         let client = self.client;
