@@ -121,6 +121,7 @@ impl Keeper {
             view: Arc::new(ArcSwap::from_pointee(view)),
             journal,
             requests: requests_in,
+            store: Arc::default(),
         };
         let mut watchers = JoinSet::new();
         for (name, node) in &nodes {
