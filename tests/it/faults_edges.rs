@@ -40,6 +40,8 @@ async fn clients_that_leave_while_they_wait_leave_nothing_behind() {
         for _ in 0..50 {
             let mut stream = TcpStream::connect(dormouse.http).await.unwrap();
             stream.write_all(b"GET /left HTTP/1.1\r\nHost: app.test\r\n\r\n").await.unwrap();
+            // An orderly close after a whole request may be one who still listens. These leave with a reset.
+            socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
             streams.push(stream);
         }
         until("all wait", &held, |held| *held == 100).await;
@@ -58,6 +60,7 @@ async fn a_wake_that_nobody_waits_for_any_more_runs_to_its_end() {
     let app = App::new("app").options(&["--delay-listen", "1s"]).idle("idle_timeout: 2s");
     let dormouse = Dormouse::start(&config(&[&app])).await;
     let mut stream = TcpStream::connect(dormouse.http).await.unwrap();
+    socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
     stream.write_all(b"GET /left HTTP/1.1\r\nHost: app.test\r\n\r\n").await.unwrap();
     app.has_started(1).await;
     drop(stream);
