@@ -10,6 +10,7 @@ use dormouse::{
     telemetry::{self, LogFormat, chain},
 };
 
+#[allow(clippy::wildcard_enum_match_arm, reason = "all other commands are the command line's own")]
 fn main() -> ExitCode {
     let Arguments { command, state_dir } = Arguments::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() {
@@ -22,7 +23,7 @@ fn main() -> ExitCode {
     };
     let done = if let Command::Serve(options) = command {
         runtime.block_on(serve(options, directory))
-    } else if let Command::Demo(_) = command {
+    } else if matches!(command, Command::Demo) {
         runtime.block_on(app::demo()).map_err(Failed::Other)
     } else if let Command::DemoApp(app) = command {
         runtime.block_on(demo::run_app(&app.name, app.port)).map_err(Failed::Other)

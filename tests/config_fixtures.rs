@@ -16,11 +16,12 @@ use std::{
 };
 
 use dormouse::{
-    config::{check_text, cross_check, from_container, load, resolve},
+    catalog::{Catalog, FilePart, discover},
+    config::{Loaded, check_text, from_container, load},
     model::{
         Audience, BackendSpec, Condition, Container, ContainerPort, ContainerState, IdlePolicy, Ignore, Network,
-        PathPattern, Place, Problem, Readiness, RouteSpec, RouteTarget, Running, Settings, SleepMethod, Transport,
-        Waiting, format_duration,
+        PathPattern, Place, Problem, Problems, Readiness, RouteSpec, RouteTarget, Running, Settings, SleepMethod,
+        Transport, Waiting, format_duration,
     },
 };
 use serde::Deserialize;
@@ -42,6 +43,11 @@ struct Case {
     /// Whether the choices made are compared too.
     #[serde(default)]
     with_notes: bool,
+    /// Whether those without routes are compared too, with the reasons.
+    #[serde(default)]
+    with_excluded: bool,
+    /// The id of Dormouse's own container: `id-` and its name.
+    own_container: Option<String>,
     expect: String,
 }
 
@@ -152,27 +158,38 @@ fn labels_make_what_each_fixture_expects() {
 
 fn render_case(case: &Case) -> Vec<String> {
     let loaded = check_text(&case.settings, "settings.yaml", &|_| None).unwrap();
-    let settings = loaded.settings;
-    let units = case.container.iter().chain(&case.containers);
-    let made: Vec<_> = units.map(|unit| from_container(&unit.container(), &settings, &case.own_networks)).collect();
     let mut lines = Vec::new();
-    if case.container.is_some() {
-        for made in made {
-            lines.extend(made.routes.iter().map(route));
-            lines.extend(made.backend.iter().map(backend));
-            lines.extend(made.excluded.iter().map(|reason| format!("excluded {reason}")));
-            lines.extend(made.problems.0.iter().map(|p| problem(p, true)));
-            lines.extend(made.notes.iter().map(|note| format!("note {note}")));
-        }
+    if let Some(unit) = &case.container {
+        let made = from_container(&unit.container(), &loaded.settings, &case.own_networks);
+        lines.extend(made.routes.iter().map(route));
+        lines.extend(made.backend.iter().map(backend));
+        lines.extend(made.excluded.iter().map(|reason| format!("excluded {reason}")));
+        lines.extend(made.problems.0.iter().map(|p| problem(p, true)));
+        lines.extend(made.notes.iter().map(|note| format!("note {note}")));
         return lines;
     }
-    let (routes, backends, mut problems) = resolve(made);
-    let (routes, backends, more) = cross_check(routes, backends, &settings);
-    problems.0.extend(more.0);
-    lines.extend(routes.iter().map(route));
-    lines.extend(backends.iter().map(backend));
-    lines.extend(problems.0.iter().map(|p| problem(p, false)));
+    let catalog = together("settings.yaml", &loaded, &case.containers, case.own_container.as_deref());
+    lines.extend(catalog.routes.values().map(route));
+    lines.extend(catalog.backends.values().map(backend));
+    lines.extend(catalog.problems.0.iter().map(|p| problem(p, false)));
+    if case.with_excluded {
+        lines.extend(catalog.excluded.iter().map(|(container, reason)| format!("excluded {container} {reason}")));
+    }
     lines
+}
+
+/// A file and containers, merged as the running program does.
+fn together(name: &str, loaded: &Loaded, units: &[Unit], own: Option<&str>) -> Catalog {
+    let containers: Vec<Container> = units.iter().map(Unit::container).collect();
+    let parts = discover(&containers.iter().collect::<Vec<_>>(), &loaded.settings, own);
+    Catalog::merge(FilePart::new(name, loaded), parts)
+}
+
+/// Reads a file, and merges it as the running program does before it knows of any container.
+fn load_alone(path: &Path) -> Result<Loaded, Problems> {
+    let loaded = load(path, &env)?;
+    let catalog = together(&path.display().to_string(), &loaded, &[], None);
+    if catalog.file_errors().next().is_some() { Err(catalog.problems) } else { Ok(loaded) }
 }
 
 /// `error dormouse.app.port: what (hint)`; the container is named where there are several.
@@ -384,7 +401,7 @@ fn every_valid_file_loads() {
     let paths = fixtures("files/valid", "yaml");
     assert!(!paths.is_empty());
     for path in paths {
-        let loaded = load(&path, &env).unwrap_or_else(|problems| panic!("{}:\n{problems}", path.display()));
+        let loaded = load_alone(&path).unwrap_or_else(|problems| panic!("{}:\n{problems}", path.display()));
         assert!(loaded.files.contains(&path));
         let expected = fs::read_to_string(path.with_extension("expect")).unwrap();
         let folder = format!("{}/", path.parent().unwrap().display());
@@ -406,7 +423,7 @@ fn every_invalid_file_tells_all_its_problems_with_places() {
     for path in paths {
         let expected = fs::read_to_string(path.with_extension("expect")).unwrap();
         let folder = format!("{}/", path.parent().unwrap().display());
-        let problems = match load(&path, &env) {
+        let problems = match load_alone(&path) {
             Ok(_) => {
                 writeln!(failures, "{} was accepted", path.display()).unwrap();
                 continue;
@@ -545,8 +562,8 @@ mod properties {
 
         #[test]
         fn no_set_of_labels_panics_or_ends_in_silence(labels in label_sets()) {
-            let settings = check_text("domains: [example.com]", "settings.yaml", &|_| None).unwrap().settings;
-            let made = from_container(&unit(labels.clone()).container(), &settings, &[]);
+            let loaded = check_text("domains: [example.com]", "settings.yaml", &|_| None).unwrap();
+            let made = from_container(&unit(labels.clone()).container(), &loaded.settings, &[]);
             prop_assert!(!made.routes.is_empty() || made.excluded.is_some() || made.problems.has_errors());
             for route in &made.routes {
                 prop_assert_eq!(route.alias.to_string().parse::<Alias>().unwrap(), route.alias.clone());
@@ -561,11 +578,10 @@ mod properties {
             aliases.sort();
             aliases.dedup();
             prop_assert_eq!(aliases.len(), made.routes.len());
-            let (routes, backends, _) = resolve(vec![made]);
-            let (routes, backends, _) = cross_check(routes, backends, &settings);
-            for route in &routes {
-                let known = route.backend().is_none_or(|id| backends.iter().any(|backend| backend.id == *id));
-                prop_assert!(known);
+            let catalog = together("settings.yaml", &loaded, &[unit(labels)], None);
+            for route in catalog.routes.values() {
+                let down = matches!(route.target, RouteTarget::Down { .. });
+                prop_assert!(down || route.backend().is_none_or(|id| catalog.backends.contains_key(id)));
             }
         }
 

@@ -131,12 +131,10 @@ impl Failure {
 
 /// Adds the known `node/name`s that look most like what was asked for, at most three.
 pub(super) fn suggest(failure: Failure, asked: &str, known: &[String]) -> Failure {
-    let asked = asked.to_ascii_lowercase();
-    let likeness = |id: &str| {
-        let id = id.to_ascii_lowercase();
-        let name = id.split_once('/').map_or(id.as_str(), |(_, name)| name);
-        strsim::jaro_winkler(&asked, &id).max(strsim::jaro_winkler(&asked, name))
-    };
+    // By the name alone: a node is seldom misspelt, and its likeness would hide that of the name.
+    let name = |id: &str| id.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
+    let asked = name(asked);
+    let likeness = |id: &String| strsim::jaro_winkler(&asked, &name(id));
     let mut ranked: Vec<(f64, &String)> = known.iter().map(|id| (likeness(id), id)).collect();
     ranked.retain(|(likeness, _)| *likeness > 0.75);
     ranked.sort_by(|a, b| b.0.total_cmp(&a.0));

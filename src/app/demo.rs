@@ -1,6 +1,7 @@
 //! `dormouse demo`: the real thing on the loopback, with three small apps and nothing left behind.
 
 use std::{
+    collections::BTreeMap,
     io::{IsTerminal, Write},
     net::TcpListener,
     os::unix::fs::DirBuilderExt,
@@ -29,7 +30,14 @@ pub async fn demo() -> anyhow::Result<()> {
     let ports = free_ports().context("find free ports on the loopback")?;
     let exe = std::env::current_exe().context("find this program's own file")?;
     let (settings, routes, backends) = config(&exe, ports)?;
-    let loaded = Loaded { settings, routes, backends, problems: Problems::default(), files: Vec::new() };
+    let loaded = Loaded {
+        settings,
+        routes,
+        backends,
+        written: BTreeMap::new(),
+        problems: Problems::default(),
+        files: Vec::new(),
+    };
     let directory = Scratch::make()?;
     let end = CancellationToken::new();
     let ending = end.clone();

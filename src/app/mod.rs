@@ -6,4 +6,4 @@ mod nodes;
 mod serve;
 
 pub use demo::demo;
-pub use serve::{Failed, SOCKET, ServeOptions, serve};
+pub use serve::{Failed, ServeOptions, serve};

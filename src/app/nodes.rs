@@ -20,12 +20,7 @@ pub(super) struct Nodes {
 /// Makes a provider for each node. Nothing is connected yet: an engine that is away is no error here.
 pub(super) fn open(settings: &Settings, state_dir: &Path, own: Option<&str>) -> anyhow::Result<Nodes> {
     let mut nodes = Nodes::default();
-    let mut configured = settings.nodes.clone();
-    if configured.is_empty() {
-        let local: NodeName = "local".parse()?;
-        configured.insert(local, crate::model::NodeSpec { engine: EngineAddress::Docker(None) });
-    }
-    for (name, spec) in &configured {
+    for (name, spec) in &settings.nodes {
         let node = match &spec.engine {
             EngineAddress::Docker(address) => docker(name, address.as_deref(), own)?,
             EngineAddress::Process => {
@@ -55,15 +50,4 @@ fn docker(name: &NodeName, address: Option<&str>, own: Option<&str>) -> anyhow::
     }
     let engine = format!("docker {}", docker.address());
     Ok(Node { provider: Arc::new(docker), engine, discovers: true })
-}
-
-/// The id of the container that Dormouse itself runs in, as its host name tells.
-pub(super) fn own_container() -> Option<String> {
-    if !Path::new("/.dockerenv").exists() {
-        return None;
-    }
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
-    let name = name.trim();
-    let looks_like_an_id = name.len() >= 12 && name.bytes().all(|b| b.is_ascii_hexdigit());
-    looks_like_an_id.then(|| name.to_owned())
 }

@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use tokio::{
     net::UnixListener,
     signal::unix::{SignalKind, signal},
+    sync::watch,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -23,7 +24,8 @@ use crate::{
     backend::{Answer, Order},
     config::Loaded,
     control::{self, Control, FileSource, Keeper},
-    model::{Discover, OnExit, Problems, Settings},
+    model::{OnExit, Problems, Settings},
+    provider,
     proxy::{ProxySettings, Shared, bind_workers},
     store::Store,
     telemetry::{Journal, chain},
@@ -51,9 +53,6 @@ pub enum Failed {
     Other(#[from] anyhow::Error),
 }
 
-/// The name of the Unix socket in the state directory, by which the command line reaches a running Dormouse.
-pub const SOCKET: &str = "dormouse.sock";
-
 /// An engine that has not answered by then does not keep the routes of others waiting.
 const PREPARING: Duration = Duration::from_secs(3);
 
@@ -62,11 +61,11 @@ const REMEMBER: Duration = Duration::from_secs(5);
 
 /// Serves until SIGTERM or SIGINT.
 pub async fn serve(options: ServeOptions) -> Result<(), Failed> {
-    let source = options.config.clone().map_or(FileSource::None, FileSource::File);
-    let mut loaded = source.load().map_err(Failed::Configuration)?;
-    if options.explicit {
-        loaded.settings.discover = Discover::Labelled;
-    }
+    let source = match (options.config.clone(), options.explicit) {
+        (Some(path), _) => FileSource::File(path),
+        (None, explicit) => FileSource::None { explicit },
+    };
+    let loaded = source.load().map_err(Failed::Configuration)?;
     for problem in &loaded.problems.0 {
         tracing::warn!("{problem}");
     }
@@ -96,13 +95,14 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     for notice in notices {
         tracing::error!("{notice}");
     }
-    let own = nodes::own_container();
+    let own = provider::own_container();
     let nodes = nodes::open(&settings, &state_dir, own.as_deref())?;
     let remembered: HashMap<_, _> = store.load().into_iter().map(|memory| (memory.id.clone(), memory)).collect();
     let journal = Journal::default();
     let (mut keeper, control) = Keeper::new(source, loaded, nodes.all, own, remembered, journal);
     control.keep_in(store.clone());
     let files = keeper.files();
+    let in_force = keeper.settings_in_force();
 
     // Bind first: an address in use is the operator's to solve, and nothing has been touched yet.
     let proxy = Arc::new(ArcSwap::from_pointee(proxy_settings(&settings)));
@@ -124,6 +124,7 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     let helpers = tokio_util::task::TaskTracker::new();
     helpers.spawn(files::watch_files(control.clone(), files, end.clone()));
     helpers.spawn(reload_on_hangup(control.clone(), end.clone()));
+    helpers.spawn(follow_settings(in_force, proxy, end.clone()));
     helpers.spawn(remember_now_and_then(control.clone(), store.clone(), end.clone()));
     let router = api::router(Api { control: control.clone(), started: Timestamp::now() });
     let api = tokio::spawn(api::serve(router, api_tcp, api_unix, world_ends.clone()));
@@ -153,7 +154,7 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
 
 /// Binds the management interface: the Unix socket in the state directory, and a loopback address.
 fn bind_api(settings: &Settings, state_dir: &Path) -> anyhow::Result<(Option<TcpListener>, UnixListener)> {
-    let socket = state_dir.join(SOCKET);
+    let socket = state_dir.join(api::SOCKET);
     let unix = api::bind_unix(&socket).with_context(|| format!("listen on `{}`", socket.display()))?;
     let tcp = match settings.listen.api {
         Some(address) => {
@@ -190,6 +191,25 @@ pub(super) async fn until_told_to_end() {
             tracing::error!(%error, "signals can not be waited for");
             std::future::pending().await
         }
+    }
+}
+
+/// Gives the data plane its settings anew after each reload.
+async fn follow_settings(
+    mut in_force: watch::Receiver<Arc<Settings>>,
+    proxy: Arc<ArcSwap<ProxySettings>>,
+    end: CancellationToken,
+) {
+    loop {
+        tokio::select! {
+            () = end.cancelled() => return,
+            changed = in_force.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+            }
+        }
+        proxy.store(Arc::new(proxy_settings(&in_force.borrow_and_update())));
     }
 }
 

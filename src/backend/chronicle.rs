@@ -117,8 +117,8 @@ impl Driver {
             since_instant: self.since.1,
             cause: self.cause.clone(),
             failure: failed.map(|failed| failed.why.to_string().into()),
-            public_failure: match self.state.verdict(Instant::now()) {
-                Verdict::Refuse(refusal) => Some(Refused::of(&refusal, Instant::now(), false).reason()),
+            refusal: match self.state.verdict(Instant::now()) {
+                Verdict::Refuse(refusal) => Some(Refused::of(&refusal, Instant::now(), false)),
                 Verdict::Admit | Verdict::Wait => None,
             },
             retry_at: failed.map(|failed| failed.until),

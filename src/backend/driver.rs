@@ -86,6 +86,8 @@ pub(super) struct Driver {
     pub(super) epoch: u64,
     pub(super) looking: bool,
     pub(super) look_again: bool,
+    /// The engine told of a start since the last start call.
+    pub(super) start_told: bool,
     /// A dial failed: the next look decides whether it must prove itself again.
     pub(super) suspected: bool,
     pub(super) probe: Option<AbortHandle>,
@@ -128,7 +130,7 @@ impl Backend {
             since_instant: now,
             cause: None,
             failure: None,
-            public_failure: None,
+            refusal: None,
             retry_at: None,
             tries: 0,
             waits_for: Vec::new(),
@@ -158,6 +160,7 @@ impl Backend {
             epoch: 0,
             looking: false,
             look_again: false,
+            start_told: false,
             suspected: false,
             probe: None,
             kick: Arc::new(Notify::new()),
@@ -251,10 +254,13 @@ impl Driver {
             Letter::Knock(cause, reply) => self.knocked(cause, reply),
             Letter::Order(order, person, reply) => self.ordered(order, person, reply),
             Letter::Pin(until, person, reply) => self.pin(until, person, reply),
-            Letter::Hint => {
-                self.kick.notify_one();
-                self.look();
+            Letter::Hint => self.hinted(),
+            Letter::Started => {
+                self.start_told |=
+                    matches!(self.state, State::Waking(Waking { stage: Stage::Starting(_) | Stage::Probing(_), .. }));
+                self.hinted();
             }
+            Letter::Ended(exit_code) => self.ended(exit_code),
             Letter::Seen(state) => self.listed(&state),
             Letter::Suspect => {
                 if self.state.is_open() {
@@ -272,6 +278,21 @@ impl Driver {
                     self.reach_anew();
                 }
             }
+        }
+    }
+
+    fn hinted(&mut self) {
+        self.kick.notify_one();
+        self.look();
+    }
+
+    /// Events come in order, though late: an end after the start of this wake is the end of what it started. One
+    /// before may be that of an earlier life.
+    fn ended(&mut self, exit_code: i64) {
+        let probing = matches!(self.state, State::Waking(Waking { stage: Stage::Probing(_), .. }));
+        if std::mem::take(&mut self.start_told) && probing {
+            let exit_code = Some(exit_code);
+            self.advance(Event::Seen(Ok(ContainerState::Stopped { exit_code, error: None })));
         }
     }
 

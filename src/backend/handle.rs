@@ -72,6 +72,10 @@ pub(super) enum Letter {
     Pin(Option<Timestamp>, String, oneshot::Sender<Answer>),
     /// Something may have changed at the engine.
     Hint,
+    /// The engine told that it was started.
+    Started,
+    /// The engine told that it has ended, with this exit code.
+    Ended(i64),
     /// The engine's truth, from a list.
     Seen(ContainerState),
     /// A dial to the awake backend failed.
@@ -259,6 +263,17 @@ impl Backend {
     /// Something may have changed at the engine: it is asked.
     pub async fn hint(&self) {
         let _ = self.shared.letters.send(Letter::Hint).await;
+    }
+
+    /// The engine told that it was started: it is asked.
+    pub async fn started(&self) {
+        let _ = self.shared.letters.send(Letter::Started).await;
+    }
+
+    /// The engine told that it has ended, with this exit code. A wake that waits for that very start fails at once;
+    /// everything else is found out by the hint that follows.
+    pub async fn ended(&self, exit_code: i64) {
+        let _ = self.shared.letters.send(Letter::Ended(exit_code)).await;
     }
 
     /// What a list of the engine said of it.

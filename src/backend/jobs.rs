@@ -37,6 +37,7 @@ impl Driver {
             }
             Action::Start => {
                 self.epoch += 1;
+                self.start_told = false;
                 self.mark = Instant::now();
                 let epoch = self.epoch;
                 let unit = Arc::clone(&spec);

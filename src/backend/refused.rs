@@ -28,6 +28,8 @@ pub enum Refused {
     CoolingDown {
         /// For an administrator.
         why: Arc<str>,
+        /// It had not been ready in time.
+        late: bool,
         /// When a new try is allowed.
         retry_after: Duration,
     },
@@ -66,7 +68,8 @@ impl Refused {
             return Self::EngineAway { why: Arc::clone(why), retry_after };
         }
         if cooling {
-            return Self::CoolingDown { why: failure.to_string().into(), retry_after };
+            let late = matches!(failure, Failure::TimedOut(_));
+            return Self::CoolingDown { why: failure.to_string().into(), late, retry_after };
         }
         if let Failure::TimedOut(after) = failure {
             return Self::TimedOut { after: *after };
@@ -77,7 +80,7 @@ impl Refused {
     /// What a stranger may read.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::TimedOut { .. } => "The service did not start in time.",
+            Self::TimedOut { .. } | Self::CoolingDown { late: true, .. } => "The service did not start in time.",
             Self::WakeFailed { .. } | Self::CoolingDown { .. } => "The service could not be started.",
             Self::TooManyHeld { .. } => "Too many requests wait for this service already.",
             Self::EngineAway { .. } => "The service can not be started right now.",
@@ -94,7 +97,9 @@ impl Refused {
             | Self::TooManyHeld { retry_after }
             | Self::EngineAway { retry_after, .. } => Some((*retry_after).max(Duration::from_secs(1))),
             Self::TimedOut { .. } => Some(Duration::from_secs(5)),
-            Self::StaysDown | Self::Gone => None,
+            // Most that are gone come back under their name.
+            Self::Gone => Some(Duration::from_secs(5)),
+            Self::StaysDown => None,
         }
     }
 

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::Refused;
 use crate::{
     model::{BackendId, Cause},
     telemetry::{WakeDurations, WakesToday},
@@ -48,8 +49,8 @@ pub struct Status {
     pub cause: Option<Cause>,
     /// The last failure, for an administrator, while it matters.
     pub failure: Option<Arc<str>>,
-    /// What a stranger may read of it.
-    pub public_failure: Option<&'static str>,
+    /// What a caller would be told now, who is not let in.
+    pub refusal: Option<Refused>,
     /// No new try before, when failed.
     pub retry_at: Option<Instant>,
     /// Failures in a row, when failed.

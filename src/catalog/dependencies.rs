@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{BackendId, BackendSpec, IdlePolicy, SleepMethod};
+use crate::model::{BackendId, BackendSpec, SleepMethod};
 
 /// Backends by their names.
 pub(super) type Backends = BTreeMap<BackendId, BackendSpec>;
@@ -74,11 +74,11 @@ pub(super) fn inherit_policies(backends: &mut Backends) {
     for id in order.iter().rev() {
         let needs_it = |spec: &&BackendSpec| spec.depends_on.iter().any(|dependency| dependency.on == *id);
         let (sleepers, others): (Vec<_>, Vec<_>) =
-            backends.values().filter(needs_it).map(|spec| &spec.policy).partition(|policy| sleeps(policy));
+            backends.values().filter(needs_it).map(|spec| &spec.policy).partition(|policy| policy.sleeps());
         let deciding = if sleepers.is_empty() { others } else { sleepers };
         let Some(method) = deciding.first().map(|policy| policy.stop_method) else { continue };
         let alike = deciding.iter().all(|policy| policy.stop_method == method);
-        if let Some(spec) = backends.get_mut(id).filter(|spec| !sleeps(&spec.policy)) {
+        if let Some(spec) = backends.get_mut(id).filter(|spec| !spec.policy.sleeps()) {
             spec.policy.dependency_only = true;
             spec.policy.stop_method = if alike { method } else { SleepMethod::Stop };
         }
@@ -86,15 +86,10 @@ pub(super) fn inherit_policies(backends: &mut Backends) {
 }
 
 /// The name on the same node that is spelled most like this one, when one is near.
-pub(super) fn nearest<'a>(backends: &'a Backends, wanted: &BackendId) -> Option<&'a BackendId> {
+pub(super) fn nearest<'a>(known: &'a BTreeSet<BackendId>, wanted: &BackendId, of: &BackendId) -> Option<&'a BackendId> {
     let near = |id: &&BackendId| strsim::damerau_levenshtein(id.name(), wanted.name());
-    let same_node = backends.keys().filter(|id| id.node() == wanted.node());
-    same_node.min_by_key(near).filter(|id| near(id) <= 1 + wanted.name().len() / 6)
-}
-
-/// Whether a policy ever lets its backend sleep.
-pub(super) fn sleeps(policy: &IdlePolicy) -> bool {
-    policy.idle_timeout.is_some() || policy.dependency_only
+    let others = known.iter().filter(|id| id.node() == wanted.node() && *id != of);
+    others.min_by_key(near).filter(|id| near(id) <= 1 + wanted.name().len() / 6)
 }
 
 fn known_dependencies<'a>(backends: &'a Backends, spec: &'a BackendSpec) -> impl Iterator<Item = &'a BackendId> {

@@ -1,35 +1,35 @@
-//! The merge: the file before labels, older containers before younger ones, and nothing that cannot work.
+//! The merge: the file before labels, labelled containers before others, the older before the younger, and nothing
+//! that cannot work.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, btree_map};
+use std::collections::{BTreeMap, BTreeSet, btree_map};
 
 use super::{
     Catalog, DiscoveredPart, FilePart,
-    dependencies::{Backends, closure, cycle, inherit_policies, nearest, sleeps},
+    claims::Claims,
+    dependencies::{Backends, closure, cycle, inherit_policies, nearest},
     overlay::put_over,
 };
-use crate::model::{
-    Alias, BackendId, BackendSpec, IdlePolicy, PathPattern, Place, Problem, Problems, RouteSpec, RouteTarget, Scheme,
-    Severity,
+use crate::{
+    config::Written,
+    model::{BackendId, BackendSpec, NodeName, Place, Problem, Problems, RouteSpec, RouteTarget, Scheme, Severity},
 };
 
 impl Catalog {
     /// Merges what the files say with what the containers say.
     pub fn merge(file: FilePart, mut discovered: Vec<DiscoveredPart>) -> Self {
-        discovered.sort_by(|a, b| (a.created, &a.container).cmp(&(b.created, &b.container)));
-        let mut merge = Merge::default();
+        discovered.sort_by(|a, b| (!a.labelled, a.created, &a.container).cmp(&(!b.labelled, b.created, &b.container)));
+        let mut merge = Merge { told_by_files: file.told_by_files, ..Merge::default() };
         merge.problems.0.extend(file.problems.0);
         merge.containers(&discovered);
         for backend in file.backends {
-            merge.file_backend(backend, &file.path, &file.default_idle);
+            let written = file.written.get(&backend.id);
+            merge.file_backend(backend, written, &file.path);
         }
-        for route in file.routes {
-            merge.route(route);
-        }
+        merge.known = merge.backends.keys().cloned().collect();
+        file.routes.into_iter().for_each(|route| merge.claims.claim(route));
         for part in discovered {
             merge.problems.0.extend(part.problems.0);
-            for route in part.routes {
-                merge.route(route);
-            }
+            part.routes.into_iter().for_each(|route| merge.claims.claim(route));
             if let Some(reason) = part.excluded {
                 merge.excluded.push((part.container, reason));
             }
@@ -41,10 +41,13 @@ impl Catalog {
 /// The catalog while it is made.
 #[derive(Default)]
 struct Merge {
-    routes: BTreeMap<Alias, RouteSpec>,
+    claims: Claims,
     backends: Backends,
     problems: Problems,
     excluded: Vec<(String, String)>,
+    told_by_files: BTreeSet<NodeName>,
+    /// Every backend that anybody names, for the spelling of others.
+    known: BTreeSet<BackendId>,
     /// Where problems of a backend belong.
     places: BTreeMap<BackendId, Place>,
     /// Backends that stay whether anything leads to them or not.
@@ -58,58 +61,51 @@ impl Merge {
             let place = Place::Label { container: part.container.clone(), label: Some("depends_on".to_owned()) };
             self.places.insert(spec.id.clone(), place);
             self.backends.insert(spec.id.clone(), spec.clone());
-            if part.excluded.is_none() && sleeps(&spec.policy) {
+            // What no request can wake must not be put to sleep: its routes may just have been refused.
+            if !spec.policy.schedule.0.is_empty() {
                 self.named.insert(spec.id.clone());
             }
         }
     }
 
-    fn file_backend(&mut self, backend: BackendSpec, path: &str, defaults: &IdlePolicy) {
+    fn file_backend(&mut self, backend: BackendSpec, written: Option<&Written>, path: &str) {
         let id = backend.id.clone();
-        self.places.insert(id.clone(), Place::File { path: path.to_owned(), line: None, column: None });
+        let somewhere = || Place::File { path: path.to_owned(), line: None, column: None };
+        let named_at = written.map_or_else(somewhere, |written| written.place.clone());
+        let place = written.and_then(|written| written.depends_on.clone()).unwrap_or_else(|| named_at.clone());
         self.named.insert(id.clone());
-        match self.backends.entry(id) {
-            btree_map::Entry::Occupied(mut found) => put_over(found.get_mut(), backend, defaults),
+        match self.backends.entry(id.clone()) {
+            btree_map::Entry::Occupied(mut found) => {
+                if written.is_none_or(|written| written.has("depends_on")) {
+                    self.places.insert(id, place);
+                }
+                put_over(found.get_mut(), backend, written);
+            }
             btree_map::Entry::Vacant(entry) => {
+                self.places.insert(id, place);
                 entry.insert(backend);
             }
         }
     }
 
-    /// The first that claims an alias keeps it.
-    fn route(&mut self, route: RouteSpec) {
-        match self.routes.entry(route.alias.clone()) {
-            btree_map::Entry::Vacant(entry) => {
-                entry.insert(route);
-            }
-            btree_map::Entry::Occupied(entry) => {
-                let keeper = &entry.get().place;
-                let what = format!("alias `{}` is taken by {keeper}", route.alias);
-                let hint = match (keeper, &route.place) {
-                    (Place::Label { .. }, _) => "the older container keeps it: give this one another alias",
-                    (_, Place::Label { .. }) => "routes of the file beat labels: rename or remove one of the two",
-                    _ => "rename or remove one of the two",
-                };
-                self.problems.0.push(Problem::error(route.place, what).with_hint(hint));
-            }
-        }
-    }
-
     fn finish(mut self) -> Catalog {
+        self.problems.0.append(&mut self.claims.problems.0);
         self.keep_what_is_needed();
         let refused = self.refuse_broken_dependencies();
         self.close_routes_to(&refused);
         self.keep_what_is_needed();
         self.warn_of_unknown_backends(&refused);
-        self.warn_of_shadowed_routes();
-        self.collect_ports();
+        self.claims.warn_of_shadows();
+        self.problems.0.append(&mut self.claims.problems.0);
+        self.take_ports_of_routes();
         inherit_policies(&mut self.backends);
-        Catalog { routes: self.routes, backends: self.backends, problems: self.problems, excluded: self.excluded }
+        let Self { claims, backends, problems, excluded, .. } = self;
+        Catalog { routes: claims.routes, backends, problems, excluded }
     }
 
-    /// Leaves out containers that nobody asked for: no route, no policy, no dependant.
+    /// Leaves out containers that nobody asked for: no route, no schedule, no dependant.
     fn keep_what_is_needed(&mut self) {
-        let targets = self.routes.values().filter_map(RouteSpec::backend).cloned();
+        let targets = self.claims.routes.values().filter_map(RouteSpec::backend).cloned();
         let kept = closure(&self.backends, targets.chain(self.named.iter().cloned()));
         self.backends.retain(|id, _| kept.contains(id));
     }
@@ -123,30 +119,46 @@ impl Merge {
                 Some((spec.id.clone(), lacks.on.clone()))
             });
             if let Some((id, on)) = lacking {
-                let why = match nearest(&self.backends, &on).filter(|near| **near != id) {
-                    _ if refused.contains(&on) => "which is refused itself".to_owned(),
-                    Some(near) => format!("which is not known; did you mean `{near}`?"),
-                    None => "which is not known".to_owned(),
-                };
-                self.refuse(&id, Severity::Warning, format!("`{id}` depends on `{on}`, {why}"), &mut refused);
+                self.refuse_lacking(&id, &on, &mut refused);
                 continue;
             }
             let Some(members) = cycle(&self.backends) else { return refused };
-            let names = members.iter().chain(members.first()).map(|id| format!("`{id}`"));
-            let way = names.collect::<Vec<_>>().join(" needs ");
-            for id in &members {
-                self.refuse(id, Severity::Error, format!("dependencies go in a circle: {way}"), &mut refused);
-            }
+            self.refuse_circle(members, &mut refused);
         }
     }
 
-    /// A file that names what does not exist yet is no reason to refuse the file: its engine may be away.
-    fn refuse(&mut self, id: &BackendId, in_file: Severity, what: String, refused: &mut BTreeSet<BackendId>) {
+    fn refuse_lacking(&mut self, id: &BackendId, on: &BackendId, refused: &mut BTreeSet<BackendId>) {
         if let Some(place) = self.places.get(id).cloned() {
-            let severity = if matches!(place, Place::Label { .. }) { Severity::Error } else { in_file };
-            let hint = "correct `depends_on`; until then the backend is left alone and its routes answer 503";
-            self.problems.0.push(Problem { severity, place, what, hint: Some(hint.to_owned()) });
+            // A file that names what does not exist yet is no reason to refuse the file: its engine may be away.
+            let may_come = !in_labels(&place) && !self.told_by_files.contains(on.node());
+            let severity = if may_come { Severity::Warning } else { Severity::Error };
+            let (why, hint) = match nearest(&self.known, on, id) {
+                _ if refused.contains(on) => ("refused", None),
+                Some(near) => ("unknown", Some(format!("did you mean `{}`?", near.name()))),
+                None => {
+                    ("unknown", Some("until it is there the backend is left alone and its routes answer 503".into()))
+                }
+            };
+            let what = format!("`{id}` depends on `{on}`, which is {why}");
+            self.problems.0.push(Problem { severity, place, what, hint });
         }
+        self.take_out(id, refused);
+    }
+
+    /// Told at each container that is a member, since one asks for problems by container, and once in files.
+    fn refuse_circle(&mut self, members: Vec<BackendId>, refused: &mut BTreeSet<BackendId>) {
+        let names: Vec<String> = members.iter().chain(members.first()).map(|id| format!("`{id}`")).collect();
+        let what = format!("dependencies go in a circle: {}", names.join(" → "));
+        let places: Vec<&Place> = members.iter().filter_map(|id| self.places.get(id)).collect();
+        let in_files = places.iter().copied().filter(|place| !in_labels(place)).take(1);
+        for place in in_files.chain(places.iter().copied().filter(|place| in_labels(place))) {
+            let problem = Problem::error(place.clone(), what.clone());
+            self.problems.0.push(problem.with_hint("remove one of these dependencies"));
+        }
+        members.iter().for_each(|id| self.take_out(id, refused));
+    }
+
+    fn take_out(&mut self, id: &BackendId, refused: &mut BTreeSet<BackendId>) {
         self.backends.remove(id);
         self.named.remove(id);
         refused.insert(id.clone());
@@ -154,7 +166,7 @@ impl Merge {
 
     /// The routes stay, so that no other route answers in their place.
     fn close_routes_to(&mut self, refused: &BTreeSet<BackendId>) {
-        for route in self.routes.values_mut() {
+        for route in self.claims.routes.values_mut() {
             if let Some(id) = route.backend().filter(|id| refused.contains(id)).cloned() {
                 route.target = RouteTarget::Down { id };
             }
@@ -162,7 +174,7 @@ impl Merge {
     }
 
     fn warn_of_unknown_backends(&mut self, refused: &BTreeSet<BackendId>) {
-        for route in self.routes.values() {
+        for route in self.claims.routes.values() {
             if let Some(id) = route.backend().filter(|id| !self.backends.contains_key(id) && !refused.contains(id)) {
                 let what = format!("route `{}` leads to `{id}`, which is not there", route.alias);
                 let hint = "it answers 503 until such a container exists";
@@ -171,50 +183,33 @@ impl Merge {
         }
     }
 
-    /// Two routes that match alike: the one whose alias comes first answers.
-    fn warn_of_shadowed_routes(&mut self) {
-        let mut known: HashMap<_, Vec<&RouteSpec>> = HashMap::new();
-        let mut told = BTreeSet::new();
-        for route in self.routes.values() {
-            let paths: Vec<_> = route.matches.paths.iter().map(path_key).collect();
-            let paths = if paths.is_empty() { vec![(false, "")] } else { paths };
-            for (host, path) in route.matches.hosts.iter().flat_map(|host| paths.iter().map(move |path| (host, *path)))
-            {
-                let alike = known.entry((host, path, &route.matches.methods)).or_default();
-                let first = alike.iter().find(|known| known.matches.headers == route.matches.headers);
-                if let Some(first) = first.filter(|first| first.alias != route.alias)
-                    && told.insert((&first.alias, &route.alias))
-                {
-                    let what = format!("`{host}` is already answered by route `{}` ({})", first.alias, first.place);
-                    let hint = format!("route `{}` gets none of these requests", route.alias);
-                    self.problems.0.push(Problem::warning(route.place.clone(), what).with_hint(hint));
+    /// Readiness looks at the ports of the routes that were kept: what a lost route named may never open.
+    fn take_ports_of_routes(&mut self) {
+        let mut ports: BTreeMap<&BackendId, BTreeSet<u16>> = BTreeMap::new();
+        let mut down: BTreeSet<&BackendId> = BTreeSet::new();
+        for route in self.claims.routes.values() {
+            match &route.target {
+                RouteTarget::Backend { id, endpoint } if endpoint.scheme != Scheme::Udp => {
+                    ports.entry(id).or_default().insert(endpoint.port);
                 }
-                alike.push(route);
+                RouteTarget::Down { id } => {
+                    down.insert(id);
+                }
+                RouteTarget::Backend { .. } | RouteTarget::Address { .. } => {}
             }
         }
-    }
-
-    /// Readiness looks at every port that a route leads to.
-    fn collect_ports(&mut self) {
-        for route in self.routes.values() {
-            if let RouteTarget::Backend { id, endpoint } = &route.target
-                && endpoint.scheme != Scheme::Udp
-                && let Some(spec) = self.backends.get_mut(id)
-                && !spec.ports.contains(&endpoint.port)
-            {
-                spec.ports.push(endpoint.port);
-                spec.ports.sort_unstable();
+        for (id, spec) in &mut self.backends {
+            let mut kept = ports.remove(id).unwrap_or_default();
+            if down.contains(id) {
+                kept.extend(spec.ports.iter().copied());
             }
+            spec.ports = kept.into_iter().collect();
         }
     }
 }
 
-/// A path as the route table compares it.
-fn path_key(path: &PathPattern) -> (bool, &str) {
-    match path {
-        PathPattern::Prefix(path) => (false, path.trim_end_matches('/')),
-        PathPattern::Exact(path) => (true, path),
-    }
+fn in_labels(place: &Place) -> bool {
+    matches!(place, Place::Label { .. })
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! is in it, no backend needs itself by any way round, and each thing left out has a problem or a reason that says so.
 
 mod change;
+mod claims;
 mod dependencies;
 mod diff;
 mod difference;
@@ -13,7 +14,9 @@ mod overlay;
 mod parts;
 #[cfg(test)]
 mod samples;
+mod sources;
 
 pub use change::{Aspect, Change};
 pub use diff::diff;
 pub use parts::{Catalog, DiscoveredPart, FilePart};
+pub use sources::{discover, own_networks};

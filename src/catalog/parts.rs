@@ -1,8 +1,11 @@
 //! What goes into the merge, and the catalog that comes out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{Alias, BackendId, BackendSpec, IdlePolicy, Place, Problem, Problems, RouteSpec, Severity};
+use crate::{
+    config::Written,
+    model::{Alias, BackendId, BackendSpec, NodeName, Place, Problem, Problems, RouteSpec, Severity},
+};
 
 /// What should exist.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -33,10 +36,12 @@ pub struct FilePart {
     /// The routes, in the order of the files.
     pub routes: Vec<RouteSpec>,
     /// Backends that are named in a file, whole: for when no container of that name is discovered. Over a discovered
-    /// one goes what differs from the defaults.
+    /// one goes what is written.
     pub backends: Vec<BackendSpec>,
-    /// The policy that all settings start from.
-    pub default_idle: IdlePolicy,
+    /// What is written of each backend, and where. Of one without an entry all counts as written.
+    pub written: BTreeMap<BackendId, Written>,
+    /// Nodes of which only the files tell: a backend there that no file names does not exist.
+    pub told_by_files: BTreeSet<NodeName>,
     /// Warnings and hints of the files.
     pub problems: Problems,
 }
@@ -46,7 +51,9 @@ pub struct FilePart {
 pub struct DiscoveredPart {
     /// The container as `node/name`, for people.
     pub container: String,
-    /// When it was created, in seconds since the Unix epoch: of two that claim an alias the older keeps it.
+    /// Whether it carries labels of ours: of two that claim an alias such a one keeps it.
+    pub labelled: bool,
+    /// When it was created, in seconds since the Unix epoch: of two alike that claim an alias the older keeps it.
     pub created: i64,
     /// What it is as a backend; also of an excluded one, since others may depend on it.
     pub backend: Option<BackendSpec>,

@@ -1,5 +1,7 @@
 //! Small catalogs for tests.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::{Catalog, DiscoveredPart, FilePart};
 use crate::model::{
     Alias, Audience, BackendId, BackendSpec, Condition, Dependency, Endpoint, HostPattern, IdlePolicy, Ignore, Place,
@@ -58,6 +60,7 @@ pub(super) fn container(spec: BackendSpec, created: i64, aliases: &[&str]) -> Di
     let name = spec.id.name().to_owned();
     DiscoveredPart {
         container: spec.id.to_string(),
+        labelled: true,
         created,
         routes: aliases.iter().map(|alias| route(alias, &name, 80, label_place(&name))).collect(),
         backend: Some(spec),
@@ -71,7 +74,8 @@ pub(super) fn file(routes: Vec<RouteSpec>, backends: Vec<BackendSpec>) -> FilePa
         path: "dormouse.yaml".to_owned(),
         routes,
         backends,
-        default_idle: IdlePolicy::default(),
+        written: BTreeMap::new(),
+        told_by_files: BTreeSet::new(),
         problems: Problems::default(),
     }
 }

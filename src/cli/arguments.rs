@@ -29,7 +29,7 @@ pub enum Command {
     /// Print the JSON Schema of the configuration file
     Schema,
     /// Try it on this machine, with apps of its own
-    Demo(Demo),
+    Demo,
     /// List the backends
     Ps(Json),
     /// Wake a backend and wait until it is awake
@@ -67,7 +67,7 @@ pub struct Serve {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Serve only containers that have labels
-    #[arg(long)]
+    #[arg(long, conflicts_with = "config")]
     pub explicit: bool,
     /// How logs look
     #[arg(long, value_enum, default_value_t = LogStyle::Text)]
@@ -81,14 +81,6 @@ pub enum LogStyle {
     Text,
     /// One JSON object for each line.
     Json,
-}
-
-/// `demo`.
-#[derive(Debug, Args)]
-pub struct Demo {
-    /// With containers of a Docker Engine instead of processes
-    #[arg(long)]
-    pub docker: bool,
 }
 
 /// `demo-app`.

@@ -5,6 +5,7 @@ use super::{
     idle::{self, Author, IdleDraft, Wanted},
     images,
     labels::{self, Labelled},
+    own_address,
     ports::{self, Choice},
     route,
     tree::{Fields, Node, nearest},
@@ -28,6 +29,8 @@ pub struct FromContainer {
     pub problems: Problems,
     /// The choices made where labels left them open.
     pub notes: Vec<String>,
+    /// Whether it carries any label of ours.
+    pub labelled: bool,
     /// When it was created, in seconds since the Unix epoch: of two that claim an alias the older keeps it.
     pub created: i64,
     /// Its Compose project and service.
@@ -44,6 +47,7 @@ pub fn from_container(container: &Container, settings: &Settings, own_networks: 
         excluded: None,
         problems: Problems::default(),
         notes: Vec::new(),
+        labelled: false,
         created: container.created,
         compose: container.compose().map(|(project, service)| (project.to_owned(), service.to_owned())),
         wanted: Vec::new(),
@@ -60,6 +64,7 @@ pub fn from_container(container: &Container, settings: &Settings, own_networks: 
         }
     };
     let labelled = labels::gather(container, &settings.prefixes, &mut made.problems);
+    made.labelled = labelled.any;
     Reading { container, settings, own_networks, id, labelled: &labelled, made: &mut made }.read();
     made
 }
@@ -224,7 +229,7 @@ impl Reading<'_> {
             let place = self.place();
             self.made.problems.0.push(Problem::warning(place, what));
         }
-        if sleeps(&draft.policy) && self.container.restart_policy == "always" {
+        if draft.policy.sleeps() && self.container.restart_policy == "always" {
             let what = "restart policy `always`: the engine starts a sleeper again when its daemon restarts; \
                         `unless-stopped` lets it sleep on";
             self.made.notes.push(what.to_owned());
@@ -290,13 +295,9 @@ impl Reading<'_> {
             None if self.is_down(&backend.policy) => RouteTarget::Down { id: self.id.clone() },
             None => RouteTarget::Backend { id: self.id.clone(), endpoint },
         };
-        if draft.host.is_none() && !backend.ports.contains(&port) {
-            backend.ports.push(port);
-        }
-        if let Some(ready) = draft.ready.clone() {
-            backend.ready = ready;
-        }
-        Ok(RouteSpec {
+        let ready = draft.ready.clone();
+        let leads_to_backend = draft.host.is_none();
+        let route = RouteSpec {
             alias: alias.clone(),
             place,
             matches: RouteMatch { hosts: hosts(alias, &draft, self.settings), ..draft.matches },
@@ -311,7 +312,18 @@ impl Reading<'_> {
             ignore: draft.ignore,
             asleep_response: draft.asleep_response,
             health: draft.health,
-        })
+        };
+        if let Some(problem) = own_address::refusal(&route, self.settings) {
+            self.made.problems.0.push(problem);
+            return Err(None);
+        }
+        if leads_to_backend && !backend.ports.contains(&port) {
+            backend.ports.push(port);
+        }
+        if let Some(ready) = ready {
+            backend.ready = ready;
+        }
+        Ok(route)
     }
 
     fn audience(&self) -> Audience {
@@ -334,13 +346,8 @@ impl Reading<'_> {
 
     /// Stopped, and nothing says that a request may wake it.
     fn is_down(&self, policy: &IdlePolicy) -> bool {
-        matches!(self.container.state, ContainerState::Stopped { .. }) && !sleeps(policy)
+        matches!(self.container.state, ContainerState::Stopped { .. }) && !policy.sleeps()
     }
-}
-
-/// Whether Dormouse may let it sleep, and so may wake it.
-pub(super) fn sleeps(policy: &IdlePolicy) -> bool {
-    policy.idle_timeout.is_some() || policy.dependency_only || !policy.schedule.0.is_empty()
 }
 
 fn errors(problems: &Problems) -> usize {

@@ -6,25 +6,27 @@ use std::{
 };
 
 use super::{
-    cross,
     expand::Sources,
-    include,
+    include, own_address,
     settings::{self, FILE_KEYS},
-    static_routes::{self, Draft},
+    static_routes::{self, Draft, Read},
     tree::{Fields, Node, Value, normal},
+    written::Written,
     yaml,
 };
-use crate::model::{BackendSpec, NodeName, Place, Problem, Problems, RouteSpec, Settings};
+use crate::model::{BackendId, BackendSpec, EngineAddress, NodeName, Place, Problem, Problems, RouteSpec, Settings};
 
 /// What a file says, checked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Loaded {
-    /// The settings of the program. No nodes: the local engine, under the name `local`.
+    /// The settings of the program.
     pub settings: Settings,
     /// The routes of the file and of those it includes.
     pub routes: Vec<RouteSpec>,
     /// The backends named there.
     pub backends: Vec<BackendSpec>,
+    /// What was written of each of them, and where. Of a backend without an entry all counts as written.
+    pub written: BTreeMap<BackendId, Written>,
     /// Warnings and hints; never an error.
     pub problems: Problems,
     /// Every file that was read, to be watched.
@@ -57,8 +59,8 @@ fn check(text: &str, name: &str, path: &Path, env: &dyn Fn(&str) -> Option<Strin
     let checked = draft.map(|draft| finish(&draft, &mut sources, &mut problems));
     problems.0.sort_by(|a, b| a.place.cmp(&b.place));
     match checked {
-        Some((settings, routes, backends)) if !problems.has_errors() => {
-            Ok(Loaded { settings, routes, backends, problems, files: sources.files })
+        Some((settings, Read { routes, backends, written })) if !problems.has_errors() => {
+            Ok(Loaded { settings, routes, backends, written, problems, files: sources.files })
         }
         _ => Err(problems),
     }
@@ -91,11 +93,7 @@ fn tree(text: &str, name: &str, sources: &mut Sources<'_>, problems: &mut Proble
     yaml::parse(text, &at, Some(&mut |text| sources.expand(text)), problems)
 }
 
-fn finish(
-    draft: &FileDraft,
-    sources: &mut Sources<'_>,
-    problems: &mut Problems,
-) -> (Settings, Vec<RouteSpec>, Vec<BackendSpec>) {
+fn finish(draft: &FileDraft, sources: &mut Sources<'_>, problems: &mut Problems) -> (Settings, Read) {
     let mut fields = Fields::open(&draft.main, "configuration", problems);
     let settings = settings::read(&mut fields, problems);
     let mut all = Draft::default();
@@ -111,12 +109,9 @@ fn finish(
         add_included(node, &mut all, problems);
     }
     let nodes = known_nodes(&settings);
-    let (routes, backends) = static_routes::check(&all, &settings, &nodes, sources, problems);
-    if !problems.has_errors() {
-        let places = all.backend_places();
-        problems.0.append(&mut cross::check_file(&routes, &backends, &settings, &places).0);
-    }
-    (settings, routes, backends)
+    let read = static_routes::check(&all, &settings, &nodes, sources, problems);
+    problems.0.extend(read.routes.iter().filter_map(|route| own_address::refusal(route, &settings)));
+    (settings, read)
 }
 
 /// An included file holds `routes` and `backends`, or, as with GoDoxy, the routes themselves.
@@ -147,15 +142,5 @@ fn add_included(node: &Node, all: &mut Draft, problems: &mut Problems) {
 
 /// The nodes that backends may name.
 fn known_nodes(settings: &Settings) -> BTreeMap<NodeName, bool> {
-    let mut nodes: BTreeMap<NodeName, bool> = settings
-        .nodes
-        .iter()
-        .map(|(name, spec)| (name.clone(), spec.engine == crate::model::EngineAddress::Process))
-        .collect();
-    if nodes.is_empty()
-        && let Ok(local) = "local".parse()
-    {
-        nodes.insert(local, false);
-    }
-    nodes
+    settings.nodes.iter().map(|(name, spec)| (name.clone(), spec.engine == EngineAddress::Process)).collect()
 }

@@ -1,5 +1,7 @@
 //! The idle settings: flat as labels of a container, below `idle` in a file.
 
+use std::collections::BTreeSet;
+
 use super::{
     presets, ready,
     tree::{Fields, Node, Value},
@@ -53,8 +55,8 @@ pub(super) struct IdleDraft {
     pub(super) policy: IdlePolicy,
     pub(super) ready: Option<Readiness>,
     pub(super) depends_on: Vec<Wanted>,
-    /// Whether any key was there.
-    pub(super) any: bool,
+    /// The keys that were there; one for each setting.
+    pub(super) keys: BTreeSet<&'static str>,
 }
 
 /// A dependency as written.
@@ -67,10 +69,10 @@ pub(super) struct Wanted {
 
 /// Reads the settings that differ from `base`, and leaves other keys of the mapping alone.
 pub(super) fn read(fields: &mut Fields<'_>, base: &IdlePolicy, author: Author, problems: &mut Problems) -> IdleDraft {
-    let mut draft = IdleDraft { policy: base.clone(), ready: None, depends_on: Vec::new(), any: false };
+    let mut draft = IdleDraft { policy: base.clone(), ready: None, depends_on: Vec::new(), keys: BTreeSet::new() };
     for key in IDLE_KEYS {
         if let Some(node) = fields.get(key) {
-            draft.any = true;
+            draft.keys.insert(if *key == "no_loading_page" { "waiting" } else { key });
             read_one(key, node, &mut draft, author, problems);
         }
     }

@@ -1,7 +1,8 @@
 //! Text and labels in; checked routes, backends and settings out, or all problems at once.
 //!
 //! Three faces: [`load`] (and [`check_text`]) for the file and what it includes, [`from_container`] for labels, ports
-//! and networks of one container, and [`resolve`] with [`cross_check`] for what can only be seen together.
+//! and networks of one container, and [`resolve_dependencies`] for the services that containers name to each other.
+//! Rules that need more than one source are those of `catalog`.
 //!
 //! Every source becomes the same tree of texts with places; fields are then read one by one, so that one look tells
 //! everything that is wrong. What always holds:
@@ -11,8 +12,8 @@
 //! - No message quotes a secret.
 
 mod command;
+mod compose;
 mod container;
-mod cross;
 mod expand;
 mod file;
 mod finish;
@@ -22,6 +23,7 @@ mod include;
 mod labels;
 mod later;
 mod middlewares;
+mod own_address;
 mod ports;
 mod presets;
 mod ready;
@@ -32,10 +34,12 @@ mod settings;
 mod static_routes;
 mod tree;
 mod values;
+mod written;
 mod yaml;
 
+pub use compose::resolve_dependencies;
 pub use container::{FromContainer, from_container};
-pub use cross::{cross_check, refuse_own_addresses, resolve, resolve_dependencies};
 pub use file::{Loaded, check_text, load};
 pub use sample::SAMPLE;
 pub use schema::schema;
+pub use written::Written;

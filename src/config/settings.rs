@@ -49,6 +49,7 @@ const GODOXY_KEYS: &[(&str, &str)] = &[
 /// Reads every setting of the file except routes, backends and includes.
 pub(super) fn read(fields: &mut Fields<'_>, problems: &mut Problems) -> Settings {
     let mut settings = Settings::default();
+    let usual_nodes = std::mem::take(&mut settings.nodes);
     if let Some(node) = fields.get("listen") {
         listen(node, &mut settings.listen, problems);
     }
@@ -57,6 +58,9 @@ pub(super) fn read(fields: &mut Fields<'_>, problems: &mut Problems) -> Settings
     }
     if let Some(node) = fields.get("nodes") {
         nodes(node, &mut settings, problems);
+    }
+    if settings.nodes.is_empty() {
+        settings.nodes = usual_nodes;
     }
     if let Some(node) = fields.get("defaults") {
         defaults(node, &mut settings, problems);
@@ -122,6 +126,11 @@ fn listen(node: &Node, listen: &mut Listen, problems: &mut Problems) {
     if let Some(node) = fields.get("api") {
         let off = node.as_text().and_then(values::parse_bool) == Some(false);
         listen.api = if off { None } else { addresses(node, Ipv4Addr::LOCALHOST.into(), problems).into_iter().next() };
+        if listen.api.is_some_and(|address| !address.ip().is_loopback()) {
+            let what = "management listens on loopback until an administrator exists";
+            let problem = Problem::error(node.place.clone(), what);
+            problems.0.push(problem.with_hint("write `api: 127.0.0.1:8000`, or `api: off` for the Unix socket alone"));
+        }
     }
     fields.finish(&["http", "https", "api"], problems);
 }

@@ -1,6 +1,9 @@
 //! Routes and backends that files name.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 use super::{
     command::command,
@@ -11,6 +14,7 @@ use super::{
     route::{self, RouteDraft},
     tree::{Entry, Fields, Node, Value, unknown},
     values,
+    written::Written,
 };
 use crate::model::{
     Alias, Audience, BackendId, BackendSpec, Dependency, Endpoint, NodeName, Place, Problem, Problems, Provenance,
@@ -29,12 +33,6 @@ impl Draft {
         add(&mut self.routes, node, "routes", problems);
     }
 
-    /// Where each backend is named.
-    pub(super) fn backend_places(&self) -> BTreeMap<BackendId, Place> {
-        let named = self.backends.iter().filter_map(|entry| Some((entry.key.parse().ok()?, entry.place.clone())));
-        named.collect()
-    }
-
     pub(super) fn add_backends(&mut self, node: &Node, problems: &mut Problems) {
         add(&mut self.backends, node, "backends", problems);
     }
@@ -50,13 +48,26 @@ fn add(all: &mut Vec<Entry>, node: &Node, what: &str, problems: &mut Problems) {
     }
 }
 
+/// What the files say.
+pub(super) struct Read {
+    pub(super) routes: Vec<RouteSpec>,
+    pub(super) backends: Vec<BackendSpec>,
+    pub(super) written: BTreeMap<BackendId, Written>,
+}
+
 /// A backend while its routes are gathered.
 struct Gathered {
     spec: BackendSpec,
     /// Where its idle settings were written.
     idle_at: Option<Place>,
-    /// Where it was first named.
-    named_at: Place,
+    written: Written,
+}
+
+impl Gathered {
+    fn ready(&mut self, ready: Readiness) {
+        self.spec.ready = ready;
+        self.written.keys.insert("ready");
+    }
 }
 
 /// Checks everything; what is returned is complete only when no error was found.
@@ -66,14 +77,18 @@ pub(super) fn check(
     nodes: &BTreeMap<NodeName, bool>,
     sources: &mut Sources<'_>,
     problems: &mut Problems,
-) -> (Vec<RouteSpec>, Vec<BackendSpec>) {
+) -> Read {
     let mut checker =
         Checker { settings, nodes, sources, problems, backends: BTreeMap::new(), aliases: BTreeMap::new() };
     draft.backends.iter().for_each(|entry| checker.backend(entry));
     let routes: Vec<RouteSpec> = draft.routes.iter().filter_map(|entry| checker.route(entry)).collect();
     checker.commands();
-    let backends = checker.backends.into_values().map(|gathered| gathered.spec).collect();
-    (routes, backends)
+    let (mut backends, mut written) = (Vec::new(), BTreeMap::new());
+    for (id, gathered) in checker.backends {
+        backends.push(gathered.spec);
+        written.insert(id, gathered.written);
+    }
+    Read { routes, backends, written }
 }
 
 struct Checker<'a, 's, 'e> {
@@ -113,12 +128,12 @@ impl Checker<'_, '_, '_> {
             fields.get("network").and_then(|node| values::text(node, self.problems)).map(str::to_owned);
         let idle = fields.get("idle");
         let (ready, depends_on) = (fields.get("ready"), fields.get("depends_on"));
-        self.idle(&mut gathered, idle, None);
+        self.idle(&mut gathered, idle, None, &entry.place);
         if let Some(ready) = ready.and_then(|node| ready::read(node, Author::File, self.problems)) {
-            gathered.spec.ready = ready;
+            gathered.ready(ready);
         }
         if let Some(node) = depends_on {
-            self.dependencies(&mut gathered, node);
+            self.dependencies(&mut gathered, node, &entry.place);
         }
         fields.finish(BACKEND_KEYS, self.problems);
         self.backends.insert(id, gathered);
@@ -135,11 +150,12 @@ impl Checker<'_, '_, '_> {
             depends_on: Vec::new(),
             provenance: Provenance::Configured,
         };
-        Gathered { spec, idle_at: None, named_at: place.clone() }
+        let written = Written { place: place.clone(), depends_on: None, keys: BTreeSet::new() };
+        Gathered { spec, idle_at: None, written }
     }
 
     /// Idle settings of a backend, which may stand in one place only.
-    fn idle(&mut self, gathered: &mut Gathered, node: Option<&Node>, extra: Option<&str>) {
+    fn idle(&mut self, gathered: &mut Gathered, node: Option<&Node>, extra: Option<&str>, at: &Place) {
         let Some(node) = node else { return };
         if let Some(first) = &gathered.idle_at {
             let what = format!("idle settings of `{}` are also at {first}", gathered.spec.id);
@@ -154,25 +170,30 @@ impl Checker<'_, '_, '_> {
         }
         let draft = idle::read(&mut fields, &gathered.spec.policy, Author::File, self.problems);
         fields.finish(idle::IDLE_KEYS, self.problems);
-        let IdleDraft { policy, ready, depends_on, .. } = draft;
+        let IdleDraft { policy, ready, depends_on, keys } = draft;
         gathered.spec.policy = policy;
+        gathered.written.keys.extend(keys);
         if let Some(ready) = ready {
-            gathered.spec.ready = ready;
+            gathered.ready(ready);
         }
-        self.add_dependencies(gathered, depends_on);
+        self.add_dependencies(gathered, depends_on, at);
     }
 
-    fn dependencies(&mut self, gathered: &mut Gathered, node: &Node) {
+    fn dependencies(&mut self, gathered: &mut Gathered, node: &Node, at: &Place) {
         let mut fields_node = Node::empty_map(node.place.clone());
         if let Err(problem) = fields_node.put(&["depends_on"], node.clone()) {
             self.problems.0.push(problem);
         }
         let mut fields = Fields::open(&fields_node, "depends_on", self.problems);
         let draft = idle::read(&mut fields, &gathered.spec.policy, Author::File, self.problems);
-        self.add_dependencies(gathered, draft.depends_on);
+        gathered.written.keys.extend(draft.keys);
+        self.add_dependencies(gathered, draft.depends_on, at);
     }
 
-    fn add_dependencies(&mut self, gathered: &mut Gathered, wanted: Vec<Wanted>) {
+    fn add_dependencies(&mut self, gathered: &mut Gathered, wanted: Vec<Wanted>, at: &Place) {
+        if !wanted.is_empty() {
+            gathered.written.depends_on.get_or_insert_with(|| at.clone());
+        }
         for wanted in wanted {
             let on = if wanted.name.contains('/') {
                 wanted.name.parse()
@@ -290,12 +311,12 @@ impl Checker<'_, '_, '_> {
             None => self.gather(id.clone(), place),
         };
         let extra = draft.backend.is_none().then_some("docker");
-        self.idle(&mut gathered, draft.idle.as_ref(), extra);
+        self.idle(&mut gathered, draft.idle.as_ref(), extra, place);
         if let Some(ready) = &draft.ready {
-            gathered.spec.ready = ready.clone();
+            gathered.ready(ready.clone());
         }
         if let Some(node) = &draft.depends_on {
-            self.dependencies(&mut gathered, node);
+            self.dependencies(&mut gathered, node, place);
         }
         let port = draft.port.as_ref().map(|(port, _)| *port);
         if let Some(port) = port.filter(|port| scheme != Scheme::Udp && !gathered.spec.ports.contains(port)) {
@@ -361,7 +382,7 @@ impl Checker<'_, '_, '_> {
                 _ => continue,
             };
             self.problems.0.push(
-                Problem::error(gathered.named_at.clone(), what)
+                Problem::error(gathered.written.place.clone(), what)
                     .with_hint("a backend on a node with `process` is started by its `command`, below `backends`"),
             );
         }

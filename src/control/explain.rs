@@ -1,11 +1,8 @@
 //! What is made of a container, and why.
 
-use super::{
-    FileSource, View,
-    sources::{discovered_parts, file_part},
-};
+use super::{FileSource, View};
 use crate::{
-    catalog::Catalog,
+    catalog::{self, Catalog, FilePart},
     config::{self, Loaded},
     model::{BackendSpec, Container, Place, Problem, Problems, RouteSpec, Settings},
 };
@@ -38,15 +35,15 @@ impl View {
 /// What would be made of these containers by a configuration, without any engine.
 pub fn explain_alone(containers: &[Container], source: &FileSource, loaded: &Loaded) -> Vec<Explained> {
     let all: Vec<&Container> = containers.iter().collect();
-    let parts = discovered_parts(&all, &loaded.settings, &[]);
-    let catalog = Catalog::merge(file_part(source, loaded), parts);
+    let parts = catalog::discover(&all, &loaded.settings, None);
+    let catalog = Catalog::merge(FilePart::new(source.name(), loaded), parts);
     containers.iter().map(|container| explain(container, &catalog, &loaded.settings, &[])).collect()
 }
 
 /// All problems of a configuration by itself; an error in it refuses the whole.
 pub fn check_alone(source: &FileSource) -> Result<(Loaded, Problems), Problems> {
     let loaded = source.load()?;
-    let catalog = Catalog::merge(file_part(source, &loaded), Vec::new());
+    let catalog = Catalog::merge(FilePart::new(source.name(), &loaded), Vec::new());
     let refused = catalog.file_errors().next().is_some();
     if refused { Err(catalog.problems) } else { Ok((loaded, catalog.problems)) }
 }

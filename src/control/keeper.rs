@@ -19,14 +19,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Control, FileSource, LiveRoute, LiveTable, NodeView, ReloadFailed, View, memory,
-    sources::{discovered_parts, file_part},
     watcher::{self, News},
 };
 use crate::{
     backend::{Backend, Surroundings},
-    catalog::{Catalog, Change, diff},
+    catalog::{self, Catalog, Change, FilePart, diff},
     config::Loaded,
-    model::{Alias, BackendId, BackendSpec, Cause, Condition, Container, NodeName, Problems, Settings},
+    model::{Alias, BackendId, BackendSpec, Cause, Condition, Container, NodeName, Place, Problem, Problems, Settings},
     provider::SharedProvider,
     store::BackendMemory,
     telemetry::{Happening, Journal, RouteCounters},
@@ -91,6 +90,8 @@ pub struct Keeper {
     watchers: JoinSet<()>,
     /// The files to be watched, whenever they change.
     files: tokio::sync::watch::Sender<Vec<PathBuf>>,
+    /// The settings in force.
+    settings: tokio::sync::watch::Sender<Arc<Settings>>,
 }
 
 impl Keeper {
@@ -129,6 +130,7 @@ impl Keeper {
         }
         let most = loaded.settings.max_parallel_wakes;
         let turns = nodes.keys().map(|name| (name.clone(), Arc::new(Semaphore::new(most)))).collect();
+        let settings = tokio::sync::watch::Sender::new(Arc::new(loaded.settings.clone()));
         let files = tokio::sync::watch::Sender::new(loaded.files.clone());
         let keeper = Self {
             control: control.clone(),
@@ -150,6 +152,7 @@ impl Keeper {
             news,
             watchers,
             files,
+            settings,
         };
         keeper.publish();
         (keeper, control)
@@ -158,6 +161,11 @@ impl Keeper {
     /// The files to be watched.
     pub fn files(&self) -> tokio::sync::watch::Receiver<Vec<PathBuf>> {
         self.files.subscribe()
+    }
+
+    /// The settings in force, told anew after each reload.
+    pub fn settings_in_force(&self) -> tokio::sync::watch::Receiver<Arc<Settings>> {
+        self.settings.subscribe()
     }
 
     /// Makes the routes of files and, as far as they answer in this time, of engines: whoever is served afterwards is
@@ -216,10 +224,12 @@ impl Keeper {
         match outcome {
             Ok(loaded) => {
                 self.refused = Problems::default();
-                self.loaded = loaded;
+                let before = std::mem::replace(&mut self.loaded, loaded);
+                warn_of_restarts(&before.settings, &mut self.loaded);
                 self.loaded_at = Timestamp::now();
                 self.files.send_replace(self.loaded.files.clone());
                 let changes = self.rebuild().await;
+                self.settings.send_replace(Arc::new(self.loaded.settings.clone()));
                 let note = format!("configuration read again: {} changes", changes.len());
                 self.control.journal.record(None, Happening::Note(note), Cause::Dormouse("reload"));
                 Ok(changes)
@@ -244,9 +254,18 @@ impl Keeper {
         match news {
             News::Listed(node, units) => self.node_listed(node, units).await,
             News::Hint(node, name) => {
-                let backend = BackendId::new(node, &name).ok().and_then(|id| self.control.backend(&id));
-                if let Some(backend) = backend {
+                if let Some(backend) = self.backend_of(node, &name) {
                     backend.hint().await;
+                }
+            }
+            News::Started(node, name) => {
+                if let Some(backend) = self.backend_of(node, &name) {
+                    backend.started().await;
+                }
+            }
+            News::Ended(node, name, exit_code) => {
+                if let Some(backend) = self.backend_of(node, &name) {
+                    backend.ended(exit_code).await;
                 }
             }
             News::HintAll(node) => {
@@ -256,6 +275,10 @@ impl Keeper {
             }
             News::Away(node, why) => self.node_away(node, why),
         }
+    }
+
+    fn backend_of(&self, node: NodeName, name: &str) -> Option<Backend> {
+        BackendId::new(node, name).ok().and_then(|id| self.control.backend(&id))
     }
 
     fn backends_of(&self, node: &NodeName) -> Vec<Backend> {
@@ -309,22 +332,14 @@ impl Keeper {
         let listed = self.listed.iter().filter(|(name, _)| discovers(name)).flat_map(|(_, units)| units);
         let departed = self.departed.values().map(|(unit, _)| unit).filter(|unit| discovers(&unit.node));
         let containers: Vec<&Container> = listed.chain(departed).collect();
-        let parts = discovered_parts(&containers, &loaded.settings, &self.own_networks());
-        Catalog::merge(file_part(&self.source, loaded), parts)
+        let parts = catalog::discover(&containers, &loaded.settings, self.own_container.as_deref());
+        Catalog::merge(FilePart::new(self.source.name(), loaded), parts)
     }
 
     /// What the nodes told of, where units are discovered.
     fn discovered(&self) -> impl Iterator<Item = &Container> {
         let discovers = |name: &NodeName| self.nodes.get(name).is_some_and(|node| node.discovers);
         self.listed.iter().filter(move |(name, _)| discovers(name)).flat_map(|(_, units)| units)
-    }
-
-    /// The networks of the container that Dormouse itself runs in.
-    fn own_networks(&self) -> Vec<String> {
-        let Some(own) = &self.own_container else { return Vec::new() };
-        let units = self.listed.values().flatten();
-        let ours = units.filter(|unit| unit.id.starts_with(own.as_str()));
-        ours.flat_map(|unit| &unit.networks).map(|network| network.name.clone()).collect()
     }
 
     /// Merges anew and carries out the difference.
@@ -427,12 +442,33 @@ impl Keeper {
             nodes: nodes.collect(),
             refused: self.refused.clone(),
             containers: Arc::new(self.discovered().cloned().collect()),
-            own_networks: self.own_networks(),
+            own_networks: catalog::own_networks(self.discovered(), self.own_container.as_deref()),
             loaded_at: self.loaded_at,
         }));
     }
 
     fn settings(&self) -> &Settings {
         &self.loaded.settings
+    }
+}
+
+/// Keys that are read at the start only keep their value; that they were changed is told.
+fn warn_of_restarts(before: &Settings, loaded: &mut Loaded) {
+    let now = &mut loaded.settings;
+    let changed = [
+        ("listen", before.listen != now.listen),
+        ("nodes", before.nodes != now.nodes),
+        ("max_parallel_wakes", before.max_parallel_wakes != now.max_parallel_wakes),
+    ];
+    (now.listen, now.nodes) = (before.listen.clone(), before.nodes.clone());
+    now.max_parallel_wakes = before.max_parallel_wakes;
+    for (key, _) in changed.iter().filter(|(_, changed)| *changed) {
+        let place = Place::File {
+            path: loaded.files.first().map_or_else(String::new, |file| file.display().to_string()),
+            line: None,
+            column: None,
+        };
+        let problem = Problem::warning(place, format!("`{key}` was changed, which takes effect at the next start"));
+        loaded.problems.0.push(problem.with_hint("start Dormouse again"));
     }
 }

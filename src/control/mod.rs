@@ -19,4 +19,4 @@ pub use face::{Control, NodeView, ReloadFailed, View};
 pub use keeper::{Ended, Keeper, Node};
 pub use live::{LiveRoute, LiveTable};
 pub use memory::remember;
-pub use sources::{FileSource, read_container};
+pub use sources::FileSource;

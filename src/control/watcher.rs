@@ -25,6 +25,10 @@ pub(super) enum News {
     Listed(NodeName, Vec<Container>),
     /// Something happened to one unit: it is to be looked at.
     Hint(NodeName, String),
+    /// One unit was started: it is to be looked at.
+    Started(NodeName, String),
+    /// One unit has ended, with this exit code. A hint follows.
+    Ended(NodeName, String, i64),
     /// Something may have happened to all of them.
     HintAll(NodeName),
     /// The node's engine is away, with the reason.
@@ -63,7 +67,9 @@ pub(super) async fn watch(node: NodeName, provider: SharedProvider, news: mpsc::
 async fn tell(node: &NodeName, hint: Hint, news: &mpsc::Sender<News>) -> Result<(), mpsc::error::SendError<News>> {
     let node = node.clone();
     news.send(match hint {
+        Hint::Unit { name, what } if what == "start" => News::Started(node, name),
         Hint::Unit { name, .. } => News::Hint(node, name),
+        Hint::Ended { name, exit_code } => News::Ended(node, name, exit_code),
         Hint::All => News::HintAll(node),
         Hint::Away(why) => News::Away(node, why),
     })
@@ -74,7 +80,7 @@ async fn tell(node: &NodeName, hint: Hint, news: &mpsc::Sender<News>) -> Result<
 fn lists_anew(hint: &Hint) -> bool {
     match hint {
         Hint::All => true,
-        Hint::Away(_) => false,
+        Hint::Away(_) | Hint::Ended { .. } => false,
         Hint::Unit { what, .. } => {
             matches!(
                 what.as_str(),

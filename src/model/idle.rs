@@ -120,6 +120,11 @@ impl Default for IdlePolicy {
 }
 
 impl IdlePolicy {
+    /// Whether Dormouse ever lets it sleep, and so may wake it: by time, by schedule, or with its dependants.
+    pub fn sleeps(&self) -> bool {
+        self.idle_timeout.is_some() || self.dependency_only || !self.schedule.0.is_empty()
+    }
+
     /// How long a caller is held at most.
     pub fn patience(&self) -> Duration {
         self.hold_timeout.unwrap_or(self.wake_timeout)

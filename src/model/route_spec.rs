@@ -38,7 +38,7 @@ pub struct RouteSpec {
 }
 
 /// What a route answers to.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct RouteMatch {
     /// Hosts; any of them.
     pub hosts: Vec<HostPattern>,
@@ -55,7 +55,7 @@ pub struct RouteMatch {
 }
 
 /// A path pattern. Matching is on whole segments: `/api` also matches `/api/x` but not `/apiary`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum PathPattern {
     /// This path and all below it.
     Prefix(String),
@@ -64,7 +64,7 @@ pub enum PathPattern {
 }
 
 /// A condition on a request header.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HeaderMatch {
     /// The field's name, lower case.
     pub name: String,

@@ -11,7 +11,7 @@ pub struct Settings {
     pub listen: Listen,
     /// Domains that aliases live under, canonical; empty: an alias is the first label of any host.
     pub domains: Vec<String>,
-    /// The engines.
+    /// The engines; at least one.
     pub nodes: BTreeMap<NodeName, NodeSpec>,
     /// The idle policy that routes and containers start from.
     pub default_idle: IdlePolicy,
@@ -80,7 +80,7 @@ pub enum OnExit {
 }
 
 impl Default for Settings {
-    /// The settings of a run without a file.
+    /// The settings of a run without a file: one node, `local`, the engine of this machine.
     fn default() -> Self {
         Self {
             listen: Listen {
@@ -88,7 +88,12 @@ impl Default for Settings {
                 api: Some(SocketAddr::from(([127, 0, 0, 1], 8000))),
             },
             domains: Vec::new(),
-            nodes: BTreeMap::new(),
+            nodes: "local"
+                .parse()
+                .ok()
+                .map(|name| (name, NodeSpec { engine: EngineAddress::Docker(None) }))
+                .into_iter()
+                .collect(),
             default_idle: IdlePolicy::default(),
             discover: Discover::Default,
             prefixes: vec!["dormouse".to_owned(), "proxy".to_owned()],

@@ -139,7 +139,12 @@ fn translate(event: &Value) -> Vec<Hint> {
     // A rename concerns both names.
     let names = ["/Actor/Attributes/name", "/Actor/Attributes/oldName"].map(|place| text(event, place));
     let names = names.into_iter().map(|name| name.trim_start_matches('/')).filter(|name| !name.is_empty());
-    names.map(|name| Hint::Unit { name: name.to_owned(), what: word.to_owned() }).collect()
+    let exit_code = text(event, "/Actor/Attributes/exitCode").parse().ok().filter(|_| word == "die");
+    let hints = names.flat_map(|name| {
+        let ended = exit_code.map(|exit_code| Hint::Ended { name: name.to_owned(), exit_code });
+        ended.into_iter().chain([Hint::Unit { name: name.to_owned(), what: word.to_owned() }])
+    });
+    hints.collect()
 }
 
 /// The whole chain of causes, in one line.
@@ -204,6 +209,14 @@ mod tests {
         check(&of("something new"), &[("web", "something new")]);
         check(&of("exec_create: /bin/sh -c true: false"), &[]);
         check(&of("top"), &[]);
+    }
+
+    #[test]
+    fn an_end_is_told_with_its_exit_code() {
+        let event = r#"{"Type":"container","Action":"die","Actor":{"Attributes":{"name":"web","exitCode":"3"}}}"#;
+        let found = translate(&serde_json::from_str(event).unwrap());
+        let hint = Hint::Unit { name: "web".to_owned(), what: "die".to_owned() };
+        assert_eq!(found, [Hint::Ended { name: "web".to_owned(), exit_code: 3 }, hint]);
     }
 
     #[test]

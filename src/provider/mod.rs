@@ -75,6 +75,14 @@ pub enum Hint {
         /// The engine's word.
         what: String,
     },
+    /// This unit has ended. Told beside the hint for the same event where the engine gives the exit code with it: the
+    /// engine itself may take a while yet before it answers questions about a unit that ends.
+    Ended {
+        /// The engine's name of the unit.
+        name: String,
+        /// Its exit code.
+        exit_code: i64,
+    },
     /// At all of them: the stream of events was interrupted, or the engine came back.
     All,
     /// The engine can not be reached, with the reason. Another hint follows when it is back.

@@ -11,6 +11,7 @@
 //! - A look-up costs one hash of the host where an exact host answers, does not allocate, and does not depend on
 //!   how many hosts there are.
 
+mod hash;
 mod host;
 mod rule;
 mod table;

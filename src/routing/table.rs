@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fmt};
 
-use super::{Host, rule::Rule};
+use super::{Host, hash::HostHash, rule::Rule};
 use crate::model::{HostPattern, RouteMatch};
 
 /// What a request is looked up by.
@@ -20,7 +20,6 @@ pub struct Query<'a> {
 
 /// All routes by host and path; immutable, built whole.
 ///
-/// The maps are keyed with a random secret: hosts come from strangers.
 #[derive(Debug)]
 pub struct RouteTable<T> {
     exact: HostMap,
@@ -33,8 +32,25 @@ pub struct RouteTable<T> {
     targets: Vec<T>,
 }
 
-/// The rules behind each host, best first.
-type HostMap = HashMap<Box<str>, Box<[Rule]>>;
+/// The rules behind each host.
+type HostMap = HashMap<Box<str>, Rules, HostHash>;
+
+/// The rules behind one host, best first. Nearly always one, which then lies in the map itself: with many hosts each
+/// step to another place in memory costs more than all the rest.
+#[derive(Debug)]
+enum Rules {
+    One(Rule),
+    Many(Box<[Rule]>),
+}
+
+impl Rules {
+    fn all(&self) -> &[Rule] {
+        match self {
+            Self::One(rule) => std::slice::from_ref(rule),
+            Self::Many(rules) => rules,
+        }
+    }
+}
 
 impl<T> Default for RouteTable<T> {
     fn default() -> Self {
@@ -69,7 +85,7 @@ impl<T> RouteTable<T> {
         let host = Host::read(query.host);
         let host = host.as_ref()?.as_str();
         let best = |rules: &'_ [Rule]| rules.iter().find(|rule| rule.admits(query)).map(|rule| rule.target);
-        let exact = self.exact.get(host).and_then(|rules| best(rules));
+        let exact = self.exact.get(host).and_then(|rules| best(rules.all()));
         let target = exact.or_else(|| self.general_rules(host).find_map(best))?;
         self.targets.get(target)
     }
@@ -91,8 +107,8 @@ impl<T> RouteTable<T> {
         let label = host.split_once('.').map_or(host, |(label, _)| label);
         let first_label = if self.first_label.is_empty() { None } else { self.first_label.get(label) };
         let wildcards = suffixes(host, self.deepest).filter_map(|suffix| self.wildcard.get(suffix));
-        let any = (!self.any.is_empty()).then_some(&self.any);
-        first_label.into_iter().chain(wildcards).chain(any).map(|rules| &**rules)
+        let any = (!self.any.is_empty()).then_some(&*self.any);
+        first_label.into_iter().chain(wildcards).map(Rules::all).chain(any)
     }
 }
 
@@ -129,7 +145,11 @@ impl Draft {
 }
 
 fn ranked_map(map: HashMap<Box<str>, Vec<Rule>>) -> HostMap {
-    map.into_iter().map(|(host, rules)| (host, ranked(rules))).collect()
+    let one_or_many = |rules: Vec<Rule>| match <[Rule; 1]>::try_from(rules) {
+        Ok([rule]) => Rules::One(rule),
+        Err(rules) => Rules::Many(ranked(rules)),
+    };
+    map.into_iter().map(|(host, rules)| (host, one_or_many(rules))).collect()
 }
 
 fn ranked(mut rules: Vec<Rule>) -> Box<[Rule]> {

@@ -135,12 +135,15 @@ fn what_needs_nothing_works_anywhere() {
 #[test]
 fn an_inspected_container_is_explained_without_an_engine() {
     let place = place();
-    let inspect = r#"[{"Id": "c0ffee", "Name": "/app", "Created": "2026-01-01T00:00:00Z",
-        "State": {"Status": "exited", "Running": false, "ExitCode": 0},
-        "HostConfig": {"NetworkMode": "bridge", "RestartPolicy": {"Name": "no"}},
-        "Config": {"Image": "shop:1", "ExposedPorts": {"3000/tcp": {}},
-            "Labels": {"dormouse.idle_timeout": "15m", "dormouse.aliasses": "x"}},
-        "NetworkSettings": {"Ports": {}, "Networks": {"bridge": {"IPAddress": ""}}}}]"#;
+    let object = |name: &str, label: &str| {
+        let text = r#"{"Id": "c0ffee", "Name": "/NAME", "Created": "2026-01-01T00:00:00Z",
+            "State": {"Status": "exited", "Running": false, "ExitCode": 0},
+            "HostConfig": {"NetworkMode": "bridge", "RestartPolicy": {"Name": "no"}},
+            "Config": {"Image": "shop:1", "ExposedPorts": {"3000/tcp": {}}, "Labels": {"LABEL": "15m"}},
+            "NetworkSettings": {"Ports": {}, "Networks": {"bridge": {"IPAddress": ""}}}}"#;
+        text.replace("NAME", name).replace("LABEL", label)
+    };
+    let inspect = &format!("[{}, {}]", object("app", "dormouse.idle_timeout"), object("bad", "dormouse.aliasses"));
     write(place.path(), "app.json", inspect);
     let (code, out, err) = ran(place.path(), &["explain", "--inspect", "app.json", "--json"]);
     assert_eq!(code, 0, "{err}");
@@ -148,7 +151,10 @@ fn an_inspected_container_is_explained_without_an_engine() {
     let app = &explained["containers"][0];
     assert_eq!(app["container"], "local/app");
     assert_eq!(app["policy"]["idle_timeout"], "15m", "{app}");
-    assert_eq!(app["problems"][0]["label"], "dormouse.aliasses", "{app}");
+    assert_eq!((&app["routes"][0]["alias"], &app["routes"][0]["port"]), (&Value::from("app"), &Value::from(3000)));
+    let bad = &explained["containers"][1];
+    assert_eq!(bad["problems"][0]["label"], "dormouse.aliasses", "{bad}");
+    assert_eq!(bad["routes"], Value::Array(Vec::new()), "a label that is not understood refuses the route");
     let mut piped = dormouse(place.path(), &["explain", "--inspect", "-"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

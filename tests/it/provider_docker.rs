@@ -147,7 +147,7 @@ async fn events_name_the_container_and_leave_out_what_changes_nothing() {
                         return;
                     }
                 }
-                Hint::Unit { .. } | Hint::All | Hint::Away(_) => {}
+                Hint::Unit { .. } | Hint::Ended { .. } | Hint::All | Hint::Away(_) => {}
             }
         }
     };

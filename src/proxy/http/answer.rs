@@ -5,7 +5,10 @@ use std::{borrow::Cow, fmt::Write, time::Duration};
 
 use crate::web::{self, ErrorBody};
 
-use super::request_head::{BadRequest, RequestHead};
+use super::{bad_request::BadRequest, request_head::RequestHead};
+
+/// What is told of a backend whose answer can not be passed on.
+pub(super) const MALFORMED: &str = "The service answered with a malformed response.";
 
 /// An answer of our own.
 #[derive(Debug, Clone, PartialEq, Eq)]

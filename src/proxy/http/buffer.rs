@@ -102,15 +102,21 @@ impl Buf {
     }
 
     /// Adds bytes at the end and grows where it must.
+    #[inline]
     pub(super) fn push(&mut self, bytes: &[u8]) {
         let end = self.end + bytes.len();
         if end > self.bytes.len() {
-            self.bytes.resize(end.max(self.bytes.len() * 2), 0);
+            self.grow(end);
         }
         if let Some(room) = self.bytes.get_mut(self.end..end) {
             room.copy_from_slice(bytes);
         }
         self.end = end;
+    }
+
+    #[cold]
+    fn grow(&mut self, end: usize) {
+        self.bytes.resize(end.max(self.bytes.len() * 2), 0);
     }
 
     /// Adds `name: value` and the end of the line.

@@ -9,11 +9,12 @@ use crate::{
     control::LiveRoute,
     model::{Audience, RouteTarget, Scheme},
     routing::Query,
+    telemetry::{RouteCounters, UpstreamError},
     web,
 };
 
 use super::{
-    answer::Answer,
+    answer::{Answer, MALFORMED},
     attempt::{Failure, Fault, Job, Way, attempt},
     field::{HOP_MARK, Known},
     front::{Client, Next},
@@ -26,18 +27,18 @@ use super::{
 const DIAL_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Counts a request while it is worked on.
-struct InFlight(Arc<LiveRoute>);
+struct InFlight<'a>(&'a RouteCounters);
 
-impl InFlight {
-    fn new(route: &Arc<LiveRoute>) -> Self {
-        route.counters.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(route))
+impl<'a> InFlight<'a> {
+    fn new(counters: &'a RouteCounters) -> Self {
+        counters.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self(counters)
     }
 }
 
-impl Drop for InFlight {
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        self.0.counters.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -47,14 +48,17 @@ pub(super) async fn run(client: &mut Client, head: RequestHead) -> Next {
         Ok(route) => route,
         Err(answer) => return client.answer(Some(&head), &answer).await,
     };
-    let in_flight = InFlight::new(&route);
-    let mut job = Job { client, head: &head, route: &in_flight.0, body: None, wake: None };
+    let _in_flight = InFlight::new(&route.counters);
+    let mut job = Job { client, head: &head, route: &route, body: None, wake: None };
     let mut tries = Tries::default();
     loop {
         let way = match enter(&mut job).await {
             Ok(way) => way,
             Err(Entry::Answer(answer)) => return say(&mut job, &answer).await,
-            Err(Entry::Done(next)) => return next,
+            Err(Entry::Done(next)) => {
+                job.took();
+                return next;
+            }
             Err(Entry::Left) => {
                 route.counters.client_left.fetch_add(1, Ordering::Relaxed);
                 return Next::Close;
@@ -84,7 +88,9 @@ pub(super) async fn run(client: &mut Client, head: RequestHead) -> Next {
 /// Says something ourselves. A request whose body was begun is not read on.
 async fn say(job: &mut Job<'_>, answer: &Answer) -> Next {
     job.route.counters.answered(answer.status);
-    job.client.answer(Some(job.head), answer).await
+    let next = job.client.answer(Some(job.head), answer).await;
+    job.took();
+    next
 }
 
 /// The route of a request that may use it.
@@ -180,8 +186,8 @@ impl Tries {
         if upstream_fault {
             tracing::debug!(route = %job.route.spec.alias, fault = ?failure.fault, reused = failure.reused, "try failed");
         }
-        let counted = |answer| {
-            job.route.counters.upstream_errors.fetch_add(1, Ordering::Relaxed);
+        let counted = |kind, answer| {
+            job.route.counters.upstream_failed(kind);
             Verdict::Say(answer)
         };
         match &failure.fault {
@@ -200,7 +206,10 @@ impl Tries {
                     job.client.worker.names.forget();
                 }
                 let late = error.kind() == std::io::ErrorKind::TimedOut;
-                counted(Answer::new(if late { 504 } else { 502 }, "The service can not be reached."))
+                counted(
+                    UpstreamError::Connect,
+                    Answer::new(if late { 504 } else { 502 }, "The service can not be reached."),
+                )
             }
             Fault::Silent if failure.reused && safe && !self.stale => {
                 (self.stale, self.fresh) = (true, true);
@@ -218,9 +227,12 @@ impl Tries {
                 Verdict::Say(Answer::new(503, "The service is busy.").retry_after(Duration::from_secs(1)))
             }
             Fault::HalfStarted => Verdict::Again(pause),
-            Fault::Silent => counted(Answer::new(502, "The service ended the connection without an answer.")),
-            Fault::Late => counted(Answer::new(504, "The service did not answer in time.")),
-            Fault::Bad(_) => counted(Answer::new(502, "The service answered with a malformed response.")),
+            Fault::Silent => {
+                counted(UpstreamError::Closed, Answer::new(502, "The service ended the connection without an answer."))
+            }
+            Fault::Late => counted(UpstreamError::Timeout, Answer::new(504, "The service did not answer in time.")),
+            Fault::Cut => counted(UpstreamError::Closed, Answer::new(502, MALFORMED)),
+            Fault::Bad(_) => counted(UpstreamError::Malformed, Answer::new(502, MALFORMED)),
         }
     }
 }

@@ -17,7 +17,10 @@ pub(super) struct Peer {
     /// The fields that are the same for each request of an untrusted peer.
     fixed: String,
     text: String,
-    port: u16,
+    /// As it stands in `Forwarded`.
+    node: String,
+    /// The port that it came to, for requests that name none.
+    port: String,
 }
 
 fn canonical(address: IpAddr) -> IpAddr {
@@ -33,7 +36,8 @@ impl Peer {
         let address = canonical(peer.ip());
         let text = address.to_string();
         let fixed = format!("X-Forwarded-For: {text}\r\nX-Real-IP: {text}\r\nX-Forwarded-Proto: http\r\n");
-        Self { address, trusted: trusts(trusted, address), fixed, text, port: local_port }
+        let node = if address.is_ipv6() { format!("\"[{text}]\"") } else { text.clone() };
+        Self { address, trusted: trusts(trusted, address), fixed, text, node, port: local_port.to_string() }
     }
 
     /// The client behind trusted proxies: the last address in `X-Forwarded-For` that is none of them.
@@ -66,8 +70,6 @@ impl Peer {
 
     /// Writes the fields.
     pub(super) fn write(&self, head: &RequestHead, out: &mut Buf) {
-        let node = if self.address.is_ipv6() { format!("\"[{}]\"", self.text) } else { String::new() };
-        let node = if node.is_empty() { &self.text } else { &node };
         if !self.trusted {
             out.push(self.fixed.as_bytes());
             self.write_host(head, out);
@@ -104,7 +106,7 @@ impl Peer {
             }
             out.push(b"for=");
         }
-        out.push(node.as_bytes());
+        out.push(self.node.as_bytes());
         if !head.authority().is_empty() {
             out.push(b";host=\"");
             out.push(head.authority().as_bytes());
@@ -123,10 +125,7 @@ impl Peer {
 
     fn write_port(&self, head: &RequestHead, out: &mut Buf) {
         out.push(b"X-Forwarded-Port: ");
-        match head.port() {
-            Some(port) => out.push(port.as_bytes()),
-            None => out.push(self.port.to_string().as_bytes()),
-        }
+        out.push(head.port().unwrap_or(&self.port).as_bytes());
         out.push(b"\r\n");
     }
 }

@@ -13,16 +13,19 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWriteExt, ReadBuf},
     net::TcpStream,
-    time::{Instant, Sleep},
+    task::unconstrained,
+    time::Instant,
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::{
     answer::Answer,
+    bad_request::BadRequest,
     buffer::Buf,
+    deadline::Deadline,
     exchange,
     forwarded::Peer,
-    request_head::{self, BadRequest, RequestHead},
+    request_head::{self, RequestHead},
     worker::{Inner, ProxySettings, Worker},
 };
 
@@ -34,10 +37,15 @@ pub(super) struct Client {
     pub(super) input: Option<Buf>,
     pub(super) worker: Rc<Inner>,
     pub(super) settings: Arc<ProxySettings>,
-    /// The one timer of the connection.
-    pub(super) timer: Pin<Box<Sleep>>,
+    pub(super) timer: Deadline,
+    /// When the first byte of the request came.
+    pub(super) arrived: Instant,
+    /// When the last answer ended, or the connection began.
+    quiet_since: Instant,
     shutdown: CancellationToken,
     stop: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// The shutdown wakes this task.
+    hears_stop: bool,
 }
 
 /// What becomes of the connection.
@@ -66,15 +74,19 @@ pub(super) async fn connection(worker: Worker, stream: TcpStream, peer: SocketAd
     if stream.set_nodelay(true).is_err() {
         return;
     }
+    let (now, keep_alive) = (Instant::now(), settings.limits.keep_alive_timeout);
     let mut client = Client {
         stream,
         peer: Peer::new(peer, port, &settings.trusted_proxies),
         input: None,
         worker,
         settings,
-        timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+        timer: Deadline::new(now + keep_alive),
+        arrived: now,
+        quiet_since: now,
         stop: Box::pin(shutdown.clone().cancelled_owned()),
         shutdown,
+        hears_stop: false,
     };
     loop {
         let next = match client.head().await {
@@ -106,9 +118,13 @@ impl Client {
     async fn head(&mut self) -> Result<Option<RequestHead>, Answer> {
         let limits = self.settings.limits.for_heads();
         let mut started = self.input.as_ref().is_some_and(|input| !input.is_empty());
-        self.timer.as_mut().reset(Instant::now() + if started { limits.header } else { limits.keep_alive });
+        self.arrived = self.quiet_since;
+        self.timer.set(self.quiet_since + if started { limits.header } else { limits.keep_alive });
         loop {
             if let Some(mut input) = self.input.take_if(|input| !input.is_empty()) {
+                if !started {
+                    self.arrived = Instant::now();
+                }
                 let head = request_head::take(&mut input, limits.line, limits.head)?;
                 if head.is_none() && !input.make_room(limits.head) {
                     return Err(BadRequest::HeadTooLarge.into());
@@ -119,11 +135,11 @@ impl Client {
                 }
                 if !started {
                     started = true;
-                    self.timer.as_mut().reset(Instant::now() + limits.header);
+                    self.timer.set(self.arrived + limits.header);
                 }
             }
             if let Wait::Ended = poll_fn(|cx| self.poll_input(cx, started)).await {
-                let late = started && self.timer.is_elapsed();
+                let late = started && self.timer.has_come();
                 return if late { Err(Answer::new(408, "The request did not come in time.")) } else { Ok(None) };
             }
         }
@@ -134,10 +150,28 @@ impl Client {
         if let Poll::Ready(wait) = self.poll_read(cx) {
             return Poll::Ready(wait);
         }
-        if self.timer.as_mut().poll(cx).is_ready() || (!started && self.stop.as_mut().poll(cx).is_ready()) {
+        if self.timer.poll(cx).is_ready() || (!started && self.poll_stop(cx).is_ready()) {
             return Poll::Ready(Wait::Ended);
         }
         Poll::Pending
+    }
+
+    /// Ready when no new request is taken. Heard of by this task from the first poll on.
+    fn poll_stop(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_stopping() {
+            return Poll::Ready(());
+        }
+        if self.hears_stop {
+            return Poll::Pending;
+        }
+        self.hears_stop = true;
+        Pin::new(&mut unconstrained(self.stop.as_mut())).poll(cx)
+    }
+
+    /// The answer has ended. Returns how long it took since the request's first byte.
+    pub(super) fn ended(&mut self) -> Duration {
+        self.quiet_since = Instant::now();
+        self.quiet_since - self.arrived
     }
 
     /// Reads what is there; a buffer is lent only when there is something to read.
@@ -160,7 +194,9 @@ impl Client {
         let keep_alive = whole && !self.is_stopping();
         let text = answer.write(head, keep_alive);
         let window = self.settings.limits.body_window;
-        match tokio::time::timeout(window, self.stream.write_all(&text)).await {
+        let written = tokio::time::timeout(window, self.stream.write_all(&text)).await;
+        self.quiet_since = Instant::now();
+        match written {
             Ok(Ok(())) if keep_alive => Next::Again,
             Ok(Ok(())) => Next::Linger,
             Ok(Err(_)) | Err(_) => Next::Close,
@@ -175,7 +211,7 @@ impl Client {
             return;
         }
         drop(self.input.take());
-        self.timer.as_mut().reset(Instant::now() + time);
+        self.timer.set(Instant::now() + time);
         loop {
             match poll_fn(|cx| self.poll_input(cx, true)).await {
                 Wait::Ready => {}

@@ -8,11 +8,12 @@ use crate::model::{
 };
 
 use super::{
+    bad_request::BadRequest,
     buffer::{Buf, Buffers},
     field::Known,
     forwarded::Peer,
     limits::Limits,
-    request_head::{self, BadRequest, Framing},
+    request_head::{self, Framing},
     response_head::{self, BadResponse},
     rewrite::{self, Ending},
 };

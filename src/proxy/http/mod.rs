@@ -15,8 +15,11 @@
 
 mod answer;
 mod attempt;
+mod bad_request;
 mod buffer;
 mod chunk;
+mod connect;
+mod deadline;
 mod dial;
 mod exchange;
 mod field;
@@ -24,20 +27,26 @@ mod forwarded;
 mod front;
 #[cfg(fuzzing)]
 pub mod fuzz;
+mod leaving;
 mod limits;
 mod navigation;
 mod pool;
 mod relay;
+mod request_facts;
 mod request_head;
+mod request_target;
+mod respond;
 mod response_head;
 mod rewrite;
+mod send;
 mod tunnel;
 mod waiting;
 mod wake;
 mod worker;
 
+pub use bad_request::BadRequest;
 pub use chunk::{BadChunk, ChunkScanner, Scanned};
 pub use limits::Limits;
-pub use request_head::{BadRequest, Framing};
+pub use request_head::Framing;
 pub use response_head::BadResponse;
 pub use worker::{BoundWorkers, ProxySettings, Shared, Worker, Workers, bind_workers, run_workers, serve};

@@ -10,7 +10,6 @@ use std::{
     net::SocketAddr,
     rc::Rc,
     sync::Arc,
-    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -111,13 +110,8 @@ impl Connection {
 
     /// Whether nothing came while it waited: neither its end nor bytes that nobody asked for.
     fn is_quiet(&self) -> bool {
-        match self.stream.poll_read_ready(&mut Context::from_waker(Waker::noop())) {
-            Poll::Pending => true,
-            // The readiness may be left over from a read that filled its buffer: look.
-            Poll::Ready(_) => {
-                matches!(self.stream.try_read(&mut [0]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
-            }
-        }
+        // No system call unless it is ready, and then it may be left over from a read that filled its buffer: look.
+        matches!(self.stream.try_read(&mut [0]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
     }
 }
 

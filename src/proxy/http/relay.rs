@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{
-    buffer::{Buf, Buffers},
+    buffer::{Buf, Buffers, SIZE},
     chunk::ChunkScanner,
     request_head::Framing,
 };
@@ -135,6 +135,14 @@ impl Pump {
         self.out.is_some() || !self.tail.is_empty()
     }
 
+    /// How much of the body is still to come, where that is known.
+    fn left(&self) -> usize {
+        match self.body {
+            Body::Length(left) => usize::try_from(left).unwrap_or(usize::MAX),
+            Body::Done | Body::Chunked(_) | Body::UntilClose => 0,
+        }
+    }
+
     /// What came behind the body.
     pub(super) fn take_surplus(&mut self) -> Option<Buf> {
         self.surplus.take()
@@ -180,13 +188,21 @@ impl Pump {
     fn poll_fill(&mut self, cx: &mut Context<'_>, source: &mut ReadHalf<'_>) -> Poll<Result<(), Cut>> {
         // No buffer is held while there is nothing to read.
         ready!(source.as_ref().poll_read_ready(cx)).map_err(Cut::Source)?;
-        let mut buf = if self.bulk { self.home.lend_big() } else { self.home.lend() };
+        let bulk = self.bulk || self.left() > SIZE;
+        let mut buf = if bulk { self.home.lend_big() } else { self.home.lend() };
         let chunks = self.emit == Emit::Chunks;
         if chunks {
             buf.clear_leaving(FRONT);
         }
         let mut spare = ReadBuf::new(buf.spare_mut());
-        let mut spare = if chunks { spare.take(spare.remaining() - 2) } else { spare };
+        let room = match bulk {
+            _ if chunks => spare.remaining() - 2,
+            // Little more than is left, lest a crowd of requests be read behind a body; but more, so that a read that
+            // brings all of it is seen not to be full.
+            true => self.left().saturating_add(1),
+            false => usize::MAX,
+        };
+        let mut spare = spare.take(room);
         ready!(Pin::new(source).poll_read(cx, &mut spare)).map_err(Cut::Source)?;
         let count = spare.filled().len();
         self.bulk = spare.remaining() == 0;

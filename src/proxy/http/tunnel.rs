@@ -1,7 +1,7 @@
 //! After a 101: bytes both ways, each direction with its own end.
 
 use std::{
-    future::{Future, poll_fn},
+    future::poll_fn,
     pin::Pin,
     sync::atomic::Ordering,
     task::{Context, Poll},
@@ -63,7 +63,7 @@ pub(super) async fn run(job: &mut Job<'_>, way: &Way, mut upstream: Connection, 
     let (mut down, mut up) = (Direction { pump: down, ended: false }, Direction { pump: up, ended: false });
     let mut moved = 0;
     if let Some(idle) = idle {
-        timer.as_mut().reset(Instant::now() + idle);
+        timer.set(Instant::now() + idle);
     }
     let whole = {
         let (mut client_read, mut client_write) = stream.split();
@@ -78,7 +78,7 @@ pub(super) async fn run(job: &mut Job<'_>, way: &Way, mut upstream: Connection, 
                     pass.touch();
                 }
                 if let Some(idle) = idle {
-                    timer.as_mut().reset(Instant::now() + idle);
+                    timer.set(Instant::now() + idle);
                 }
             }
             match (towards_client, towards_upstream) {
@@ -86,7 +86,7 @@ pub(super) async fn run(job: &mut Job<'_>, way: &Way, mut upstream: Connection, 
                 (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(true),
                 // A WebSocket's server is the first to close: nobody reads what the client might still send.
                 (Poll::Ready(Ok(())), Poll::Pending) if websocket => Poll::Ready(true),
-                _ if idle.is_some() => timer.as_mut().poll(cx).map(|()| true),
+                _ if idle.is_some() => timer.poll(cx).map(|()| true),
                 _ => Poll::Pending,
             }
         })

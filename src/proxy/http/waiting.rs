@@ -17,11 +17,7 @@ use crate::{
     web::{self, DependencyView, Failure, Language, Phase, Progress, Theme, WaitingPage, WaitingView, WhyFailed},
 };
 
-use super::{
-    answer::Answer,
-    attempt::{Job, gone},
-    front::Next,
-};
+use super::{answer::Answer, attempt::Job, front::Next, leaving::gone};
 
 /// How long the page is held back for an answer that makes it needless: awake already, or refused at once.
 const GRACE: Duration = Duration::from_millis(5);
@@ -218,7 +214,8 @@ fn failed(status: &Status) -> Option<Failure> {
     match status.state {
         StatusState::Failed => {
             let retry_after = status.retry_at.map(|at| at.saturating_duration_since(Instant::now()));
-            Some(Failure { why: WhyFailed::StartFailed, retry_after })
+            let why = status.refusal.as_ref().map_or(WhyFailed::StartFailed, why_failed);
+            Some(Failure { why, retry_after })
         }
         StatusState::Gone => Some(Failure { why: WhyFailed::StaysDown, retry_after: None }),
         StatusState::Unknown
@@ -232,14 +229,17 @@ fn failed(status: &Status) -> Option<Failure> {
 }
 
 fn failure(refused: &Refused) -> Failure {
-    let why = match refused {
-        Refused::TimedOut { .. } => WhyFailed::TimedOut,
+    Failure { why: why_failed(refused), retry_after: refused.retry_after() }
+}
+
+fn why_failed(refused: &Refused) -> WhyFailed {
+    match refused {
+        Refused::TimedOut { .. } | Refused::CoolingDown { late: true, .. } => WhyFailed::TimedOut,
         Refused::WakeFailed { .. } | Refused::CoolingDown { .. } => WhyFailed::StartFailed,
         Refused::TooManyHeld { .. } => WhyFailed::TooMany,
         Refused::EngineAway { .. } => WhyFailed::EngineAway,
         Refused::StaysDown | Refused::Gone => WhyFailed::StaysDown,
-    };
-    Failure { why, retry_after: refused.retry_after() }
+    }
 }
 
 /// Sends a page whose body is complete.

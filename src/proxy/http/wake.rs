@@ -10,8 +10,9 @@ use crate::{
 
 use super::{
     answer::Answer,
-    attempt::{Job, Way, gone},
+    attempt::{Job, Way},
     front::Next,
+    leaving::gone,
     navigation, waiting,
 };
 
@@ -98,16 +99,16 @@ async fn wake(job: &mut Job<'_>, backend: &Backend, policy: &IdlePolicy) -> Resu
         return Err(Entry::Answer(answer.retry_after(Duration::from_secs(60))));
     }
     let cause = cause(job);
+    // What `waiting` says is for page loads; whatever else comes is held.
+    let page_load = navigation::is_navigation(job.head);
     match job.route.spec.waiting.unwrap_or(policy.waiting) {
-        Waiting::Reject => {
+        Waiting::Reject if page_load => {
             backend.knock(cause);
             let usual = backend.status().borrow().wakes.quantile(0.5).unwrap_or(Duration::from_secs(5));
             Err(Entry::Answer(Answer::new(503, "The service is starting.").retry_after(usual)))
         }
-        Waiting::Page if navigation::is_navigation(job.head) => {
-            waiting::page(job, backend, cause, policy.patience()).await.map_err(Entry::Done)
-        }
-        Waiting::Page | Waiting::Hold => hold(job, backend, cause, policy.patience()).await,
+        Waiting::Page if page_load => waiting::page(job, backend, cause, policy.patience()).await.map_err(Entry::Done),
+        Waiting::Page | Waiting::Reject | Waiting::Hold => hold(job, backend, cause, policy.patience()).await,
     }
 }
 

@@ -1,18 +1,25 @@
 //! The program itself, run as a user runs it, and clients of it.
 
 use std::{
+    collections::BTreeMap,
     fmt, fs, io,
     net::SocketAddr,
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpStream, UnixStream},
+    task::JoinSet,
 };
 
 use super::{
@@ -28,6 +35,7 @@ pub(crate) struct Dormouse {
     environment: Vec<(String, String)>,
     /// Where it serves HTTP.
     pub(crate) http: SocketAddr,
+    api: SocketAddr,
 }
 
 /// What a client got, and when.
@@ -54,10 +62,10 @@ impl Dormouse {
     /// As [`Self::start`], with variables of its environment.
     pub(crate) async fn start_in(config: &str, environment: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        // One address for the whole test, also after a restart.
-        let http = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        // The same addresses for the whole test, also after a restart.
+        let [http, api] = [free_port(), free_port()].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
         let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let mut dormouse = Self { directory, child: None, environment: environment.collect(), http };
+        let mut dormouse = Self { directory, child: None, environment: environment.collect(), http, api };
         dormouse.configure(config);
         dormouse.start_again().await;
         dormouse
@@ -65,7 +73,7 @@ impl Dormouse {
 
     /// Writes the configuration anew, in place. One that runs reads it again by itself.
     pub(crate) fn configure(&self, config: &str) {
-        let listen = format!("listen: {{ http: \"{}\", api: off }}\n", self.http);
+        let listen = format!("listen: {{ http: \"{}\", api: \"{}\" }}\n", self.http, self.api);
         fs::write(self.directory.path().join("dormouse.yaml"), listen + config).expect("a configuration file");
     }
 
@@ -201,6 +209,29 @@ impl Dormouse {
         Duration::from_millis((ticks(11) + ticks(12)) * 10)
     }
 
+    /// What the management interface tells about a backend; `Null` when it knows none of this name.
+    pub(crate) async fn backend(&self, name: &str) -> Value {
+        let (api, path) = (self.api, format!("/api/v1/backends/local/{name}"));
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {api}\r\nConnection: close\r\n\r\n");
+        let reply = request_of(api, &request).await.unwrap_or_else(|error| panic!("{path}: {error}"));
+        if reply.status == 404 { Value::Null } else { serde_json::from_str(&reply.body).expect("JSON") }
+    }
+
+    /// Its state, as `awake`, or `asleep` with how: `paused`.
+    pub(crate) async fn state(&self, name: &str) -> String {
+        let told = self.backend(name).await;
+        let word = |key: &str| told.get(key).and_then(Value::as_str);
+        word("asleep_as").or_else(|| word("state")).unwrap_or("unknown here").to_owned()
+    }
+
+    /// Waits until it is in this state, and returns how long that took.
+    pub(crate) async fn comes_to(&self, name: &str, wanted: &str) -> Duration {
+        let since = Instant::now();
+        let what = format!("{name} comes to {wanted}");
+        until(&what, async || self.state(name).await, |state| state == wanted).await;
+        since.elapsed()
+    }
+
     /// A GET on a connection of its own. The host's first label is the name of the container.
     pub(crate) async fn get(&self, name: &str, path: &str) -> Reply {
         self.try_get(name, path).await.unwrap_or_else(|error| panic!("{name}{path}: {error}\n{}", self.log()))
@@ -245,11 +276,11 @@ impl Drop for Dormouse {
 
 /// One GET by a plain client: no browser, so that it is held.
 pub(crate) async fn get(at: SocketAddr, name: &str, path: &str, fields: &str) -> io::Result<Reply> {
-    request(at, &format!("GET {path} HTTP/1.1\r\nHost: {name}.test\r\nConnection: close\r\n{fields}\r\n")).await
+    request_of(at, &format!("GET {path} HTTP/1.1\r\nHost: {name}.test\r\nConnection: close\r\n{fields}\r\n")).await
 }
 
 /// Writes a whole request and reads the answer until the connection ends.
-pub(crate) async fn request(at: SocketAddr, text: &str) -> io::Result<Reply> {
+pub(crate) async fn request_of(at: SocketAddr, text: &str) -> io::Result<Reply> {
     let talk = async {
         let mut stream = TcpStream::connect(at).await?;
         stream.set_nodelay(true)?;
@@ -305,6 +336,67 @@ impl Reply {
     }
 }
 
+/// Clients that ask for a container again and again until told to end, each of their requests recorded.
+#[derive(Debug)]
+pub(crate) struct Load {
+    end: Arc<AtomicBool>,
+    clients: JoinSet<Vec<Asked>>,
+}
+
+/// One request of a load, and what came of it.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) at: SystemTime,
+    pub(crate) took: Duration,
+    pub(crate) got: Result<Reply, String>,
+}
+
+impl Load {
+    /// So many clients, each of which rests 20 ms between its requests.
+    pub(crate) fn begin(dormouse: &Dormouse, name: &str, path: &str, clients: usize) -> Self {
+        let end = Arc::new(AtomicBool::new(false));
+        let (http, mut tasks) = (dormouse.http, JoinSet::new());
+        for _ in 0..clients {
+            let (end, name, path) = (Arc::clone(&end), name.to_owned(), path.to_owned());
+            tasks.spawn(async move {
+                let mut history = Vec::new();
+                while !end.load(Ordering::SeqCst) {
+                    let (at, since) = (SystemTime::now(), Instant::now());
+                    let got = get(http, &name, &path, "").await.map_err(|error| error.to_string());
+                    history.push(Asked { at, took: since.elapsed(), got });
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                history
+            });
+        }
+        Self { end, clients: tasks }
+    }
+
+    /// Ends it and returns its history in order.
+    pub(crate) async fn end(self) -> Vec<Asked> {
+        self.end.store(true, Ordering::SeqCst);
+        let mut history = self.clients.join_all().await.into_iter().flatten().collect::<Vec<_>>();
+        history.sort_by_key(|asked| asked.at);
+        history
+    }
+}
+
+impl Asked {
+    /// The status of the answer, or what went wrong in words.
+    pub(crate) fn outcome(&self) -> String {
+        self.got.as_ref().map_or_else(Clone::clone, |reply| reply.status.to_string())
+    }
+}
+
+/// How often each outcome is in a history.
+pub(crate) fn outcomes(history: &[Asked]) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for asked in history {
+        *counts.entry(asked.outcome()).or_default() += 1;
+    }
+    counts
+}
+
 /// Figures of one kind, to be printed and compared.
 #[derive(Debug, Clone)]
 pub(crate) struct Figures(Vec<f64>);
@@ -314,6 +406,11 @@ impl Figures {
         assert!(!figures.is_empty(), "no figures");
         figures.sort_by(f64::total_cmp);
         Self(figures)
+    }
+
+    /// All of them, the least first.
+    pub(crate) fn all(&self) -> &[f64] {
+        &self.0
     }
 
     pub(crate) fn median(&self) -> f64 {

@@ -1,0 +1,105 @@
+//! Who gets an alias, and who answers which requests: the first to claim them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::model::{Alias, PathPattern, Place, Problem, Problems, RouteMatch, RouteSpec};
+
+/// The routes that were kept, and why others were not.
+#[derive(Debug, Default)]
+pub(super) struct Claims {
+    pub(super) routes: BTreeMap<Alias, RouteSpec>,
+    pub(super) problems: Problems,
+    /// The route that answers each kind of requests.
+    answered: HashMap<(String, RouteMatch), Alias>,
+}
+
+impl Claims {
+    /// Keeps a route unless its alias is claimed, or the very same requests are answered already.
+    pub(super) fn claim(&mut self, route: RouteSpec) {
+        if let Some(keeper) = self.routes.get(&route.alias) {
+            if !stands_for(keeper, &route) {
+                self.problems.0.push(claimed(keeper, &route));
+            }
+            return;
+        }
+        let fronts = fronts(&route.matches);
+        if let Some((host, first)) = fronts.iter().find_map(|front| Some((&front.0, self.answered.get(front)?))) {
+            let at = self.routes.get(first).map(|first| format!(" of {}", owner(&first.place))).unwrap_or_default();
+            let what = format!("route `{}` answers the same requests of `{host}` as route `{first}`{at}", route.alias);
+            let hint = "give one of them another host, or other paths";
+            self.problems.0.push(Problem::error(route.place, what).with_hint(hint));
+            return;
+        }
+        self.answered.extend(fronts.into_iter().map(|front| (front, route.alias.clone())));
+        self.routes.insert(route.alias.clone(), route);
+    }
+
+    /// Routes that share a host and one path of several: the one whose alias comes first answers there.
+    pub(super) fn warn_of_shadows(&mut self) {
+        let mut known: HashMap<_, Vec<&RouteSpec>> = HashMap::new();
+        let mut told = BTreeSet::new();
+        for route in self.routes.values() {
+            let paths: Vec<_> = route.matches.paths.iter().map(path_key).collect();
+            let paths = if paths.is_empty() { vec![(false, "")] } else { paths };
+            for (host, path) in route.matches.hosts.iter().flat_map(|host| paths.iter().map(move |path| (host, *path)))
+            {
+                let alike = known.entry((host, path, &route.matches.methods)).or_default();
+                let first = alike.iter().find(|known| known.matches.headers == route.matches.headers);
+                if let Some(first) = first.filter(|first| first.alias != route.alias)
+                    && told.insert((&first.alias, &route.alias))
+                {
+                    let at = if path.1.is_empty() { format!("`{host}`") } else { format!("`{}` of `{host}`", path.1) };
+                    let what =
+                        format!("{at} is already answered by route `{}` of {}", first.alias, owner(&first.place));
+                    let hint = format!("route `{}` gets none of these requests", route.alias);
+                    self.problems.0.push(Problem::warning(route.place.clone(), what).with_hint(hint));
+                }
+                alike.push(route);
+            }
+        }
+    }
+}
+
+/// A file's route to a container stands for the one that the container's labels or ports would make.
+fn stands_for(keeper: &RouteSpec, route: &RouteSpec) -> bool {
+    let from_labels = |place: &Place| matches!(place, Place::Label { .. });
+    !from_labels(&keeper.place)
+        && from_labels(&route.place)
+        && route.backend().is_some()
+        && keeper.backend() == route.backend()
+}
+
+fn claimed(keeper: &RouteSpec, route: &RouteSpec) -> Problem {
+    let what = format!("alias `{}` is already claimed by {}", route.alias, owner(&keeper.place));
+    let hint = match (&keeper.place, &route.place) {
+        (Place::Label { .. }, _) => {
+            "a container with labels keeps it, and of two alike the older: give one of them another name with the \
+             label `aliases`"
+        }
+        (_, Place::Label { .. }) => "routes of the file go before labels: rename or remove one of the two",
+        _ => "rename or remove one of the two",
+    };
+    Problem::error(route.place.clone(), what).with_hint(hint)
+}
+
+/// Who claimed it: the container, whichever its label, or the place in the file.
+fn owner(place: &Place) -> String {
+    match place {
+        Place::Label { container, .. } => format!("container {container}"),
+        Place::File { .. } | Place::Body(_) => place.to_string(),
+    }
+}
+
+/// Each host of a route with all other conditions: equal ones mean equal requests.
+fn fronts(matches: &RouteMatch) -> Vec<(String, RouteMatch)> {
+    let rest = RouteMatch { hosts: Vec::new(), strip_prefix: None, ..matches.clone() };
+    matches.hosts.iter().map(|host| (host.to_string(), rest.clone())).collect()
+}
+
+/// A path as the route table compares it.
+fn path_key(path: &PathPattern) -> (bool, &str) {
+    match path {
+        PathPattern::Prefix(path) => (false, path.trim_end_matches('/')),
+        PathPattern::Exact(path) => (true, path),
+    }
+}

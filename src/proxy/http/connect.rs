@@ -1,0 +1,44 @@
+//! A connection to the upstream for one try.
+
+use std::{io, time::Duration};
+
+use tokio::net::TcpStream;
+
+use super::{
+    attempt::{Fault, Job, Way},
+    dial,
+    leaving::gone,
+    pool::{Connection, Slot},
+};
+
+/// How long a connection to an engine's forwarder must stay open before it is believed.
+const FORWARDER_PROOF: Duration = Duration::from_millis(20);
+
+/// A fresh connection.
+pub(super) async fn connect(job: &mut Job<'_>, way: &Way) -> Result<Connection, Fault> {
+    let (stream, slot) = tokio::select! {
+        biased;
+        opened = open(job, way) => opened?,
+        () = gone(&job.client.stream, false) => return Err(Fault::ClientLeft),
+    };
+    // A forwarder accepts before the app listens, and closes then: what may not be repeated is sent only to a
+    // connection that stays open.
+    if !way.own && !job.head.may_be_repeated() {
+        let ended = tokio::time::timeout(FORWARDER_PROOF, stream.readable()).await.is_ok();
+        if ended {
+            return Err(Fault::Dial(io::ErrorKind::ConnectionReset.into()));
+        }
+    }
+    Ok(Connection::new(stream, slot))
+}
+
+/// A connection to the upstream, with its place where the route bounds them.
+async fn open(job: &Job<'_>, way: &Way) -> Result<(TcpStream, Option<Slot>), Fault> {
+    let upstream = &job.route.spec.upstream;
+    let patience = upstream.connect_timeout;
+    let slot = match upstream.max_conns {
+        Some(bound) => Some(job.client.worker.pool.place(way.address, bound, patience).await.ok_or(Fault::Crowded)?),
+        None => None,
+    };
+    Ok((dial::connect(way.address, patience).await.map_err(Fault::Dial)?, slot))
+}

@@ -1,0 +1,107 @@
+//! Whether a client has left, and whether one that takes or sends a body still moves.
+
+use std::{
+    future::{Future, poll_fn},
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{
+    io::{Interest, ReadBuf},
+    net::TcpStream,
+    time::Instant,
+};
+
+use super::deadline::Deadline;
+
+/// Resolves when the client has left.
+pub(super) async fn gone(client: &TcpStream, incomplete: bool) {
+    let mut leaving = Leaving::new(client, incomplete);
+    poll_fn(|cx| leaving.poll(cx)).await;
+}
+
+/// Watches for a client that leaves: its connection is reset, or ended before the request did (`incomplete`).
+/// Half-closing after a whole request is not leaving; a reset after that is.
+pub(super) struct Leaving<'a> {
+    client: &'a TcpStream,
+    incomplete: bool,
+    /// What is left to see once something came: a reset.
+    reset: Option<Pin<Box<dyn Future<Output = ()> + 'a>>>,
+}
+
+impl<'a> Leaving<'a> {
+    pub(super) fn new(client: &'a TcpStream, incomplete: bool) -> Self {
+        Self { client, incomplete, reset: None }
+    }
+
+    /// Ready when the client has left.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(reset) = &mut self.reset {
+            return reset.as_mut().poll(cx);
+        }
+        loop {
+            match std::task::ready!(self.client.poll_peek(cx, &mut ReadBuf::new(&mut [0]))) {
+                Ok(0) if self.incomplete => return Poll::Ready(()),
+                Ok(0) => {
+                    // It may have gone for good: let the kernel find out.
+                    let keepalive = socket2::TcpKeepalive::new()
+                        .with_time(Duration::from_secs(5))
+                        .with_interval(Duration::from_secs(5))
+                        .with_retries(3);
+                    let _ = socket2::SockRef::from(self.client).set_tcp_keepalive(&keepalive);
+                    break;
+                }
+                Ok(_) => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Poll::Ready(()),
+            }
+        }
+        let client = self.client;
+        let reset = self.reset.insert(Box::pin(async move {
+            let _ = client.ready(Interest::ERROR).await;
+        }));
+        reset.as_mut().poll(cx)
+    }
+}
+
+/// Watches that a body that waits for its client moves at a least rate.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    since: Option<u64>,
+}
+
+impl Progress {
+    /// To be asked whenever nothing moves, with the bytes moved so far.
+    pub(super) fn is_too_slow(
+        &mut self,
+        cx: &mut Context<'_>,
+        timer: &mut Deadline,
+        moved: u64,
+        window: Duration,
+        minimum: u64,
+    ) -> bool {
+        let mut since = match self.since {
+            Some(since) => since,
+            None => {
+                timer.set(Instant::now() + window);
+                moved
+            }
+        };
+        while timer.poll(cx).is_ready() {
+            if moved - since < minimum {
+                return true;
+            }
+            since = moved;
+            timer.set(Instant::now() + window);
+        }
+        self.since = Some(since);
+        false
+    }
+
+    /// Nothing waits for the client.
+    pub(super) fn rest(&mut self) {
+        self.since = None;
+    }
+}

@@ -1,0 +1,177 @@
+//! Sending the response, once its head is there.
+
+use std::{
+    future::poll_fn,
+    rc::Rc,
+    sync::atomic::Ordering,
+    task::{Context, Poll},
+};
+
+use tokio::net::{
+    TcpStream,
+    tcp::{ReadHalf, WriteHalf},
+};
+
+use crate::telemetry::UpstreamError;
+
+use super::{
+    answer::{Answer, MALFORMED},
+    attempt::{Job, Way},
+    buffer::Buf,
+    front::{Client, Next},
+    leaving::{Leaving, Progress},
+    pool::{Connection, Key},
+    relay::{Cut, Pump},
+    response_head::ResponseHead,
+    rewrite::{self, Ending},
+    send::Run,
+    tunnel,
+};
+
+/// Sends the response. From here on nothing is tried again: the client sees what happens.
+pub(super) async fn respond(
+    job: &mut Job<'_>,
+    way: &Way,
+    key: Key,
+    mut upstream: Connection,
+    mut run: Run,
+    head: ResponseHead,
+    mut input: Buf,
+) -> Next {
+    let counters = &job.route.counters;
+    counters.answered(head.status);
+    let (is_11, worker) = (job.head.is_11, Rc::clone(&job.client.worker));
+    let (emit, may_stay) = rewrite::emit(&head, is_11);
+    // A client that still sends is told that this connection ends with the answer.
+    let keep_alive =
+        job.head.keep_alive && may_stay && run.pump.finished() && !run.write_failed && !job.client.is_stopping();
+    let ending = Ending {
+        is_11,
+        keep_alive,
+        wake: job.wake.take().map(|took| took.as_millis()),
+        set: &job.route.spec.set_response_headers,
+    };
+    let mut out = worker.buffers.lend();
+    rewrite::response(&head, input.filled(), ending, &mut out);
+    input.consume(head.length);
+    let begun = Some(input).filter(|input| !input.is_empty());
+    if head.status == 101 {
+        job.took();
+        return tunnel::run(job, way, upstream, out, begun).await;
+    }
+    let Ok(mut pump) = Pump::new(head.framing, emit, out, begun, &worker.buffers) else {
+        counters.upstream_failed(UpstreamError::Malformed);
+        return refuse(job).await;
+    };
+    let end = stream(job, way, &mut upstream, &mut run, &mut pump).await;
+    counters.bytes_in.fetch_add(run.pump.received + job.head.len() as u64, Ordering::Relaxed);
+    counters.bytes_out.fetch_add(pump.sent, Ordering::Relaxed);
+    let whole = run.pump.finished() && !run.write_failed;
+    match end {
+        End::Whole => {
+            job.took();
+            if head.keep_alive && whole && pump.take_surplus().is_none() {
+                worker.pool.put(key, upstream);
+            }
+            match (keep_alive, whole) {
+                (true, true) => Next::Again,
+                (false, true) if may_stay && job.client.input.is_none() => Next::Close,
+                _ => Next::Linger,
+            }
+        }
+        End::UpstreamFailed(kind) => {
+            counters.upstream_failed(kind);
+            // Where the end of the connection is the end of the body, only a reset tells that it is no end.
+            if may_stay { Next::Close } else { Next::Reset }
+        }
+        End::ClientCut => {
+            counters.client_left.fetch_add(1, Ordering::Relaxed);
+            Next::Reset
+        }
+    }
+}
+
+/// The body was malformed from its first byte: nothing was sent yet, so the client gets an answer of ours.
+async fn refuse(job: &mut Job<'_>) -> Next {
+    let next = job.client.answer(Some(job.head), &Answer::new(502, MALFORMED)).await;
+    job.took();
+    match next {
+        Next::Again | Next::Linger => Next::Linger,
+        Next::Close | Next::Reset => Next::Close,
+    }
+}
+
+enum End {
+    Whole,
+    UpstreamFailed(UpstreamError),
+    ClientCut,
+}
+
+/// Moves the response's body to the client, and what is left of the request's body to the upstream.
+async fn stream(job: &mut Job<'_>, way: &Way, upstream: &mut Connection, run: &mut Run, pump: &mut Pump) -> End {
+    let Client { stream, timer, settings, input: rest, .. } = &mut *job.client;
+    let (mut client_read, mut client_write) = stream.split();
+    let (mut up_read, mut up_write) = upstream.stream.split();
+    let mut progress = Progress::default();
+    let mut touched = 0;
+    let limits = &settings.limits;
+    let mut poll_response = |cx: &mut Context<'_>, up_read: &mut ReadHalf<'_>, client_write: &mut WriteHalf<'_>| {
+        match pump.poll(cx, up_read, client_write) {
+            Poll::Ready(Ok(())) => return Poll::Ready(End::Whole),
+            Poll::Ready(Err(Cut::Source(_))) => return Poll::Ready(End::UpstreamFailed(UpstreamError::Closed)),
+            Poll::Ready(Err(Cut::Malformed)) => return Poll::Ready(End::UpstreamFailed(UpstreamError::Malformed)),
+            Poll::Ready(Err(Cut::Sink(_))) => return Poll::Ready(End::ClientCut),
+            Poll::Pending => {}
+        }
+        if pump.received != touched
+            && let Some(pass) = &way.pass
+        {
+            touched = pump.received;
+            pass.touch();
+        }
+        if !pump.has_output() {
+            progress.rest();
+        } else if progress.is_too_slow(cx, timer, pump.sent, limits.body_window, limits.body_minimum) {
+            return Poll::Ready(End::ClientCut);
+        }
+        Poll::Pending
+    };
+    if !run.pump.finished() {
+        let end = poll_fn(|cx| {
+            if let Poll::Ready(end) = poll_response(cx, &mut up_read, &mut client_write) {
+                return Poll::Ready(Some(end));
+            }
+            if run.write_failed {
+                return Poll::Pending;
+            }
+            match run.pump.poll(cx, &mut client_read, &mut up_write) {
+                Poll::Ready(Ok(())) => Poll::Ready(None),
+                // The upstream takes no more, and may still be answering.
+                Poll::Ready(Err(Cut::Sink(_))) => {
+                    run.write_failed = true;
+                    Poll::Pending
+                }
+                Poll::Ready(Err(Cut::Source(_) | Cut::Malformed)) => Poll::Ready(Some(End::ClientCut)),
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await;
+        if let Some(surplus) = run.pump.take_surplus() {
+            *rest = Some(surplus);
+        }
+        if let Some(end) = end {
+            return end;
+        }
+    }
+    let mut left = None;
+    let client: &TcpStream = client_read.as_ref();
+    poll_fn(|cx| {
+        if let Poll::Ready(end) = poll_response(cx, &mut up_read, &mut client_write) {
+            return Poll::Ready(end);
+        }
+        // Looked at only when the answer takes longer than one turn.
+        let left = left.get_or_insert_with(|| Leaving::new(client, false));
+        left.poll(cx).map(|()| End::ClientCut)
+    })
+    .await
+}

@@ -1,0 +1,221 @@
+//! Writing a request to the upstream, and reading the head that answers it.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWriteExt, ReadBuf},
+    net::tcp::ReadHalf,
+    time::Instant,
+};
+
+use super::{
+    attempt::{Fault, Job, Way},
+    buffer::{Buf, Buffers},
+    front::Client,
+    leaving::{Leaving, Progress},
+    pool::Connection,
+    relay::{Cut, Pump},
+    request_head::RequestHead,
+    response_head::{self, ResponseHead},
+    rewrite::{self, Ending},
+};
+
+/// Informational responses before the final one, at most.
+const INTERIM: usize = 32;
+
+enum Event {
+    Head,
+    /// The request is written.
+    Written,
+    Fault(Fault),
+}
+
+/// The request's way to the upstream, and what is known of the connection.
+pub(super) struct Run {
+    pub(super) pump: Pump,
+    pub(super) write_failed: bool,
+}
+
+impl Run {
+    /// Writes the request and reads heads until the final one, or the 101 that was asked for.
+    pub(super) async fn head(
+        &mut self,
+        job: &mut Job<'_>,
+        way: &Way,
+        upstream: &mut Connection,
+    ) -> Result<(ResponseHead, Buf), Fault> {
+        let max_head = job.client.settings.limits.head;
+        let to_head = job.head.is_head();
+        let mut input = None;
+        for _ in 0..INTERIM {
+            let head = loop {
+                if let Some(buf) = &input
+                    && let Some(head) =
+                        response_head::read(buf, to_head, max_head).map_err(|_| Fault::Bad("malformed"))?
+                {
+                    break head;
+                }
+                self.more(job, upstream, &mut input, max_head).await?;
+            };
+            let Some(mut buf) = input.take() else { return Err(Fault::Silent) };
+            if head.status >= 200 {
+                self.check_settled(job, way, &head)?;
+                return Ok((head, buf));
+            }
+            if head.status == 101 {
+                return if answers_upgrade(job.head, &head, &buf) {
+                    Ok((head, buf))
+                } else {
+                    Err(Fault::Bad("101 unasked"))
+                };
+            }
+            if job.head.is_11 && (head.status != 100 || job.head.expects_continue) {
+                interim(job, &head, &buf).await?;
+            }
+            buf.consume(head.length);
+            input = Some(buf).filter(|buf| !buf.is_empty());
+        }
+        Err(Fault::Bad("informational responses without end"))
+    }
+
+    /// A 502 or 503 shortly after a wake is that of an app that has not finished starting.
+    fn check_settled(&self, job: &Job<'_>, way: &Way, head: &ResponseHead) -> Result<(), Fault> {
+        if !matches!(head.status, 502 | 503) {
+            return Ok(());
+        }
+        let settle = job.route.backend.as_ref().map_or(Duration::ZERO, |backend| backend.policy().settle);
+        let early = way.settles_at(settle).is_some();
+        if early && job.head.may_be_repeated() { Err(Fault::HalfStarted) } else { Ok(()) }
+    }
+
+    /// Reads more of a response head, while the request is still being written.
+    async fn more(
+        &mut self,
+        job: &mut Job<'_>,
+        upstream: &mut Connection,
+        input: &mut Option<Buf>,
+        max_head: usize,
+    ) -> Result<(), Fault> {
+        let waits = job.route.spec.upstream.response_header_timeout;
+        let Client { stream, timer, settings, worker, input: rest, .. } = &mut *job.client;
+        let (mut client_read, _) = stream.split();
+        let (mut up_read, mut up_write) = upstream.stream.split();
+        if !self.pump.finished() && !self.write_failed {
+            let mut progress = Progress::default();
+            let event = poll_fn(|cx| {
+                match self.pump.poll(cx, &mut client_read, &mut up_write) {
+                    Poll::Ready(Ok(())) => {
+                        // Often the answer is not there yet, and the second wait sees to the rest.
+                        return Poll::Ready(Event::Written);
+                    }
+                    Poll::Ready(Err(Cut::Sink(_))) => {
+                        // The answer may have come all the same.
+                        self.write_failed = true;
+                        return Poll::Ready(Event::Written);
+                    }
+                    Poll::Ready(Err(Cut::Source(_))) => return Poll::Ready(Event::Fault(Fault::ClientLeft)),
+                    Poll::Ready(Err(Cut::Malformed)) => return Poll::Ready(Event::Fault(Fault::ClientBad)),
+                    Poll::Pending => {}
+                }
+                if let Poll::Ready(event) = poll_head(cx, &mut up_read, input, &worker.buffers, max_head) {
+                    return Poll::Ready(event);
+                }
+                // Blocked by the client, or by the upstream.
+                let by_client = !self.pump.has_output();
+                let expecting = by_client && job.head.expects_continue && self.pump.received == 0;
+                let (window, minimum) = if by_client && !expecting {
+                    (settings.limits.body_window, settings.limits.body_minimum)
+                } else {
+                    (waits, 1)
+                };
+                if progress.is_too_slow(cx, timer, self.pump.received + self.pump.sent, window, minimum) {
+                    let fault = if by_client && !expecting { Fault::ClientSlow } else { Fault::Late };
+                    return Poll::Ready(Event::Fault(fault));
+                }
+                Poll::Pending
+            })
+            .await;
+            if let Some(surplus) = self.pump.take_surplus() {
+                *rest = Some(surplus);
+            }
+            match event {
+                Event::Head => return Ok(()),
+                Event::Written => {}
+                Event::Fault(fault) => return Err(fault),
+            }
+        }
+        timer.set(Instant::now() + waits);
+        let mut left = Leaving::new(client_read.as_ref(), false);
+        let event = poll_fn(|cx| {
+            if let Poll::Ready(event) = poll_head(cx, &mut up_read, input, &worker.buffers, max_head) {
+                return Poll::Ready(event);
+            }
+            if left.poll(cx).is_ready() {
+                return Poll::Ready(Event::Fault(Fault::ClientLeft));
+            }
+            timer.poll(cx).map(|()| Event::Fault(Fault::Late))
+        })
+        .await;
+        match event {
+            Event::Head | Event::Written => Ok(()),
+            Event::Fault(fault) => Err(fault),
+        }
+    }
+}
+
+/// Whether a 101 answers what the client asked for.
+fn answers_upgrade(request: &RequestHead, head: &ResponseHead, buf: &Buf) -> bool {
+    let (Some(asked), Some(given)) = (&request.upgrade, &head.upgrade) else { return false };
+    let given = buf.filled().get(given.clone()).unwrap_or_default();
+    request.part(asked).eq_ignore_ascii_case(given)
+}
+
+/// Passes an informational response on.
+async fn interim(job: &mut Job<'_>, head: &ResponseHead, buf: &Buf) -> Result<(), Fault> {
+    let mut out = job.client.worker.buffers.lend();
+    let ending = Ending { is_11: true, keep_alive: true, wake: None, set: &[] };
+    rewrite::response(head, buf.filled(), ending, &mut out);
+    let window = job.client.settings.limits.body_window;
+    match tokio::time::timeout(window, job.client.stream.write_all(out.filled())).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err(Fault::ClientLeft),
+        Err(_) => Err(Fault::ClientSlow),
+    }
+}
+
+/// Reads what came of a response head.
+fn poll_head(
+    cx: &mut Context<'_>,
+    source: &mut ReadHalf<'_>,
+    input: &mut Option<Buf>,
+    buffers: &Rc<Buffers>,
+    max_head: usize,
+) -> Poll<Event> {
+    if source.as_ref().poll_read_ready(cx).is_pending() {
+        return Poll::Pending;
+    }
+    let buf = input.get_or_insert_with(|| buffers.lend());
+    if buf.spare_mut().is_empty() && !buf.make_room(max_head) {
+        return Poll::Ready(Event::Fault(Fault::Bad("head too large")));
+    }
+    let mut spare = ReadBuf::new(buf.spare_mut());
+    let polled = Pin::new(source).poll_read(cx, &mut spare);
+    let count = spare.filled().len();
+    buf.fill(count);
+    let empty = buf.is_empty();
+    if empty {
+        *input = None;
+    }
+    match polled {
+        Poll::Pending => Poll::Pending,
+        Poll::Ready(Ok(())) if count > 0 => Poll::Ready(Event::Head),
+        Poll::Ready(_) if empty => Poll::Ready(Event::Fault(Fault::Silent)),
+        Poll::Ready(_) => Poll::Ready(Event::Fault(Fault::Cut)),
+    }
+}
