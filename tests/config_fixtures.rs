@@ -237,6 +237,8 @@ fn route(route: &RouteSpec) -> String {
     list(&mut line, "max_conns", upstream.max_conns.iter().map(ToString::to_string));
     list(&mut line, "set", route.set_request_headers.iter().map(|(name, value)| format!("{name}:{value}")));
     list(&mut line, "set_response", route.set_response_headers.iter().map(|(name, value)| format!("{name}:{value}")));
+    list(&mut line, "hide", route.hide_request_headers.iter().cloned());
+    list(&mut line, "hide_response", route.hide_response_headers.iter().cloned());
     list(&mut line, "waiting", route.waiting.iter().map(|w| waiting(*w).to_owned()));
     list(&mut line, "title", route.title.iter().cloned());
     ignore(&mut line, &route.ignore);

@@ -44,6 +44,8 @@ pub(super) fn route_differences(old: &RouteSpec, new: &RouteSpec) -> Vec<String>
     note(&mut words, "audience", &old.audience, &new.audience);
     note(&mut words, "request headers", &old.set_request_headers, &new.set_request_headers);
     note(&mut words, "response headers", &old.set_response_headers, &new.set_response_headers);
+    note(&mut words, "hidden request headers", &old.hide_request_headers, &new.hide_request_headers);
+    note(&mut words, "hidden response headers", &old.hide_response_headers, &new.hide_response_headers);
     note(&mut words, "waiting", &old.waiting, &new.waiting);
     note(&mut words, "waiting_page", &old.waiting_page, &new.waiting_page);
     note(&mut words, "title", &old.title, &new.title);

@@ -123,7 +123,7 @@ impl Merge {
                 continue;
             }
             let Some(members) = cycle(&self.backends) else { return refused };
-            self.refuse_circle(members, &mut refused);
+            self.refuse_circle(&members, &mut refused);
         }
     }
 
@@ -146,7 +146,7 @@ impl Merge {
     }
 
     /// Told at each container that is a member, since one asks for problems by container, and once in files.
-    fn refuse_circle(&mut self, members: Vec<BackendId>, refused: &mut BTreeSet<BackendId>) {
+    fn refuse_circle(&mut self, members: &[BackendId], refused: &mut BTreeSet<BackendId>) {
         let names: Vec<String> = members.iter().chain(members.first()).map(|id| format!("`{id}`")).collect();
         let what = format!("dependencies go in a circle: {}", names.join(" → "));
         let places: Vec<&Place> = members.iter().filter_map(|id| self.places.get(id)).collect();

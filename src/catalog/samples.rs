@@ -46,6 +46,8 @@ pub(super) fn route(name: &str, to: &str, port: u16, place: Place) -> RouteSpec 
         audience: Audience::Everyone,
         set_request_headers: Vec::new(),
         set_response_headers: Vec::new(),
+        hide_request_headers: Vec::new(),
+        hide_response_headers: Vec::new(),
         waiting: None,
         waiting_page: None,
         title: None,

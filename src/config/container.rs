@@ -306,6 +306,8 @@ impl Reading<'_> {
             audience: self.audience(),
             set_request_headers: draft.sets.request,
             set_response_headers: draft.sets.response,
+            hide_request_headers: draft.sets.hide_request,
+            hide_response_headers: draft.sets.hide_response,
             waiting: draft.waiting,
             waiting_page: None,
             title: draft.title,

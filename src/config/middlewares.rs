@@ -15,6 +15,8 @@ enum Fate {
     Response,
     /// Ours: both.
     Headers,
+    /// It takes header fields away.
+    Hide,
     /// It keeps somebody out: without it the route would be open.
     Restricts,
     /// It changes what is seen, not who sees it.
@@ -24,6 +26,7 @@ enum Fate {
 /// Every middleware by name, GoDoxy's short names included.
 const MIDDLEWARES: &[(&str, Fate)] = &[
     ("set_headers", Fate::Headers),
+    ("hide_headers", Fate::Hide),
     ("modify_request", Fate::Request),
     ("request", Fate::Request),
     ("modify_response", Fate::Response),
@@ -40,7 +43,6 @@ const MIDDLEWARES: &[(&str, Fate)] = &[
     ("hcaptcha", Fate::Restricts),
     ("max_body", Fate::Restricts),
     ("add_headers", Fate::Later),
-    ("hide_headers", Fate::Later),
     ("redirect_http", Fate::Later),
     ("set_x_forwarded", Fate::Later),
     ("hide_x_forwarded", Fate::Later),
@@ -61,11 +63,13 @@ const MIDDLEWARES: &[(&str, Fate)] = &[
     ("cache_nothing", Fate::Later),
 ];
 
-/// Header fields to set.
+/// Header fields to set, and to take away.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct HeaderSets {
     pub(super) request: Vec<(String, String)>,
     pub(super) response: Vec<(String, String)>,
+    pub(super) hide_request: Vec<String>,
+    pub(super) hide_response: Vec<String>,
 }
 
 /// The names of all middlewares.
@@ -89,9 +93,10 @@ pub(super) fn read(node: &Node, problems: &mut Problems) -> HeaderSets {
             continue;
         };
         match fate {
-            Fate::Request => modify(&entry.node, name, &mut sets.request, problems),
-            Fate::Response => modify(&entry.node, name, &mut sets.response, problems),
+            Fate::Request => modify(&entry.node, name, &mut sets.request, &mut sets.hide_request, problems),
+            Fate::Response => modify(&entry.node, name, &mut sets.response, &mut sets.hide_response, problems),
             Fate::Headers => set_headers(&entry.node, &mut sets, problems),
+            Fate::Hide => hide_headers(&entry.node, &mut sets, problems),
             Fate::Restricts => {
                 let what = format!("middleware `{name}` restricts access and is not in this version yet");
                 problems.0.push(Problem::error(entry.place.clone(), what).with_hint(
@@ -107,18 +112,20 @@ pub(super) fn read(node: &Node, problems: &mut Problems) -> HeaderSets {
     sets
 }
 
-fn modify(node: &Node, name: &str, sets: &mut Vec<(String, String)>, problems: &mut Problems) {
+fn modify(node: &Node, name: &str, sets: &mut Vec<(String, String)>, hides: &mut Vec<String>, problems: &mut Problems) {
+    const LATER: [&str; 3] = ["add_headers", "add_prefix", "bypass"];
     const KEYS: &[&str] = &["set_headers", "add_headers", "hide_headers", "add_prefix", "priority", "bypass"];
     let Some(node) = values::mapping(node, "a middleware", problems) else { return };
     let mut fields = Fields::open(&node, "middleware", problems);
     if let Some(node) = fields.get("set_headers") {
         headers(node, sets, problems);
     }
+    if let Some(node) = fields.get("hide_headers") {
+        hide(node, hides, problems);
+    }
     fields.get("priority");
-    for key in &KEYS[1..] {
-        if *key != "priority"
-            && let Some(node) = fields.get(key)
-        {
+    for key in LATER {
+        if let Some(node) = fields.get(key) {
             let what = format!("`{key}` of middleware `{name}` is not in this version yet");
             problems.0.push(Problem::warning(node.place.clone(), what));
         }
@@ -147,19 +154,53 @@ fn headers(node: &Node, sets: &mut Vec<(String, String)>, problems: &mut Problem
     }
 }
 
+/// Ours: a list hides fields of both ways; `request` and `response` below it hide those.
+fn hide_headers(node: &Node, sets: &mut HeaderSets, problems: &mut Problems) {
+    let opened = values::structured(node);
+    if !matches!(opened.value, Value::Map(_)) {
+        hide(&opened, &mut sets.hide_request, problems);
+        sets.hide_response.extend(sets.hide_request.iter().cloned());
+        return;
+    }
+    let mut fields = Fields::open(&opened, "`hide_headers`", problems);
+    if let Some(node) = fields.get("request") {
+        hide(node, &mut sets.hide_request, problems);
+    }
+    if let Some(node) = fields.get("response") {
+        hide(node, &mut sets.hide_response, problems);
+    }
+    fields.finish(&["request", "response"], problems);
+}
+
+fn hide(node: &Node, hides: &mut Vec<String>, problems: &mut Problems) {
+    for item in values::items(node, problems) {
+        if let Some(name) = values::text(&item, problems)
+            && names_field(name, &item, "hidden", problems)
+        {
+            hides.push(name.to_owned());
+        }
+    }
+}
+
+/// Whether this is a header field that a middleware may touch, which is told when it is not.
+fn names_field(name: &str, node: &Node, fate: &str, problems: &mut Problems) -> bool {
+    let what = if !is_token(name) {
+        format!("`{name}` is no name of a header field")
+    } else if FRAMING.contains(&name.to_ascii_lowercase().as_str()) {
+        format!("header field `{name}` frames the message and can not be {fate}")
+    } else {
+        return true;
+    };
+    problems.0.push(Problem::error(node.place.clone(), what));
+    false
+}
+
 /// A header field that no middleware may touch, since the framing of messages hangs on it.
 const FRAMING: [&str; 8] =
     ["connection", "content-length", "transfer-encoding", "upgrade", "te", "trailer", "keep-alive", "expect"];
 
 fn header(name: &str, node: &Node, sets: &mut Vec<(String, String)>, problems: &mut Problems) {
-    if !is_token(name) {
-        let what = format!("`{name}` is no name of a header field");
-        problems.0.push(Problem::error(node.place.clone(), what));
-        return;
-    }
-    if FRAMING.contains(&name.to_ascii_lowercase().as_str()) {
-        let what = format!("header field `{name}` frames the message and can not be set");
-        problems.0.push(Problem::error(node.place.clone(), what));
+    if !names_field(name, node, "set", problems) {
         return;
     }
     let Some(value) = values::text(node, problems) else { return };

@@ -234,7 +234,11 @@ const ROUTE: &[Key] = &[
     ("rule_file", Kind::Any, "Not in this version yet"),
     ("healthcheck", Kind::Object(HEALTH), "Health checks of the endpoint; they never wake"),
     ("load_balance", Kind::Object(BALANCE), "Not in this version yet"),
-    ("middlewares", Kind::Any, "Middlewares by name: `set_headers`, `modify_request`, `modify_response`"),
+    (
+        "middlewares",
+        Kind::Any,
+        "Middlewares by name: `set_headers`, `hide_headers`, `modify_request`, `modify_response`",
+    ),
     ("homepage", Kind::Any, "Ignored"),
     ("webui", Kind::Any, "Ignored"),
     ("access_log", Kind::Any, "Not in this version yet"),

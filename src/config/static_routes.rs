@@ -248,6 +248,8 @@ impl Checker<'_, '_, '_> {
             audience: Audience::Everyone,
             set_request_headers: draft.sets.request,
             set_response_headers: draft.sets.response,
+            hide_request_headers: draft.sets.hide_request,
+            hide_response_headers: draft.sets.hide_response,
             waiting: draft.waiting,
             waiting_page,
             title: draft.title,

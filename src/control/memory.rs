@@ -2,33 +2,29 @@
 
 use std::time::Duration;
 
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::{
     backend::{Backend, Failed, Failure, Restored, WakeStats},
     model::IdlePolicy,
-    store::{BackendMemory, CoolDown, IdleSoFar, LastWake, WakeStatistics},
+    store::{BackendMemory, CoolDown, IdleSoFar, LastWake, WakeMemory},
 };
 
 /// What a backend starts with after a restart.
 pub(super) fn restored(memory: &BackendMemory, policy: &IdlePolicy) -> Restored {
     let now = Timestamp::now();
     let timeout = policy.idle_timeout.unwrap_or(Duration::MAX);
-    let mut stats = WakeStats {
+    let stats = WakeStats {
         count: memory.wakes.total,
         last_cause: memory.wakes.last.as_ref().map(|last| last.cause.clone()),
         last_at: memory.wakes.last.as_ref().map(|last| last.at),
         asleep: memory.asleep_for,
         counted_since: Some(now),
+        today: memory.wakes.today,
+        durations: memory.wakes.recent.clone(),
         ..WakeStats::default()
     };
-    for took in &memory.wakes.recent {
-        stats.durations.add(*took);
-    }
-    for _ in 0..memory.wakes.today {
-        stats.today.add(memory.wakes.day);
-    }
     Restored {
         idle_for: memory.idle.map_or(Duration::ZERO, |idle| idle.restored(now, timeout)),
         pinned_until: memory.pinned_until.filter(|until| *until > now),
@@ -47,7 +43,6 @@ fn cooling(cool_down: CoolDown, now: Timestamp) -> Option<Failed> {
 pub fn remember(backend: &Backend) -> BackendMemory {
     let (now, instant) = (Timestamp::now(), Instant::now());
     let status = backend.status().borrow().clone();
-    let today = now.to_zoned(TimeZone::system()).date();
     let asleep = status.state.is_asleep();
     let in_use = backend.passes() > 0;
     let stats = &status.wakes;
@@ -59,16 +54,15 @@ pub fn remember(backend: &Backend) -> BackendMemory {
         put_to_sleep: asleep,
         asleep_since: asleep.then_some(status.since),
         asleep_for: stats.asleep,
-        wakes: WakeStatistics {
+        wakes: WakeMemory {
             total: stats.count,
-            day: today,
-            today: u32::try_from(stats.today.on(today)).unwrap_or(u32::MAX),
+            today: stats.today,
             last: stats.last_at.zip(stats.last_cause.clone()).map(|(at, cause)| LastWake {
                 at,
                 cause,
                 took: stats.durations.iter().last().unwrap_or_default(),
             }),
-            recent: stats.durations.iter().collect(),
+            recent: stats.durations.clone(),
         },
         ..BackendMemory::new(backend.id().clone())
     }

@@ -76,6 +76,8 @@ fn route(app: &App, node: &NodeName) -> Result<RouteSpec, BadName> {
         audience: Audience::Everyone,
         set_request_headers: Vec::new(),
         set_response_headers: Vec::new(),
+        hide_request_headers: Vec::new(),
+        hide_response_headers: Vec::new(),
         waiting: None,
         waiting_page: None,
         title: Some(app.title.to_owned()),

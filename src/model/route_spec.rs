@@ -23,6 +23,10 @@ pub struct RouteSpec {
     pub set_request_headers: Vec<(String, String)>,
     /// Header fields set on the response.
     pub set_response_headers: Vec<(String, String)>,
+    /// Header fields of the client that are not forwarded.
+    pub hide_request_headers: Vec<String>,
+    /// Header fields of the endpoint that are not passed back.
+    pub hide_response_headers: Vec<String>,
     /// What a page load gets while the backend wakes; absent: the backend's policy.
     pub waiting: Option<Waiting>,
     /// An own waiting page: the text of the template.

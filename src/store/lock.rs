@@ -17,7 +17,7 @@ pub struct StateInUse(pub PathBuf);
 
 /// The lock; freed when it is dropped, and by the kernel when the process ends in whatever way.
 #[derive(Debug)]
-pub(super) struct Lock(#[expect(dead_code, reason = "held, not read")] File);
+pub(super) struct Lock(File);
 
 /// Why there is no lock.
 #[derive(Debug)]
@@ -37,5 +37,13 @@ impl Lock {
             Err(TryLockError::WouldBlock) => Err(NoLock::InUse(StateInUse(dir.to_owned()))),
             Err(TryLockError::Error(error)) => Err(NoLock::Failed(error)),
         }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // A child that is just being started holds a copy of the file until it runs its own program: closing ours
+        // alone would not free the lock.
+        let _ = self.0.unlock();
     }
 }

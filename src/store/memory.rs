@@ -1,10 +1,13 @@
 //! What is remembered of one backend. Plain values and the arithmetic on them; the clock is passed in.
 
-use std::{collections::VecDeque, time::Duration};
+use std::time::Duration;
 
-use jiff::{Timestamp, civil::Date, tz::TimeZone};
+use jiff::Timestamp;
 
-use crate::model::BackendId;
+use crate::{
+    model::BackendId,
+    telemetry::{WakeDurations, WakesToday},
+};
 
 /// All that is remembered of one backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +27,7 @@ pub struct BackendMemory {
     /// How long it slept before that, all together.
     pub asleep_for: Duration,
     /// Its wakes.
-    pub wakes: WakeStatistics,
+    pub wakes: WakeMemory,
     /// Its process, when the engine is our own.
     pub process: Option<ProcessRecord>,
 }
@@ -49,17 +52,15 @@ pub struct CoolDown {
 
 /// What is known of the wakes of a backend.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct WakeStatistics {
+pub struct WakeMemory {
     /// All wakes.
     pub total: u64,
-    /// The day (in the system's time zone) that `today` counts.
-    pub day: Date,
-    /// Wakes on that day.
-    pub today: u32,
+    /// Those of one day.
+    pub today: WakesToday,
     /// The last one.
     pub last: Option<LastWake>,
-    /// How long the last ones took, oldest first.
-    pub recent: VecDeque<Duration>,
+    /// How long the last ones took.
+    pub recent: WakeDurations,
 }
 
 /// The last wake.
@@ -87,9 +88,6 @@ pub struct ProcessRecord {
 /// So much of the idle time remains at least after a restart.
 const REMAINS: Duration = Duration::from_secs(30);
 
-/// So many wakes are remembered one by one.
-const RECENT: usize = 50;
-
 impl BackendMemory {
     /// What is known of a backend that was never seen before.
     pub fn new(id: BackendId) -> Self {
@@ -101,7 +99,7 @@ impl BackendMemory {
             put_to_sleep: false,
             asleep_since: None,
             asleep_for: Duration::ZERO,
-            wakes: WakeStatistics::default(),
+            wakes: WakeMemory::default(),
             process: None,
         }
     }
@@ -118,37 +116,6 @@ impl IdleSoFar {
     pub fn restored(self, now: Timestamp, timeout: Duration) -> Duration {
         self.idle.saturating_add(between(self.at, now)).min(timeout.saturating_sub(REMAINS))
     }
-}
-
-impl WakeStatistics {
-    /// Adds a wake.
-    pub fn record(&mut self, at: Timestamp, cause: String, took: Duration) {
-        self.today = self.on(at) + 1;
-        self.day = day_of(at);
-        self.total += 1;
-        self.last = Some(LastWake { at, cause, took });
-        if self.recent.len() >= RECENT {
-            self.recent.pop_front();
-        }
-        self.recent.push_back(took);
-    }
-
-    /// Wakes on the day of this moment.
-    pub fn on(&self, now: Timestamp) -> u32 {
-        if self.day == day_of(now) { self.today } else { 0 }
-    }
-
-    /// The time that so many of a hundred recent wakes took at most.
-    pub fn percentile(&self, percent: u8) -> Option<Duration> {
-        let mut sorted: Vec<Duration> = self.recent.iter().copied().collect();
-        sorted.sort_unstable();
-        let rank = (sorted.len() * usize::from(percent.min(100))).div_ceil(100).max(1);
-        sorted.get(rank - 1).copied()
-    }
-}
-
-fn day_of(at: Timestamp) -> Date {
-    at.to_zoned(TimeZone::system()).date()
 }
 
 /// Never less than nothing, also when the wall clock was set back.
@@ -176,30 +143,6 @@ mod tests {
         // The clock was set back, and a timeout that is shorter than what must remain.
         assert_eq!(idle.restored(at(900_000), secs(900)), secs(100));
         assert_eq!(idle.restored(at(1_000_060), secs(10)), Duration::ZERO);
-    }
-
-    #[test]
-    fn percentiles_are_of_the_last_fifty_wakes() {
-        let mut wakes = WakeStatistics::default();
-        assert_eq!(wakes.percentile(50), None);
-        for second in 1..=150 {
-            wakes.record(at(second), "x".into(), secs(second as u64));
-        }
-        assert_eq!((wakes.recent.len(), wakes.total), (50, 150));
-        assert_eq!(wakes.percentile(50), Some(secs(125)));
-        assert_eq!(wakes.percentile(95), Some(secs(148)));
-        assert_eq!((wakes.percentile(0), wakes.percentile(100)), (Some(secs(101)), Some(secs(150))));
-    }
-
-    #[test]
-    fn wakes_are_counted_by_the_day() {
-        let mut wakes = WakeStatistics::default();
-        let (monday, thursday) = (at(1_000_000), at(1_000_000 + 3 * 86_400));
-        wakes.record(monday, "x".into(), secs(1));
-        wakes.record(monday, "x".into(), secs(1));
-        assert_eq!((wakes.on(monday), wakes.on(thursday)), (2, 0));
-        wakes.record(thursday, "x".into(), secs(1));
-        assert_eq!((wakes.on(thursday), wakes.total), (1, 3));
     }
 
     #[test]

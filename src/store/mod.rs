@@ -17,7 +17,7 @@ mod rows;
 mod writer;
 
 pub use lock::StateInUse;
-pub use memory::{BackendMemory, CoolDown, IdleSoFar, LastWake, ProcessRecord, WakeStatistics};
+pub use memory::{BackendMemory, CoolDown, IdleSoFar, LastWake, ProcessRecord, WakeMemory};
 pub use writer::Store;
 
 #[cfg(test)]

@@ -1,12 +1,15 @@
 //! Memories to and from rows.
 
-use std::{collections::VecDeque, time::Duration};
+use std::time::Duration;
 
 use jiff::{Timestamp, civil::Date};
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
-use super::{BackendMemory, CoolDown, IdleSoFar, LastWake, ProcessRecord, WakeStatistics};
-use crate::model::BackendId;
+use super::{BackendMemory, CoolDown, IdleSoFar, LastWake, ProcessRecord, WakeMemory};
+use crate::{
+    model::BackendId,
+    telemetry::{WakeDurations, WakesToday},
+};
 
 /// What reading gave: the memories, and how many rows made no sense.
 #[derive(Debug, Default)]
@@ -29,7 +32,8 @@ pub(super) async fn read_all(connection: &mut SqliteConnection) -> Result<Read, 
 
 pub(super) async fn write(connection: &mut SqliteConnection, memory: &BackendMemory) -> Result<(), sqlx::Error> {
     let (idle, last, process) = (memory.idle, memory.wakes.last.as_ref(), memory.process.as_ref());
-    let recent: Vec<String> = memory.wakes.recent.iter().map(|took| millis(*took).to_string()).collect();
+    let recent: Vec<String> = memory.wakes.recent.iter().map(|took| millis(took).to_string()).collect();
+    let (day, today) = memory.wakes.today.last().unwrap_or_default();
     sqlx::query("INSERT OR REPLACE INTO backend VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)")
         .bind(memory.id.to_string())
         .bind(idle.map(|idle| millis(idle.idle)))
@@ -41,8 +45,8 @@ pub(super) async fn write(connection: &mut SqliteConnection, memory: &BackendMem
         .bind(memory.asleep_since.map(Timestamp::as_millisecond))
         .bind(millis(memory.asleep_for))
         .bind(i64::try_from(memory.wakes.total).unwrap_or(i64::MAX))
-        .bind(memory.wakes.day.to_string())
-        .bind(i64::from(memory.wakes.today))
+        .bind(day.to_string())
+        .bind(i64::try_from(today).unwrap_or(i64::MAX))
         .bind(last.map(|last| last.at.as_millisecond()))
         .bind(last.map(|last| last.cause.clone()))
         .bind(last.map(|last| millis(last.took)))
@@ -85,17 +89,16 @@ fn from_row(row: &SqliteRow) -> Result<Option<BackendMemory>, sqlx::Error> {
             put_to_sleep: put_to_sleep? != 0,
             asleep_since: maybe(asleep_since, moment)?,
             asleep_for: duration(asleep_for?)?,
-            wakes: WakeStatistics {
+            wakes: WakeMemory {
                 total: u64::try_from(wakes?).ok()?,
-                day: day?.parse::<Date>().ok()?,
-                today: u32::try_from(today?).ok()?,
+                today: WakesToday::new(day?.parse::<Date>().ok()?, u64::try_from(today?).ok()?),
                 last: both(last_at, last_took.zip(cause), |at, (took, cause)| {
                     Some(LastWake { at: moment(at)?, cause, took: duration(took)? })
                 })?,
                 recent: recent?
                     .split_whitespace()
                     .map(|word| word.parse().ok().map(Duration::from_millis))
-                    .collect::<Option<VecDeque<_>>>()?,
+                    .collect::<Option<WakeDurations>>()?,
             },
             process: both(pid, started.zip(boot), |pid, (started, boot)| {
                 Some(ProcessRecord { pid: u32::try_from(pid).ok()?, started: started.cast_unsigned(), boot })

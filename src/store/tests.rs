@@ -12,7 +12,7 @@ use std::{
 use jiff::Timestamp;
 
 use super::*;
-use crate::model::Severity;
+use crate::{model::Severity, telemetry::WakesToday};
 
 fn memory(name: &str, count: u32) -> BackendMemory {
     let at = Timestamp::from_second(1_790_000_000).unwrap();
@@ -24,8 +24,12 @@ fn memory(name: &str, count: u32) -> BackendMemory {
     memory.asleep_since = Some(at);
     memory.asleep_for = Duration::from_secs(77);
     memory.process = Some(ProcessRecord { pid: 4711, started: u64::MAX, boot: "b".into() });
-    memory.wakes.record(at, "GET x/ from 127.0.0.1".into(), Duration::from_millis(321));
-    memory.wakes.record(at, "schedule".into(), Duration::from_millis(99));
+    memory.wakes = WakeMemory {
+        total: 2,
+        today: WakesToday::new(jiff::civil::date(2026, 9, 21), 2),
+        last: Some(LastWake { at, cause: "schedule".into(), took: Duration::from_millis(99) }),
+        recent: [321, 99].map(Duration::from_millis).into_iter().collect(),
+    };
     memory
 }
 

@@ -49,6 +49,16 @@ impl FromIterator<Duration> for WakeDurations {
 }
 
 impl WakesToday {
+    /// So many on this day.
+    pub fn new(day: Date, count: u64) -> Self {
+        Self { day: (count > 0).then_some(day), count }
+    }
+
+    /// The day of the last wake, and how many there were on it; absent before the first.
+    pub fn last(&self) -> Option<(Date, u64)> {
+        Some((self.day?, self.count))
+    }
+
     /// Counts a wake on this day; a new day begins at nothing.
     pub fn add(&mut self, today: Date) {
         self.count = self.on(today) + 1;
@@ -104,6 +114,9 @@ mod tests {
         assert_eq!((wakes.on(monday), wakes.on(tuesday)), (2, 0));
         wakes.add(tuesday);
         assert_eq!((wakes.on(monday), wakes.on(tuesday)), (0, 1));
+        assert_eq!(wakes.last(), Some((tuesday, 1)));
+        assert_eq!(WakesToday::new(tuesday, 1), wakes);
+        assert_eq!(WakesToday::new(monday, 0), WakesToday::default());
     }
 
     #[test]

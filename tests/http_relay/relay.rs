@@ -205,10 +205,11 @@ fn fields_of_the_connection_and_claims_of_the_client_stay_here() {
     spec.matches.strip_prefix = Some("/app".into());
     spec.set_request_headers = vec![("X-Own".into(), "1".into())];
     spec.set_response_headers = vec![("X-Echo".into(), "ours".into())];
+    spec.hide_request_headers = vec!["X-Secret".into()];
     let proxy = proxy_with(spec, None, settings());
     let mut client = connect(&proxy);
     let request = "GET http://Other.Example/app/x?y=/app HTTP/1.1\r\nHost: a\r\nConnection: X-Gone, X-Forwarded-For\r\n\
-        X-Gone: 1\r\nX-Kept: 1\r\nKeep-Alive: 5\r\nTE: trailers, gzip\r\nProxy: evil\r\nProxy-Authorization: x\r\n\
+        X-Gone: 1\r\nX-Kept: 1\r\nx-secret: 1\r\nKeep-Alive: 5\r\nTE: trailers, gzip\r\nProxy: evil\r\nProxy-Authorization: x\r\n\
         X-Forwarded-For: 9.9.9.9\r\nX-Forwarded-User: root\r\nForwarded: for=9.9.9.9\r\nX-Real-IP: 9.9.9.9\r\n\
         X_Forwarded_For: 9.9.9.9\r\nx-own: evil\r\nUpgrade: h2c\r\n\r\n";
     let (head, body) = ask(&mut client, request);
@@ -224,6 +225,16 @@ fn fields_of_the_connection_and_claims_of_the_client_stay_here() {
     let rest = seen.strip_prefix(&expected).unwrap_or_else(|| panic!("{seen}"));
     let lines: Vec<&str> = rest.lines().collect();
     assert!(lines[0].starts_with("Dormouse-Hop: ") && lines[1..] == ["X-Own: 1", ""], "{seen}");
+}
+
+#[test]
+fn fields_that_the_route_hides_are_not_passed_back() {
+    let mut spec = spec(upstream(echo));
+    spec.hide_response_headers = vec!["x-echo".into()];
+    let proxy = proxy_with(spec, None, settings());
+    let (head, _) = ask(&mut connect(&proxy), "GET / HTTP/1.1\r\nHost: a\r\nX-Echo: 1\r\n\r\n");
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    assert_eq!(header(&head, "x-echo"), None);
 }
 
 #[test]

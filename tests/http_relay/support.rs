@@ -48,6 +48,8 @@ pub(crate) fn spec(upstream: SocketAddr) -> RouteSpec {
         audience: Audience::Everyone,
         set_request_headers: Vec::new(),
         set_response_headers: Vec::new(),
+        hide_request_headers: Vec::new(),
+        hide_response_headers: Vec::new(),
         waiting: None,
         waiting_page: None,
         title: None,

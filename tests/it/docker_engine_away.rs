@@ -139,7 +139,7 @@ async fn an_engine_killed_during_a_wake_costs_a_refusal_at_most() {
         let started = dormouse.get(&name, "/").await.told("started");
         tokio::time::sleep(Duration::from_millis(300)).await;
         assert_eq!(dormouse.get(&name, "/").await.told("started"), started, "one life");
-        assert_eq!(dormouse.state(&name).await, "awake");
+        assert_eq!(dormouse.container_state(&name).await, "awake");
         spare.cli.run(&["stop", "-t", "5", &name]).await;
         dormouse.comes_to(&name, "stopped").await;
         println!("round {round} is over");

@@ -57,7 +57,7 @@ async fn a_signal_that_does_not_end_it_changes_nothing() {
     tokio::time::sleep(Duration::from_millis(300)).await;
     for _ in 0..5 {
         cli.run(&["kill", "-s", "HUP", &name]).await;
-        assert_eq!(dormouse.state(&name).await, "awake");
+        assert_eq!(dormouse.container_state(&name).await, "awake");
     }
     let history = load.end().await;
     assert_eq!(outcomes(&history).keys().collect::<Vec<_>>(), ["200"]);

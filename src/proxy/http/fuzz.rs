@@ -91,7 +91,7 @@ pub fn response(bytes: &[u8], to_head: bool) -> Result<Option<ReadResponse>, Bad
     let input = holding(&buffers, bytes);
     let Some(head) = response_head::read(&input, to_head, Limits::default().head)? else { return Ok(None) };
     let mut out = buffers.lend();
-    let ending = Ending { is_11: true, keep_alive: true, wake: None, set: &[] };
+    let ending = Ending { is_11: true, keep_alive: true, wake: None, set: &[], hide: &[] };
     rewrite::response(&head, input.filled(), ending, &mut out);
     let part = |at: &std::ops::Range<usize>| bytes.get(at.clone()).unwrap_or_default().to_vec();
     let passing = head.fields.iter().filter(|field| field.known == Known::Other);
@@ -123,6 +123,8 @@ fn spec() -> RouteSpec {
         audience: Audience::Everyone,
         set_request_headers: Vec::new(),
         set_response_headers: Vec::new(),
+        hide_request_headers: Vec::new(),
+        hide_response_headers: Vec::new(),
         waiting: None,
         waiting_page: None,
         title: None,

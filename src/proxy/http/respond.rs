@@ -50,6 +50,7 @@ pub(super) async fn respond(
         keep_alive,
         wake: job.wake.take().map(|took| took.as_millis()),
         set: &job.route.spec.set_response_headers,
+        hide: &job.route.spec.hide_response_headers,
     };
     let mut out = worker.buffers.lend();
     rewrite::response(&head, input.filled(), ending, &mut out);

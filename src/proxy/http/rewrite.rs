@@ -37,6 +37,10 @@ fn is_set(set: &[(String, String)], name: &[u8]) -> bool {
     set.iter().any(|(own, _)| own.as_bytes().eq_ignore_ascii_case(name))
 }
 
+fn is_hidden(hide: &[String], name: &[u8]) -> bool {
+    hide.iter().any(|hidden| hidden.as_bytes().eq_ignore_ascii_case(name))
+}
+
 /// The target without the route's prefix. Always begins with `/`, except for `*`.
 fn strip<'a>(target: &'a str, prefix: Option<&str>) -> (&'static str, &'a str) {
     let Some(prefix) = prefix.map(|prefix| prefix.trim_end_matches('/')).filter(|prefix| !prefix.is_empty()) else {
@@ -92,7 +96,7 @@ pub(super) fn request(
             | Known::Hop
             | Known::Forwarding => false,
         };
-        if passes && (set.is_empty() || !is_set(set, name)) {
+        if passes && !is_set(set, name) && !is_hidden(&route.hide_request_headers, name) {
             push_field(out, name, head.part(&field.value));
         }
     }
@@ -141,6 +145,8 @@ pub(super) struct Ending<'a> {
     pub(super) wake: Option<u128>,
     /// The route's own fields.
     pub(super) set: &'a [(String, String)],
+    /// Fields of the endpoint that the route hides.
+    pub(super) hide: &'a [String],
 }
 
 /// How the body of a response goes to this client, and whether the connection can stay after it.
@@ -169,7 +175,7 @@ pub(super) fn response(head: &ResponseHead, bytes: &[u8], ending: Ending<'_>, ou
             Known::Upgrade => head.status == 426,
             Known::ContentLength | Known::TransferEncoding | Known::Connection | Known::Hop | Known::HopMark => false,
         };
-        if passes && (ending.set.is_empty() || !is_set(ending.set, name)) {
+        if passes && !is_set(ending.set, name) && !is_hidden(ending.hide, name) {
             push_field(out, name, part(&field.value));
         }
     }

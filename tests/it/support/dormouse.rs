@@ -212,13 +212,13 @@ impl Dormouse {
     /// What the management interface tells about a backend; `Null` when it knows none of this name.
     pub(crate) async fn backend(&self, name: &str) -> Value {
         let (api, path) = (self.api, format!("/api/v1/backends/local/{name}"));
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {api}\r\nConnection: close\r\n\r\n");
-        let reply = request_of(api, &request).await.unwrap_or_else(|error| panic!("{path}: {error}"));
+        let text = format!("GET {path} HTTP/1.1\r\nHost: {api}\r\nConnection: close\r\n\r\n");
+        let reply = request(api, &text).await.unwrap_or_else(|error| panic!("{path}: {error}"));
         if reply.status == 404 { Value::Null } else { serde_json::from_str(&reply.body).expect("JSON") }
     }
 
     /// Its state, as `awake`, or `asleep` with how: `paused`.
-    pub(crate) async fn state(&self, name: &str) -> String {
+    pub(crate) async fn container_state(&self, name: &str) -> String {
         let told = self.backend(name).await;
         let word = |key: &str| told.get(key).and_then(Value::as_str);
         word("asleep_as").or_else(|| word("state")).unwrap_or("unknown here").to_owned()
@@ -228,7 +228,7 @@ impl Dormouse {
     pub(crate) async fn comes_to(&self, name: &str, wanted: &str) -> Duration {
         let since = Instant::now();
         let what = format!("{name} comes to {wanted}");
-        until(&what, async || self.state(name).await, |state| state == wanted).await;
+        until(&what, async || self.container_state(name).await, |state| state == wanted).await;
         since.elapsed()
     }
 
@@ -276,11 +276,11 @@ impl Drop for Dormouse {
 
 /// One GET by a plain client: no browser, so that it is held.
 pub(crate) async fn get(at: SocketAddr, name: &str, path: &str, fields: &str) -> io::Result<Reply> {
-    request_of(at, &format!("GET {path} HTTP/1.1\r\nHost: {name}.test\r\nConnection: close\r\n{fields}\r\n")).await
+    request(at, &format!("GET {path} HTTP/1.1\r\nHost: {name}.test\r\nConnection: close\r\n{fields}\r\n")).await
 }
 
 /// Writes a whole request and reads the answer until the connection ends.
-pub(crate) async fn request_of(at: SocketAddr, text: &str) -> io::Result<Reply> {
+pub(crate) async fn request(at: SocketAddr, text: &str) -> io::Result<Reply> {
     let talk = async {
         let mut stream = TcpStream::connect(at).await?;
         stream.set_nodelay(true)?;
