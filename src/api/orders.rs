@@ -105,11 +105,13 @@ async fn carry_out(api: &Api, name: &str, order: &str, body: &[u8], person: Pers
             let until = end_of_pin(&read(body)?)?;
             let backend = backend()?;
             let answer = backend.pin(until, &person).await;
+            api.control.keep(&backend).await;
             outcome(&backend, answer)
         }
         "unpin" => {
             let backend = backend()?;
             let answer = backend.unpin(&person).await;
+            api.control.keep(&backend).await;
             outcome(&backend, answer)
         }
         other => {

@@ -18,31 +18,37 @@ const DEBOUNCE: Duration = Duration::from_millis(300);
 /// Watches until the end. Directories are watched, not files: editors and orchestrators replace files.
 pub(super) async fn watch_files(control: Control, mut files: watch::Receiver<Vec<PathBuf>>, end: CancellationToken) {
     let (changed_in, mut changed) = mpsc::channel::<()>(1);
+    let mut watched = files.borrow_and_update().clone();
+    let mut watcher = start_or_tell(&watched, &changed_in);
     loop {
-        let watched = files.borrow_and_update().clone();
-        let _watcher = match start(&watched, changed_in.clone()) {
-            Ok(watcher) => Some(watcher),
-            Err(error) => {
-                tracing::warn!(%error, "configuration files can not be watched; SIGHUP and the API still reload");
-                None
+        tokio::select! {
+            () = end.cancelled() => return,
+            Some(()) = changed.recv() => {
+                tokio::time::sleep(DEBOUNCE).await;
+                while changed.try_recv().is_ok() {}
+                // The outcome is in the journal and among the problems.
+                let _ = control.reload().await;
             }
-        };
-        let reload = loop {
-            tokio::select! {
-                () = end.cancelled() => return,
-                Some(()) = changed.recv() => break true,
-                Ok(()) = files.changed() => {
-                    if *files.borrow() != watched {
-                        break false;
-                    }
+            Ok(()) = files.changed() => {
+                let now = files.borrow_and_update().clone();
+                if now != watched {
+                    // The new watch begins before the old one ends: no change falls between them.
+                    drop(std::mem::replace(&mut watcher, start_or_tell(&now, &changed_in)));
+                    watched = now;
+                    // A new file may have changed after it was read and before it was watched.
+                    let _ = changed_in.try_send(());
                 }
             }
-        };
-        if reload {
-            tokio::time::sleep(DEBOUNCE).await;
-            while changed.try_recv().is_ok() {}
-            // The outcome is in the journal and among the problems.
-            let _ = control.reload().await;
+        }
+    }
+}
+
+fn start_or_tell(files: &[PathBuf], changed: &mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
+    match start(files, changed.clone()) {
+        Ok(watcher) => Some(watcher),
+        Err(error) => {
+            tracing::warn!(%error, "configuration files can not be watched; SIGHUP and the API still reload");
+            None
         }
     }
 }

@@ -57,7 +57,7 @@ pub enum Failed {
 const PREPARING: Duration = Duration::from_secs(3);
 
 /// What is remembered is saved this often, when it has changed.
-const REMEMBER: Duration = Duration::from_secs(15);
+const REMEMBER: Duration = Duration::from_secs(5);
 
 /// Serves until SIGTERM or SIGINT.
 pub async fn serve(options: ServeOptions) -> Result<(), Failed> {
@@ -100,6 +100,7 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     let remembered: HashMap<_, _> = store.load().into_iter().map(|memory| (memory.id.clone(), memory)).collect();
     let journal = Journal::default();
     let (mut keeper, control) = Keeper::new(source, loaded, nodes.all, own, remembered, journal);
+    control.keep_in(store.clone());
     let files = keeper.files();
     let in_force = keeper.settings_in_force();
 

@@ -1,17 +1,21 @@
 //! The handle that the API, the command line's socket and the data plane hold.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+};
 
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{LiveTable, keeper::Request};
+use super::{LiveTable, keeper::Request, remember};
 use crate::{
     backend::Backend,
     catalog::{Catalog, Change},
     model::{BackendId, Container, NodeName, Problems, Settings},
+    store::Store,
     telemetry::Journal,
 };
 
@@ -23,6 +27,7 @@ pub struct Control {
     pub(super) view: Arc<ArcSwap<View>>,
     pub(super) journal: Journal,
     pub(super) requests: mpsc::Sender<Request>,
+    pub(super) store: Arc<OnceLock<Store>>,
 }
 
 /// What exists now, as a snapshot.
@@ -69,6 +74,20 @@ pub enum ReloadFailed {
 }
 
 impl Control {
+    /// From now on what is told to be done is kept here first.
+    pub fn keep_in(&self, store: Store) {
+        // A second store would be a second owner of the state directory: the first stays.
+        let _ = self.store.set(store);
+    }
+
+    /// Writes down what is to be remembered of a backend, and waits until it is written.
+    pub async fn keep(&self, backend: &Backend) {
+        if let Some(store) = self.store.get() {
+            store.save(remember(backend));
+            store.flush().await;
+        }
+    }
+
     /// The live route table.
     pub fn table(&self) -> &Arc<ArcSwap<LiveTable>> {
         &self.table

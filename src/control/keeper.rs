@@ -122,6 +122,7 @@ impl Keeper {
             view: Arc::new(ArcSwap::from_pointee(view)),
             journal,
             requests: requests_in,
+            store: Arc::default(),
         };
         let mut watchers = JoinSet::new();
         for (name, node) in &nodes {

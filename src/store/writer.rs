@@ -11,7 +11,10 @@ use std::{
 };
 
 use sqlx::{Connection, SqliteConnection};
-use tokio::{sync::Notify, task::JoinHandle};
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -42,6 +45,11 @@ struct Shared {
     changed: Mutex<Changes>,
     /// Wakes the writer.
     knock: Notify,
+    /// Ends its pause.
+    hurry: Notify,
+    /// Transactions that were begun, and that ended, well or not.
+    begun: AtomicU64,
+    ended: watch::Sender<u64>,
     closing: CancellationToken,
     errors: AtomicU64,
     writer: Mutex<Option<JoinHandle<()>>>,
@@ -117,6 +125,9 @@ impl Store {
                 remembered,
                 changed: Mutex::default(),
                 knock: Notify::new(),
+                hurry: Notify::new(),
+                begun: AtomicU64::new(0),
+                ended: watch::Sender::new(0),
                 closing: CancellationToken::new(),
                 errors: AtomicU64::new(0),
                 writer: Mutex::new(None),
@@ -144,6 +155,20 @@ impl Store {
             lock_of(&self.shared.changed).insert(id, to);
             self.shared.knock.notify_one();
         }
+    }
+
+    /// Waits until what was saved before is written, or could not be: for what somebody is told has been done.
+    pub async fn flush(&self) {
+        if !self.is_kept() {
+            return;
+        }
+        let mut ended = self.shared.ended.subscribe();
+        // One that was begun before may have left out what was saved last.
+        let next = self.shared.begun.load(Ordering::SeqCst) + 1;
+        self.shared.knock.notify_one();
+        self.shared.hurry.notify_one();
+        // The other side lives as long as this handle.
+        let _ = ended.wait_for(|ended| *ended >= next || self.shared.closing.is_cancelled()).await;
     }
 
     /// Whether anything outlives the process.
@@ -192,13 +217,16 @@ impl Writer {
             }
             // Looked at before the last write, so that nothing saved before the closing is left out.
             let closing = self.shared.closing.is_cancelled();
+            let round = self.shared.begun.fetch_add(1, Ordering::SeqCst) + 1;
             let done = self.write().await;
+            self.shared.ended.send_replace(round);
             if closing {
                 break;
             }
             pause = if done { self.pace } else { (pause * 2).min(LONGEST_PAUSE) };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
+                () = self.shared.hurry.notified() => {}
                 () = self.shared.closing.cancelled() => {}
             }
             if !done {

@@ -1,6 +1,7 @@
 //! Clients that leave or read slowly, time that jumps, and a machine that has no time for anybody.
 
 use std::{
+    collections::BTreeSet,
     fs,
     process::Command,
     sync::{
@@ -28,7 +29,7 @@ fn open_files(dormouse: &Dormouse) -> usize {
 
 #[tokio::test]
 async fn clients_that_leave_while_they_wait_leave_nothing_behind() {
-    let app = App::new("app").options(&["--delay-listen", "3s"]).idle("idle_timeout: 1h");
+    let app = App::new("app").options(&["--delay-listen", "10s"]).idle("idle_timeout: 1h");
     let dormouse = Dormouse::start(&config(&[&app])).await;
     let history = History::new(dormouse.http);
     let before = open_files(&dormouse);
@@ -36,19 +37,22 @@ async fn clients_that_leave_while_they_wait_leave_nothing_behind() {
     let stay = futures_util::future::join_all((0..50).map(|_| history.ask(&app, "POST")));
     let leave = async {
         let mut streams = Vec::new();
-        for _ in 0..50 {
+        for _ in 0..150 {
             let mut stream = TcpStream::connect(dormouse.http).await.unwrap();
             stream.write_all(b"GET /left HTTP/1.1\r\nHost: app.test\r\n\r\n").await.unwrap();
+            // An orderly close after a whole request may be one who still listens. These leave with a reset.
+            socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
             streams.push(stream);
         }
-        until("all wait", &held, |held| *held == 100).await;
+        until("all wait", &held, |held| *held == 200).await;
         drop(streams);
-        until("half have left", &held, |held| *held == 50).await;
+        until("those have left", &held, |held| *held == 50).await;
     };
     tokio::join!(stay, leave);
     history.check(&[&app], &[]);
     assert_eq!((history.statuses()[&200], app.journal().starts(), app.journal().arrivals("/left")), (50, 1, 0));
-    let spare = 10;
+    // Connections to the app are kept for a while.
+    let spare = 70;
     until("files are closed", async || open_files(&dormouse), |now| *now <= before + spare).await;
 }
 
@@ -57,6 +61,7 @@ async fn a_wake_that_nobody_waits_for_any_more_runs_to_its_end() {
     let app = App::new("app").options(&["--delay-listen", "1s"]).idle("idle_timeout: 2s");
     let dormouse = Dormouse::start(&config(&[&app])).await;
     let mut stream = TcpStream::connect(dormouse.http).await.unwrap();
+    socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
     stream.write_all(b"GET /left HTTP/1.1\r\nHost: app.test\r\n\r\n").await.unwrap();
     app.has_started(1).await;
     drop(stream);
@@ -135,10 +140,11 @@ async fn jumps_of_the_wall_clock_end_nothing_early_and_keep_nothing_awake() {
     let idle = App::new("idle").idle("idle_timeout: 6s");
     let used = App::new("used").idle("idle_timeout: 1s");
     let environment = [("LD_PRELOAD", library.as_str()), ("CLOCK_OFFSET", offset.to_str().unwrap())];
-    let dormouse = Dormouse::start_in(&config(&[&idle, &used]), &environment).await;
+    // Wakes again and again, which is told with the time.
+    let brief = App::new("brief").idle("idle_timeout: 100ms");
+    let dormouse = Dormouse::start_in(&config(&[&idle, &used, &brief]), &environment).await;
     let history = History::new(dormouse.http);
-    let long = history.ask_for(&used, "GET", "/echo", "");
-    assert_eq!(long.await, Some(200));
+    assert_eq!(history.ask(&used, "GET").await, Some(200));
     let stream = dormouse.get("used", "/stream?ms=500&n=16");
     let jumps = async {
         let (hour, year) = (3600, 365 * 24 * 3600);
@@ -146,7 +152,9 @@ async fn jumps_of_the_wall_clock_end_nothing_early_and_keep_nothing_awake() {
             assert_eq!(history.ask(&idle, "GET").await, Some(200));
             let last = Instant::now();
             fs::write(&offset, jump.to_string()).unwrap();
-            tokio::time::sleep(Duration::from_millis(1500)).await;
+            tokio::time::sleep(Duration::from_millis(1000)).await;
+            assert_eq!(history.ask(&brief, "GET").await, Some(200));
+            tokio::time::sleep(Duration::from_millis(500)).await;
             // By its own clock it slept through hours. By ours it was quiet for a moment.
             if last.elapsed() < Duration::from_secs(5) {
                 assert_eq!((idle.journal().starts(), idle.journal().ends()), (1, 0), "ended by a jump of {jump} s");
@@ -155,12 +163,13 @@ async fn jumps_of_the_wall_clock_end_nothing_early_and_keep_nothing_awake() {
     };
     let (reply, ()) = tokio::join!(stream, jumps);
     assert_eq!(reply.body.matches("data: ").count(), 16, "a stream was cut");
-    let year_seen = dormouse.log().lines().any(|line| !line.starts_with("20") || line.starts_with("2027"));
-    assert!(year_seen || dormouse.log().contains("2027-"), "the jumps were not felt:\n{}", dormouse.log());
+    let years: BTreeSet<_> = dormouse.log().lines().map(|line| line.chars().take(4).collect::<String>()).collect();
+    println!("years of the log: {years:?}");
+    assert!(years.len() > 1, "the jumps were not felt:\n{}", dormouse.log());
     // And time goes on.
     dormouse.reaches("idle", "asleep").await;
     dormouse.reaches("used", "asleep").await;
-    history.check(&[&idle, &used], &[]);
+    history.check(&[&idle, &used, &brief], &[]);
 }
 
 #[tokio::test]

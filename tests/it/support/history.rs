@@ -43,7 +43,7 @@ impl History {
     }
 
     /// As [`Self::ask`], with fields and a body, if any: whatever stands after the first field.
-    pub(crate) async fn ask_for(&self, app: &App, method: &'static str, path: &str, rest: &str) -> Option<u16> {
+    async fn ask_for(&self, app: &App, method: &'static str, path: &str, rest: &str) -> Option<u16> {
         let mark = format!("mark={}.", self.next.fetch_add(1, Ordering::Relaxed));
         let joint = if path.contains('?') { '&' } else { '?' };
         let rest = match rest {
