@@ -151,49 +151,47 @@ impl From<&Entry> for Event {
 
 impl Event {
     fn tell(&mut self, what: &Happening) {
-        let (word, text) = match what {
-            Happening::Waking => ("waking", "wakes".to_owned()),
+        let word = match what {
+            Happening::Waking => "waking",
             Happening::Woke(phases) => {
-                let millis = PhaseMillis::from(phases);
-                self.phases = Some(millis);
-                ("woke", format!("is awake after {} ms", millis.total))
+                self.phases = Some(PhaseMillis::from(phases));
+                "woke"
             }
             Happening::WakeFailed { why, retry_after } => {
                 self.why = Some(why.clone());
                 self.retry_after_s = Some(seconds(*retry_after));
-                ("wake_failed", format!("did not wake: {why}"))
+                "wake_failed"
             }
-            Happening::Draining => ("draining", "lets nobody in and waits for those inside".to_owned()),
-            Happening::DrainEnded => ("drain_ended", "stays awake: somebody came".to_owned()),
+            Happening::Draining => "draining",
+            Happening::DrainEnded => "drain_ended",
             Happening::DrainDenied(passes) => {
                 self.passes = Some(u64::try_from(*passes).unwrap_or(u64::MAX));
-                ("drain_denied", format!("stays awake: still in use by {passes}"))
+                "drain_denied"
             }
-            Happening::Stopping => ("stopping", "is let down".to_owned()),
+            Happening::Stopping => "stopping",
             Happening::Slept { how, took } => {
                 self.how = Some((*how).to_owned());
                 self.took_ms = Some(millis(*took));
-                ("slept", format!("sleeps, {how} in {} ms", millis(*took)))
+                "slept"
             }
             Happening::SleepFailed(why) => {
                 self.why = Some(why.clone());
-                ("sleep_failed", format!("could not be let down: {why}"))
+                "sleep_failed"
             }
             Happening::Ended(code) => {
                 self.exit_code = *code;
-                let with = code.map_or_else(String::new, |code| format!(" with exit code {code}"));
-                ("ended", format!("ended by itself or by another hand{with}"))
+                "ended"
             }
-            Happening::FoundRunning => ("found_running", "was found running".to_owned()),
-            Happening::Gone => ("gone", "is no longer there".to_owned()),
+            Happening::FoundRunning => "found_running",
+            Happening::Gone => "gone",
             Happening::Pinned(until) => {
                 self.until = Some(until.to_string());
-                ("pinned", format!("is kept awake until {until}"))
+                "pinned"
             }
-            Happening::Unpinned => ("unpinned", "is no longer kept awake".to_owned()),
-            Happening::Note(text) => ("note", text.clone()),
+            Happening::Unpinned => "unpinned",
+            Happening::Note(_) => "note",
         };
         self.what = word.to_owned();
-        self.text = text;
+        self.text = what.to_string();
     }
 }

@@ -66,9 +66,6 @@ pub async fn serve(options: ServeOptions) -> Result<(), Failed> {
         (None, explicit) => FileSource::None { explicit },
     };
     let loaded = source.load().map_err(Failed::Configuration)?;
-    for problem in &loaded.problems.0 {
-        tracing::warn!("{problem}");
-    }
     let end = CancellationToken::new();
     let ending = end.clone();
     tokio::spawn(async move {
@@ -109,7 +106,9 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     let shared = Shared::new(Arc::clone(control.table()), Arc::clone(&proxy));
     let closing = CancellationToken::new();
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    let workers = bind_workers(workers, &settings.listen.http).context("listen for HTTP")?;
+    let workers = bind_workers(workers, &settings.listen.http).context(
+        "listen for HTTP (`listen: http` in the configuration; ports below 1024 need root or CAP_NET_BIND_SERVICE)",
+    )?;
     let (api_tcp, api_unix) = bind_api(&settings, &state_dir)?;
 
     // Who connects meanwhile waits in the listener's queue.

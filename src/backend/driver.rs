@@ -418,6 +418,10 @@ impl Driver {
     fn follow_gate(&mut self) {
         let State::Awake(awake) = &self.state else {
             self.shared.gate.close();
+            if !matches!(self.state, State::Draining { .. }) {
+                // The next wake is another generation, also at the same address.
+                self.shared.reach.store(None);
+            }
             return;
         };
         let same = self

@@ -270,6 +270,9 @@ fn seen_stopped(
             }
             (State::Failed(died(&awake, exit_code, facts)), None)
         }
+        State::Waking(Waking { stage: Stage::Probing(_), foreign: true, .. }) if ended_by_order(exit_code) => {
+            (State::Asleep(by_hand), None)
+        }
         State::Waking(Waking { stage: Stage::Probing(_), tries, .. }) => {
             let why = match error.filter(|text| !text.is_empty()) {
                 Some(text) => Failure::Start(text.into()),

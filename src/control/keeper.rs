@@ -25,7 +25,10 @@ use crate::{
     backend::{Backend, Surroundings},
     catalog::{self, Catalog, Change, FilePart, diff},
     config::Loaded,
-    model::{Alias, BackendId, BackendSpec, Cause, Condition, Container, NodeName, Place, Problem, Problems, Settings},
+    model::{
+        Alias, BackendId, BackendSpec, Cause, Condition, Container, NodeName, Place, Problem, Problems, Settings,
+        Severity,
+    },
     provider::SharedProvider,
     store::BackendMemory,
     telemetry::{Happening, Journal, RouteCounters},
@@ -230,7 +233,7 @@ impl Keeper {
                 self.files.send_replace(self.loaded.files.clone());
                 let changes = self.rebuild().await;
                 self.settings.send_replace(Arc::new(self.loaded.settings.clone()));
-                let note = format!("configuration read again: {} changes", changes.len());
+                let note = format!("configuration read again, changes: {}", changes.len());
                 self.control.journal.record(None, Happening::Note(note), Cause::Dormouse("reload"));
                 Ok(changes)
             }
@@ -346,6 +349,12 @@ impl Keeper {
     async fn rebuild(&mut self) -> Vec<Change> {
         let catalog = Arc::new(self.merge(&self.loaded));
         let changes = diff(&self.catalog, &catalog);
+        for problem in catalog.problems.0.iter().filter(|problem| !self.catalog.problems.0.contains(problem)) {
+            match problem.severity {
+                Severity::Error | Severity::Warning => tracing::warn!("{problem}"),
+                Severity::Hint => tracing::info!("{problem}"),
+            }
+        }
         self.catalog = catalog;
         for change in &changes {
             self.carry_out(change);

@@ -20,6 +20,15 @@ const BACKLOG: i32 = 4096;
 /// The first and the longest pause after an accept that failed for want of something.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
 
+/// Finds out whether an address is free, also of programs that share their ports: another Dormouse would take a part of
+/// our connections, and we of its. The port 0 always is.
+pub fn check_free(address: SocketAddr) -> io::Result<()> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(1)
+}
+
 /// Binds a listener that shares its port with the other workers' (`SO_REUSEPORT`).
 pub fn bind(address: SocketAddr) -> io::Result<StdListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;

@@ -2,4 +2,4 @@
 
 mod listen;
 
-pub use listen::{accept, bind};
+pub use listen::{accept, bind, check_free};

@@ -4,6 +4,7 @@
 
 use std::{
     collections::VecDeque,
+    fmt,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -72,6 +73,30 @@ pub enum Happening {
     Note(String),
 }
 
+impl fmt::Display for Happening {
+    /// A sentence whose subject is the backend.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Waking => f.write_str("wakes"),
+            Self::Woke(phases) => write!(f, "is awake after {} ms", phases.total.as_millis()),
+            Self::WakeFailed { why, .. } => write!(f, "did not wake: {why}"),
+            Self::Draining => f.write_str("lets nobody in and waits for those inside"),
+            Self::DrainEnded => f.write_str("stays awake: somebody came"),
+            Self::DrainDenied(passes) => write!(f, "stays awake: still in use by {passes}"),
+            Self::Stopping => f.write_str("is let down"),
+            Self::Slept { how, took } => write!(f, "sleeps, {how} in {} ms", took.as_millis()),
+            Self::SleepFailed(why) => write!(f, "could not be let down: {why}"),
+            Self::Ended(None) => f.write_str("ended by itself or by another hand"),
+            Self::Ended(Some(code)) => write!(f, "ended by itself or by another hand with exit code {code}"),
+            Self::FoundRunning => f.write_str("was found running"),
+            Self::Gone => f.write_str("is no longer there"),
+            Self::Pinned(until) => write!(f, "is kept awake until {until}"),
+            Self::Unpinned => f.write_str("is no longer kept awake"),
+            Self::Note(text) => f.write_str(text),
+        }
+    }
+}
+
 /// One line of the journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -137,8 +162,8 @@ impl Journal {
         drop(kept);
         self.shared.metrics.observe(&entry);
         match &entry.backend {
-            Some(id) => tracing::info!(backend = %id, cause = %entry.cause, "{:?}", entry.what),
-            None => tracing::info!(cause = %entry.cause, "{:?}", entry.what),
+            Some(id) => tracing::info!(backend = %id, cause = %entry.cause, "{}", entry.what),
+            None => tracing::info!(cause = %entry.cause, "{}", entry.what),
         }
     }
 

@@ -136,10 +136,10 @@ impl Pump {
     }
 
     /// How much of the body is still to come, where that is known.
-    fn left(&self) -> usize {
+    fn left(&self) -> Option<usize> {
         match self.body {
-            Body::Length(left) => usize::try_from(left).unwrap_or(usize::MAX),
-            Body::Done | Body::Chunked(_) | Body::UntilClose => 0,
+            Body::Length(left) => Some(usize::try_from(left).unwrap_or(usize::MAX)),
+            Body::Done | Body::Chunked(_) | Body::UntilClose => None,
         }
     }
 
@@ -188,19 +188,20 @@ impl Pump {
     fn poll_fill(&mut self, cx: &mut Context<'_>, source: &mut ReadHalf<'_>) -> Poll<Result<(), Cut>> {
         // No buffer is held while there is nothing to read.
         ready!(source.as_ref().poll_read_ready(cx)).map_err(Cut::Source)?;
-        let bulk = self.bulk || self.left() > SIZE;
+        let left = self.left();
+        let bulk = self.bulk || left.is_some_and(|left| left > SIZE);
         let mut buf = if bulk { self.home.lend_big() } else { self.home.lend() };
         let chunks = self.emit == Emit::Chunks;
         if chunks {
             buf.clear_leaving(FRONT);
         }
         let mut spare = ReadBuf::new(buf.spare_mut());
-        let room = match bulk {
+        let room = match left {
             _ if chunks => spare.remaining() - 2,
             // Little more than is left, lest a crowd of requests be read behind a body; but more, so that a read that
             // brings all of it is seen not to be full.
-            true => self.left().saturating_add(1),
-            false => usize::MAX,
+            Some(left) if bulk => left.saturating_add(1),
+            Some(_) | None => usize::MAX,
         };
         let mut spare = spare.take(room);
         ready!(Pin::new(source).poll_read(cx, &mut spare)).map_err(Cut::Source)?;

@@ -114,11 +114,18 @@ async fn wake(job: &mut Job<'_>, backend: &Backend, policy: &IdlePolicy) -> Resu
 
 /// Whether a request now would start something, rather than join others who wait.
 fn causes_wake(backend: &Backend) -> bool {
+    if backend.held() > 0 {
+        // Somebody who came before caused it; it is just not told yet.
+        return false;
+    }
     match backend.status().borrow().state {
-        StatusState::Unknown | StatusState::Stopped | StatusState::Paused | StatusState::Failed | StatusState::Gone => {
-            true
-        }
-        StatusState::Waking | StatusState::Awake | StatusState::Draining | StatusState::Stopping => false,
+        StatusState::Unknown
+        | StatusState::Stopped
+        | StatusState::Paused
+        | StatusState::Stopping
+        | StatusState::Failed
+        | StatusState::Gone => true,
+        StatusState::Waking | StatusState::Awake | StatusState::Draining => false,
     }
 }
 

@@ -173,7 +173,11 @@ pub struct BoundWorkers {
 
 /// Binds all addresses for each of `count` workers.
 pub fn bind_workers(count: usize, addresses: &[SocketAddr]) -> io::Result<BoundWorkers> {
-    let first = addresses.iter().map(|address| net::bind(*address)).collect::<io::Result<Vec<_>>>()?;
+    let bind = |address: &SocketAddr| {
+        let bound = net::check_free(*address).and_then(|()| net::bind(*address));
+        bound.map_err(|error| io::Error::new(error.kind(), format!("`{address}`: {error}")))
+    };
+    let first = addresses.iter().map(bind).collect::<io::Result<Vec<_>>>()?;
     let bound = first.iter().map(StdListener::local_addr).collect::<io::Result<Vec<_>>>()?;
     let mut sets = vec![first];
     for _ in 1..count.max(1) {
