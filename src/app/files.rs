@@ -24,8 +24,12 @@ pub(super) async fn watch_files(control: Control, mut files: watch::Receiver<Vec
         tokio::select! {
             () = end.cancelled() => return,
             Some(()) = changed.recv() => {
-                tokio::time::sleep(DEBOUNCE).await;
-                while changed.try_recv().is_ok() {}
+                until_quiet(&mut changed).await;
+                if let Some(empty) = watched.iter().find(|file| is_empty(file)) {
+                    let file = empty.display();
+                    tracing::warn!(%file, "an empty file is taken for one that is being written: `dormouse reload` takes it");
+                    continue;
+                }
                 // The outcome is in the journal and among the problems.
                 let _ = control.reload().await;
             }
@@ -41,6 +45,21 @@ pub(super) async fn watch_files(control: Control, mut files: watch::Receiver<Vec
             }
         }
     }
+}
+
+/// Waits until nothing has changed for a while, but not for ever.
+async fn until_quiet(changed: &mut mpsc::Receiver<()>) {
+    for _ in 0..10 {
+        tokio::time::sleep(DEBOUNCE).await;
+        if changed.try_recv().is_err() {
+            return;
+        }
+    }
+}
+
+/// Whether a file is there and holds nothing: somebody has cut it and is about to write it anew.
+fn is_empty(file: &Path) -> bool {
+    std::fs::metadata(file).is_ok_and(|facts| facts.len() == 0)
 }
 
 fn start_or_tell(files: &[PathBuf], changed: &mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {

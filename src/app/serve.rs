@@ -11,6 +11,7 @@ use std::{
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     net::UnixListener,
     signal::unix::{SignalKind, signal},
@@ -26,7 +27,7 @@ use crate::{
     control::{self, Control, FileSource, Keeper},
     model::{OnExit, Problems, Settings},
     provider,
-    proxy::{ProxySettings, Shared, bind_workers},
+    proxy::{Limits, ProxySettings, Shared, bind_workers},
     store::Store,
     telemetry::{Journal, chain},
 };
@@ -102,10 +103,11 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     let in_force = keeper.settings_in_force();
 
     // Bind first: an address in use is the operator's to solve, and nothing has been touched yet.
-    let proxy = Arc::new(ArcSwap::from_pointee(proxy_settings(&settings)));
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let connections = connections(raise_descriptors(), workers);
+    let proxy = Arc::new(ArcSwap::from_pointee(proxy_settings(&settings, connections)));
     let shared = Shared::new(Arc::clone(control.table()), Arc::clone(&proxy));
     let closing = CancellationToken::new();
-    let workers = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = bind_workers(workers, &settings.listen.http).context(
         "listen for HTTP (`listen: http` in the configuration; ports below 1024 need root or CAP_NET_BIND_SERVICE)",
     )?;
@@ -123,7 +125,7 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     let helpers = tokio_util::task::TaskTracker::new();
     helpers.spawn(files::watch_files(control.clone(), files, end.clone()));
     helpers.spawn(reload_on_hangup(control.clone(), end.clone()));
-    helpers.spawn(follow_settings(in_force, proxy, end.clone()));
+    helpers.spawn(follow_settings(in_force, proxy, connections, end.clone()));
     helpers.spawn(remember_now_and_then(control.clone(), store.clone(), end.clone()));
     let router = api::router(Api { control: control.clone(), started: Timestamp::now() });
     let api = tokio::spawn(api::serve(router, api_tcp, api_unix, world_ends.clone()));
@@ -168,8 +170,29 @@ fn bind_api(settings: &Settings, state_dir: &Path) -> anyhow::Result<(Option<Tcp
     Ok((tcp, unix))
 }
 
-fn proxy_settings(settings: &Settings) -> ProxySettings {
+/// Takes as many descriptors as the system lets us have, and says how many that is.
+fn raise_descriptors() -> u64 {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
+    match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+        Ok(()) => hard,
+        Err(error) => {
+            tracing::warn!(%error, soft, "the bound on open descriptors can not be raised");
+            soft
+        }
+    }
+}
+
+/// Client connections for each worker. A request that is forwarded needs two descriptors, and engines, probes and
+/// the management interface have a reserve.
+fn connections(descriptors: u64, workers: usize) -> usize {
+    let reserve = (descriptors / 4).min(512);
+    let each = (descriptors - reserve) / 2 / u64::try_from(workers).unwrap_or(1).max(1);
+    usize::try_from(each).unwrap_or(usize::MAX).clamp(16, Limits::default().connections)
+}
+
+fn proxy_settings(settings: &Settings, connections: usize) -> ProxySettings {
     ProxySettings {
+        limits: Limits { connections, ..Limits::default() },
         trusted_proxies: settings.trusted_proxies.clone(),
         wakes_per_client: settings.wakes_per_client,
         shutdown_timeout: settings.shutdown_timeout,
@@ -197,6 +220,7 @@ pub(super) async fn until_told_to_end() {
 async fn follow_settings(
     mut in_force: watch::Receiver<Arc<Settings>>,
     proxy: Arc<ArcSwap<ProxySettings>>,
+    connections: usize,
     end: CancellationToken,
 ) {
     loop {
@@ -208,7 +232,7 @@ async fn follow_settings(
                 }
             }
         }
-        proxy.store(Arc::new(proxy_settings(&in_force.borrow_and_update())));
+        proxy.store(Arc::new(proxy_settings(&in_force.borrow_and_update(), connections)));
     }
 }
 

@@ -35,18 +35,21 @@ pub(super) enum Activity {
 impl Identity {
     /// Of a process that has this number now.
     pub(super) fn of(pid: i32) -> Option<Self> {
-        let (_, start_time) = stat(pid)?;
+        let (_, start_time) = stat(pid).ok()??;
         Some(Self { pid, start_time })
     }
 
     pub(super) fn activity(self) -> Activity {
         match stat(self.pid) {
-            Some((state, start_time)) if start_time == self.start_time => match state {
+            Ok(Some((state, start_time))) if start_time == self.start_time => match state {
                 'T' => Activity::Frozen,
                 'Z' | 'X' => Activity::Ended,
                 _ => Activity::Running,
             },
-            _ => Activity::Ended,
+            Ok(_) => Activity::Ended,
+            // Not to be read now (no descriptor is free, say) does not mean that it has ended; a signal needs nothing.
+            Err(_) if self.group_lives() => Activity::Running,
+            Err(_) => Activity::Ended,
         }
     }
 
@@ -86,11 +89,16 @@ pub(super) fn boot_id() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 
-/// State letter and start time.
-fn stat(pid: i32) -> Option<(char, u64)> {
-    let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    let (_, state, start_time) = parse_stat(&String::from_utf8_lossy(&text))?;
-    Some((state, start_time))
+/// State letter and start time; `None` when there is no such process, an error when that could not be found out.
+fn stat(pid: i32) -> io::Result<Option<(char, u64)>> {
+    let text = match fs::read(format!("/proc/{pid}/stat")) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    Ok(parse_stat(&String::from_utf8_lossy(&text)).map(|(_, state, start_time)| (state, start_time)))
 }
 
 /// Process number, state letter and start time from the text of `/proc/PID/stat`.
