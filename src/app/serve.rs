@@ -196,7 +196,6 @@ fn proxy_settings(settings: &Settings, connections: usize) -> ProxySettings {
         trusted_proxies: settings.trusted_proxies.clone(),
         wakes_per_client: settings.wakes_per_client,
         shutdown_timeout: settings.shutdown_timeout,
-        ..ProxySettings::default()
     }
 }
 
