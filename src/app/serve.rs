@@ -66,7 +66,7 @@ pub async fn serve(options: ServeOptions) -> Result<(), Failed> {
         (Some(path), _) => FileSource::File(path),
         (None, explicit) => FileSource::None { explicit },
     };
-    let loaded = source.load().map_err(Failed::Configuration)?;
+    let (loaded, _) = control::check_alone(&source).map_err(Failed::Configuration)?;
     let end = CancellationToken::new();
     let ending = end.clone();
     tokio::spawn(async move {

@@ -141,7 +141,7 @@ async fn a_start_that_the_engine_refuses_is_told_with_its_reason() {
         assert_eq!(reply.status, 503, "{reply:?}");
         assert!((1..=5).contains(&retry_after(&reply)));
         // The moment the engine's answer was taken note of, by the program's own log.
-        let line = dormouse.logged(name, "WakeFailed").pop().expect("a line of the log");
+        let line = dormouse.logged(name, "did not wake").pop().expect("a line of the log");
         let at: Timestamp = line.split_whitespace().next().unwrap().parse().unwrap();
         let after = (nanoseconds(reply.first_byte) - at.as_nanosecond()) as f64 / 1e6;
         println!("{case}: 503 {after:.1} ms after the engine's answer");

@@ -76,7 +76,7 @@ async fn a_paused_one_answers_as_soon_as_the_engine_has_thawed_it() {
     dormouse.knows(&name).await;
     let (mut ours, mut engines) = (Vec::new(), Vec::new());
     for round in 0..25 {
-        dormouse.has_logged(&name, "Slept", round + 1).await;
+        dormouse.has_logged(&name, "sleeps, ", round + 1).await;
         cli.run(&["pause", &twin]).await;
         engines.push(unpause(&cli, &twin).await);
         let reply = dormouse.get(&name, "/").await;

@@ -65,7 +65,7 @@ async fn a_signal_that_does_not_end_it_changes_nothing() {
         history.iter().filter_map(|asked| Some(asked.got.as_ref().ok()?.told("started"))).collect();
     assert_eq!(lives.len(), 1);
     assert!(cli.run(&["logs", &name]).await.contains("got HUP"));
-    assert!(dormouse.logged(&name, "Ended").is_empty());
+    assert!(dormouse.logged(&name, "ended by itself").is_empty());
 }
 
 #[tokio::test]
@@ -150,7 +150,7 @@ async fn an_address_that_moved_to_another_container_is_not_used() {
     dormouse.knows(&name).await;
     let address = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
     let before = cli.inspect(&name, address).await;
-    dormouse.has_logged(&name, "Slept", 1).await;
+    dormouse.has_logged(&name, "sleeps, ", 1).await;
     // Its address is given to somebody else while it sleeps.
     let thief = cli.container(how, "thief", &[], &["--delay-ready=1h"]).await;
     assert_eq!(cli.inspect(&thief, address).await, before);
@@ -158,7 +158,7 @@ async fn an_address_that_moved_to_another_container_is_not_used() {
     assert_eq!(reply.status, 200, "{reply:?}");
     assert_ne!(cli.inspect(&name, address).await, before);
     // And once more, on another network.
-    dormouse.has_logged(&name, "Slept", 2).await;
+    dormouse.has_logged(&name, "sleeps, ", 2).await;
     cli.run(&["network", "disconnect", &network, &name]).await;
     cli.run(&["network", "connect", &other, &name]).await;
     assert_eq!(dormouse.get(&name, "/").await.status, 200);

@@ -20,7 +20,7 @@ async fn killed_under_load_it_is_back_in_a_second_and_touches_nothing_that_runs(
     for name in [&awake, &asleep] {
         dormouse.knows(name).await;
     }
-    dormouse.has_logged(&frozen, "Slept", 1).await;
+    dormouse.has_logged(&frozen, "sleeps, ", 1).await;
     let load = Load::begin(&dormouse, &awake, "/", 4);
     let mut returns = Vec::new();
     for _ in 0..10 {

@@ -47,7 +47,7 @@ async fn one_label_is_enough() {
     println!("stopped after {quiet:.2} s of quiet");
     assert!((2.0..3.0).contains(&quiet), "stopped after {quiet} s");
     assert_eq!(cli.count(&name, "start").await, 1);
-    dormouse.has_logged(&name, "Slept", 1).await;
+    dormouse.has_logged(&name, "sleeps, ", 1).await;
     assert_eq!(curl(&dormouse, &name), "200");
     assert_eq!(cli.count(&name, "start").await, 2);
     assert_eq!(cli.inspect(&name, "{{.State.ExitCode}}").await, "0");
@@ -62,7 +62,7 @@ async fn a_paused_one_is_thawed_and_later_stopped_by_its_own_handler() {
     dormouse.knows(&name).await;
     let pid = dormouse.get(&name, "/").await.told("started");
     has_status(&cli, &name, "paused").await;
-    dormouse.has_logged(&name, "Slept", 1).await;
+    dormouse.has_logged(&name, "sleeps, ", 1).await;
     let reply = dormouse.get(&name, "/").await;
     assert_eq!((reply.status, reply.told("started")), (200, pid), "its memory is kept");
     has_status(&cli, &name, "paused").await;
@@ -105,7 +105,7 @@ async fn requests_around_the_idle_decision_and_a_slow_stop_do_not_fail() {
         }
     };
     tokio::join!(rounds(&slow, 0x51, 600_000), rounds(&swift, 0x3a7, 300_000), rounds(&frozen, 0x9b1, 200_000));
-    let stops = [&slow, &swift, &frozen].map(|name| dormouse.logged(name, "Slept").len());
+    let stops = [&slow, &swift, &frozen].map(|name| dormouse.logged(name, "sleeps, ").len());
     println!("sleeps: {stops:?}");
     assert!(stops.iter().all(|stops| *stops > 0), "no request came near a sleep: {stops:?}");
     let log = cli.run(&["logs", &slow]).await;
@@ -120,7 +120,7 @@ async fn one_that_ignores_the_signal_is_killed_after_the_grace_and_woken_anew() 
     let dormouse = Dormouse::start(&cli.config()).await;
     dormouse.knows(&name).await;
     let first = dormouse.get(&name, "/").await.told("started");
-    dormouse.has_logged(&name, "Stopping", 1).await;
+    dormouse.has_logged(&name, "is let down", 1).await;
     // In the grace time: it never meets the dying one, and is answered by the next.
     let reply = dormouse.get(&name, "/").await;
     assert_eq!(reply.status, 200);
@@ -137,7 +137,7 @@ async fn a_thaw_by_another_hand_does_not_disturb_the_stop() {
     let dormouse = Dormouse::start(&cli.config()).await;
     dormouse.knows(&name).await;
     // The engine refuses to unpause what somebody else has thawed meanwhile: that is no failure.
-    dormouse.has_logged(&name, "Slept", 1).await;
+    dormouse.has_logged(&name, "sleeps, ", 1).await;
     let words = ["unpause", name.as_str()];
     let (thawed, ()) = tokio::join!(cli.try_run(&words), has_status(&cli, &name, "exited"));
     println!("thawed by hand: {}", thawed.status.success());

@@ -166,5 +166,5 @@ async fn a_crash_at_one_request_costs_at_most_that_one_and_nothing_unsafe_is_rep
     history.check(&[&app], &[502, 503]);
     assert_eq!(app.journal().starts(), 2);
     assert!(history.statuses().get(&502).copied().unwrap_or(0) <= 1);
-    assert!(dormouse.log().contains("Ended"), "its end is not in the journal");
+    assert!(dormouse.log().contains("ended by itself"), "its end is not in the journal");
 }

@@ -225,6 +225,6 @@ async fn without_processor_time_nothing_is_ended_in_use_and_nothing_fails() {
     println!("{:?}, the longest took {:?}", history.statuses(), history.longest());
     history.check(&apps.iter().collect::<Vec<_>>(), &[]);
     let log = dormouse.log();
-    assert!(!log.contains("WakeFailed") && !log.contains("SleepFailed"), "{log}");
+    assert!(!log.contains("did not wake") && !log.contains("could not be let down"), "{log}");
     apps.iter().for_each(|app| app.journal().had_one_life_at_a_time());
 }

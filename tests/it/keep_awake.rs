@@ -25,7 +25,7 @@ async fn web_socket(dormouse: &Dormouse, name: &str) -> WebSocketStream<TcpStrea
 /// It was not ended while in use, ran in one life, and sleeps its idle timeout after the use ended.
 async fn sleeps_after(dormouse: &Dormouse, app: &App, idle: Duration, ended: Instant) {
     assert_eq!((app.journal().starts(), app.journal().ends()), (1, 0), "{} was ended in use", app.name);
-    dormouse.has_logged(&app.name, "Stopping", 1).await;
+    dormouse.has_logged(&app.name, "is let down", 1).await;
     let quiet = ended.elapsed();
     println!("{}: told to end {:.2} s after its last use", app.name, quiet.as_secs_f64());
     assert!(quiet >= idle - Duration::from_millis(50), "{} sleeps after {quiet:?}", app.name);
