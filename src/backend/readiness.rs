@@ -65,7 +65,7 @@ async fn rest(pause: Duration, kick: &Notify) {
 fn pause_after(elapsed: Duration) -> Duration {
     let millis = match elapsed.as_secs() {
         0 => 1,
-        1..10 => 3,
+        1..10 => 2,
         10..60 => 20,
         _ => 50,
     };
