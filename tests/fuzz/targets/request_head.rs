@@ -2,12 +2,19 @@
 //! changes nothing.
 #![no_main]
 
-use dormouse::proxy::fuzz::{ReadRequest, request};
+use dormouse::proxy::{
+    BadRequest,
+    fuzz::{ReadRequest, request},
+};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(Some(first)) = request(bytes) else { return };
-    let second = request(&first.written).expect("what we write is good").expect("what we write is whole");
+    // Our own fields may bring a head that is just within the bounds beyond them.
+    let second = match request(&first.written) {
+        Err(BadRequest::HeadTooLarge) => return,
+        written => written.expect("what we write is good").expect("what we write is whole"),
+    };
     assert_eq!(second.left, 0, "one head was written, and two can be read");
     assert_eq!(meaning(&first), meaning(&second));
     let hosts = second.written.windows(8).filter(|part| part.eq_ignore_ascii_case(b"\r\nHost: ")).count();
