@@ -52,7 +52,7 @@ pub fn config(exe: &Path, ports: DemoPorts) -> Result<(Settings, Vec<RouteSpec>,
     let node: NodeName = "demo".parse()?;
     let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let settings = Settings {
-        listen: Listen { http: vec![loopback(ports.http)], api: Some(loopback(ports.api)) },
+        listen: Listen { http: vec![loopback(ports.http)], https: Vec::new(), api: Some(loopback(ports.api)) },
         domains: vec!["localhost".to_owned()],
         nodes: BTreeMap::from([(node.clone(), NodeSpec { engine: EngineAddress::Process })]),
         ..Settings::default()

@@ -13,6 +13,9 @@ use super::{
     response_head::ResponseHead,
 };
 
+/// The field by which browsers are told to use nothing but TLS.
+const HSTS: &[u8] = b"Strict-Transport-Security";
+
 fn push_number(out: &mut Buf, number: u64) {
     let mut digits = [0u8; 20];
     let (mut at, mut rest) = (digits.len(), number);
@@ -147,6 +150,8 @@ pub(super) struct Ending<'a> {
     pub(super) set: &'a [(String, String)],
     /// Fields of the endpoint that the route hides.
     pub(super) hide: &'a [String],
+    /// What a browser is told to remember, unless the service or the route tells it something.
+    pub(super) hsts: Option<&'a str>,
 }
 
 /// How the body of a response goes to this client, and whether the connection can stay after it.
@@ -168,6 +173,7 @@ pub(super) fn response(head: &ResponseHead, bytes: &[u8], ending: Ending<'_>, ou
     out.push(b" ");
     out.push(part(&head.reason));
     out.push(b"\r\n");
+    let mut hsts = ending.hsts.filter(|_| !is_set(ending.set, HSTS));
     for field in &head.fields {
         let name = part(&field.name);
         let passes = match field.known {
@@ -176,6 +182,7 @@ pub(super) fn response(head: &ResponseHead, bytes: &[u8], ending: Ending<'_>, ou
             Known::ContentLength | Known::TransferEncoding | Known::Connection | Known::Hop | Known::HopMark => false,
         };
         if passes && !is_set(ending.set, name) && !is_hidden(ending.hide, name) {
+            hsts = hsts.filter(|_| !name.eq_ignore_ascii_case(HSTS));
             push_field(out, name, part(&field.value));
         }
     }
@@ -183,6 +190,9 @@ pub(super) fn response(head: &ResponseHead, bytes: &[u8], ending: Ending<'_>, ou
         body_fields(head, ending, out);
         for (name, value) in ending.set {
             push_field(out, name.as_bytes(), value.as_bytes());
+        }
+        if let Some(hsts) = hsts {
+            push_field(out, HSTS, hsts.as_bytes());
         }
         if let Some(wake) = ending.wake {
             out.push(b"Server-Timing: wake;dur=");
