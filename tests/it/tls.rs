@@ -131,9 +131,9 @@ async fn versions_and_protocols_are_those_of_today_and_plain_http_is_told_so() {
     let request = "GET / HTTP/1.1\r\nHost: app.test\r\nConnection: close\r\n\r\n";
     let quiet = [&trusting[..], &["-ign_eof"]].concat();
     let said = s_client(address, &[&quiet[..], &["-sess_out", &session]].concat(), request).await;
-    assert!(said.contains("HTTP/1.1 200 OK"), "{said}");
+    assert!(said.contains("HTTP/1.1 200 "), "{said}");
     let said = s_client(address, &[&quiet[..], &["-sess_in", &session]].concat(), request).await;
-    assert!(said.contains("Reused, TLSv1.3") && said.contains("HTTP/1.1 200 OK"), "{said}");
+    assert!(said.contains("Reused, TLSv1.3") && said.contains("HTTP/1.1 200 "), "{said}");
     // The wildcard's.
     let said = s_client(address, &["-servername", "other.test", "-CAfile", &ca], "").await;
     assert!(said.contains("Verify return code: 0 (ok)"), "{said}");
