@@ -9,8 +9,8 @@ use super::{
     values,
 };
 use crate::model::{
-    AsleepResponse, BackendId, HeaderMatch, HealthCheck, HostPattern, Ignore, PathPattern, Place, Problem, Problems,
-    Readiness, RouteMatch, Scheme, Upstream, Waiting,
+    Alias, AsleepResponse, BackendId, HeaderMatch, HealthCheck, HostPattern, Ignore, PathPattern, Place, Problem,
+    Problems, Readiness, RouteMatch, RouteSpec, RouteTarget, Scheme, Upstream, Waiting,
 };
 
 /// Every key of a route.
@@ -88,6 +88,31 @@ pub(super) struct RouteDraft {
     pub(super) idle: Option<Node>,
     pub(super) ready: Option<Readiness>,
     pub(super) depends_on: Option<Node>,
+}
+
+impl RouteDraft {
+    /// The route that it makes, once it is known what it answers to and where it leads.
+    pub(super) fn into_route(
+        self,
+        alias: Alias,
+        place: Place,
+        hosts: Vec<HostPattern>,
+        target: RouteTarget,
+    ) -> RouteSpec {
+        RouteSpec {
+            upstream: self.upstream,
+            set_request_headers: self.sets.request,
+            set_response_headers: self.sets.response,
+            hide_request_headers: self.sets.hide_request,
+            hide_response_headers: self.sets.hide_response,
+            waiting: self.waiting,
+            title: self.title,
+            ignore: self.ignore,
+            asleep_response: self.asleep_response,
+            health: self.health,
+            ..RouteSpec::new(alias, place, RouteMatch { hosts, ..self.matches }, target)
+        }
+    }
 }
 
 /// Reads a route. Only a result without errors may be served.

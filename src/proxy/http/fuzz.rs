@@ -111,25 +111,10 @@ fn holding(buffers: &Rc<Buffers>, bytes: &[u8]) -> Buf {
 }
 
 fn spec() -> RouteSpec {
-    RouteSpec {
-        alias: "app".parse().unwrap_or_else(|_| unreachable!()),
-        place: Place::Body("fuzz".into()),
-        matches: RouteMatch { hosts: vec![HostPattern::Any], ..RouteMatch::default() },
-        target: RouteTarget::Address {
-            host: "192.0.2.2".to_owned(),
-            endpoint: Endpoint { scheme: Scheme::Http, port: 80 },
-        },
-        upstream: Upstream { connect_timeout: Duration::from_secs(1), ..Upstream::default() },
-        audience: Audience::Everyone,
-        set_request_headers: Vec::new(),
-        set_response_headers: Vec::new(),
-        hide_request_headers: Vec::new(),
-        hide_response_headers: Vec::new(),
-        waiting: None,
-        waiting_page: None,
-        title: None,
-        ignore: Ignore::default(),
-        asleep_response: None,
-        health: None,
-    }
+    let alias = "app".parse().unwrap_or_else(|_| unreachable!());
+    let matches = RouteMatch { hosts: vec![HostPattern::Any], ..RouteMatch::default() };
+    let endpoint = Endpoint { scheme: Scheme::Http, port: 80 };
+    let target = RouteTarget::Address { host: "192.0.2.2".to_owned(), endpoint };
+    let upstream = Upstream { connect_timeout: Duration::from_secs(1), ..Upstream::default() };
+    RouteSpec { upstream, ..RouteSpec::new(alias, Place::Body("fuzz".into()), matches, target) }
 }
