@@ -44,6 +44,9 @@ impl Drop for InFlight<'_> {
 
 /// Does a request, from its head to the end of its answer.
 pub(super) async fn run(client: &mut Client, head: RequestHead) -> Next {
+    if let Some(answer) = secure::challenge(client, &head) {
+        return client.answer(Some(&head), &answer).await;
+    }
     let route = match find(client, &head) {
         Ok(route) => route,
         Err(answer) => return client.answer(Some(&head), &answer).await,

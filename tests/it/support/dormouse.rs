@@ -70,10 +70,19 @@ impl Dormouse {
         Self::start_with(config, &[], Some(SocketAddr::from(([127, 0, 0, 1], free_port())))).await
     }
 
+    /// As [`Self::start_secure`], at these addresses.
+    pub(crate) async fn start_at(config: &str, http: SocketAddr, https: SocketAddr) -> Self {
+        Self::start_on(config, &[], http, Some(https)).await
+    }
+
     async fn start_with(config: &str, environment: &[(&str, &str)], https: Option<SocketAddr>) -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
         // One address for the whole test, also after a restart.
         let http = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        Self::start_on(config, environment, http, https).await
+    }
+
+    async fn start_on(config: &str, environment: &[(&str, &str)], http: SocketAddr, https: Option<SocketAddr>) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
         let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let mut dormouse = Self { directory, child: None, environment: environment.collect(), http, https };
         dormouse.configure(config);
