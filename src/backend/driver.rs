@@ -404,6 +404,10 @@ impl Driver {
             let (state, action) = step(before.clone(), event, facts, rules);
             self.state = state;
             self.note_change(&before);
+            // Who comes in looks at the status: it says awake before the gate opens.
+            if self.state.is_open() {
+                self.publish(&before);
+            }
             self.follow_gate();
             if let Some(action) = action {
                 self.act(action);
@@ -411,7 +415,9 @@ impl Driver {
             self.answer_waiters(&before);
             self.answer_orders();
             self.release();
-            self.publish(&before);
+            if !self.state.is_open() {
+                self.publish(&before);
+            }
             let newly_draining =
                 matches!(self.state, State::Draining { .. }) && !matches!(before, State::Draining { .. });
             if !newly_draining {

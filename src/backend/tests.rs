@@ -399,3 +399,15 @@ async fn one_that_does_not_answer_is_up_again_once_it_does_though_the_engine_is_
     let _app = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
     until(&backend, StatusState::Awake).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_in_finds_it_awake_by_its_status_too() {
+    let world = world();
+    let backend = world.backend("app", policy(3600), Script::default());
+    for round in 0..500 {
+        let pass = backend.enter(cause(), secs(60)).await.unwrap();
+        assert_eq!(backend.status().borrow().state, StatusState::Awake, "round {round}");
+        drop(pass);
+        assert!(matches!(backend.order(Order::SleepNow, "test").await, Answer::Done | Answer::AlreadySo));
+    }
+}
