@@ -104,7 +104,7 @@ pub(super) async fn attempt(job: &mut Job<'_>, way: &Way, fresh: bool) -> Result
     let early = |fault| Failure { fault, written: 0, reused: false };
     let key = Key { address: way.address, generation: way.generation };
     let worker = Rc::clone(&job.client.worker);
-    let pooled = if fresh { None } else { worker.pool.take(key) };
+    let pooled = if fresh { None } else { worker.pool.take(key, job.client.arrived) };
     let reused = pooled.is_some();
     let mut upstream = match pooled {
         Some(connection) => connection,

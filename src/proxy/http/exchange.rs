@@ -43,13 +43,13 @@ impl Drop for InFlight<'_> {
 }
 
 /// Does a request, from its head to the end of its answer.
-pub(super) async fn run(client: &mut Client, head: RequestHead) -> Next {
-    let route = match find(client, &head) {
+pub(super) async fn run(client: &mut Client, head: &RequestHead) -> Next {
+    let route = match find(client, head) {
         Ok(route) => route,
-        Err(answer) => return Box::pin(client.answer(Some(&head), &answer)).await,
+        Err(answer) => return Box::pin(client.answer(Some(head), &answer)).await,
     };
     let _in_flight = InFlight::new(&route.counters);
-    let mut job = Job { client, head: &head, route: &route, body: None, wake: None };
+    let mut job = Job { client, head, route: &route, body: None, wake: None };
     let mut tries = Tries::default();
     loop {
         let way = match enter(&mut job).await {
