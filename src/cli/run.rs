@@ -59,7 +59,7 @@ async fn carry_out(command: Command, client: Client, output: Output) -> Result<(
             clap_mangen::Man::new(Arguments::command()).render(&mut text)?;
             output.line(String::from_utf8_lossy(&text).trim_end())
         }
-        Command::Serve(_) | Command::Demo | Command::DemoApp(_) => {
+        Command::Serve(_) | Command::Demo(_) | Command::DemoApp(_) => {
             Err(Trouble::Failed("this command is carried out by the program itself".to_owned()))
         }
     }

@@ -40,6 +40,7 @@ mod response_head;
 mod rewrite;
 mod secure;
 mod send;
+mod shelf;
 mod tunnel;
 mod waiting;
 mod wake;

@@ -133,10 +133,9 @@ impl Drop for Waiter<'_> {
 
 impl Pool {
     /// A waiting connection that is still good.
-    pub(super) fn take(&self, key: Key) -> Option<Connection> {
+    pub(super) fn take(&self, key: Key, now: Instant) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
         let waiting = idle.get_mut(&key)?;
-        let now = Instant::now();
         while let Some(Idle { mut connection, since }) = waiting.pop() {
             if now - since < IDLE && now - connection.born < AGE && connection.is_quiet() {
                 return Some(connection);
@@ -157,7 +156,7 @@ impl Pool {
     }
 
     /// Puts a connection back. One whose place others wait for is dropped instead.
-    pub(super) fn put(self: &Rc<Self>, key: Key, connection: Connection) {
+    pub(super) fn put(self: &Rc<Self>, key: Key, connection: Connection, now: Instant) {
         if connection.slot.as_ref().is_some_and(|slot| slot.places.waiting.get() > 0) {
             return;
         }
@@ -165,13 +164,14 @@ impl Pool {
             tokio::task::spawn_local(Rc::clone(self).sweep());
         }
         let mut idle = self.idle.borrow_mut();
-        let known = idle.contains_key(&key);
-        if !known {
-            idle.retain(|other, _| other.address != key.address);
-        }
-        let waiting = idle.entry(key).or_default();
-        if waiting.len() < KEPT {
-            waiting.push(Idle { connection, since: Instant::now() });
+        let item = Idle { connection, since: now };
+        match idle.get_mut(&key) {
+            Some(waiting) if waiting.len() < KEPT => waiting.push(item),
+            Some(_) => {}
+            None => {
+                idle.retain(|other, _| other.address != key.address);
+                idle.insert(key, vec![item]);
+            }
         }
     }
 
