@@ -35,6 +35,7 @@ mod settings;
 mod static_routes;
 mod tls;
 mod tree;
+mod upstream_tls;
 mod values;
 mod written;
 mod yaml;

@@ -31,5 +31,5 @@ pub use schedule::{BadWindow, Schedule, Window};
 pub use settings::{Discover, EngineAddress, Listen, NodeSpec, OnExit, Settings};
 pub use tls::{
     AcmeChallenge, AcmeSettings, CertificateFiles, CertificateFolder, DnsHook, ExternalAccount, Hsts, HttpsRedirect,
-    Secret, TlsSettings,
+    Secret, TlsSettings, UpstreamTls,
 };

@@ -114,6 +114,29 @@ pub struct ExternalAccount {
     pub key: Secret,
 }
 
+/// How TLS is spoken to an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct UpstreamTls {
+    /// Its certificate must be for it, and from an authority that is trusted.
+    pub verify: bool,
+    /// It is told the name that is asked for.
+    pub sends_name: bool,
+    /// The name that its certificate must bear; absent: its own.
+    pub server_name: Option<String>,
+    /// The authorities that are trusted; absent: those of this machine.
+    pub roots: Option<PathBuf>,
+    /// Our own certificate and its key, for an endpoint that asks for one.
+    pub client: Option<(PathBuf, PathBuf)>,
+    /// Nothing older than TLS 1.3.
+    pub only_13: bool,
+}
+
+impl Default for UpstreamTls {
+    fn default() -> Self {
+        Self { verify: true, sends_name: true, server_name: None, roots: None, client: None, only_13: false }
+    }
+}
+
 /// What no log may show.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);

@@ -8,6 +8,7 @@ mod tls_certificate;
 mod tls_certificates;
 mod tls_challenges;
 mod tls_choice;
+mod tls_connect;
 mod tls_demand;
 mod tls_files;
 #[cfg(test)]
@@ -21,6 +22,7 @@ pub use tls_accept::{NoTls, Secured, TlsServer};
 pub use tls_certificate::{BadCertificate, Certificate, CertificateSource};
 pub use tls_certificates::{Certificates, Serves, check_certificates};
 pub use tls_challenges::Challenges;
+pub use tls_connect::{NoUpstreamTls, TlsClients, TlsTarget};
 pub use tls_demand::Wish;
 pub use tls_self_signed::{challenge_certificate, signing_request};
 pub use tls_stream::{TlsReadHalf, TlsStream, TlsWriteHalf};

@@ -1,10 +1,13 @@
 //! What hangs on TLS: the handshake, who is sent to TLS, and what browsers are told to remember.
 
+use std::net::SocketAddr;
+
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    net::{NoTls, Secured, TlsServer, TlsStream},
+    model::{RouteSpec, RouteTarget},
+    net::{NoTls, Secured, TlsServer, TlsStream, TlsTarget},
     routing::Host,
 };
 
@@ -61,6 +64,18 @@ pub(super) fn check(client: &Client, head: &RequestHead) -> Result<(), Answer> {
     let port = if port == 443 { String::new() } else { format!(":{port}") };
     let location = format!("https://{}{port}{}", head.host(), head.target());
     Err(Answer { location: Some(location), ..Answer::new(308, "The service is reached through HTTPS.") })
+}
+
+/// Whom TLS is spoken to at an endpoint.
+pub(super) fn target(route: &RouteSpec, address: SocketAddr) -> Result<TlsTarget, Answer> {
+    let host = match &route.target {
+        RouteTarget::Address { host, .. } => host.trim_start_matches('[').trim_end_matches(']').to_owned(),
+        RouteTarget::Backend { .. } | RouteTarget::Down { .. } => address.ip().to_string(),
+    };
+    TlsTarget::new(&host, &route.upstream.tls).map_err(|error| {
+        tracing::warn!(route = %route.alias, %error, "no TLS to the service");
+        Answer::new(502, "The service can not be reached safely.")
+    })
 }
 
 /// What this client is told to remember of the host that it asked for.
