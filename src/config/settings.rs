@@ -46,7 +46,7 @@ const GODOXY_KEYS: &[(&str, &str)] = &[
     ("autocert", "certificates of files are below `tls`, those from an authority below `acme`"),
     ("acl", "lists of clients are not in this version yet"),
     ("timeout_shutdown", "write `shutdown_timeout: 30s`"),
-    ("inbound_mtls_profiles", "client certificates are not in this version yet"),
+    ("inbound_mtls_profiles", "profiles of client certificates are below `tls: clients`, as they are"),
     ("homepage", "Dormouse has no start page"),
     ("webui", "Dormouse has no start page"),
 ];

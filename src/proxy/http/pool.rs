@@ -171,7 +171,7 @@ impl Pool {
             Some(waiting) if waiting.len() < KEPT => waiting.push(item),
             Some(_) => {}
             None => {
-                idle.retain(|other, _| other.address != key.address);
+                idle.retain(|other, _| other.address != key.address || other.generation == key.generation);
                 idle.insert(key, vec![item]);
             }
         }
