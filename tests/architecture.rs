@@ -34,7 +34,7 @@ const LEVELS: &[(&str, u8)] = &[
 
 /// Outer crates that have a home, and where it is. The others may be used anywhere.
 const HOMES: &[(&str, &[&str])] = &[
-    ("arc_swap", &["api", "app", "backend", "control", "proxy"]),
+    ("arc_swap", &["api", "app", "backend", "control", "net", "proxy"]),
     ("axum", &["api", "demo"]),
     ("clap", &["app", "cli", "demo", "main"]),
     ("clap_complete", &["app", "cli", "main"]),

@@ -17,10 +17,12 @@ use crate::{
     responses((status = 200, body = wire::Standing)))]
 pub(super) async fn problems(State(api): State<Api>) -> Json<wire::Standing> {
     let view = api.control.view();
+    let mut problems = tell(&view.catalog.problems);
+    problems.extend(api.control.certificates().problems().iter().map(wire::Problem::from));
     let excluded =
         |(container, why): &(String, String)| wire::Excluded { container: container.clone(), why: why.clone() };
     Json(wire::Standing {
-        problems: tell(&view.catalog.problems),
+        problems,
         refused: tell(&view.refused),
         excluded: view.catalog.excluded.iter().map(excluded).collect(),
     })
@@ -116,7 +118,7 @@ fn tell(problems: &Problems) -> Vec<wire::Problem> {
 
 /// Errors in labels refuse only their routes, those of files the whole.
 fn refuses(problems: &Problems) -> bool {
-    let in_file = |place: &Place| matches!(place, Place::File { .. } | Place::Body(_));
+    let in_file = |place: &Place| matches!(place, Place::File { .. } | Place::Body(_) | Place::Host(_));
     problems.0.iter().any(|problem| problem.severity == Severity::Error && in_file(&problem.place))
 }
 

@@ -96,16 +96,32 @@ const FILE: &[Key] = &[
     ("wakes_per_client", Kind::Number, "Requests that cause a wake, for each client address and minute"),
     ("shutdown_timeout", Kind::Duration, "How long requests in flight may take to end"),
     ("access_log", Kind::Any, "Not in this version yet"),
-    ("tls", Kind::Any, "Not in this version yet"),
+    ("tls", Kind::Object(TLS), "Certificates, and what browsers are told"),
     ("acme", Kind::Any, "Not in this version yet"),
-    ("https_redirect", Kind::Any, "Not in this version yet"),
+    (
+        "https_redirect",
+        Kind::Text,
+        "Whether who comes in clear to a host that has a certificate is sent to HTTPS; or the port seen from outside",
+    ),
     ("middlewares", Kind::Any, "Not in this version yet"),
 ];
 
 const LISTEN: &[Key] = &[
     ("http", Kind::List, "Addresses for HTTP, such as `:80`"),
-    ("https", Kind::List, "Addresses for HTTPS; not in this version yet"),
+    ("https", Kind::List, "Addresses for HTTPS, such as `:443`"),
     ("api", Kind::Text, "The address of the management API, or `off`"),
+];
+
+const TLS: &[Key] = &[
+    ("certificates", Kind::Any, "Certificates with their keys: `[{cert: fullchain.pem, key: privkey.pem}]`"),
+    ("folder", Kind::List, "Folders in which every certificate with its key is taken"),
+    ("hsts", Kind::Either(HSTS), "How long browsers use nothing but TLS: `180d`"),
+];
+
+const HSTS: &[Key] = &[
+    ("max_age", Kind::Duration, "How long"),
+    ("include_subdomains", Kind::Bool, "All hosts below this one too"),
+    ("preload", Kind::Bool, "Consent to be put on the lists that browsers ship with"),
 ];
 
 const DEFAULTS: &[Key] = &[

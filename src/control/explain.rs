@@ -5,6 +5,7 @@ use crate::{
     catalog::{self, Catalog, FilePart},
     config::{self, Loaded},
     model::{BackendSpec, Container, Place, Problem, Problems, RouteSpec, Settings},
+    net::check_certificates,
 };
 
 /// What is made of one container.
@@ -43,7 +44,8 @@ pub fn explain_alone(containers: &[Container], source: &FileSource, loaded: &Loa
 /// All problems of a configuration by itself; an error in it refuses the whole.
 pub fn check_alone(source: &FileSource) -> Result<(Loaded, Problems), Problems> {
     let loaded = source.load()?;
-    let catalog = Catalog::merge(FilePart::new(source.name(), &loaded), Vec::new());
+    let mut catalog = Catalog::merge(FilePart::new(source.name(), &loaded), Vec::new());
+    catalog.problems.0.extend(check_certificates(&loaded.settings.tls).0);
     let refused = catalog.file_errors().next().is_some();
     if refused { Err(catalog.problems) } else { Ok((loaded, catalog.problems)) }
 }

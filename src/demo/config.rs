@@ -95,7 +95,7 @@ pub fn config(housing: Housing<'_>, ports: DemoPorts) -> Result<(Settings, Vec<R
     let node: NodeName = "demo".parse()?;
     let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let settings = Settings {
-        listen: Listen { http: vec![loopback(ports.http)], api: Some(loopback(ports.api)) },
+        listen: Listen { http: vec![loopback(ports.http)], https: Vec::new(), api: Some(loopback(ports.api)) },
         domains: vec!["localhost".to_owned()],
         nodes: BTreeMap::from([(node.clone(), NodeSpec { engine })]),
         // The containers of others are not ours to serve.

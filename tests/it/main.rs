@@ -32,4 +32,5 @@ mod provider_docker_faults;
 mod provider_process;
 mod reload;
 mod support;
+mod tls;
 mod wake_limits;

@@ -21,7 +21,7 @@ pub(super) async fn connect(job: &mut Job<'_>, way: &Way) -> Result<Connection, 
     let (stream, slot) = tokio::select! {
         biased;
         opened = open(job, way) => opened?,
-        () = gone(&job.client.stream, false) => return Err(Fault::ClientLeft),
+        () = gone(job.client.stream.socket(), false) => return Err(Fault::ClientLeft),
     };
     // A forwarder accepts before the app listens, and closes then: what may not be repeated is sent only to a
     // connection that stays open.
@@ -31,7 +31,7 @@ pub(super) async fn connect(job: &mut Job<'_>, way: &Way) -> Result<Connection, 
             return Err(Fault::Dial(io::ErrorKind::ConnectionReset.into()));
         }
     }
-    Ok(Connection::new(stream, slot))
+    Ok(Connection::new(stream.into(), slot))
 }
 
 /// A connection to the upstream, with its place where the route bounds them.

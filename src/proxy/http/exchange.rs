@@ -19,7 +19,7 @@ use super::{
     field::{HOP_MARK, Known},
     front::{Client, Next},
     request_head::RequestHead,
-    waiting,
+    secure, waiting,
     wake::{self, Entry},
 };
 
@@ -113,6 +113,7 @@ fn find(client: &Client, head: &RequestHead) -> Result<Arc<LiveRoute>, Answer> {
     {
         return Err(unknown());
     }
+    secure::check(client, head)?;
     // Where routes differ by path, a slash that is hidden from us must not be one to the backend.
     if !route.spec.matches.paths.is_empty() && hides_slash(path) {
         return Err(Answer::new(400, "The path hides a slash."));

@@ -18,6 +18,8 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use crate::net::{Secured, Stream, TlsServer};
+
 use super::{
     answer::Answer,
     bad_request::BadRequest,
@@ -26,12 +28,15 @@ use super::{
     exchange,
     forwarded::Peer,
     request_head::{self, RequestHead},
+    secure,
     worker::{Inner, ProxySettings, Worker},
 };
 
 /// A client's connection.
 pub(super) struct Client {
-    pub(super) stream: TcpStream,
+    pub(super) stream: Stream,
+    /// What is known of its TLS; absent: it came in clear.
+    pub(super) secured: Option<Secured>,
     pub(super) peer: Peer,
     /// What came and was not used yet. Nothing is held while nothing came.
     pub(super) input: Option<Buf>,
@@ -66,18 +71,37 @@ enum Wait {
     Ended,
 }
 
-/// Serves a connection to its end.
-pub(super) async fn connection(worker: Worker, stream: TcpStream, peer: SocketAddr, shutdown: CancellationToken) {
+/// Serves a connection to its end, through TLS where its listener has it.
+pub(super) async fn connection(
+    worker: Worker,
+    tcp: TcpStream,
+    tls: Option<Arc<TlsServer>>,
+    peer: SocketAddr,
+    shutdown: CancellationToken,
+) {
     let worker = worker.0;
-    let settings = worker.shared.settings.load_full();
-    let port = stream.local_addr().map_or(0, |address| address.port());
-    if stream.set_nodelay(true).is_err() {
+    let port = tcp.local_addr().map_or(0, |address| address.port());
+    if tcp.set_nodelay(true).is_err() {
         return;
     }
+    let mut clear = None;
+    let (stream, secured) = match tls {
+        None => (Stream::Plain(tcp), None),
+        Some(tls) => match Box::pin(secure::handshake(&tls, tcp, &shutdown)).await {
+            Ok((stream, secured)) => (Stream::Tls(stream), Some(secured)),
+            Err(Some(tcp)) => {
+                clear = Some(secure::speaks_tls());
+                (Stream::Plain(tcp), None)
+            }
+            Err(None) => return,
+        },
+    };
+    let settings = worker.shared.settings.load_full();
     let (now, keep_alive) = (Instant::now(), settings.limits.keep_alive_timeout);
     let mut client = Client {
         stream,
-        peer: Peer::new(peer, port, &settings.trusted_proxies),
+        peer: Peer::new(peer, port, secured.is_some(), &settings.trusted_proxies),
+        secured,
         input: None,
         worker,
         settings,
@@ -88,6 +112,10 @@ pub(super) async fn connection(worker: Worker, stream: TcpStream, peer: SocketAd
         shutdown,
         hears_stop: false,
     };
+    if let Some(answer) = clear {
+        client.answer(None, &answer).await;
+        return client.linger().await;
+    }
     loop {
         let next = match client.head().await {
             Ok(Some(head)) => Box::pin(exchange::run(&mut client, &head)).await,
@@ -96,7 +124,7 @@ pub(super) async fn connection(worker: Worker, stream: TcpStream, peer: SocketAd
         };
         match next {
             Next::Again => {}
-            Next::Close => return,
+            Next::Close => return client.stream.say_goodbye(),
             Next::Linger => return client.linger().await,
             Next::Reset => return client.reset(),
         }
@@ -225,6 +253,6 @@ impl Client {
 
     /// Ends the connection with a reset.
     fn reset(self) {
-        let _ = socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        let _ = socket2::SockRef::from(self.stream.socket()).set_linger(Some(Duration::ZERO));
     }
 }

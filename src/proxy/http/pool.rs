@@ -14,10 +14,11 @@ use std::{
 };
 
 use tokio::{
-    net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
 };
+
+use crate::net::Stream;
 
 /// A connection may wait this long.
 const IDLE: Duration = Duration::from_secs(60);
@@ -69,7 +70,7 @@ impl Hasher for Mixer {
 /// A connection to an upstream.
 #[derive(Debug)]
 pub(super) struct Connection {
-    pub(super) stream: TcpStream,
+    pub(super) stream: Stream,
     born: Instant,
     /// Its place among those that the route allows.
     slot: Option<Slot>,
@@ -104,14 +105,13 @@ pub(super) struct Pool {
 }
 
 impl Connection {
-    pub(super) fn new(stream: TcpStream, slot: Option<Slot>) -> Self {
+    pub(super) fn new(stream: Stream, slot: Option<Slot>) -> Self {
         Self { stream, born: Instant::now(), slot }
     }
 
     /// Whether nothing came while it waited: neither its end nor bytes that nobody asked for.
-    fn is_quiet(&self) -> bool {
-        // No system call unless it is ready, and then it may be left over from a read that filled its buffer: look.
-        matches!(self.stream.try_read(&mut [0]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+    fn is_quiet(&mut self) -> bool {
+        self.stream.is_quiet()
     }
 }
 
@@ -136,7 +136,7 @@ impl Pool {
     pub(super) fn take(&self, key: Key, now: Instant) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
         let waiting = idle.get_mut(&key)?;
-        while let Some(Idle { connection, since }) = waiting.pop() {
+        while let Some(Idle { mut connection, since }) = waiting.pop() {
             if now - since < IDLE && now - connection.born < AGE && connection.is_quiet() {
                 return Some(connection);
             }
@@ -187,7 +187,7 @@ impl Pool {
             let now = Instant::now();
             let mut idle = self.idle.borrow_mut();
             idle.retain(|_, waiting| {
-                waiting.retain(|item| now - item.since < IDLE && item.connection.is_quiet());
+                waiting.retain_mut(|item| now - item.since < IDLE && item.connection.is_quiet());
                 !waiting.is_empty()
             });
             if idle.is_empty() {

@@ -13,6 +13,9 @@ use super::{
     response_head::ResponseHead,
 };
 
+/// The field by which browsers are told to use nothing but TLS.
+const HSTS: &[u8] = b"Strict-Transport-Security";
+
 fn push_number(out: &mut Buf, number: u64) {
     let mut digits = [0u8; 20];
     let (mut at, mut rest) = (digits.len(), number);
@@ -191,6 +194,8 @@ pub(super) struct Ending<'a> {
     pub(super) set: &'a [(String, String)],
     /// Fields of the endpoint that the route hides.
     pub(super) hide: &'a [String],
+    /// What a browser is told to remember, unless the service or the route tells it something.
+    pub(super) hsts: Option<&'a str>,
 }
 
 /// How the body of a response goes to this client, and whether the connection can stay after it.
@@ -212,6 +217,7 @@ pub(super) fn response(head: &ResponseHead, bytes: &[u8], ending: Ending<'_>, ou
     out.push(b" ");
     out.push(part(&head.reason));
     out.push(b"\r\n");
+    let mut hsts = ending.hsts.filter(|_| !is_set(ending.set, HSTS));
     let all_pass = ending.set.is_empty() && ending.hide.is_empty();
     let mut run = Run::new(bytes);
     for field in head.fields() {
@@ -222,6 +228,7 @@ pub(super) fn response(head: &ResponseHead, bytes: &[u8], ending: Ending<'_>, ou
             Known::ContentLength | Known::TransferEncoding | Known::Connection | Known::Hop | Known::HopMark => false,
         };
         if passes && (all_pass || !(is_set(ending.set, name()) || is_hidden(ending.hide, name()))) {
+            hsts = hsts.filter(|_| !name().eq_ignore_ascii_case(HSTS));
             run.add(field, out);
         }
     }
@@ -230,6 +237,9 @@ pub(super) fn response(head: &ResponseHead, bytes: &[u8], ending: Ending<'_>, ou
         body_fields(head, ending, out);
         for (name, value) in ending.set {
             push_field(out, name.as_bytes(), value.as_bytes());
+        }
+        if let Some(hsts) = hsts {
+            push_field(out, HSTS, hsts.as_bytes());
         }
         if let Some(wake) = ending.wake {
             out.push(b"Server-Timing: wake;dur=");

@@ -35,6 +35,8 @@ pub(crate) struct Dormouse {
     environment: Vec<(String, String)>,
     /// Where it serves HTTP.
     pub(crate) http: SocketAddr,
+    /// Where it serves HTTPS, if it does.
+    pub(crate) https: Option<SocketAddr>,
 }
 
 /// What a client got, and when.
@@ -60,11 +62,20 @@ impl Dormouse {
 
     /// As [`Self::start`], with variables of its environment.
     pub(crate) async fn start_in(config: &str, environment: &[(&str, &str)]) -> Self {
+        Self::start_with(config, environment, None).await
+    }
+
+    /// As [`Self::start`], with HTTPS too.
+    pub(crate) async fn start_secure(config: &str) -> Self {
+        Self::start_with(config, &[], Some(SocketAddr::from(([127, 0, 0, 1], free_port())))).await
+    }
+
+    async fn start_with(config: &str, environment: &[(&str, &str)], https: Option<SocketAddr>) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         // One address for the whole test, also after a restart.
         let http = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let mut dormouse = Self { directory, child: None, environment: environment.collect(), http };
+        let mut dormouse = Self { directory, child: None, environment: environment.collect(), http, https };
         dormouse.configure(config);
         dormouse.start_again().await;
         dormouse
@@ -72,7 +83,8 @@ impl Dormouse {
 
     /// Writes the configuration anew, in place. One that runs reads it again by itself.
     pub(crate) fn configure(&self, config: &str) {
-        let listen = format!("listen: {{ http: \"{}\", api: off }}\n", self.http);
+        let https = self.https.map(|https| format!("https: \"{https}\", ")).unwrap_or_default();
+        let listen = format!("listen: {{ http: \"{}\", {https}api: off }}\n", self.http);
         fs::write(self.directory.path().join("dormouse.yaml"), listen + config).expect("a configuration file");
     }
 
