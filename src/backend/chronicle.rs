@@ -134,8 +134,12 @@ impl Driver {
         if !matches!(self.state, State::Waking(Waking { stage: Stage::Gathering, .. })) {
             return Vec::new();
         }
-        let asleep = |backend: &&(Backend, Condition)| backend.0.shared.status.borrow().state != StatusState::Awake;
-        self.dependencies.iter().filter(asleep).map(|(backend, _)| backend.id().clone()).collect()
+        let awaited = |(backend, condition): &&(Backend, Condition)| {
+            let is_awake = backend.shared.status.borrow().state == StatusState::Awake;
+            // A job is waited for while it runs.
+            is_awake == (*condition == Condition::Completed)
+        };
+        self.dependencies.iter().filter(awaited).map(|(backend, _)| backend.id().clone()).collect()
     }
 
     pub(super) fn status_state(&self) -> StatusState {

@@ -70,6 +70,8 @@ pub(super) enum Done {
     Event(Event),
     /// Dependencies of a backend that was found running.
     Adopted(Vec<Pass>),
+    /// A job has run to its end, or not.
+    Completed(Result<(), Arc<str>>),
 }
 
 #[derive(Debug)]
@@ -81,6 +83,8 @@ pub(super) struct Driver {
     pub(super) state: State,
     pub(super) waiters: Vec<Waiter>,
     pub(super) orders: Vec<PendingOrder>,
+    /// Dependants that wait for its end; while there are any, it runs as a job.
+    pub(super) completions: Vec<oneshot::Sender<Result<(), Arc<str>>>>,
     pub(super) jobs: JoinSet<(u64, Done)>,
     /// Counts the engine calls that change something: what was asked before them is stale.
     pub(super) epoch: u64,
@@ -158,6 +162,7 @@ impl Backend {
             state: State::Unknown { away: None, again: None, wanted: false, cooling: restored.cooling },
             waiters: Vec::new(),
             orders: Vec::new(),
+            completions: Vec::new(),
             jobs: JoinSet::new(),
             epoch: 0,
             looking: false,
@@ -227,7 +232,10 @@ impl Driver {
         let wall = Timestamp::now();
         let schedule = &self.spec.policy.schedule;
         let window = if schedule.holds(wall) { schedule.next_change(wall) } else { None };
-        [self.pinned_until, window].into_iter().flatten().filter_map(|until| instant_of(until, wall)).max()
+        let kept = [self.pinned_until, window].into_iter().flatten().filter_map(|until| instant_of(until, wall));
+        // A job that is waited for is in use.
+        let job = (!self.completions.is_empty()).then(|| Instant::now() + self.spec.policy.wake_timeout);
+        kept.chain(job).max()
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -258,6 +266,7 @@ impl Driver {
             Letter::Order(order, person, reply) => self.ordered(order, person, reply),
             Letter::Pin(until, person, reply) => self.pin(until, person, reply),
             Letter::Hint => self.hinted(),
+            Letter::Complete(reply) => self.complete(reply),
             Letter::Started => {
                 self.start_told |=
                     matches!(self.state, State::Waking(Waking { stage: Stage::Starting(_) | Stage::Probing(_), .. }));
@@ -340,6 +349,12 @@ impl Driver {
                 if matches!(self.state, State::Awake(_) | State::Draining { .. }) {
                     self.held = passes;
                 }
+            }
+            Done::Completed(result) => {
+                for reply in self.completions.drain(..) {
+                    let _ = reply.send(result.clone());
+                }
+                self.hinted();
             }
             Done::Gathered(result) if epoch == self.epoch => {
                 let result = result.map(|(passes, turn)| {
@@ -493,7 +508,8 @@ impl Driver {
         let found_up = matches!(self.state, State::Awake(_)) && self.held.is_empty() && !self.adopted;
         if found_up && !self.dependencies.is_empty() {
             self.adopted = true;
-            let (epoch, gather) = (self.epoch, self.gather());
+            // What runs already needs no job done before it.
+            let (epoch, gather) = (self.epoch, self.gather(false));
             self.jobs.spawn(async move { (epoch, Done::Adopted(gather.await.unwrap_or_default())) });
         }
     }

@@ -72,6 +72,8 @@ pub(super) enum Letter {
     Pin(Option<Timestamp>, String, oneshot::Sender<Answer>),
     /// Something may have changed at the engine.
     Hint,
+    /// A dependant wants it to have run to its end.
+    Complete(oneshot::Sender<Result<(), Arc<str>>>),
     /// The engine told that it was started.
     Started,
     /// The engine told that it has ended, with this exit code.
@@ -263,6 +265,14 @@ impl Backend {
     /// Something may have changed at the engine: it is asked.
     pub async fn hint(&self) {
         let _ = self.shared.letters.send(Letter::Hint).await;
+    }
+
+    /// Waits until it has run to its end with exit code 0, and has it run if it has not. The error says why not.
+    pub(super) async fn completed(&self) -> Result<(), Arc<str>> {
+        let (reply, answer) = oneshot::channel();
+        let gone = || Arc::from("there is no such backend any more");
+        self.shared.letters.send(Letter::Complete(reply)).await.map_err(|_| gone())?;
+        answer.await.unwrap_or_else(|_| Err(gone()))
     }
 
     /// The engine told that it was started: it is asked.

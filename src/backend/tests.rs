@@ -411,3 +411,52 @@ async fn who_comes_in_finds_it_awake_by_its_status_too() {
         assert!(matches!(backend.order(Order::SleepNow, "test").await, Answer::Done | Answer::AlreadySo));
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_job_runs_once_to_its_end_before_those_that_need_it() {
+    let world = world();
+    let job = Script { dies_after: Some((secs(20), 0)), ..Script::default() };
+    // Its own idle policy would end it: one that is waited for is in use.
+    let migrate = world.backend("migrate", policy(5), job);
+    let on = || vec![(migrate.clone(), Condition::Completed)];
+    let one = world.dependent("one", policy(30), Script::default(), on());
+    let two = world.dependent("two", policy(30), Script::default(), on());
+    let begun = Instant::now();
+    let (first, second) = tokio::join!(one.enter(cause(), minutes(1)), two.enter(cause(), minutes(1)));
+    assert!(first.is_ok() && second.is_ok());
+    assert!(begun.elapsed() >= secs(20), "{:?}", begun.elapsed());
+    assert_eq!((world.engine.start_calls("migrate"), world.engine.stop_calls("migrate")), (1, 0));
+    drop((first, second));
+    until(&one, StatusState::Stopped).await;
+    drop(one.enter(cause(), minutes(1)).await.unwrap());
+    assert_eq!(world.engine.start_calls("migrate"), 1, "it has run already");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_fails_or_does_not_end_fails_its_dependants() {
+    let world = world();
+    let broken = world.backend("broken", policy(30), Script { dies_after: Some((secs(1), 3)), ..Script::default() });
+    let endless = IdlePolicy { wake_timeout: secs(7), ..IdlePolicy::default() };
+    let endless = world.backend("endless", endless, Script::default());
+    for (job, words) in [(broken, "`sim/broken`: it ended with exit code 3"), (endless, "it has not ended within 7s")] {
+        let name = format!("needs-{}", job.id().name());
+        let app = world.dependent(&name, policy(30), Script::default(), vec![(job, Condition::Completed)]);
+        let refused = app.enter(cause(), minutes(1)).await.unwrap_err().to_string();
+        assert!(refused.contains(words), "{refused}");
+        assert_eq!(world.engine.start_calls(&name), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_found_running_has_no_job_run() {
+    let world = world();
+    let job = world.backend("job", policy(30), Script { dies_after: Some((secs(1), 0)), ..Script::default() });
+    world.engine.add("app", Script::default());
+    world.engine.hand_start("app");
+    let (spec, around) = (world.spec("app", policy(3600)), world.around.clone());
+    let on = vec![(job, Condition::Completed)];
+    let (app, _driver) = Backend::spawn(spec, on, around, Restored::default(), world.end.clone());
+    until(&app, StatusState::Awake).await;
+    tokio::time::sleep(minutes(5)).await;
+    assert_eq!(world.engine.start_calls("job"), 0);
+}
