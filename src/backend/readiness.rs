@@ -82,7 +82,7 @@ async fn probe_until(
     kick: &Notify,
 ) -> bool {
     loop {
-        if is_ready(provider, spec, running, thawed, begun, again).await {
+        if is_ready(provider, spec, running, thawed, begun, again).await && answers_itself(provider, spec) {
             return true;
         }
         // Health is the engine's to tell: every try needs a new look.
@@ -96,6 +96,11 @@ async fn probe_until(
             return false;
         }
     }
+}
+
+/// Whether its ports are its own, whatever said that it is ready.
+fn answers_itself(provider: &dyn Provider, spec: &BackendSpec) -> bool {
+    spec.ports.iter().all(|port| provider.may_own(&spec.unit, *port))
 }
 
 async fn is_ready(
