@@ -72,7 +72,7 @@ pub(super) async fn respond(
         End::Whole => {
             job.took();
             if head.keep_alive && whole && pump.take_surplus().is_none() {
-                worker.pool.put(key, upstream);
+                worker.pool.put(key, upstream, job.route.backend.as_ref());
             }
             match (keep_alive, whole) {
                 (true, true) => Next::Again,
