@@ -83,8 +83,8 @@ impl<'a> Facts<'a> {
         is_11: bool,
         out: &mut String,
     ) -> Result<&'b str, BadRequest> {
-        if method == "CONNECT" {
-            return Err(BadRequest::Connect);
+        if matches!(method, "CONNECT" | "TRACE") {
+            return Err(BadRequest::Method);
         }
         match self.host {
             Some(host) => authority(host, out)?,

@@ -76,7 +76,17 @@ pub(super) fn take(input: &mut Buf, max_line: usize, max_head: usize) -> Result<
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) => return partial(bytes, max_line, max_head),
         Err(httparse::Error::TooManyHeaders) => return Err(BadRequest::HeadTooLarge),
-        Err(error) => return Err(unparsed(bytes, error)),
+        Err(error) => {
+            let refused = unparsed(bytes, error);
+            let Some(minor) = newer_minor(bytes).filter(|_| refused == BadRequest::Version) else {
+                return Err(refused);
+            };
+            // Its sender speaks a newer HTTP/1, which is 1.1 for those who know no more (RFC 9110, 2.5).
+            if let Some(minor) = input.filled_mut().get_mut(minor) {
+                *minor = b'1';
+            }
+            return take(input, max_line, max_head);
+        }
     };
     let head = bytes.get(..length).unwrap_or_default();
     check_size(head, max_line, max_head)?;
@@ -173,6 +183,13 @@ fn unparsed(bytes: &[u8], error: httparse::Error) -> BadRequest {
         }
         _ => BadRequest::Malformed("no HTTP version"),
     }
+}
+
+/// Where the minor version of a request line stands that names an HTTP/1 after 1.1.
+fn newer_minor(bytes: &[u8]) -> Option<usize> {
+    let line = bytes.get(..memchr::memchr(b'\n', bytes)?)?.trim_ascii_end();
+    let (before, minor) = line.split_at_checked(line.len().checked_sub(1)?)?;
+    (before.ends_with(b" HTTP/1.") && matches!(minor, [b'2'..=b'9'])).then_some(before.len())
 }
 
 fn host_length(authority: &str) -> usize {
