@@ -45,9 +45,9 @@ pub async fn demo() -> anyhow::Result<()> {
         until_told_to_end().await;
         ending.cancel();
     });
-    say(&intro(ports.http))?;
-    let world =
-        World { source: FileSource::Made(Box::new(loaded.clone())), loaded, state_dir: directory.0.join("state") };
+    let state_dir = directory.0.join("state");
+    say(&intro(ports.http, &state_dir))?;
+    let world = World { source: FileSource::Made(Box::new(loaded.clone())), loaded, state_dir };
     let (drawing, drawn) = (end.clone(), tokio_util::task::TaskTracker::new());
     let result = run(world, end, |control| {
         drawn.spawn(draw(control.clone(), drawing));
