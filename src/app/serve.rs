@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{certificates, files, nodes};
 use crate::{
+    acme,
     api::{self, Api},
     backend::{Answer, Backend, Order, StatusState},
     config::Loaded,
@@ -133,6 +134,7 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     let helpers = tokio_util::task::TaskTracker::new();
     helpers.spawn(files::watch_files(control.clone(), files, end.clone()));
     helpers.spawn(certificates::watch(Arc::clone(control.certificates()), in_force.clone(), end.clone()));
+    helpers.spawn(acme::run(state_dir.clone(), Arc::clone(control.certificates()), in_force.clone(), end.clone()));
     helpers.spawn(reload_on_hangup(control.clone(), end.clone()));
     helpers.spawn(follow_settings(in_force, proxy, connections, end.clone()));
     helpers.spawn(remember_now_and_then(control.clone(), store.clone(), end.clone()));

@@ -271,7 +271,7 @@ impl Reading<'_> {
             }
         };
         let unasked = !self.labelled.asks_for_routes && (scheme.is_stream() || !self.labelled.any);
-        if unasked && scheme != Scheme::Http {
+        if unasked && !matches!(scheme, Scheme::Http | Scheme::Https) {
             self.made.problems.0.append(&mut problems.0);
             return Err(Some(format!("its port {port} speaks `{scheme}`, which is not in this version yet")));
         }

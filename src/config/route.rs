@@ -6,7 +6,7 @@ use super::{
     middlewares::{self, HeaderSets},
     ready,
     tree::{Fields, Node, Value},
-    values,
+    upstream_tls, values,
 };
 use crate::model::{
     Alias, AsleepResponse, BackendId, HeaderMatch, HealthCheck, HostPattern, Ignore, PathPattern, Place, Problem,
@@ -122,6 +122,7 @@ pub(super) fn read(node: &Node, author: Author, problems: &mut Problems) -> Rout
     target(&mut fields, &mut draft, author, problems);
     matching(&mut fields, &mut draft.matches, problems);
     upstream(&mut fields, &mut draft.upstream, problems);
+    draft.upstream.tls = upstream_tls::read(&mut fields, author, problems);
     draft.health = fields.get("healthcheck").and_then(|node| health(node, problems));
     if let Some(node) = fields.get("middlewares") {
         draft.sets = middlewares::read(node, problems);

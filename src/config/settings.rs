@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{
+    acme,
     idle::{self, Author},
     tls,
     tree::{Fields, Node, Value, unknown},
@@ -42,7 +43,7 @@ const GODOXY_KEYS: &[(&str, &str)] = &[
     ("entrypoint", "addresses are below `listen`, networks of proxies in front below `trusted_proxies`"),
     ("providers", "engines are below `nodes`, route files below `include`"),
     ("match_domains", "write `domains: [example.com]`"),
-    ("autocert", "certificates are below `tls`: `certificates: [{cert: …, key: …}]`"),
+    ("autocert", "certificates of files are below `tls`, those from an authority below `acme`"),
     ("acl", "lists of clients are not in this version yet"),
     ("timeout_shutdown", "write `shutdown_timeout: 30s`"),
     ("inbound_mtls_profiles", "client certificates are not in this version yet"),
@@ -92,6 +93,9 @@ pub(super) fn read(fields: &mut Fields<'_>, base: &Path, problems: &mut Problems
     if let Some(node) = fields.get("tls") {
         settings.tls = tls::read(node, base, problems);
     }
+    if let Some(entry) = fields.entry("acme") {
+        settings.tls.acme = acme::read(entry, base, problems);
+    }
     if let Some(node) = fields.get("https_redirect") {
         settings.tls.redirect = tls::redirect(node, problems);
     }
@@ -111,7 +115,7 @@ pub(super) fn finish(mut fields: Fields<'_>, problems: &mut Problems) {
 }
 
 fn later(fields: &mut Fields<'_>, problems: &mut Problems) {
-    for key in ["access_log", "acme"] {
+    for key in ["access_log"] {
         if let Some(entry) = fields.entry(key) {
             let what = format!("`{key}` is not in this version yet and has no effect");
             problems.0.push(Problem::warning(entry.place.clone(), what));

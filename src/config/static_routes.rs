@@ -18,7 +18,7 @@ use super::{
 };
 use crate::model::{
     Alias, BackendId, BackendSpec, Dependency, Endpoint, NodeName, Place, Problem, Problems, Provenance, Readiness,
-    RouteSpec, RouteTarget, Scheme, Settings, Unit,
+    RouteSpec, RouteTarget, Scheme, Settings, Unit, UpstreamTls,
 };
 
 /// All routes and backends of all files, in the order written.
@@ -241,6 +241,12 @@ impl Checker<'_, '_, '_> {
         };
         let waiting_page = draft.waiting_page.as_ref().and_then(|(path, place)| self.page(path, place));
         let hosts = hosts(&alias, &draft, self.settings);
+        let mut draft = draft;
+        // Relative to the file that names them.
+        let UpstreamTls { roots, client, .. } = &mut draft.upstream.tls;
+        for path in roots.iter_mut().chain(client.iter_mut().flat_map(|(certificate, key)| [certificate, key])) {
+            *path = self.sources.resolve(path);
+        }
         Some(RouteSpec { waiting_page, ..draft.into_route(alias, entry.place.clone(), hosts, target) })
     }
 

@@ -9,7 +9,7 @@ use rustls::{
 };
 use tokio::net::TcpStream;
 
-use super::{Certificates, tls_certificate::provider, tls_stream::TlsStream};
+use super::{Certificates, tls_certificate::provider, tls_certificates::Challenged, tls_stream::TlsStream};
 
 /// A client has this long for its handshake.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -20,6 +20,9 @@ const HANDSHAKE: u8 = 22;
 /// What is read at once of a client's first words.
 const HELLO: usize = 4096;
 
+/// The protocol of an authority's challenge (RFC 8737).
+const CHALLENGE: &[u8] = b"acme-tls/1";
+
 /// The protocols that are offered, best first.
 const PROTOCOLS: [&[u8]; 1] = [b"http/1.1"];
 
@@ -28,6 +31,8 @@ const PROTOCOLS: [&[u8]; 1] = [b"http/1.1"];
 pub struct TlsServer {
     certificates: Arc<Certificates>,
     config: Arc<ServerConfig>,
+    /// For an authority that wants to see that a host is ours.
+    challenge: Arc<ServerConfig>,
 }
 
 /// What is known of a client after its handshake.
@@ -45,6 +50,9 @@ pub enum NoTls {
     /// The client speaks something else. What it said was read away.
     #[error("the client does not speak TLS")]
     Other(TcpStream),
+    /// An authority has seen that a host is ours.
+    #[error("the client came for the handshake alone")]
+    Done,
     /// The handshake failed or the connection did.
     #[error("the TLS handshake failed")]
     Failed(#[source] io::Error),
@@ -61,7 +69,13 @@ impl TlsServer {
         // Tickets are kept by clients, under keys that change every few hours; nothing is kept here.
         config.ticketer = rustls::crypto::ring::Ticketer::new()?;
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        Ok(Self { certificates, config: Arc::new(config) })
+        let mut challenge = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&TLS13, &TLS12])?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(Challenged(Arc::clone(&certificates))));
+        challenge.alpn_protocols = vec![CHALLENGE.to_vec()];
+        challenge.session_storage = Arc::new(NoServerSessionStorage {});
+        Ok(Self { certificates, config: Arc::new(config), challenge: Arc::new(challenge) })
     }
 
     /// The certificates.
@@ -100,8 +114,14 @@ impl TlsServer {
             }
         };
         let hello = accepted.client_hello();
-        let server_name = hello.server_name().map(|name| name.trim_end_matches('.').to_ascii_lowercase().into());
-        let session = match accepted.into_connection(Arc::clone(&self.config)) {
+        let server_name: Option<Box<str>> =
+            hello.server_name().map(|name| name.trim_end_matches('.').to_ascii_lowercase().into());
+        let challenged = hello.alpn().is_some_and(|mut names| names.any(|name| name == CHALLENGE));
+        let config = if challenged { &self.challenge } else { &self.config };
+        if let Some(name) = server_name.as_deref().filter(|_| !challenged) {
+            self.certificates.wait_for(name).await;
+        }
+        let session = match accepted.into_connection(Arc::clone(config)) {
             Ok(session) => session,
             Err((error, alert)) => return Err(refused(&tcp, error, alert)),
         };
@@ -109,6 +129,11 @@ impl TlsServer {
         // A failure is told by the handshake below, after the other side was told.
         let _ = stream.feed(rest);
         poll_fn(|cx| stream.poll_handshake(cx)).await.map_err(NoTls::Failed)?;
+        if challenged {
+            // The handshake was all that the authority came for.
+            stream.say_goodbye();
+            return Err(NoTls::Done);
+        }
         let certified = server_name.as_deref().is_some_and(|name| self.certificates.certify(name));
         Ok((stream, Secured { server_name, certified }))
     }

@@ -14,10 +14,13 @@ use rustls::{
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
+use tokio::sync::mpsc;
 
 use super::{
     tls_certificate::{Certificate, CertificateSource},
+    tls_challenges::Challenges,
     tls_choice::Choice,
+    tls_demand::{Demand, Wish},
     tls_files::{self, Found},
     tls_self_signed::SelfSigned,
 };
@@ -33,6 +36,8 @@ const TOLD: usize = 20;
 pub struct Certificates {
     choice: ArcSwap<Choice>,
     self_signed: SelfSigned,
+    challenges: Challenges,
+    demand: Demand,
     serves: Serves,
     // Held while files are read and the choice is built: changes come one after the other.
     sources: Mutex<Sources>,
@@ -42,6 +47,7 @@ pub struct Certificates {
 struct Sources {
     entries: Vec<(Entry, Found)>,
     authority: Vec<Arc<Certificate>>,
+    authority_problems: Vec<Problem>,
 }
 
 /// An entry of the configuration.
@@ -90,7 +96,14 @@ pub fn check_certificates(settings: &TlsSettings) -> Problems {
 impl Certificates {
     /// None yet. `serves` says for which hosts a self-signed one is made.
     pub fn new(serves: Serves) -> Self {
-        Self { choice: ArcSwap::default(), self_signed: SelfSigned::default(), serves, sources: Mutex::default() }
+        Self {
+            choice: ArcSwap::default(),
+            self_signed: SelfSigned::default(),
+            challenges: Challenges::default(),
+            demand: Demand::default(),
+            serves,
+            sources: Mutex::default(),
+        }
     }
 
     /// Takes these settings. An entry that can not be read keeps what it gave before.
@@ -109,9 +122,14 @@ impl Certificates {
         });
     }
 
-    /// Takes these from an authority, in place of all that came from one before.
-    pub fn set_from_authority(&self, certificates: Vec<Arc<Certificate>>) {
-        self.change(|sources| sources.authority = certificates);
+    /// Takes these from an authority, in place of all that came from one before, and what is wrong there.
+    pub fn set_from_authority(&self, certificates: Vec<Arc<Certificate>>, problems: Vec<Problem>) {
+        self.change(|sources| (sources.authority, sources.authority_problems) = (certificates, problems));
+    }
+
+    /// Whether hosts without a certificate can get one.
+    pub fn set_demand(&self, active: bool) {
+        self.demand.set_active(active);
     }
 
     fn change(&self, change: impl FnOnce(&mut Sources)) {
@@ -129,6 +147,28 @@ impl Certificates {
     /// Whether a host (in canonical spelling) is one that is served here.
     pub fn serves(&self, host: &str) -> bool {
         (self.serves)(host)
+    }
+
+    /// What an authority asks for.
+    pub fn challenges(&self) -> &Challenges {
+        &self.challenges
+    }
+
+    /// The hosts that are asked for without having a certificate. One taker gets them.
+    pub fn wishes(&self) -> mpsc::Receiver<Wish> {
+        self.demand.listen()
+    }
+
+    /// A host (in canonical spelling) is asked for in clear: it may get a certificate for the next time.
+    pub fn wish_for(&self, host: &str) {
+        self.demand.tell(host);
+    }
+
+    /// A host (in canonical spelling) is asked for by TLS. Waits for its certificate when one is on its way.
+    pub(super) async fn wait_for(&self, host: &str) {
+        if !self.certify(host) && (self.serves)(host) {
+            self.demand.wait(host).await;
+        }
     }
 
     /// All of them, those of files first.
@@ -155,6 +195,7 @@ impl Certificates {
             let (Entry::Pair(CertificateFiles { place, .. }) | Entry::Folder(CertificateFolder { place, .. })) = entry;
             problems.extend(found.certificates.iter().filter_map(|one| ending(one, place, now)));
         }
+        problems.extend(sources.authority_problems.iter().cloned());
         drop(sources);
         let hosts = self.self_signed_hosts();
         for host in hosts.iter().take(TOLD) {
@@ -235,6 +276,16 @@ impl ResolvesServerCert for Certificates {
     }
 }
 
+/// Shows what an authority asks for, and nothing else.
+#[derive(Debug)]
+pub(super) struct Challenged(pub(super) Arc<Certificates>);
+
+impl ResolvesServerCert for Challenged {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.0.challenges.certificate(&hello.server_name()?.to_ascii_lowercase())
+    }
+}
+
 impl fmt::Debug for Certificates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Certificates").field("all", &self.all()).finish_non_exhaustive()
@@ -300,7 +351,7 @@ mod tests {
         assert!(!certificates.certify("app.test"));
         assert_eq!(certificates.self_signed_hosts(), ["app.test"]);
         assert!(certificates.problems()[0].to_string().starts_with("warning: host app.test: has no certificate"));
-        certificates.set_from_authority(vec![Arc::new(sample(&["app.test"]))]);
+        certificates.set_from_authority(vec![Arc::new(sample(&["app.test"]))], Vec::new());
         assert!(certificates.certify("app.test"));
         assert_eq!(certificates.problems(), []);
     }

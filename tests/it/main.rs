@@ -6,6 +6,7 @@
     clippy::print_stdout,
     reason = "a test fails by panicking"
 )]
+mod acme;
 mod api;
 mod browser;
 mod cli;

@@ -36,6 +36,8 @@ pub(super) struct Key {
     pub(super) address: SocketAddr,
     /// Of the backend; 0 for an address that never sleeps.
     pub(super) generation: u64,
+    /// How TLS is spoken on it; 0 for a connection in clear.
+    pub(super) tls: u64,
 }
 
 /// A quick hash: the keys are addresses of backends, which no client chooses.

@@ -218,7 +218,7 @@ pub(super) fn response(head: &ResponseHead, bytes: &[u8], ending: Ending<'_>, ou
     out.push(part(&head.reason));
     out.push(b"\r\n");
     let mut hsts = ending.hsts.filter(|_| !is_set(ending.set, HSTS));
-    let all_pass = ending.set.is_empty() && ending.hide.is_empty();
+    let all_pass = ending.set.is_empty() && ending.hide.is_empty() && hsts.is_none();
     let mut run = Run::new(bytes);
     for field in head.fields() {
         let name = || part(&field.name);
@@ -228,7 +228,9 @@ pub(super) fn response(head: &ResponseHead, bytes: &[u8], ending: Ending<'_>, ou
             Known::ContentLength | Known::TransferEncoding | Known::Connection | Known::Hop | Known::HopMark => false,
         };
         if passes && (all_pass || !(is_set(ending.set, name()) || is_hidden(ending.hide, name()))) {
-            hsts = hsts.filter(|_| !name().eq_ignore_ascii_case(HSTS));
+            if hsts.is_some() && name().eq_ignore_ascii_case(HSTS) {
+                hsts = None;
+            }
             run.add(field, out);
         }
     }

@@ -22,7 +22,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     control::LiveTable,
-    net::{self, TlsServer},
+    net::{self, TlsClients, TlsServer},
 };
 
 use super::{buffer::Buffers, dial::Names, front, limits::Limits, pool::Pool};
@@ -65,6 +65,8 @@ pub struct Shared {
     pub settings: Arc<ArcSwap<ProxySettings>>,
     /// TLS, where there is any.
     pub(super) tls: Option<Arc<TlsServer>>,
+    /// TLS towards endpoints.
+    pub(super) tls_clients: TlsClients,
     /// Marks what passed through this very program, so that a loop is seen.
     pub(super) mark: String,
     /// Requests that caused a wake, by client.
@@ -91,7 +93,14 @@ impl Shared {
     ) -> Arc<Self> {
         // Seeded by the operating system: nobody outside can guess it.
         let mark = format!("{:016x}{:016x}", RandomState::new().hash_one(1), RandomState::new().hash_one(2));
-        Arc::new(Self { table, settings, tls, mark, wakes: Rate::new(Duration::from_secs(60)) })
+        Arc::new(Self {
+            table,
+            settings,
+            tls,
+            tls_clients: TlsClients::default(),
+            mark,
+            wakes: Rate::new(Duration::from_secs(60)),
+        })
     }
 
     /// Counts a request that would cause a wake; says whether this client may.

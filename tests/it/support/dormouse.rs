@@ -87,6 +87,15 @@ impl Dormouse {
         dormouse
     }
 
+    /// As [`Self::start_secure`], at these addresses.
+    pub(crate) async fn start_at(config: &str, http: SocketAddr, https: SocketAddr) -> Self {
+        let mut dormouse = Self::new(&[], Some(https));
+        dormouse.http = http;
+        dormouse.configure(config);
+        dormouse.start_again().await;
+        dormouse
+    }
+
     fn new(environment: &[(&str, &str)], https: Option<SocketAddr>) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         // One address for the whole test, also after a restart.
