@@ -23,7 +23,7 @@ use super::{certificates, files, nodes};
 use crate::{
     acme,
     api::{self, Api},
-    backend::{Answer, Order},
+    backend::{Answer, Backend, Order, StatusState},
     config::Loaded,
     control::{self, Control, FileSource, Keeper},
     model::{HttpsRedirect, OnExit, Problems, Settings},
@@ -290,7 +290,12 @@ async fn remember_now_and_then(control: Control, store: Store, end: Cancellation
 }
 
 async fn wake_all(control: &Control) {
-    let wakes = control.backends().into_iter().map(|backend| async move {
+    // What its owner stopped stays so.
+    let is_hidden = |backend: &Backend| {
+        let status = backend.status().borrow().clone();
+        status.put_to_sleep || status.state == StatusState::Paused
+    };
+    let wakes = control.backends().into_iter().filter(is_hidden).map(|backend| async move {
         if let Answer::Denied(why) = backend.order(Order::Wake, "the end of Dormouse").await {
             tracing::warn!(backend = %backend.id(), why, "was not woken");
         }

@@ -197,10 +197,6 @@ impl Reading<'_> {
                 let mut parts = item.trim().split(':');
                 let name = parts.next().unwrap_or_default().to_owned();
                 let condition = parts.next().map(str::to_owned);
-                if condition.as_deref() == Some("service_completed_successfully") {
-                    self.made.notes.push(format!("dependency `{name}` of Compose runs once and is not waited for"));
-                    continue;
-                }
                 wanted.push(Wanted { name, condition, place: one.place.clone() });
             }
         }

@@ -8,13 +8,9 @@ pub(super) fn condition(wanted: &Wanted, problems: &mut Problems) -> Option<Cond
     match wanted.condition.as_deref().map(str::to_ascii_lowercase).as_deref() {
         None | Some("started" | "service_started") => Some(Condition::Started),
         Some("healthy" | "service_healthy") => Some(Condition::Healthy),
-        Some("completed" | "service_completed_successfully") => {
-            let what = format!("`{}:completed` is not in this version yet", wanted.name);
-            problems.0.push(Problem::error(wanted.place.clone(), what));
-            None
-        }
+        Some("completed" | "service_completed_successfully") => Some(Condition::Completed),
         Some(other) => {
-            problems.0.push(unknown(&wanted.place, "condition", other, &["started", "healthy"]));
+            problems.0.push(unknown(&wanted.place, "condition", other, &["started", "healthy", "completed"]));
             None
         }
     }

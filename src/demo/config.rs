@@ -153,7 +153,7 @@ fn backend(app: &App, node: &NodeName, housing: Housing<'_>) -> Result<BackendSp
 }
 
 /// What to try, for the terminal.
-pub fn intro(http_port: u16) -> String {
+pub fn intro(http_port: u16, state_dir: &Path) -> String {
     let port = if http_port == 80 { String::new() } else { format!(":{http_port}") };
     format!(
         "Three small apps are asleep behind a proxy on 127.0.0.1{port}. Each wakes on the first request\n\
@@ -170,7 +170,12 @@ pub fn intro(http_port: u16) -> String {
          \x20   curl http://nap.localhost{port}/             wait 10 s between two of them\n\
          \x20   (a curl that does not know these names: curl -H 'Host: nap.localhost' http://127.0.0.1{port}/)\n\
          \n\
-         Ctrl-C ends it all and leaves nothing behind.\n"
+         \x20 In another terminal, the command line of a running Dormouse:\n\
+         \x20   dormouse --state-dir {state_dir} ps      what runs, what sleeps, and when it sleeps next\n\
+         \x20   dormouse --state-dir {state_dir} events  who woke what, and why\n\
+         \n\
+         Ctrl-C ends it all and leaves nothing behind.\n",
+        state_dir = state_dir.display(),
     )
 }
 
@@ -217,11 +222,12 @@ mod tests {
 
     #[test]
     fn the_text_names_every_host_with_its_port() {
-        let text = intro(8080);
+        let text = intro(8080, Path::new("/tmp/demo/state"));
+        assert!(text.contains("dormouse --state-dir /tmp/demo/state ps "), "{text}");
         for name in ["slow", "live", "nap"] {
             assert!(text.matches(&format!("http://{name}.localhost:8080/")).count() >= 2, "{text}");
         }
         assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
-        assert!(!intro(80).contains(":80"));
+        assert!(!intro(80, Path::new("/tmp")).contains(":80"));
     }
 }

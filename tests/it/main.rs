@@ -12,6 +12,7 @@ mod browser;
 mod cli;
 mod dependencies;
 mod docker_demo;
+mod docker_dependencies;
 mod docker_engine_away;
 mod docker_failures;
 mod docker_first_byte;

@@ -72,7 +72,7 @@ pub(super) async fn respond(
         End::Whole => {
             job.took();
             if head.keep_alive && whole && pump.take_surplus().is_none() {
-                worker.pool.put(key, upstream, job.client.quiet_since);
+                worker.pool.put(key, upstream, job.client.quiet_since, job.route.backend.as_ref());
             }
             match (keep_alive, whole) {
                 (true, true) => Next::Again,

@@ -96,6 +96,7 @@ async fn wake(job: &mut Job<'_>, backend: &Backend, policy: &IdlePolicy) -> Resu
         return Err(Entry::Answer(Answer::new(403, "The service sleeps and is started under another address.")));
     }
     if causes_wake(backend) && !job.client.worker.shared.may_wake(client(job)) {
+        backend.count_refusal("too_many_wakes");
         let answer = Answer::new(429, "Too many services were started from your address.");
         return Err(Entry::Answer(answer.retry_after(Duration::from_secs(60))));
     }

@@ -153,14 +153,24 @@ async fn serve_with(
     let listener = TcpListener::from_std(listener)?;
     let tasks = TaskTracker::new();
     let permits = Arc::clone(&worker.0.permits);
-    net::accept(listener, permits, shutdown.clone(), |stream, peer, permit| {
+    let take = |stream, peer, permit| {
         let (worker, tls, shutdown) = (worker.clone(), tls.clone(), shutdown.clone());
         tasks.spawn_local(async move {
             front::connection(worker, stream, tls, peer, shutdown).await;
             drop(permit);
         });
-    })
-    .await;
+    };
+    // So many are waited for at once; a hoard of more is told and cut.
+    let lobby = Arc::new(Semaphore::new((permits.available_permits() / 8).clamp(4, 64)));
+    let linger = worker.0.shared.settings.load().limits.linger;
+    let turn_away = |stream| {
+        let Ok(place) = Arc::clone(&lobby).try_acquire_owned() else { return front::turn_away_at_once(stream) };
+        tasks.spawn_local(async move {
+            front::turn_away(stream, linger).await;
+            drop(place);
+        });
+    };
+    net::accept(listener, permits, shutdown.clone(), take, turn_away).await;
     tasks.close();
     let patience = worker.0.shared.settings.load().shutdown_timeout;
     if tokio::time::timeout(patience, tasks.wait()).await.is_err() {
