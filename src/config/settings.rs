@@ -96,6 +96,12 @@ pub(super) fn read(fields: &mut Fields<'_>, base: &Path, problems: &mut Problems
     if let Some(entry) = fields.entry("acme") {
         settings.tls.acme = acme::read(entry, base, problems);
     }
+    if settings.listen.https.is_empty()
+        && let Some(acme) = &settings.tls.acme
+    {
+        let problem = Problem::warning(acme.place.clone(), "certificates are got, but nothing listens for HTTPS");
+        problems.0.push(problem.with_hint("write `listen: {https: \":443\"}`"));
+    }
     if let Some(node) = fields.get("https_redirect") {
         settings.tls.redirect = tls::redirect(node, problems);
     }

@@ -40,10 +40,13 @@ pub struct TlsServer {
     /// Where clients are asked for their certificate: by profile, for as long as the profile stays as it is. Each has
     /// ticket keys of its own, so that nobody comes from one into another.
     // Held for one look-up, and while a profile is used for the first time.
-    asking: Mutex<HashMap<String, (Arc<dyn ClientCertVerifier>, Arc<ServerConfig>)>>,
+    asking: Mutex<HashMap<String, Asking>>,
     /// For an authority that wants to see that a host is ours.
     challenge: Arc<ServerConfig>,
 }
+
+/// What checks the certificates of clients, and the configuration that was made with it.
+type Asking = (Arc<dyn ClientCertVerifier>, Arc<ServerConfig>);
 
 /// What is known of a client after its handshake.
 #[derive(Debug, Clone, PartialEq, Eq)]

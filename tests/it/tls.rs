@@ -327,7 +327,7 @@ async fn a_tunnel_through_tls_carries_both_ways_until_it_is_closed() {
         assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&head));
         // Text frames of 100 bytes, masked with zeros, which come back without a mask.
         for round in 0..50 {
-            let payload = vec![b'a' + round % 26; 100];
+            let payload = [b'a' + round % 26; 100];
             stream.write_all(&[&[0x81, 0x80 | 100, 0, 0, 0, 0], &payload[..]].concat()).unwrap();
             let mut frame = vec![0; 102];
             stream.read_exact(&mut frame).unwrap();
