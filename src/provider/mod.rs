@@ -16,6 +16,7 @@ mod docker_events;
 mod docker_logs;
 mod docker_own;
 mod docker_place;
+mod docker_ssh;
 mod docker_translate;
 mod docker_workshop;
 mod error;
