@@ -84,9 +84,9 @@ async fn show(housing: Housing<'_>, end: CancellationToken) -> anyhow::Result<()
         files: Vec::new(),
     };
     let directory = Scratch::make()?;
-    say(&intro(ports.http))?;
-    let world =
-        World { source: FileSource::Made(Box::new(loaded.clone())), loaded, state_dir: directory.0.join("state") };
+    let state_dir = directory.0.join("state");
+    say(&intro(ports.http, &state_dir))?;
+    let world = World { source: FileSource::Made(Box::new(loaded.clone())), loaded, state_dir };
     let (drawing, drawn) = (end.clone(), tokio_util::task::TaskTracker::new());
     let result = run(world, end, |control| {
         drawn.spawn(draw(control.clone(), drawing));

@@ -54,6 +54,8 @@ pub struct Restored {
     pub pinned_until: Option<Timestamp>,
     /// Wakes and sleeps.
     pub stats: WakeStats,
+    /// Dormouse had put it to sleep.
+    pub put_to_sleep: bool,
     /// A cool-down that is not yet over.
     pub cooling: Option<Failed>,
 }
@@ -68,6 +70,8 @@ pub(super) struct Waiter {
 pub(super) enum Done {
     Gathered(Result<(Vec<Pass>, OwnedSemaphorePermit), Arc<str>>),
     Event(Event),
+    /// It was let down, or not; before it used so much memory.
+    LetDown(Option<u64>, Event),
     /// Dependencies of a backend that was found running.
     Adopted(Vec<Pass>),
     /// A job has run to its end, or not.
@@ -107,6 +111,8 @@ pub(super) struct Driver {
     pub(super) since: (Timestamp, Instant),
     pub(super) phases: Phases,
     pub(super) mark: Instant,
+    /// Its present sleep is our doing.
+    pub(super) put_to_sleep: bool,
     pub(super) pinned_until: Option<Timestamp>,
     pub(super) generation: u64,
     pub(super) woke: Option<Woke>,
@@ -140,6 +146,7 @@ impl Backend {
             retry_at: None,
             tries: 0,
             waits_for: Vec::new(),
+            put_to_sleep: restored.put_to_sleep,
             pinned_until: restored.pinned_until,
             wakes: restored.stats.clone(),
         };
@@ -152,6 +159,7 @@ impl Backend {
             policy: ArcSwap::from_pointee(spec.policy.clone()),
             held: AtomicUsize::new(0),
             letters,
+            metrics: around.journal.metrics().clone(),
             status: watch::Sender::new(Arc::new(status)),
         });
         let driver = Driver {
@@ -179,6 +187,7 @@ impl Backend {
             since: (Timestamp::now(), now),
             phases: Phases::default(),
             mark: now,
+            put_to_sleep: restored.put_to_sleep,
             pinned_until: restored.pinned_until,
             generation: 0,
             woke: None,
@@ -364,6 +373,10 @@ impl Driver {
                 });
                 self.advance(Event::Gathered(result));
             }
+            Done::LetDown(memory, event) if epoch == self.epoch => {
+                self.stats.memory = memory.or(self.stats.memory);
+                self.advance(event);
+            }
             Done::Event(event @ (Event::Seen(_) | Event::Unreachable(_))) => {
                 self.looking = false;
                 let again = std::mem::take(&mut self.look_again) || epoch != self.epoch;
@@ -384,7 +397,7 @@ impl Driver {
                 }
                 self.advance(event);
             }
-            Done::Gathered(_) | Done::Event(_) => {}
+            Done::Gathered(_) | Done::Event(_) | Done::LetDown(..) => {}
         }
     }
 

@@ -20,7 +20,10 @@ use super::{
     Order, Refused, Status, StatusState,
     gate::{Entered, Gate},
 };
-use crate::model::{BackendId, BackendSpec, Cause, Condition, ContainerState, IdlePolicy, Running};
+use crate::{
+    model::{BackendId, BackendSpec, Cause, Condition, ContainerState, IdlePolicy, Running},
+    telemetry::Metrics,
+};
 
 /// A backend. Clones are handles to the same one; its driver ends when it is retired.
 #[derive(Debug, Clone)]
@@ -43,6 +46,8 @@ pub(super) struct Shared {
     /// Callers who wait to get in.
     pub(super) held: AtomicUsize,
     pub(super) letters: mpsc::Sender<Letter>,
+    /// Where waits and refusals are counted; not touched by those who find it awake.
+    pub(super) metrics: Metrics,
     pub(super) status: watch::Sender<Arc<Status>>,
 }
 
@@ -189,6 +194,25 @@ impl Backend {
         if let Some(pass) = self.try_enter() {
             return Ok(pass);
         }
+        // One backend that waits for another is no request.
+        let counts = !matches!(cause, Cause::Dependant(_));
+        let since = Instant::now();
+        let outcome = self.wait(cause, patience).await;
+        if counts {
+            match &outcome {
+                Ok(_) => self.shared.metrics.held(self.id(), since.elapsed()),
+                Err(refused) => self.count_refusal(refused.kind()),
+            }
+        }
+        outcome
+    }
+
+    /// Counts a request that was not let in, by a word of a closed set.
+    pub fn count_refusal(&self, reason: &'static str) {
+        self.shared.metrics.refused(self.id(), reason);
+    }
+
+    async fn wait(&self, cause: Cause, patience: Duration) -> Result<Pass, Refused> {
         let Some(_place) = Place::take(&self.shared.held, self.shared.policy.load().max_held) else {
             return Err(Refused::TooManyHeld { retry_after: Duration::from_secs(5) });
         };
@@ -255,6 +279,20 @@ impl Backend {
         let kept = [status.pinned_until, window];
         let kept = kept.into_iter().flatten().filter_map(|until| Duration::try_from(until.duration_since(now)).ok());
         Some(kept.fold(idle.max(fresh), Duration::max))
+    }
+
+    /// Resolves when connections of this generation are of no more use: it was let down, is reached otherwise, or has
+    /// been retired.
+    pub async fn outlives(&self, generation: u64) {
+        let is_over = || self.shared.reach.load().as_ref().is_none_or(|reach| reach.generation != generation);
+        // The way in is changed first, then the status is told.
+        let mut status = self.shared.status.subscribe();
+        while !is_over() {
+            tokio::select! {
+                changed = status.changed() => if changed.is_err() { return },
+                () = self.shared.letters.closed() => return,
+            }
+        }
     }
 
     /// A dial to it failed while it was thought awake: the engine is asked at once.

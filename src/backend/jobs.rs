@@ -12,7 +12,7 @@ use super::{
     state::{Action, CallFailed, Event, Stage, State, Waking},
 };
 use crate::{
-    model::{Cause, Condition, Health},
+    model::{Cause, Condition, Health, SleepMethod},
     provider::{ProviderError, StopOrder},
     telemetry::{Phases, chain},
 };
@@ -56,8 +56,14 @@ impl Driver {
                 let epoch = self.epoch;
                 let order = StopOrder { method, signal: spec.policy.stop_signal, grace: spec.policy.stop_timeout };
                 self.jobs.spawn(async move {
+                    // A pause gives nothing back.
+                    let memory = match method {
+                        SleepMethod::Pause => None,
+                        SleepMethod::Stop | SleepMethod::Kill => provider.memory(&spec.unit).await,
+                    };
                     let result = provider.stop(&spec.unit, order).await;
-                    (epoch, Done::Event(Event::Stopped(result.map(|_| ()).map_err(|error| call_failed(&error)))))
+                    let stopped = Event::Stopped(result.map(|_| ()).map_err(|error| call_failed(&error)));
+                    (epoch, Done::LetDown(memory, stopped))
                 });
             }
             Action::AskBusy => {

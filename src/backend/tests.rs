@@ -460,3 +460,65 @@ async fn what_is_found_running_has_no_job_run() {
     tokio::time::sleep(minutes(5)).await;
     assert_eq!(world.engine.start_calls("job"), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn waits_and_refusals_are_counted() {
+    let world = world();
+    let app = world.backend("app", IdlePolicy { max_held: 1, ..policy(60) }, Script::default());
+    let (first, second) = tokio::join!(app.enter(cause(), minutes(1)), app.enter(cause(), minutes(1)));
+    assert!(first.is_ok() && matches!(second, Err(Refused::TooManyHeld { .. })), "{first:?} {second:?}");
+    drop(app.enter(cause(), minutes(1)).await.unwrap());
+    let sample = crate::telemetry::BackendSample {
+        id: app.id().clone(),
+        state: "awake",
+        passes: 0,
+        held: 0,
+        asleep: Duration::ZERO,
+        gives_back: 0,
+    };
+    let all = crate::telemetry::World { backends: vec![sample], routes: Vec::new() };
+    let text = world.around.journal.metrics().render(&all);
+    for line in [
+        r#"dormouse_held_seconds_count{backend="sim/app"} 1"#,
+        r#"dormouse_refused_total{backend="sim/app",reason="too_many_held"} 1"#,
+    ] {
+        assert!(text.contains(line), "{line} is missing in\n{text}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_stop_gives_back_is_told_and_a_pause_gives_nothing() {
+    let world = world();
+    let stops = world.backend("stops", policy(60), Script::default());
+    let pauses =
+        world.backend("pauses", IdlePolicy { stop_method: SleepMethod::Pause, ..policy(60) }, Script::default());
+    until(&stops, StatusState::Stopped).await;
+    assert_eq!(stops.status().borrow().gives_back(), None, "nobody knows what it used before");
+    for (backend, asleep, gives_back) in
+        [(&stops, StatusState::Stopped, Some(64 << 20)), (&pauses, StatusState::Paused, None)]
+    {
+        drop(backend.enter(cause(), minutes(1)).await.unwrap());
+        assert_eq!(backend.status().borrow().gives_back(), None, "it is up");
+        until(backend, asleep).await;
+        assert_eq!(backend.status().borrow().gives_back(), gives_back);
+        assert!(backend.status().borrow().put_to_sleep);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_are_of_use_until_it_is_let_down() {
+    let world = world();
+    let app = world.backend("app", policy(60), Script::default());
+    let pass = app.enter(cause(), minutes(1)).await.unwrap();
+    let generation = pass.generation();
+    let over = tokio::spawn({
+        let app = app.clone();
+        async move { app.outlives(generation).await }
+    });
+    tokio::time::sleep(minutes(5)).await;
+    assert!(!over.is_finished(), "it is in use");
+    drop(pass);
+    until(&app, StatusState::Stopped).await;
+    tokio::time::timeout(secs(1), over).await.expect("told at once").unwrap();
+    app.outlives(generation).await;
+}

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::model::{
     Alias, Audience, BackendId, BackendSpec, Container, ContainerState, Dependency, Discover, Endpoint, IdlePolicy,
-    Place, Problem, Problems, Provenance, Readiness, RouteMatch, RouteSpec, RouteTarget, Scheme, Settings, Unit,
+    Place, Problem, Problems, Provenance, Readiness, RouteSpec, RouteTarget, Scheme, Settings, Unit,
 };
 
 /// What a container means.
@@ -271,7 +271,7 @@ impl Reading<'_> {
             }
         };
         let unasked = !self.labelled.asks_for_routes && (scheme.is_stream() || !self.labelled.any);
-        if unasked && scheme != Scheme::Http {
+        if unasked && !matches!(scheme, Scheme::Http | Scheme::Https) {
             self.made.problems.0.append(&mut problems.0);
             return Err(Some(format!("its port {port} speaks `{scheme}`, which is not in this version yet")));
         }
@@ -293,24 +293,9 @@ impl Reading<'_> {
         };
         let ready = draft.ready.clone();
         let leads_to_backend = draft.host.is_none();
-        let route = RouteSpec {
-            alias: alias.clone(),
-            place,
-            matches: RouteMatch { hosts: hosts(alias, &draft, self.settings), ..draft.matches },
-            target,
-            upstream: draft.upstream,
-            audience: self.audience(),
-            set_request_headers: draft.sets.request,
-            set_response_headers: draft.sets.response,
-            hide_request_headers: draft.sets.hide_request,
-            hide_response_headers: draft.sets.hide_response,
-            waiting: draft.waiting,
-            waiting_page: None,
-            title: draft.title,
-            ignore: draft.ignore,
-            asleep_response: draft.asleep_response,
-            health: draft.health,
-        };
+        let hosts = hosts(alias, &draft, self.settings);
+        let audience = self.audience();
+        let route = RouteSpec { audience, ..draft.into_route(alias.clone(), place, hosts, target) };
         if let Some(problem) = own_address::refusal(&route, self.settings) {
             self.made.problems.0.push(problem);
             return Err(None);

@@ -28,12 +28,12 @@ pub(super) fn scheme(draft: &RouteDraft, port: Option<u16>) -> Scheme {
 
 /// Schemes whose machinery is missing, and listening ports where there are none.
 pub(super) fn check_scheme(scheme: Scheme, draft: &RouteDraft, place: &Place, problems: &mut Problems) {
-    if scheme != Scheme::Http {
+    if !matches!(scheme, Scheme::Http | Scheme::Https) {
         let what = format!("`{scheme}` routes are not in this version yet");
         let hint = "if the service speaks plain HTTP on that port, write `scheme: http`";
         problems.0.push(Problem::error(place.clone(), what).with_hint(hint));
     } else if draft.matches.listen_port.is_some() {
-        let what = "a listening port of its own for an `http` route is not in this version yet";
+        let what = format!("a listening port of its own for an `{scheme}` route is not in this version yet");
         let at = draft.port.as_ref().map_or(place, |(_, place)| place);
         problems.0.push(Problem::error(at.clone(), what).with_hint("write the target port alone"));
     }

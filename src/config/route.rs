@@ -6,11 +6,11 @@ use super::{
     middlewares::{self, HeaderSets},
     ready,
     tree::{Fields, Node, Value},
-    values,
+    upstream_tls, values,
 };
 use crate::model::{
-    AsleepResponse, BackendId, HeaderMatch, HealthCheck, HostPattern, Ignore, PathPattern, Place, Problem, Problems,
-    Readiness, RouteMatch, Scheme, Upstream, Waiting,
+    Alias, AsleepResponse, BackendId, HeaderMatch, HealthCheck, HostPattern, Ignore, PathPattern, Place, Problem,
+    Problems, Readiness, RouteMatch, RouteSpec, RouteTarget, Scheme, Upstream, Waiting,
 };
 
 /// Every key of a route.
@@ -90,6 +90,31 @@ pub(super) struct RouteDraft {
     pub(super) depends_on: Option<Node>,
 }
 
+impl RouteDraft {
+    /// The route that it makes, once it is known what it answers to and where it leads.
+    pub(super) fn into_route(
+        self,
+        alias: Alias,
+        place: Place,
+        hosts: Vec<HostPattern>,
+        target: RouteTarget,
+    ) -> RouteSpec {
+        RouteSpec {
+            upstream: self.upstream,
+            set_request_headers: self.sets.request,
+            set_response_headers: self.sets.response,
+            hide_request_headers: self.sets.hide_request,
+            hide_response_headers: self.sets.hide_response,
+            waiting: self.waiting,
+            title: self.title,
+            ignore: self.ignore,
+            asleep_response: self.asleep_response,
+            health: self.health,
+            ..RouteSpec::new(alias, place, RouteMatch { hosts, ..self.matches }, target)
+        }
+    }
+}
+
 /// Reads a route. Only a result without errors may be served.
 pub(super) fn read(node: &Node, author: Author, problems: &mut Problems) -> RouteDraft {
     let mut draft = RouteDraft::default();
@@ -97,6 +122,7 @@ pub(super) fn read(node: &Node, author: Author, problems: &mut Problems) -> Rout
     target(&mut fields, &mut draft, author, problems);
     matching(&mut fields, &mut draft.matches, problems);
     upstream(&mut fields, &mut draft.upstream, problems);
+    draft.upstream.tls = upstream_tls::read(&mut fields, author, problems);
     draft.health = fields.get("healthcheck").and_then(|node| health(node, problems));
     if let Some(node) = fields.get("middlewares") {
         draft.sets = middlewares::read(node, problems);

@@ -15,6 +15,7 @@ use crate::{
     backend::Backend,
     catalog::{Catalog, Change},
     model::{BackendId, Container, NodeName, Problems, Settings},
+    net::Certificates,
     store::Store,
     telemetry::Journal,
 };
@@ -28,6 +29,7 @@ pub struct Control {
     pub(super) journal: Journal,
     pub(super) requests: mpsc::Sender<Request>,
     pub(super) store: Arc<OnceLock<Store>>,
+    pub(super) certificates: Arc<Certificates>,
 }
 
 /// What exists now, as a snapshot.
@@ -91,6 +93,11 @@ impl Control {
     /// The live route table.
     pub fn table(&self) -> &Arc<ArcSwap<LiveTable>> {
         &self.table
+    }
+
+    /// The certificates that clients are shown.
+    pub fn certificates(&self) -> &Arc<Certificates> {
+        &self.certificates
     }
 
     /// The snapshot of now.

@@ -8,9 +8,9 @@ use std::{
 };
 
 use crate::model::{
-    Audience, BackendId, BackendSpec, BadName, Command, Condition, Dependency, Discover, Endpoint, EngineAddress,
-    HostPattern, IdlePolicy, Ignore, Listen, NodeName, NodeSpec, Place, Provenance, Readiness, RouteMatch, RouteSpec,
-    RouteTarget, Scheme, Settings, SleepMethod, Unit, Upstream,
+    BackendId, BackendSpec, BadName, Command, Condition, Dependency, Discover, Endpoint, EngineAddress, HostPattern,
+    IdlePolicy, Listen, NodeName, NodeSpec, Place, Provenance, Readiness, RouteMatch, RouteSpec, RouteTarget, Scheme,
+    Settings, SleepMethod, Unit,
 };
 
 /// The ports of the demo, all on the loopback.
@@ -95,7 +95,7 @@ pub fn config(housing: Housing<'_>, ports: DemoPorts) -> Result<(Settings, Vec<R
     let node: NodeName = "demo".parse()?;
     let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let settings = Settings {
-        listen: Listen { http: vec![loopback(ports.http)], api: Some(loopback(ports.api)) },
+        listen: Listen { http: vec![loopback(ports.http)], https: Vec::new(), api: Some(loopback(ports.api)) },
         domains: vec!["localhost".to_owned()],
         nodes: BTreeMap::from([(node.clone(), NodeSpec { engine })]),
         // The containers of others are not ours to serve.
@@ -110,27 +110,11 @@ pub fn config(housing: Housing<'_>, ports: DemoPorts) -> Result<(Settings, Vec<R
 
 fn route(app: &App, node: &NodeName, housing: Housing<'_>) -> Result<RouteSpec, BadName> {
     let host: HostPattern = format!("{}.localhost", app.name).parse()?;
-    Ok(RouteSpec {
-        alias: app.name.parse()?,
-        place: Place::Body("demo".to_owned()),
-        matches: RouteMatch { hosts: vec![host], ..RouteMatch::default() },
-        target: RouteTarget::Backend {
-            id: BackendId::new(node.clone(), &housing.unit(app.name))?,
-            endpoint: Endpoint { scheme: Scheme::Http, port: app.port },
-        },
-        upstream: Upstream::default(),
-        audience: Audience::Everyone,
-        set_request_headers: Vec::new(),
-        set_response_headers: Vec::new(),
-        hide_request_headers: Vec::new(),
-        hide_response_headers: Vec::new(),
-        waiting: None,
-        waiting_page: None,
-        title: Some(app.title.to_owned()),
-        ignore: Ignore::default(),
-        asleep_response: None,
-        health: None,
-    })
+    let matches = RouteMatch { hosts: vec![host], ..RouteMatch::default() };
+    let endpoint = Endpoint { scheme: Scheme::Http, port: app.port };
+    let target = RouteTarget::Backend { id: BackendId::new(node.clone(), &housing.unit(app.name))?, endpoint };
+    let route = RouteSpec::new(app.name.parse()?, Place::Body("demo".to_owned()), matches, target);
+    Ok(RouteSpec { title: Some(app.title.to_owned()), ..route })
 }
 
 impl Housing<'_> {
@@ -169,7 +153,7 @@ fn backend(app: &App, node: &NodeName, housing: Housing<'_>) -> Result<BackendSp
 }
 
 /// What to try, for the terminal.
-pub fn intro(http_port: u16) -> String {
+pub fn intro(http_port: u16, state_dir: &Path) -> String {
     let port = if http_port == 80 { String::new() } else { format!(":{http_port}") };
     format!(
         "Three small apps are asleep behind a proxy on 127.0.0.1{port}. Each wakes on the first request\n\
@@ -186,7 +170,12 @@ pub fn intro(http_port: u16) -> String {
          \x20   curl http://nap.localhost{port}/             wait 10 s between two of them\n\
          \x20   (a curl that does not know these names: curl -H 'Host: nap.localhost' http://127.0.0.1{port}/)\n\
          \n\
-         Ctrl-C ends it all and leaves nothing behind.\n"
+         \x20 In another terminal, the command line of a running Dormouse:\n\
+         \x20   dormouse --state-dir {state_dir} ps      what runs, what sleeps, and when it sleeps next\n\
+         \x20   dormouse --state-dir {state_dir} events  who woke what, and why\n\
+         \n\
+         Ctrl-C ends it all and leaves nothing behind.\n",
+        state_dir = state_dir.display(),
     )
 }
 
@@ -233,11 +222,12 @@ mod tests {
 
     #[test]
     fn the_text_names_every_host_with_its_port() {
-        let text = intro(8080);
+        let text = intro(8080, Path::new("/tmp/demo/state"));
+        assert!(text.contains("dormouse --state-dir /tmp/demo/state ps "), "{text}");
         for name in ["slow", "live", "nap"] {
             assert!(text.matches(&format!("http://{name}.localhost:8080/")).count() >= 2, "{text}");
         }
         assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
-        assert!(!intro(80).contains(":80"));
+        assert!(!intro(80, Path::new("/tmp")).contains(":80"));
     }
 }

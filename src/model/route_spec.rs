@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Alias, AsleepResponse, BackendId, Endpoint, HostPattern, Ignore, Place, Waiting};
+use super::{Alias, AsleepResponse, BackendId, Endpoint, HostPattern, Ignore, Place, UpstreamTls, Waiting};
 
 /// A route as configured and checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -109,6 +109,8 @@ pub struct Upstream {
     pub response_header_timeout: Duration,
     /// Connections to the endpoint at once, for each worker; absent: no bound.
     pub max_conns: Option<usize>,
+    /// How TLS is spoken to it, where it is.
+    pub tls: UpstreamTls,
 }
 
 impl Default for Upstream {
@@ -117,6 +119,7 @@ impl Default for Upstream {
             connect_timeout: Duration::from_secs(5),
             response_header_timeout: Duration::from_secs(60),
             max_conns: None,
+            tls: UpstreamTls::default(),
         }
     }
 }
@@ -146,6 +149,28 @@ pub struct HealthCheck {
 }
 
 impl RouteSpec {
+    /// A route for everyone, with everything that is not said here left at its default.
+    pub fn new(alias: Alias, place: Place, matches: RouteMatch, target: RouteTarget) -> Self {
+        Self {
+            alias,
+            place,
+            matches,
+            target,
+            upstream: Upstream::default(),
+            audience: Audience::Everyone,
+            set_request_headers: Vec::new(),
+            set_response_headers: Vec::new(),
+            hide_request_headers: Vec::new(),
+            hide_response_headers: Vec::new(),
+            waiting: None,
+            waiting_page: None,
+            title: None,
+            ignore: Ignore::default(),
+            asleep_response: None,
+            health: None,
+        }
+    }
+
     /// The backend it leads to, when it leads to one.
     pub fn backend(&self) -> Option<&BackendId> {
         match &self.target {

@@ -1,5 +1,28 @@
-//! Accept well: listeners that share a port, a bound on connections, and patience when descriptors run out.
+//! Accept well: listeners that share a port, a bound on connections, and patience when descriptors run out; TLS with
+//! the certificate that fits.
 
 mod listen;
+mod stream;
+mod tls_accept;
+mod tls_certificate;
+mod tls_certificates;
+mod tls_challenges;
+mod tls_choice;
+mod tls_connect;
+mod tls_demand;
+mod tls_files;
+#[cfg(test)]
+mod tls_samples;
+mod tls_self_signed;
+mod tls_stream;
 
 pub use listen::{accept, bind, check_free};
+pub use stream::{ReadHalf, Stream, WriteHalf};
+pub use tls_accept::{NoTls, Secured, TlsServer};
+pub use tls_certificate::{BadCertificate, Certificate, CertificateSource};
+pub use tls_certificates::{Certificates, Serves, check_certificates};
+pub use tls_challenges::Challenges;
+pub use tls_connect::{NoUpstreamTls, TlsClients, TlsTarget};
+pub use tls_demand::Wish;
+pub use tls_self_signed::{challenge_certificate, signing_request};
+pub use tls_stream::{TlsReadHalf, TlsStream, TlsWriteHalf};

@@ -6,6 +6,7 @@
     clippy::print_stdout,
     reason = "a test fails by panicking"
 )]
+mod acme;
 mod api;
 mod browser;
 mod cli;
@@ -34,4 +35,5 @@ mod provider_docker_faults;
 mod provider_process;
 mod reload;
 mod support;
+mod tls;
 mod wake_limits;
