@@ -29,7 +29,7 @@ use super::{
     state::{Event, Facts, Failed, Order, Rules, Stage, State, Verdict, Waking},
 };
 use crate::{
-    model::{BackendSpec, Cause, Condition, ContainerState},
+    model::{BackendSpec, Cause, Condition, ContainerState, Running},
     provider::SharedProvider,
     telemetry::{Journal, Phases},
 };
@@ -95,6 +95,8 @@ pub(super) struct Driver {
     /// A dial failed: the next look decides whether it must prove itself again.
     pub(super) suspected: bool,
     pub(super) probe: Option<AbortHandle>,
+    /// How it is reached by the engine's word of this very moment: where the next probe begins.
+    pub(super) known: Option<Arc<Running>>,
     pub(super) kick: Arc<Notify>,
     /// Passes of dependencies, held from before the start until it is down.
     pub(super) held: Vec<Pass>,
@@ -150,6 +152,7 @@ impl Backend {
             epoch: now,
             emptied: Notify::new(),
             reach: ArcSwapOption::empty(),
+            moved: Notify::new(),
             policy: ArcSwap::from_pointee(spec.policy.clone()),
             held: AtomicUsize::new(0),
             letters,
@@ -171,6 +174,7 @@ impl Backend {
             start_told: false,
             suspected: false,
             probe: None,
+            known: None,
             kick: Arc::new(Notify::new()),
             held: Vec::new(),
             turn: None,
@@ -395,7 +399,11 @@ impl Driver {
             return;
         }
         if let (true, Event::Seen(Ok(ContainerState::Running(at)))) = (suspected, &event) {
-            return self.advance(Event::Unreachable(Arc::new(at.clone())));
+            let at = Arc::new(at.clone());
+            self.known = Some(Arc::clone(&at));
+            self.advance(Event::Unreachable(at));
+            self.known = None;
+            return;
         }
         self.advance(event);
     }
@@ -410,6 +418,10 @@ impl Driver {
             let (state, action) = step(before.clone(), event, facts, rules);
             self.state = state;
             self.note_change(&before);
+            // Who comes in looks at the status: it says awake before the gate opens.
+            if self.state.is_open() {
+                self.publish(&before);
+            }
             self.follow_gate();
             if let Some(action) = action {
                 self.act(action);
@@ -417,7 +429,9 @@ impl Driver {
             self.answer_waiters(&before);
             self.answer_orders();
             self.release();
-            self.publish(&before);
+            if !self.state.is_open() {
+                self.publish(&before);
+            }
             let newly_draining =
                 matches!(self.state, State::Draining { .. }) && !matches!(before, State::Draining { .. });
             if !newly_draining {
@@ -434,6 +448,7 @@ impl Driver {
             if !matches!(self.state, State::Draining { .. }) {
                 // The next wake is another generation, also at the same address.
                 self.shared.reach.store(None);
+                self.shared.moved.notify_waiters();
             }
             return;
         };
@@ -447,6 +462,7 @@ impl Driver {
             self.generation = next_generation();
             let reach = Reach { at: Arc::clone(&awake.at), generation: self.generation, woke: self.woke };
             self.shared.reach.store(Some(Arc::new(reach)));
+            self.shared.moved.notify_waiters();
         }
         self.shared.gate.open();
     }

@@ -29,7 +29,7 @@ pub enum Command {
     /// Print the JSON Schema of the configuration file
     Schema,
     /// Try it on this machine, with apps of its own
-    Demo,
+    Demo(Demo),
     /// List the backends
     Ps(Json),
     /// Wake a backend and wait until it is awake
@@ -86,14 +86,25 @@ pub enum LogStyle {
     Json,
 }
 
+/// `demo`.
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Run the apps in containers of the Docker Engine, from an image made of this program and removed at the end
+    #[arg(long)]
+    pub docker: bool,
+}
+
 /// `demo-app`.
 #[derive(Debug, Args)]
 pub struct DemoApp {
     /// Which.
     pub name: String,
-    /// Where it listens, on the loopback.
+    /// Where it listens.
     #[arg(long)]
     pub port: u16,
+    /// Listen on all addresses rather than the loopback, as an app in a container does.
+    #[arg(long)]
+    pub in_container: bool,
 }
 
 /// `check`.

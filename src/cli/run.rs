@@ -55,7 +55,7 @@ async fn carry_out(command: Command, client: Client, output: Output) -> Result<(
             output.line(String::from_utf8_lossy(&text).trim_end())
         }
         Command::Man { command } => man(command.as_deref(), &output),
-        Command::Serve(_) | Command::Demo | Command::DemoApp(_) => {
+        Command::Serve(_) | Command::Demo(_) | Command::DemoApp(_) => {
             Err(Trouble::Failed("this command is carried out by the program itself".to_owned()))
         }
     }

@@ -10,6 +10,7 @@ mod api;
 mod browser;
 mod cli;
 mod dependencies;
+mod docker_demo;
 mod docker_engine_away;
 mod docker_failures;
 mod docker_first_byte;

@@ -42,7 +42,7 @@ pub(super) struct Client {
     /// When the first byte of the request came.
     pub(super) arrived: Instant,
     /// When the last answer ended, or the connection began.
-    quiet_since: Instant,
+    pub(super) quiet_since: Instant,
     shutdown: CancellationToken,
     stop: Pin<Box<WaitForCancellationFutureOwned>>,
     /// The shutdown wakes this task.
@@ -91,7 +91,7 @@ pub(super) async fn connection(worker: Worker, stream: TcpStream, peer: SocketAd
     };
     loop {
         let next = match client.head().await {
-            Ok(Some(head)) => Box::pin(exchange::run(&mut client, head)).await,
+            Ok(Some(head)) => Box::pin(exchange::run(&mut client, &head)).await,
             Ok(None) => Next::Close,
             Err(answer) => client.answer(None, &answer).await,
         };

@@ -138,10 +138,9 @@ impl Drop for Waiter<'_> {
 
 impl Pool {
     /// A waiting connection that is still good.
-    pub(super) fn take(&self, key: Key) -> Option<Connection> {
+    pub(super) fn take(&self, key: Key, now: Instant) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
         let waiting = idle.get_mut(&key)?;
-        let now = Instant::now();
         while let Some(Idle { connection, since }) = waiting.pop() {
             if now - since < IDLE && now - connection.born < AGE && connection.is_quiet() {
                 return Some(connection);
@@ -161,9 +160,9 @@ impl Pool {
         Some(Slot { _place: place, places: Rc::clone(&places) })
     }
 
-    /// Puts a connection back, to be dropped when the backend that it leads to is let down. One whose place others wait
-    /// for is dropped at once.
-    pub(super) fn put(self: &Rc<Self>, key: Key, connection: Connection, backend: Option<&Backend>) {
+    /// Puts a connection back at this time, to be dropped when the backend that it leads to is let down. One whose place
+    /// others wait for is dropped at once.
+    pub(super) fn put(self: &Rc<Self>, key: Key, connection: Connection, now: Instant, backend: Option<&Backend>) {
         if connection.slot.as_ref().is_some_and(|slot| slot.places.waiting.get() > 0) {
             return;
         }
@@ -171,16 +170,17 @@ impl Pool {
             tokio::task::spawn_local(Rc::clone(self).sweep());
         }
         let mut idle = self.idle.borrow_mut();
-        let known = idle.contains_key(&key);
-        if !known {
-            idle.retain(|other, _| other.address != key.address);
-            if let Some(backend) = backend.filter(|_| self.watched.borrow_mut().insert(key)) {
-                tokio::task::spawn_local(Rc::clone(self).keep_while_awake(key, backend.clone()));
+        let item = Idle { connection, since: now };
+        match idle.get_mut(&key) {
+            Some(waiting) if waiting.len() < KEPT => waiting.push(item),
+            Some(_) => {}
+            None => {
+                idle.retain(|other, _| other.address != key.address);
+                idle.insert(key, vec![item]);
+                if let Some(backend) = backend.filter(|_| self.watched.borrow_mut().insert(key)) {
+                    tokio::task::spawn_local(Rc::clone(self).keep_while_awake(key, backend.clone()));
+                }
             }
-        }
-        let waiting = idle.entry(key).or_default();
-        if waiting.len() < KEPT {
-            waiting.push(Idle { connection, since: Instant::now() });
         }
     }
 
