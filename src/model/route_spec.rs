@@ -17,6 +17,8 @@ pub struct RouteSpec {
     pub target: RouteTarget,
     /// How the endpoint is spoken to.
     pub upstream: Upstream,
+    /// Only clients with a certificate of this profile are let in.
+    pub client_profile: Option<String>,
     /// Who may use it.
     pub audience: Audience,
     /// Header fields set on the request before it is forwarded.
@@ -168,6 +170,7 @@ impl RouteSpec {
             ignore: Ignore::default(),
             asleep_response: None,
             health: None,
+            client_profile: None,
         }
     }
 
