@@ -241,8 +241,14 @@ fn engine_of(kind: &str, address: Option<&str>, node: &Node, problems: &mut Prob
     let kind = kind.trim().to_ascii_lowercase();
     let engine = match kind.as_str() {
         "docker" | "podman" => match address {
-            Some(address) if !["unix:///", "tcp://", "http://"].iter().any(|scheme| address.starts_with(scheme)) => {
-                problems.0.push(node.wrong("is no address of an engine: write `unix:///path` or `tcp://host:port`"));
+            Some(address)
+                if !["unix:///", "tcp://", "http://", "ssh://"].iter().any(|scheme| address.starts_with(scheme)) =>
+            {
+                problems.0.push(
+                    node.wrong(
+                        "is no address of an engine: write `unix:///path`, `tcp://host:port` or `ssh://user@host`",
+                    ),
+                );
                 return None;
             }
             address => EngineAddress::Docker(address.map(str::to_owned)),

@@ -304,10 +304,11 @@ impl Keeper {
         if self.away.get(&node) == Some(&why) {
             return;
         }
-        tracing::warn!(%node, why, "the engine is away");
         let note = format!("node `{node}` is away: {why}");
         if self.away.insert(node, why).is_none() {
             self.control.journal.record(None, Happening::Note(note), Cause::Engine("away".to_owned()));
+        } else {
+            tracing::debug!("{note}");
         }
         self.publish();
     }
