@@ -72,7 +72,7 @@ pub(super) fn target(route: &RouteSpec, address: SocketAddr) -> Result<TlsTarget
         RouteTarget::Address { host, .. } => host.trim_start_matches('[').trim_end_matches(']').to_owned(),
         RouteTarget::Backend { .. } | RouteTarget::Down { .. } => address.ip().to_string(),
     };
-    TlsTarget::new(&host, &route.upstream.tls).map_err(|error| {
+    TlsTarget::new(&host, &route.options.upstream.tls).map_err(|error| {
         tracing::warn!(route = %route.alias, %error, "no TLS to the service");
         Answer::new(502, "The service can not be reached safely.")
     })
