@@ -43,6 +43,7 @@ pub(super) fn route_differences(old: &RouteSpec, new: &RouteSpec) -> Vec<String>
     note(&mut words, "audience", &old.audience, &new.audience);
     let (from, to) = (&old.options, &new.options);
     note(&mut words, "upstream", &from.upstream, &to.upstream);
+    note(&mut words, "inbound_mtls_profile", &from.client_profile, &to.client_profile);
     note(&mut words, "request headers", &from.set_request_headers, &to.set_request_headers);
     note(&mut words, "response headers", &from.set_response_headers, &to.set_response_headers);
     note(&mut words, "hidden request headers", &from.hide_request_headers, &to.hide_request_headers);

@@ -29,6 +29,8 @@ pub struct RouteSpec {
 pub struct RouteOptions {
     /// How the endpoint is spoken to.
     pub upstream: Upstream,
+    /// Only clients with a certificate of this profile are let in.
+    pub client_profile: Option<String>,
     /// Header fields set on the request before it is forwarded.
     pub set_request_headers: Vec<(String, String)>,
     /// Header fields set on the response.
