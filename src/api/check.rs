@@ -19,8 +19,10 @@ pub(super) async fn problems(State(api): State<Api>) -> Json<wire::Standing> {
     let view = api.control.view();
     let excluded =
         |(container, why): &(String, String)| wire::Excluded { container: container.clone(), why: why.clone() };
+    let mut problems = tell(&view.catalog.problems);
+    problems.extend(tell(&api.control.troubles()));
     Json(wire::Standing {
-        problems: tell(&view.catalog.problems),
+        problems,
         refused: tell(&view.refused),
         excluded: view.catalog.excluded.iter().map(excluded).collect(),
     })

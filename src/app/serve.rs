@@ -27,7 +27,7 @@ use crate::{
     control::{self, Control, FileSource, Keeper},
     model::{OnExit, Problems, Settings},
     provider,
-    proxy::{Limits, ProxySettings, Shared, bind_workers},
+    proxy::{Limits, ProxySettings, Shared, bind_workers, keep_ports},
     store::Store,
     telemetry::{Journal, chain},
 };
@@ -120,9 +120,11 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
         tracing::info!(%address, "serving HTTP");
     }
 
+    let opening = keep_ports(Arc::clone(&shared), control.clone(), end.clone());
     let world_ends = CancellationToken::new();
     let keeper = tokio::spawn(keeper.run(world_ends.clone()));
     let helpers = tokio_util::task::TaskTracker::new();
+    helpers.spawn(opening);
     helpers.spawn(files::watch_files(control.clone(), files, end.clone()));
     helpers.spawn(reload_on_hangup(control.clone(), end.clone()));
     helpers.spawn(follow_settings(in_force, proxy, connections, end.clone()));
@@ -194,6 +196,7 @@ fn proxy_settings(settings: &Settings, connections: usize) -> ProxySettings {
     ProxySettings {
         limits: Limits { connections, ..Limits::default() },
         trusted_proxies: settings.trusted_proxies.clone(),
+        proxy_protocol: settings.proxy_protocol.clone(),
         wakes_per_client: settings.wakes_per_client,
         shutdown_timeout: settings.shutdown_timeout,
     }

@@ -39,7 +39,9 @@ pub(super) fn route_differences(old: &RouteSpec, new: &RouteSpec) -> Vec<String>
     note(&mut words, "methods", &was.methods, &is.methods);
     note(&mut words, "headers", &was.headers, &is.headers);
     note(&mut words, "strip_prefix", &was.strip_prefix, &is.strip_prefix);
-    note(&mut words, "listening port", &was.listen_port, &is.listen_port);
+    note(&mut words, "listening addresses", &was.listen, &is.listen);
+    note(&mut words, "sni", &was.sni, &is.sni);
+    note(&mut words, "wake_on", &old.wake_on, &new.wake_on);
     note(&mut words, "upstream", &old.upstream, &new.upstream);
     note(&mut words, "audience", &old.audience, &new.audience);
     note(&mut words, "request headers", &old.set_request_headers, &new.set_request_headers);

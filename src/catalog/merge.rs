@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     config::Written,
-    model::{BackendId, BackendSpec, NodeName, Place, Problem, Problems, RouteSpec, RouteTarget, Scheme, Severity},
+    model::{BackendId, BackendSpec, NodeName, Place, Problem, Problems, RouteSpec, RouteTarget, Severity},
 };
 
 impl Catalog {
@@ -189,7 +189,7 @@ impl Merge {
         let mut down: BTreeSet<&BackendId> = BTreeSet::new();
         for route in self.claims.routes.values() {
             match &route.target {
-                RouteTarget::Backend { id, endpoint } if endpoint.scheme != Scheme::Udp => {
+                RouteTarget::Backend { id, endpoint } if endpoint.scheme.has_tcp() => {
                     ports.entry(id).or_default().insert(endpoint.port);
                 }
                 RouteTarget::Down { id } => {

@@ -54,6 +54,7 @@ pub(super) fn route(name: &str, to: &str, port: u16, place: Place) -> RouteSpec 
         ignore: Ignore::default(),
         asleep_response: None,
         health: None,
+        wake_on: crate::model::WakeOn::Connect,
     }
 }
 

@@ -11,18 +11,16 @@ use crate::model::{Problem, Problems};
 const RESTRICTING: [&str; 3] = ["rules", "rule_file", "inbound_mtls_profile"];
 
 /// Keys without which a route can not work at all.
-const NEEDED: [&str; 9] =
-    ["agent", "proxmox", "root", "spa", "index", "endpoints", "sni", "tls_termination", "relay_proxy_protocol_header"];
+const NEEDED: [&str; 7] = ["agent", "proxmox", "root", "spa", "index", "endpoints", "tls_termination"];
 
 /// Keys that a route can be served without.
-const LATER: [&str; 8] = [
+const LATER: [&str; 7] = [
     "ssl_server_name",
     "ssl_trusted_certificate",
     "ssl_certificate",
     "ssl_certificate_key",
     "ssl_protocols",
     "no_tls_verify",
-    "bind",
     "access_log",
 ];
 

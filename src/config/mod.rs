@@ -32,6 +32,7 @@ mod sample;
 mod schema;
 mod settings;
 mod static_routes;
+mod stream;
 mod tree;
 mod values;
 mod written;

@@ -1,16 +1,18 @@
 //! One route as written: keys and values checked, defaults not yet filled in.
 
+use std::net::IpAddr;
+
 use super::{
     idle::{self, Author},
     later,
     middlewares::{self, HeaderSets},
-    ready,
+    ready, stream,
     tree::{Fields, Node, Value},
     values,
 };
 use crate::model::{
     AsleepResponse, BackendId, HeaderMatch, HealthCheck, HostPattern, Ignore, PathPattern, Place, Problem, Problems,
-    Readiness, RouteMatch, Scheme, Upstream, Waiting,
+    Readiness, RouteMatch, Scheme, Upstream, Waiting, WakeOn,
 };
 
 /// Every key of a route.
@@ -50,6 +52,8 @@ pub(super) const ROUTE_KEYS: &[&str] = &[
     "webui",
     "access_log",
     "relay_proxy_protocol_header",
+    "wake_on",
+    "match",
     "tls_termination",
     "agent",
     "proxmox",
@@ -70,6 +74,16 @@ pub(super) struct RouteDraft {
     pub(super) scheme: Option<Scheme>,
     pub(super) host: Option<(String, Place)>,
     pub(super) port: Option<(u16, Place)>,
+    /// The listening part of `port`.
+    pub(super) listen_port: Option<u16>,
+    /// The addresses to listen on, with `listen_port`.
+    pub(super) bind: Vec<IpAddr>,
+    pub(super) sni: Option<(Sni, Place)>,
+    pub(super) wake_on: WakeOn,
+    /// The first key that only stream routes have.
+    pub(super) of_streams: Option<(&'static str, Place)>,
+    /// Keys that mean nothing for a stream route.
+    pub(super) of_http: Vec<(&'static str, Place)>,
     pub(super) backend: Option<(BackendId, Place)>,
     /// Whether a host or backend is written, sound or not.
     pub(super) names_target: bool,
@@ -90,11 +104,27 @@ pub(super) struct RouteDraft {
     pub(super) depends_on: Option<Node>,
 }
 
+/// The names by which a stream route is told from others on its port.
+#[derive(Debug, Clone)]
+pub(super) enum Sni {
+    /// Those of the alias.
+    Alias,
+    /// These.
+    Names(Vec<HostPattern>),
+}
+
+/// Keys of a route that tell requests of HTTP apart or change them: a stream has none.
+const OF_HTTP: [&str; 8] =
+    ["hosts", "paths", "methods", "headers", "strip_prefix", "middlewares", "waiting_page", "asleep_response"];
+
 /// Reads a route. Only a result without errors may be served.
 pub(super) fn read(node: &Node, author: Author, problems: &mut Problems) -> RouteDraft {
     let mut draft = RouteDraft::default();
     let mut fields = Fields::open(node, "route", problems);
     target(&mut fields, &mut draft, author, problems);
+    stream::read(&mut fields, &mut draft, problems);
+    let of_http = OF_HTTP.iter().filter_map(|key| Some((*key, fields.entry(key)?.place.clone())));
+    draft.of_http = of_http.collect();
     matching(&mut fields, &mut draft.matches, problems);
     upstream(&mut fields, &mut draft.upstream, problems);
     draft.health = fields.get("healthcheck").and_then(|node| health(node, problems));
@@ -144,8 +174,8 @@ fn port(node: &Node, draft: &mut RouteDraft, problems: &mut Problems) {
         }
     }
     if !matches!(listen, "" | "0") {
-        draft.matches.listen_port = number(listen);
-        if draft.matches.listen_port.is_none() {
+        draft.listen_port = number(listen);
+        if draft.listen_port.is_none() {
             problems.0.push(node.wrong("has no listening port: write a number from 1 to 65535, or `listen:target`"));
         }
     }

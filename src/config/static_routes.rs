@@ -8,17 +8,18 @@ use std::{
 use super::{
     command::command,
     expand::Sources,
-    finish::{check_scheme, condition, hosts, scheme},
+    finish::{check_scheme, condition, scheme},
     idle::{self, Author, IdleDraft, Wanted},
     ready,
     route::{self, RouteDraft},
+    stream,
     tree::{Entry, Fields, Node, Value, unknown},
     values,
     written::Written,
 };
 use crate::model::{
     Alias, Audience, BackendId, BackendSpec, Dependency, Endpoint, NodeName, Place, Problem, Problems, Provenance,
-    Readiness, RouteMatch, RouteSpec, RouteTarget, Scheme, Settings, Unit,
+    Readiness, RouteSpec, RouteTarget, Scheme, Settings, Unit,
 };
 
 /// All routes and backends of all files, in the order written.
@@ -238,9 +239,13 @@ impl Checker<'_, '_, '_> {
             Some(id) => self.backend_target(id, &draft, scheme, entry)?,
             None => self.address_target(&draft, scheme, entry)?,
         };
+        let port = match &target {
+            RouteTarget::Backend { endpoint, .. } | RouteTarget::Address { endpoint, .. } => endpoint.port,
+            RouteTarget::Down { .. } => 0,
+        };
         let waiting_page = draft.waiting_page.as_ref().and_then(|(path, place)| self.page(path, place));
         Some(RouteSpec {
-            matches: RouteMatch { hosts: hosts(&alias, &draft, self.settings), ..draft.matches },
+            matches: stream::matches(&alias, &draft, scheme, port, self.settings),
             alias,
             place: entry.place.clone(),
             target,
@@ -256,6 +261,7 @@ impl Checker<'_, '_, '_> {
             ignore: draft.ignore,
             asleep_response: draft.asleep_response,
             health: draft.health,
+            wake_on: draft.wake_on,
         })
     }
 
@@ -321,7 +327,7 @@ impl Checker<'_, '_, '_> {
             self.dependencies(&mut gathered, node, place);
         }
         let port = draft.port.as_ref().map(|(port, _)| *port);
-        if let Some(port) = port.filter(|port| scheme != Scheme::Udp && !gathered.spec.ports.contains(port)) {
+        if let Some(port) = port.filter(|port| scheme.has_tcp() && !gathered.spec.ports.contains(port)) {
             gathered.spec.ports.push(port);
         }
         self.backends.insert(id.clone(), gathered);
@@ -357,6 +363,11 @@ impl Checker<'_, '_, '_> {
             }
         };
         let port = draft.port.as_ref().map(|(port, _)| *port);
+        if scheme.is_stream() && port.is_none() {
+            let what = format!("route `{}` lacks the `port` of its endpoint", entry.key);
+            self.problems.0.push(Problem::error(entry.place.clone(), what));
+            return None;
+        }
         let port = port.unwrap_or(if scheme == Scheme::Https { 443 } else { 80 });
         Some(RouteTarget::Address { host, endpoint: Endpoint { scheme, port } })
     }

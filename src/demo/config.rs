@@ -84,6 +84,7 @@ fn route(app: &App, node: &NodeName) -> Result<RouteSpec, BadName> {
         ignore: Ignore::default(),
         asleep_response: None,
         health: None,
+        wake_on: crate::model::WakeOn::Connect,
     })
 }
 

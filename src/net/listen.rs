@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{SocketAddr, TcpListener as StdListener},
+    net::{SocketAddr, TcpListener as StdListener, UdpSocket},
     sync::Arc,
     time::Duration,
 };
@@ -16,6 +16,9 @@ use tokio_util::sync::CancellationToken;
 
 /// Connections that wait for an accept.
 const BACKLOG: i32 = 4096;
+
+/// Bytes of datagrams that wait to be read.
+const DATAGRAM_QUEUE: usize = 4 << 20;
 
 /// The first and the longest pause after an accept that failed for want of something.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
@@ -40,6 +43,19 @@ pub fn bind(address: SocketAddr) -> io::Result<StdListener> {
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Binds a socket for datagrams, alone on its address. It tells for each of them where it was sent to.
+pub fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    if address.is_ipv6() && !address.ip().is_unspecified() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    // A crowd that comes while the backend wakes is kept here until it is looked at; the system grants what it allows.
+    let _ = socket.set_recv_buffer_size(DATAGRAM_QUEUE);
+    socket.bind(&address.into())?;
     Ok(socket.into())
 }
 

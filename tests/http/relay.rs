@@ -60,5 +60,6 @@ fn spec(upstream: SocketAddr) -> RouteSpec {
         ignore: Ignore::default(),
         asleep_response: None,
         health: None,
+        wake_on: dormouse::model::WakeOn::Connect,
     }
 }

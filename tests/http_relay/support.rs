@@ -56,6 +56,7 @@ pub(crate) fn spec(upstream: SocketAddr) -> RouteSpec {
         ignore: Ignore::default(),
         asleep_response: None,
         health: None,
+        wake_on: dormouse::model::WakeOn::Connect,
     }
 }
 

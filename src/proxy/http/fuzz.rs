@@ -131,5 +131,6 @@ fn spec() -> RouteSpec {
         ignore: Ignore::default(),
         asleep_response: None,
         health: None,
+        wake_on: crate::model::WakeOn::Connect,
     }
 }
