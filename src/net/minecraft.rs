@@ -159,7 +159,8 @@ pub(super) mod tests {
     #[test]
     fn a_status_is_json_in_a_packet() {
         let bytes = status_answer(47, "\"world\" is\nasleep");
-        let text = str::from_utf8(&bytes[5..]).unwrap();
+        let begin = bytes.iter().position(|b| *b == b'{').unwrap();
+        let text = str::from_utf8(&bytes[begin..]).unwrap();
         let value: serde_json::Value = serde_json::from_str(text).unwrap();
         assert_eq!(value["description"]["text"], "\"world\" is\nasleep");
         assert_eq!(value["version"]["protocol"], 47);

@@ -30,5 +30,7 @@ mod provider_docker;
 mod provider_docker_faults;
 mod provider_process;
 mod reload;
+mod streams_tcp;
+mod streams_udp;
 mod support;
 mod wake_limits;
