@@ -29,7 +29,7 @@ use super::{
     state::{Event, Facts, Failed, Order, Rules, Stage, State, Verdict, Waking},
 };
 use crate::{
-    model::{BackendSpec, Cause, Condition, ContainerState},
+    model::{BackendSpec, Cause, Condition, ContainerState, Running},
     provider::SharedProvider,
     telemetry::{Journal, Phases},
 };
@@ -91,6 +91,8 @@ pub(super) struct Driver {
     /// A dial failed: the next look decides whether it must prove itself again.
     pub(super) suspected: bool,
     pub(super) probe: Option<AbortHandle>,
+    /// How it is reached by the engine's word of this very moment: where the next probe begins.
+    pub(super) known: Option<Arc<Running>>,
     pub(super) kick: Arc<Notify>,
     /// Passes of dependencies, held from before the start until it is down.
     pub(super) held: Vec<Pass>,
@@ -163,6 +165,7 @@ impl Backend {
             start_told: false,
             suspected: false,
             probe: None,
+            known: None,
             kick: Arc::new(Notify::new()),
             held: Vec::new(),
             turn: None,
@@ -382,7 +385,11 @@ impl Driver {
             return;
         }
         if let (true, Event::Seen(Ok(ContainerState::Running(at)))) = (suspected, &event) {
-            return self.advance(Event::Unreachable(Arc::new(at.clone())));
+            let at = Arc::new(at.clone());
+            self.known = Some(Arc::clone(&at));
+            self.advance(Event::Unreachable(at));
+            self.known = None;
+            return;
         }
         self.advance(event);
     }
@@ -397,6 +404,10 @@ impl Driver {
             let (state, action) = step(before.clone(), event, facts, rules);
             self.state = state;
             self.note_change(&before);
+            // Who comes in looks at the status: it says awake before the gate opens.
+            if self.state.is_open() {
+                self.publish(&before);
+            }
             self.follow_gate();
             if let Some(action) = action {
                 self.act(action);
@@ -404,7 +415,9 @@ impl Driver {
             self.answer_waiters(&before);
             self.answer_orders();
             self.release();
-            self.publish(&before);
+            if !self.state.is_open() {
+                self.publish(&before);
+            }
             let newly_draining =
                 matches!(self.state, State::Draining { .. }) && !matches!(before, State::Draining { .. });
             if !newly_draining {

@@ -84,10 +84,12 @@ impl Driver {
         let (epoch, thawed) = (self.epoch, self.thawing);
         let (provider, spec) = (Arc::clone(&self.around.provider), Arc::clone(&self.spec));
         let kick = Arc::clone(&self.kick);
+        // Looked at a moment ago, when a dial to it had failed.
+        let known = self.known.take();
         let early = matches!(self.state, State::Waking(Waking { stage: Stage::Starting(_), .. }));
         self.probe = Some(self.jobs.spawn(async move {
             loop {
-                match readiness::until_ready(&*provider, &spec, thawed, &kick).await {
+                match readiness::until_ready(&*provider, &spec, thawed, known.clone(), &kick).await {
                     readiness::Outcome::Ready(at) => return (epoch, Done::Event(Event::Ready(at))),
                     // The start call has not answered: it is not up yet.
                     readiness::Outcome::Ended(_) if early => tokio::time::sleep(Duration::from_millis(1)).await,

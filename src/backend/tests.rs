@@ -382,3 +382,32 @@ fn quiet_leavers_leave_no_stamp() {
     assert_eq!(gate.watch(), 1);
     assert!(gate.leave(Some(9)));
 }
+
+#[tokio::test]
+async fn one_that_does_not_answer_is_up_again_once_it_does_though_the_engine_is_away() {
+    let world = world();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    world.engine.add("app", Script::default());
+    world.engine.hand_start("app");
+    let spec = BackendSpec { ports: vec![port], ..world.spec("app", policy(3600)) };
+    let around = world.around.clone();
+    let (backend, _driver) = Backend::spawn(spec, Vec::new(), around, Restored::default(), world.end.clone());
+    until(&backend, StatusState::Awake).await;
+    backend.suspect();
+    until(&backend, StatusState::Waking).await;
+    world.engine.go_away("the cable is cut");
+    let _app = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+    until(&backend, StatusState::Awake).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_in_finds_it_awake_by_its_status_too() {
+    let world = world();
+    let backend = world.backend("app", policy(3600), Script::default());
+    for round in 0..500 {
+        let pass = backend.enter(cause(), secs(60)).await.unwrap();
+        assert_eq!(backend.status().borrow().state, StatusState::Awake, "round {round}");
+        drop(pass);
+        assert!(matches!(backend.order(Order::SleepNow, "test").await, Answer::Done | Answer::AlreadySo));
+    }
+}

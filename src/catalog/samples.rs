@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Catalog, DiscoveredPart, FilePart};
 use crate::model::{
-    Alias, Audience, BackendId, BackendSpec, Condition, Dependency, Endpoint, HostPattern, IdlePolicy, Ignore, Place,
-    Problems, Provenance, Readiness, RouteMatch, RouteSpec, RouteTarget, Scheme, Unit, Upstream,
+    Alias, BackendId, BackendSpec, Condition, Dependency, Endpoint, HostPattern, IdlePolicy, Place, Problems,
+    Provenance, Readiness, RouteMatch, RouteSpec, RouteTarget, Scheme, Unit,
 };
 
 pub(super) fn id(name: &str) -> BackendId {
@@ -37,25 +37,9 @@ pub(super) fn label_place(container: &str) -> Place {
 }
 
 pub(super) fn route(name: &str, to: &str, port: u16, place: Place) -> RouteSpec {
-    RouteSpec {
-        alias: alias(name),
-        place,
-        matches: RouteMatch { hosts: vec![HostPattern::FirstLabel(name.into())], ..RouteMatch::default() },
-        target: RouteTarget::Backend { id: id(to), endpoint: Endpoint { scheme: Scheme::Http, port } },
-        upstream: Upstream::default(),
-        audience: Audience::Everyone,
-        set_request_headers: Vec::new(),
-        set_response_headers: Vec::new(),
-        hide_request_headers: Vec::new(),
-        hide_response_headers: Vec::new(),
-        waiting: None,
-        waiting_page: None,
-        title: None,
-        ignore: Ignore::default(),
-        asleep_response: None,
-        health: None,
-        wake_on: crate::model::WakeOn::Connect,
-    }
+    let matches = RouteMatch { hosts: vec![HostPattern::FirstLabel(name.into())], ..RouteMatch::default() };
+    let target = RouteTarget::Backend { id: id(to), endpoint: Endpoint { scheme: Scheme::Http, port } };
+    RouteSpec::new(alias(name), place, matches, target)
 }
 
 /// A container with one route for each alias, all to port 80.

@@ -302,25 +302,8 @@ impl Reading<'_> {
         };
         let ready = draft.ready.clone();
         let leads_to_backend = draft.host.is_none();
-        let route = RouteSpec {
-            alias: alias.clone(),
-            place,
-            matches,
-            target,
-            upstream: draft.upstream,
-            audience: self.audience(),
-            set_request_headers: draft.sets.request,
-            set_response_headers: draft.sets.response,
-            hide_request_headers: draft.sets.hide_request,
-            hide_response_headers: draft.sets.hide_response,
-            waiting: draft.waiting,
-            waiting_page: None,
-            title: draft.title,
-            ignore: draft.ignore,
-            asleep_response: draft.asleep_response,
-            health: draft.health,
-            wake_on: draft.wake_on,
-        };
+        let audience = self.audience();
+        let route = RouteSpec { audience, ..draft.into_route(alias.clone(), place, matches, target) };
         let of_own = own_address::refusal(&route, self.settings);
         if let Some(problem) = of_own.or_else(|| own_address::taken(&route, self.settings)) {
             self.made.problems.0.push(problem);

@@ -11,8 +11,8 @@ use super::{
     values,
 };
 use crate::model::{
-    AsleepResponse, BackendId, HeaderMatch, HealthCheck, HostPattern, Ignore, PathPattern, Place, Problem, Problems,
-    Readiness, RouteMatch, Scheme, Upstream, Waiting, WakeOn,
+    Alias, AsleepResponse, BackendId, HeaderMatch, HealthCheck, HostPattern, Ignore, PathPattern, Place, Problem,
+    Problems, Readiness, RouteMatch, RouteSpec, RouteTarget, Scheme, Upstream, Waiting, WakeOn,
 };
 
 /// Every key of a route.
@@ -116,6 +116,26 @@ pub(super) enum Sni {
 /// Keys of a route that tell requests of HTTP apart or change them: a stream has none.
 const OF_HTTP: [&str; 8] =
     ["hosts", "paths", "methods", "headers", "strip_prefix", "middlewares", "waiting_page", "asleep_response"];
+
+impl RouteDraft {
+    /// The route that it makes, once it is known what it answers to and where it leads.
+    pub(super) fn into_route(self, alias: Alias, place: Place, matches: RouteMatch, target: RouteTarget) -> RouteSpec {
+        RouteSpec {
+            upstream: self.upstream,
+            set_request_headers: self.sets.request,
+            set_response_headers: self.sets.response,
+            hide_request_headers: self.sets.hide_request,
+            hide_response_headers: self.sets.hide_response,
+            waiting: self.waiting,
+            title: self.title,
+            ignore: self.ignore,
+            asleep_response: self.asleep_response,
+            health: self.health,
+            wake_on: self.wake_on,
+            ..RouteSpec::new(alias, place, matches, target)
+        }
+    }
+}
 
 /// Reads a route. Only a result without errors may be served.
 pub(super) fn read(node: &Node, author: Author, problems: &mut Problems) -> RouteDraft {

@@ -18,8 +18,8 @@ use super::{
     written::Written,
 };
 use crate::model::{
-    Alias, Audience, BackendId, BackendSpec, Dependency, Endpoint, NodeName, Place, Problem, Problems, Provenance,
-    Readiness, RouteSpec, RouteTarget, Scheme, Settings, Unit,
+    Alias, BackendId, BackendSpec, Dependency, Endpoint, NodeName, Place, Problem, Problems, Provenance, Readiness,
+    RouteSpec, RouteTarget, Scheme, Settings, Unit,
 };
 
 /// All routes and backends of all files, in the order written.
@@ -244,25 +244,8 @@ impl Checker<'_, '_, '_> {
             RouteTarget::Down { .. } => 0,
         };
         let waiting_page = draft.waiting_page.as_ref().and_then(|(path, place)| self.page(path, place));
-        Some(RouteSpec {
-            matches: stream::matches(&alias, &draft, scheme, port, self.settings),
-            alias,
-            place: entry.place.clone(),
-            target,
-            upstream: draft.upstream,
-            audience: Audience::Everyone,
-            set_request_headers: draft.sets.request,
-            set_response_headers: draft.sets.response,
-            hide_request_headers: draft.sets.hide_request,
-            hide_response_headers: draft.sets.hide_response,
-            waiting: draft.waiting,
-            waiting_page,
-            title: draft.title,
-            ignore: draft.ignore,
-            asleep_response: draft.asleep_response,
-            health: draft.health,
-            wake_on: draft.wake_on,
-        })
+        let matches = stream::matches(&alias, &draft, scheme, port, self.settings);
+        Some(RouteSpec { waiting_page, ..draft.into_route(alias, entry.place.clone(), matches, target) })
     }
 
     /// The backend that a route names, or that GoDoxy's `idlewatcher` names.

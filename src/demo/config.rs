@@ -8,9 +8,9 @@ use std::{
 };
 
 use crate::model::{
-    Audience, BackendId, BackendSpec, BadName, Command, Condition, Dependency, Endpoint, EngineAddress, HostPattern,
-    IdlePolicy, Ignore, Listen, NodeName, NodeSpec, Place, Provenance, Readiness, RouteMatch, RouteSpec, RouteTarget,
-    Scheme, Settings, SleepMethod, Unit, Upstream,
+    BackendId, BackendSpec, BadName, Command, Condition, Dependency, Endpoint, EngineAddress, HostPattern, IdlePolicy,
+    Listen, NodeName, NodeSpec, Place, Provenance, Readiness, RouteMatch, RouteSpec, RouteTarget, Scheme, Settings,
+    SleepMethod, Unit,
 };
 
 /// The ports of the demo, all on the loopback.
@@ -64,28 +64,11 @@ pub fn config(exe: &Path, ports: DemoPorts) -> Result<(Settings, Vec<RouteSpec>,
 
 fn route(app: &App, node: &NodeName) -> Result<RouteSpec, BadName> {
     let host: HostPattern = format!("{}.localhost", app.name).parse()?;
-    Ok(RouteSpec {
-        alias: app.name.parse()?,
-        place: Place::Body("demo".to_owned()),
-        matches: RouteMatch { hosts: vec![host], ..RouteMatch::default() },
-        target: RouteTarget::Backend {
-            id: BackendId::new(node.clone(), app.name)?,
-            endpoint: Endpoint { scheme: Scheme::Http, port: app.port },
-        },
-        upstream: Upstream::default(),
-        audience: Audience::Everyone,
-        set_request_headers: Vec::new(),
-        set_response_headers: Vec::new(),
-        hide_request_headers: Vec::new(),
-        hide_response_headers: Vec::new(),
-        waiting: None,
-        waiting_page: None,
-        title: Some(app.title.to_owned()),
-        ignore: Ignore::default(),
-        asleep_response: None,
-        health: None,
-        wake_on: crate::model::WakeOn::Connect,
-    })
+    let matches = RouteMatch { hosts: vec![host], ..RouteMatch::default() };
+    let endpoint = Endpoint { scheme: Scheme::Http, port: app.port };
+    let target = RouteTarget::Backend { id: BackendId::new(node.clone(), app.name)?, endpoint };
+    let route = RouteSpec::new(app.name.parse()?, Place::Body("demo".to_owned()), matches, target);
+    Ok(RouteSpec { title: Some(app.title.to_owned()), ..route })
 }
 
 fn backend(app: &App, node: &NodeName, exe: &Path) -> Result<BackendSpec, BadName> {

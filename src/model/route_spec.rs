@@ -211,6 +211,29 @@ pub struct HealthCheck {
 }
 
 impl RouteSpec {
+    /// A route for everyone, with everything that is not said here left at its default.
+    pub fn new(alias: Alias, place: Place, matches: RouteMatch, target: RouteTarget) -> Self {
+        Self {
+            alias,
+            place,
+            matches,
+            target,
+            upstream: Upstream::default(),
+            audience: Audience::Everyone,
+            set_request_headers: Vec::new(),
+            set_response_headers: Vec::new(),
+            hide_request_headers: Vec::new(),
+            hide_response_headers: Vec::new(),
+            waiting: None,
+            waiting_page: None,
+            title: None,
+            ignore: Ignore::default(),
+            asleep_response: None,
+            health: None,
+            wake_on: WakeOn::default(),
+        }
+    }
+
     /// The backend it leads to, when it leads to one.
     pub fn backend(&self) -> Option<&BackendId> {
         match &self.target {

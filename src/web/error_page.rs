@@ -21,7 +21,7 @@ const STYLE_HASH: &str = "sha256-6jsyq0wOsMyj9GVxA72mhoLl9ddTTTx+1J/rCPbaNqY=";
 /// Renders an error. `accept` is the client's header, empty when there is none; `reason` is a short public text
 /// without names, paths or addresses.
 pub fn error_body(status: u16, accept: &str, reason: Option<&str>) -> ErrorBody {
-    let title = title(status);
+    let title = status_phrase(status);
     match Kind::choose(accept) {
         Kind::Plain => ErrorBody {
             content_type: "text/plain; charset=utf-8",
@@ -81,7 +81,8 @@ impl Kind {
     }
 }
 
-fn title(status: u16) -> &'static str {
+/// The phrase of a status that we use or that a configuration may prescribe (RFC 9110 section 15; RFC 6585; RFC 5842).
+pub fn status_phrase(status: u16) -> &'static str {
     match status {
         400 => "Bad Request",
         401 => "Unauthorized",
@@ -104,6 +105,7 @@ fn title(status: u16) -> &'static str {
         505 => "HTTP Version Not Supported",
         508 => "Loop Detected",
         200..=299 => "OK",
+        300..=399 => "Redirect",
         _ => "Error",
     }
 }

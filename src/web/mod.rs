@@ -19,7 +19,7 @@ mod waiting;
 mod words;
 
 pub use document::{Headers, Theme, WholePage};
-pub use error_page::{ErrorBody, error_body};
+pub use error_page::{ErrorBody, error_body, status_phrase};
 pub use escape::escape;
 pub use failure::{Failure, WhyFailed, failed_page};
 pub use progress::{Phase, Progress, failed_event, progress_event, ready_event};

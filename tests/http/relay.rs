@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 use dormouse::{
     control::{LiveRoute, LiveTable},
-    model::{Audience, Endpoint, Ignore, Place, RouteMatch, RouteSpec, RouteTarget, Scheme, Upstream},
+    model::{Endpoint, Place, RouteMatch, RouteSpec, RouteTarget, Scheme},
     proxy::{ProxySettings, Shared, Workers, run_workers},
 };
 use tokio_util::sync::CancellationToken;
@@ -43,23 +43,7 @@ impl Drop for Relay {
 
 fn spec(upstream: SocketAddr) -> RouteSpec {
     let endpoint = Endpoint { scheme: Scheme::Http, port: upstream.port() };
-    RouteSpec {
-        alias: "app".parse().expect("a name"),
-        place: Place::Body("test".into()),
-        matches: RouteMatch { hosts: vec!["app.test".parse().expect("a host")], ..RouteMatch::default() },
-        target: RouteTarget::Address { host: upstream.ip().to_string(), endpoint },
-        upstream: Upstream::default(),
-        audience: Audience::Everyone,
-        set_request_headers: Vec::new(),
-        set_response_headers: Vec::new(),
-        hide_request_headers: Vec::new(),
-        hide_response_headers: Vec::new(),
-        waiting: None,
-        waiting_page: None,
-        title: None,
-        ignore: Ignore::default(),
-        asleep_response: None,
-        health: None,
-        wake_on: dormouse::model::WakeOn::Connect,
-    }
+    let matches = RouteMatch { hosts: vec!["app.test".parse().expect("a host")], ..RouteMatch::default() };
+    let target = RouteTarget::Address { host: upstream.ip().to_string(), endpoint };
+    RouteSpec::new("app".parse().expect("a name"), Place::Body("test".into()), matches, target)
 }

@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use dormouse::{
     backend::Backend,
     control::{LiveRoute, LiveTable},
-    model::{Audience, Endpoint, HostPattern, Ignore, Place, RouteMatch, RouteSpec, RouteTarget, Scheme, Upstream},
+    model::{Endpoint, HostPattern, Place, RouteMatch, RouteSpec, RouteTarget, Scheme},
     proxy::{ProxySettings, Shared, Workers, run_workers},
 };
 use tokio_util::sync::CancellationToken;
@@ -36,28 +36,10 @@ impl Drop for Proxy {
 
 /// A route for every host to a fixed address.
 pub(crate) fn spec(upstream: SocketAddr) -> RouteSpec {
-    RouteSpec {
-        alias: "app".parse().unwrap(),
-        place: Place::Body("test".into()),
-        matches: RouteMatch { hosts: vec![HostPattern::Any], ..RouteMatch::default() },
-        target: RouteTarget::Address {
-            host: upstream.ip().to_string(),
-            endpoint: Endpoint { scheme: Scheme::Http, port: upstream.port() },
-        },
-        upstream: Upstream::default(),
-        audience: Audience::Everyone,
-        set_request_headers: Vec::new(),
-        set_response_headers: Vec::new(),
-        hide_request_headers: Vec::new(),
-        hide_response_headers: Vec::new(),
-        waiting: None,
-        waiting_page: None,
-        title: None,
-        ignore: Ignore::default(),
-        asleep_response: None,
-        health: None,
-        wake_on: dormouse::model::WakeOn::Connect,
-    }
+    let matches = RouteMatch { hosts: vec![HostPattern::Any], ..RouteMatch::default() };
+    let endpoint = Endpoint { scheme: Scheme::Http, port: upstream.port() };
+    let target = RouteTarget::Address { host: upstream.ip().to_string(), endpoint };
+    RouteSpec::new("app".parse().unwrap(), Place::Body("test".into()), matches, target)
 }
 
 /// A proxy with this one route.

@@ -9,21 +9,29 @@ use std::{
 };
 
 use crate::{
-    contender::{self, Kind, LOAD_CORE},
+    contender::{self, Kind, LOAD_CORE, Routes},
     load::{self, Plan, Until},
     process,
 };
 
 /// User instructions per request: the difference of two runs of different length, so that starting costs nothing.
-pub(crate) fn instructions(kind: Kind, directory: &Path, upstream: u16, plan: &Plan, scale: u64) -> io::Result<f64> {
+pub(crate) fn instructions(
+    kind: Kind,
+    routes: Routes,
+    directory: &Path,
+    upstream: u16,
+    plan: &Plan,
+    scale: u64,
+) -> io::Result<f64> {
     let (few, many) = (500, 500 + 2_000 * scale);
-    let short = total_instructions(kind, directory, upstream, plan, few)?;
-    let long = total_instructions(kind, directory, upstream, plan, many)?;
+    let short = total_instructions(kind, routes, directory, upstream, plan, few)?;
+    let long = total_instructions(kind, routes, directory, upstream, plan, many)?;
     Ok((long.0 - short.0) / (long.1 - short.1) as f64)
 }
 
 fn total_instructions(
     kind: Kind,
+    routes: Routes,
     directory: &Path,
     upstream: u16,
     plan: &Plan,
@@ -35,10 +43,11 @@ fn total_instructions(
     let wrapper = [
         "valgrind".to_owned(),
         "--tool=callgrind".to_owned(),
-        "--trace-children=yes".to_owned(),
+        // Processes that split off are counted; programs that are started, such as a backend, are not.
+        "--trace-children=no".to_owned(),
         format!("--callgrind-out-file={}/%p", out.display()),
     ];
-    let mut running = contender::start(kind, directory, upstream, 10, &wrapper)?;
+    let mut running = contender::start(kind, directory, upstream, routes, &wrapper)?;
     let outcome = load::drive(running.port, plan, Until::Requests(requests))?;
     running.end();
     let mut total = 0.0;
@@ -52,7 +61,7 @@ fn total_instructions(
 
 /// System calls per request, counted while the load runs.
 pub(crate) fn system_calls(kind: Kind, directory: &Path, upstream: u16, plan: &Plan, scale: u64) -> io::Result<f64> {
-    let running = contender::start(kind, directory, upstream, 10, &[])?;
+    let running = contender::start(kind, directory, upstream, Routes::Fixed(10), &[])?;
     load::drive(running.port, plan, Until::Requests(500))?;
     let out = directory.join("strace");
     let _ = fs::remove_file(&out);

@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     Options,
-    contender::{self, Kind, LOAD_CORE, Running, host, request},
+    contender::{self, Kind, LOAD_CORE, Routes, Running, host, request},
     counters,
     load::{self, Manner, Outcome, Plan, Until},
     process,
@@ -61,13 +61,13 @@ fn scenarios() -> Vec<Scenario> {
 const OTHERS: [&str; 4] = ["memory", "routes", "instructions", "calls"];
 
 /// The upstream's process; ended when dropped.
-struct Upstream {
+pub(crate) struct Upstream {
     child: Child,
-    port: u16,
+    pub(crate) port: u16,
 }
 
 impl Upstream {
-    fn start() -> io::Result<Self> {
+    pub(crate) fn start() -> io::Result<Self> {
         let port = contender::free_port()?;
         let own = std::env::current_exe()?;
         let child =
@@ -136,7 +136,7 @@ fn processor_time_and_memory(
     let running: Vec<Running> = options
         .contenders
         .iter()
-        .map(|kind| contender::start(*kind, &directory(options, *kind), upstream.port, 10, &[]))
+        .map(|kind| contender::start(*kind, &directory(options, *kind), upstream.port, Routes::Fixed(10), &[]))
         .collect::<io::Result<_>>()?;
     let at_start: Vec<u64> = running.iter().map(|contender| process::memory(contender.pid())).collect();
 
@@ -223,8 +223,8 @@ fn routes(options: &Options, upstream: &Upstream) -> io::Result<()> {
     let mut rows = Vec::new();
     for kind in &options.contenders {
         let place = directory(options, *kind);
-        let few = contender::start(*kind, &place.join("few"), upstream.port, 10, &[])?;
-        let many = contender::start(*kind, &place.join("many"), upstream.port, MANY, &[])?;
+        let few = contender::start(*kind, &place.join("few"), upstream.port, Routes::Fixed(10), &[])?;
+        let many = contender::start(*kind, &place.join("many"), upstream.port, Routes::Fixed(MANY), &[])?;
         let bytes =
             process::memory(many.pid()).saturating_sub(process::memory(few.pid())) as f64 * 1024.0 / (MANY - 10) as f64;
         let plan = |routes: usize| Plan {
@@ -277,7 +277,11 @@ fn per_request_counters(
         };
         rows.push(vec![
             kind.name().to_owned(),
-            count(instructions, &|| counters::instructions(*kind, &place, upstream.port, &scenario.plan, scale), 0)?,
+            count(
+                instructions,
+                &|| counters::instructions(*kind, Routes::Fixed(10), &place, upstream.port, &scenario.plan, scale),
+                0,
+            )?,
             count(calls, &|| counters::system_calls(*kind, &place, upstream.port, &scenario.plan, scale), 2)?,
         ]);
     }
@@ -288,6 +292,11 @@ fn per_request_counters(
     Ok(())
 }
 
-fn directory(options: &Options, kind: Kind) -> std::path::PathBuf {
+/// The first line of the table: what instructions and system calls are counted for.
+pub(crate) fn keep_alive() -> Option<Plan> {
+    scenarios().into_iter().next().map(|scenario| scenario.plan)
+}
+
+pub(crate) fn directory(options: &Options, kind: Kind) -> std::path::PathBuf {
     Path::new(&options.directory).join(kind.name())
 }

@@ -38,7 +38,7 @@ impl Answer {
             None => web::error_body(self.status, accept, Some(&self.detail)),
         };
         let mut out = String::with_capacity(body.len() + 256);
-        let _ = write!(out, "HTTP/1.1 {} {}\r\n", self.status, reason(self.status));
+        let _ = write!(out, "HTTP/1.1 {} {}\r\n", self.status, web::status_phrase(self.status));
         let _ = write!(out, "Content-Type: {content_type}\r\nContent-Length: {}\r\n", body.len());
         out.push_str("Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n");
         if let Some(policy) = policy {
@@ -68,33 +68,6 @@ impl Answer {
 impl From<BadRequest> for Answer {
     fn from(bad: BadRequest) -> Self {
         Self::new(bad.status(), bad.to_string())
-    }
-}
-
-/// The phrase of a status that we use or that a configuration may prescribe.
-fn reason(status: u16) -> &'static str {
-    match status {
-        200 => "OK",
-        400 => "Bad Request",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        408 => "Request Timeout",
-        411 => "Length Required",
-        413 => "Content Too Large",
-        414 => "URI Too Long",
-        417 => "Expectation Failed",
-        421 => "Misdirected Request",
-        429 => "Too Many Requests",
-        431 => "Request Header Fields Too Large",
-        502 => "Bad Gateway",
-        503 => "Service Unavailable",
-        504 => "Gateway Timeout",
-        505 => "HTTP Version Not Supported",
-        508 => "Loop Detected",
-        201..=299 => "OK",
-        300..=399 => "Redirect",
-        _ => "Error",
     }
 }
 

@@ -108,7 +108,7 @@ pub(super) async fn attempt(job: &mut Job<'_>, way: &Way, fresh: bool) -> Result
     let reused = pooled.is_some();
     let mut upstream = match pooled {
         Some(connection) => connection,
-        None => connect(job, way).await.map_err(early)?,
+        None => Box::pin(connect(job, way)).await.map_err(early)?,
     };
     let pump = match job.body.take() {
         Some(pump) => pump,
@@ -126,7 +126,7 @@ pub(super) async fn attempt(job: &mut Job<'_>, way: &Way, fresh: bool) -> Result
             return Err(Failure { fault, written, reused });
         }
     };
-    Ok(respond(job, way, key, upstream, run, head, input).await)
+    Ok(respond(job, way, key, upstream, &mut run, &head, input).await)
 }
 
 /// The request's head, and what came of its body, ready to be written.

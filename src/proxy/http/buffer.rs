@@ -2,6 +2,8 @@
 
 use std::{cell::RefCell, fmt, mem, rc::Rc};
 
+use super::shelf::{Lent, Shelf};
+
 /// The size of a lent buffer.
 pub(super) const SIZE: usize = 16 * 1024;
 
@@ -19,6 +21,7 @@ const KEPT_BIG: usize = 8;
 pub(super) struct Buffers {
     free: RefCell<Vec<Vec<u8>>>,
     big: RefCell<Vec<Vec<u8>>>,
+    parts: Rc<Shelf>,
 }
 
 /// A buffer with a filled part. It goes back to its worker when it is dropped.
@@ -44,6 +47,11 @@ impl Buffers {
 }
 
 impl Buf {
+    /// Lends what a head is kept in that is read from this.
+    pub(super) fn lend_parts(&self) -> Lent {
+        self.home.parts.lend()
+    }
+
     /// What is in it.
     pub(super) fn filled(&self) -> &[u8] {
         self.bytes.get(self.start..self.end).unwrap_or_default()

@@ -46,7 +46,7 @@ impl Drop for InFlight<'_> {
 pub(super) async fn run(client: &mut Client, head: RequestHead) -> Next {
     let route = match find(client, &head) {
         Ok(route) => route,
-        Err(answer) => return client.answer(Some(&head), &answer).await,
+        Err(answer) => return Box::pin(client.answer(Some(&head), &answer)).await,
     };
     let _in_flight = InFlight::new(&route.counters);
     let mut job = Job { client, head: &head, route: &route, body: None, wake: None };
@@ -54,7 +54,7 @@ pub(super) async fn run(client: &mut Client, head: RequestHead) -> Next {
     loop {
         let way = match enter(&mut job).await {
             Ok(way) => way,
-            Err(Entry::Answer(answer)) => return say(&mut job, &answer).await,
+            Err(Entry::Answer(answer)) => return Box::pin(say(&mut job, &answer)).await,
             Err(Entry::Done(next)) => {
                 job.took();
                 return next;
@@ -73,10 +73,10 @@ pub(super) async fn run(client: &mut Client, head: RequestHead) -> Next {
                 // The pass is given back meanwhile: what has died can be seen as such, and woken.
                 drop(way);
                 if !pause.is_zero() {
-                    tokio::time::sleep(pause).await;
+                    Box::pin(tokio::time::sleep(pause)).await;
                 }
             }
-            Verdict::Say(answer) => return say(&mut job, &answer).await,
+            Verdict::Say(answer) => return Box::pin(say(&mut job, &answer)).await,
             Verdict::Left => {
                 route.counters.client_left.fetch_add(1, Ordering::Relaxed);
                 return Next::Reset;
@@ -96,7 +96,7 @@ async fn say(job: &mut Job<'_>, answer: &Answer) -> Next {
 /// The route of a request that may use it.
 fn find(client: &Client, head: &RequestHead) -> Result<Arc<LiveRoute>, Answer> {
     let shared = &client.worker.shared;
-    let marked = head.fields.iter().any(|field| field.known == Known::HopMark);
+    let marked = head.fields().iter().any(|field| field.known == Known::HopMark);
     if marked && head.all(HOP_MARK).flat_map(|value| value.split(',')).any(|mark| mark.trim() == shared.mark) {
         return Err(Answer::new(508, "This request came back to where it had been sent from."));
     }

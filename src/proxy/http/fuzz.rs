@@ -70,7 +70,7 @@ pub fn request(bytes: &[u8]) -> Result<Option<ReadRequest>, BadRequest> {
     let peer = Peer::new(SocketAddr::from(([192, 0, 2, 1], 1)), 80, &[]);
     let mut out = buffers.lend();
     rewrite::request(&head, &spec(), &peer, "mark", SocketAddr::from(([192, 0, 2, 2], 80)), &mut out);
-    let passing = head.fields.iter().filter(|field| field.known == Known::Other);
+    let passing = head.fields().iter().filter(|field| field.known == Known::Other);
     Ok(Some(ReadRequest {
         left: input.len(),
         method: head.method().to_owned(),
@@ -94,7 +94,7 @@ pub fn response(bytes: &[u8], to_head: bool) -> Result<Option<ReadResponse>, Bad
     let ending = Ending { is_11: true, keep_alive: true, wake: None, set: &[], hide: &[] };
     rewrite::response(&head, input.filled(), ending, &mut out);
     let part = |at: &std::ops::Range<usize>| bytes.get(at.clone()).unwrap_or_default().to_vec();
-    let passing = head.fields.iter().filter(|field| field.known == Known::Other);
+    let passing = head.fields().iter().filter(|field| field.known == Known::Other);
     Ok(Some(ReadResponse {
         length: head.length,
         status: head.status,
@@ -111,26 +111,10 @@ fn holding(buffers: &Rc<Buffers>, bytes: &[u8]) -> Buf {
 }
 
 fn spec() -> RouteSpec {
-    RouteSpec {
-        alias: "app".parse().unwrap_or_else(|_| unreachable!()),
-        place: Place::Body("fuzz".into()),
-        matches: RouteMatch { hosts: vec![HostPattern::Any], ..RouteMatch::default() },
-        target: RouteTarget::Address {
-            host: "192.0.2.2".to_owned(),
-            endpoint: Endpoint { scheme: Scheme::Http, port: 80 },
-        },
-        upstream: Upstream { connect_timeout: Duration::from_secs(1), ..Upstream::default() },
-        audience: Audience::Everyone,
-        set_request_headers: Vec::new(),
-        set_response_headers: Vec::new(),
-        hide_request_headers: Vec::new(),
-        hide_response_headers: Vec::new(),
-        waiting: None,
-        waiting_page: None,
-        title: None,
-        ignore: Ignore::default(),
-        asleep_response: None,
-        health: None,
-        wake_on: crate::model::WakeOn::Connect,
-    }
+    let alias = "app".parse().unwrap_or_else(|_| unreachable!());
+    let matches = RouteMatch { hosts: vec![HostPattern::Any], ..RouteMatch::default() };
+    let endpoint = Endpoint { scheme: Scheme::Http, port: 80 };
+    let target = RouteTarget::Address { host: "192.0.2.2".to_owned(), endpoint };
+    let upstream = Upstream { connect_timeout: Duration::from_secs(1), ..Upstream::default() };
+    RouteSpec { upstream, ..RouteSpec::new(alias, Place::Body("fuzz".into()), matches, target) }
 }

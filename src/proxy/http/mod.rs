@@ -39,6 +39,7 @@ mod respond;
 mod response_head;
 mod rewrite;
 mod send;
+mod shelf;
 mod tunnel;
 mod waiting;
 mod wake;

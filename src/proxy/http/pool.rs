@@ -165,13 +165,14 @@ impl Pool {
             tokio::task::spawn_local(Rc::clone(self).sweep());
         }
         let mut idle = self.idle.borrow_mut();
-        let known = idle.contains_key(&key);
-        if !known {
-            idle.retain(|other, _| other.address != key.address);
-        }
-        let waiting = idle.entry(key).or_default();
-        if waiting.len() < KEPT {
-            waiting.push(Idle { connection, since: Instant::now() });
+        let item = Idle { connection, since: Instant::now() };
+        match idle.get_mut(&key) {
+            Some(waiting) if waiting.len() < KEPT => waiting.push(item),
+            Some(_) => {}
+            None => {
+                idle.retain(|other, _| other.address != key.address);
+                idle.insert(key, vec![item]);
+            }
         }
     }
 

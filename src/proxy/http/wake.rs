@@ -45,7 +45,8 @@ pub(super) async fn enter(job: &mut Job<'_>, port: u16) -> Result<Way, Entry> {
     let pass = match awake {
         Some(pass) => pass,
         None if ignored => return Err(Entry::Answer(asleep(job, &policy))),
-        None => wake(job, backend, &policy).await?,
+        // Kept apart, so that the requests that need no wake do not carry its room.
+        None => Box::pin(wake(job, backend, &policy)).await?,
     };
     if pass.waited() {
         job.wake = pass.woke().map(|woke| woke.took);
