@@ -95,6 +95,7 @@ impl Merge {
         self.close_routes_to(&refused);
         self.keep_what_is_needed();
         self.warn_of_unknown_backends(&refused);
+        self.claims.refuse_circles();
         self.claims.warn_of_shadows();
         self.problems.0.append(&mut self.claims.problems.0);
         self.take_ports_of_routes();

@@ -19,7 +19,12 @@ pub(super) fn refusal(route: &RouteSpec, settings: &Settings) -> Option<Problem>
     };
     let ours = addresses(route, settings).find(|address| same(host, port, address))?;
     let what = format!("route `{}` leads to `{host}:{port}`, where Dormouse itself listens (`{ours}`)", route.alias);
-    Some(Problem::error(route.place.clone(), what).with_hint("name the address of the service itself"))
+    let hint = if route.matches.listen.contains(ours) {
+        "write another listening port: `listen:target`"
+    } else {
+        "name the address of the service itself"
+    };
+    Some(Problem::error(route.place.clone(), what).with_hint(hint))
 }
 
 /// Where Dormouse listens for the sake of this route, or for HTTP and management.

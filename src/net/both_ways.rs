@@ -314,3 +314,186 @@ impl Silence {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (near, listener.accept().await.unwrap().0)
+    }
+
+    /// A client, an upstream, and what stands between them.
+    struct Four {
+        client: TcpStream,
+        ours: [TcpStream; 2],
+        upstream: TcpStream,
+    }
+
+    async fn four() -> Four {
+        let ((client, near), (far, upstream)) = (pair().await, pair().await);
+        Four { client, ours: [near, far], upstream }
+    }
+
+    fn bytes(seed: u32, count: usize) -> Vec<u8> {
+        let mut state = seed | 1;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        };
+        (0..count).map(|_| next()).collect()
+    }
+
+    /// Writes all, ends, and returns what came until the other side's end.
+    async fn exchange(stream: TcpStream, said: &[u8]) -> Vec<u8> {
+        let (mut read, mut write) = stream.into_split();
+        let mut got = Vec::new();
+        let write = async {
+            write.write_all(said).await.unwrap();
+            write.shutdown().await.unwrap();
+        };
+        let ((), read) = tokio::join!(write, read.read_to_end(&mut got));
+        read.unwrap();
+        got
+    }
+
+    #[tokio::test]
+    async fn bytes_arrive_whole_and_in_order_in_both_directions_at_once() {
+        // Around the size of a buffer, and far into what goes through the pipe.
+        for (up, down) in [(0, 0), (1, 0), (0, SIZE), (SIZE + 1, SIZE - 1), (3 << 20, 1), (5 << 20, 5 << 20)] {
+            let Four { client, ours: [near, far], upstream } = four().await;
+            let (says, answers) = (bytes(1, up), bytes(2, down));
+            let mut all = Moved::default();
+            let begun = bytes(3, up.min(70_000));
+            let carry = copy_both_ways(&near, &far, begun.clone(), None, |moved| {
+                all.up += moved.up;
+                all.down += moved.down;
+            });
+            let ends = async {
+                let ends = tokio::join!(exchange(client, &says), exchange(upstream, &answers));
+                (ends.0 == answers, ends.1 == [&begun[..], &says].concat())
+            };
+            let (ended, whole) = tokio::join!(carry, ends);
+            assert_eq!((ended, whole), (Ended::Whole, (true, true)), "{up} up, {down} down");
+            assert_eq!(all, Moved { up: up as u64, down: down as u64 });
+        }
+    }
+
+    #[tokio::test]
+    async fn an_end_is_passed_on_and_leaves_the_other_direction_open() {
+        let Four { mut client, ours: [near, far], mut upstream } = four().await;
+        let carry = copy_both_ways(&near, &far, Vec::new(), None, |_| ());
+        let talk = async {
+            client.shutdown().await.unwrap();
+            assert_eq!(upstream.read(&mut [0; 9]).await.unwrap(), 0);
+            for part in [&b"late"[..], b"later"] {
+                upstream.write_all(part).await.unwrap();
+                let mut room = vec![0; part.len()];
+                client.read_exact(&mut room).await.unwrap();
+                assert_eq!(room, part);
+            }
+            drop(upstream);
+            assert_eq!(client.read(&mut [0; 9]).await.unwrap(), 0);
+        };
+        assert_eq!(tokio::join!(carry, talk).0, Ended::Whole);
+    }
+
+    #[tokio::test]
+    async fn a_cut_is_passed_on_as_one_also_after_an_end() {
+        for after_an_end in [false, true] {
+            let Four { mut client, ours: [near, far], mut upstream } = four().await;
+            let carry = async {
+                let ended = copy_both_ways(&near, &far, Vec::new(), None, |_| ()).await;
+                drop((near, far));
+                ended
+            };
+            let cut = async {
+                if after_an_end {
+                    client.shutdown().await.unwrap();
+                    assert_eq!(upstream.read(&mut [0; 9]).await.unwrap(), 0);
+                }
+                reset_when_dropped(&client);
+                drop(client);
+                let error = match upstream.read(&mut [0; 9]).await {
+                    // The end that came before is read once more; the cut shows in what is written.
+                    Ok(0) if after_an_end => loop {
+                        if let Err(error) = upstream.write_all(b"x").await {
+                            break error;
+                        }
+                        tokio::task::yield_now().await;
+                    },
+                    other => other.unwrap_err(),
+                };
+                let kinds = [io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe];
+                assert!(kinds.contains(&error.kind()), "{error}");
+            };
+            assert_eq!(tokio::join!(carry, cut).0, Ended::ClientCut);
+        }
+    }
+
+    #[tokio::test]
+    async fn who_does_not_read_holds_its_sender_back() {
+        let Four { mut client, ours: [near, far], mut upstream } = four().await;
+        let carry = copy_both_ways(&near, &far, Vec::new(), None, |_| ());
+        let all = bytes(1, 64 << 20);
+        let talk = async {
+            // All that lies between are the buffers of sockets and pipes.
+            let mut written = 0;
+            let write = async {
+                loop {
+                    let rest = &all[written..];
+                    written += client.write(&rest[..rest.len().min(1 << 20)]).await.unwrap();
+                }
+            };
+            assert!(tokio::time::timeout(Duration::from_millis(500), write).await.is_err());
+            assert!(written < 40 << 20, "{written} bytes were taken of a client that nobody reads");
+            client.shutdown().await.unwrap();
+            let mut got = Vec::new();
+            upstream.read_to_end(&mut got).await.unwrap();
+            assert!(got == all[..written]);
+            drop(upstream);
+        };
+        assert_eq!(tokio::join!(carry, talk).0, Ended::Whole);
+    }
+
+    #[tokio::test]
+    async fn silence_ends_it_and_bytes_put_that_off() {
+        let Four { mut client, ours: [near, far], mut upstream } = four().await;
+        let begun = Instant::now();
+        let carry = copy_both_ways(&near, &far, Vec::new(), Some(Duration::from_millis(300)), |_| ());
+        let talk = async {
+            for _ in 0..4 {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                client.write_all(b"x").await.unwrap();
+                upstream.read_exact(&mut [0]).await.unwrap();
+            }
+        };
+        assert_eq!(tokio::join!(carry, talk).0, Ended::Silent);
+        assert!(begun.elapsed() >= Duration::from_millis(700));
+    }
+
+    #[tokio::test]
+    async fn what_waits_holds_no_pipe() {
+        let Four { mut client, ours: [near, far], mut upstream } = four().await;
+        let carry = copy_both_ways(&near, &far, Vec::new(), None, |_| ());
+        let talk = async {
+            let much = bytes(1, 4 << 20);
+            let mut got = vec![0; much.len()];
+            let (written, read) = tokio::join!(client.write_all(&much), upstream.read_exact(&mut got));
+            written.unwrap();
+            read.unwrap();
+            assert!(got == much);
+            while Pipe::lent() > 0 {
+                tokio::task::yield_now().await;
+            }
+            drop((client, upstream));
+        };
+        tokio::join!(carry, talk);
+    }
+}

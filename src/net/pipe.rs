@@ -50,6 +50,11 @@ impl Pipe {
         Some(Self { ends: Some(ends), filled: 0 })
     }
 
+    #[cfg(test)]
+    pub(super) fn lent() -> usize {
+        LENT.get()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.filled == 0
     }

@@ -5,6 +5,7 @@
 mod http;
 mod ports;
 mod tcp;
+mod told;
 mod udp;
 
 #[cfg(fuzzing)]

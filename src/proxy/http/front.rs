@@ -18,6 +18,8 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use crate::proxy::told;
+
 use super::{
     answer::Answer,
     bad_request::BadRequest,
@@ -74,10 +76,11 @@ pub(super) async fn connection(worker: Worker, stream: TcpStream, peer: SocketAd
     if stream.set_nodelay(true).is_err() {
         return;
     }
+    let Ok(ends) = told::ends(&stream, peer, &settings).await else { return };
     let (now, keep_alive) = (Instant::now(), settings.limits.keep_alive_timeout);
     let mut client = Client {
         stream,
-        peer: Peer::new(peer, port, &settings.trusted_proxies),
+        peer: Peer::new(ends.source, port, &settings.trusted_proxies),
         input: None,
         worker,
         settings,

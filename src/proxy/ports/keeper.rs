@@ -82,7 +82,7 @@ impl Ports {
                 port.routes.store(Arc::new(routes));
                 continue;
             }
-            let names = routes.all().map(|route| Arc::clone(route)).collect::<Vec<_>>();
+            let names = routes.all().map(Arc::clone).collect::<Vec<_>>();
             if let Err((error, tries)) = self.open(key, routes)
                 // A port that was closed a moment ago may not be free yet.
                 && tries > 1

@@ -10,11 +10,12 @@ use crate::{
     backend::Backend,
     control::LiveRoute,
     model::{Transport, WakeOn},
-    net::{Carries, Ended, Ends, copy_both_ways, reset_when_dropped, take_proxy_header},
+    net::{Carries, Ended, copy_both_ways, reset_when_dropped},
     proxy::{
         Worker,
         http::{Inner, gone},
         ports::{Caller, Closed, Look, Place, Port, Way, enter, look},
+        told,
     },
 };
 
@@ -65,17 +66,8 @@ pub(in crate::proxy) async fn connection(worker: Worker, stream: TcpStream, peer
 async fn meet(worker: Rc<Inner>, stream: TcpStream, peer: SocketAddr, port: &Port) -> Option<Session> {
     let settings = worker.shared.settings.load_full();
     prepare(&stream).ok()?;
-    let mut ends = Ends { source: peer, destination: stream.local_addr().ok()? };
+    let ends = told::ends(&stream, peer, &settings).await.ok()?;
     let patience = settings.limits.header_timeout;
-    if settings.proxy_protocol.iter().any(|network| network.contains(&peer.ip().to_canonical())) {
-        match take_proxy_header(&stream, patience).await {
-            Ok(told) => ends = told.unwrap_or(ends),
-            Err(error) => {
-                tracing::debug!(client = %peer, %error, "a connection without a PROXY header was closed");
-                return None;
-            }
-        }
-    }
     let mut first = First::default();
     let name = if port.needs_hello() { first.name(&stream, patience).await? } else { None };
     let caller = Caller { transport: Transport::Tcp, ends };

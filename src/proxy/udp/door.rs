@@ -3,6 +3,7 @@
 use std::{
     io::{self, IoSlice, IoSliceMut},
     net::{IpAddr, SocketAddr},
+    os::fd::AsRawFd,
 };
 
 use nix::{
@@ -11,7 +12,6 @@ use nix::{
         ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg, setsockopt, sockopt,
     },
 };
-use std::os::fd::AsRawFd;
 use tokio::{io::Interest, net::UdpSocket};
 
 /// A client and the address that it sends to.
@@ -66,10 +66,14 @@ fn receive(socket: &UdpSocket, room: &mut [u8]) -> io::Result<(usize, Pair)> {
     let mut space = cmsg_space!(libc::in6_pktinfo);
     let mut slices = [IoSliceMut::new(room)];
     let got = recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut slices, Some(&mut space), MsgFlags::empty())?;
-    let local = got.cmsgs()?.find_map(|message| match message {
-        ControlMessageOwned::Ipv4PacketInfo(info) => Some(IpAddr::from(info.ipi_spec_dst.s_addr.to_ne_bytes())),
-        ControlMessageOwned::Ipv6PacketInfo(info) => Some(IpAddr::from(info.ipi6_addr.s6_addr)),
-        _ => None,
+    let local = got.cmsgs()?.find_map(|message| {
+        if let ControlMessageOwned::Ipv4PacketInfo(info) = message {
+            Some(IpAddr::from(info.ipi_spec_dst.s_addr.to_ne_bytes()))
+        } else if let ControlMessageOwned::Ipv6PacketInfo(info) = message {
+            Some(IpAddr::from(info.ipi6_addr.s6_addr))
+        } else {
+            None
+        }
     });
     let client = got.address.as_ref().and_then(address).ok_or(io::ErrorKind::InvalidData)?;
     Ok((got.bytes, Pair { client, local }))

@@ -5,5 +5,6 @@ pub(crate) mod dormouse;
 pub(crate) mod history;
 pub(crate) mod rig;
 pub(crate) mod scripted_engine;
+pub(crate) mod streams;
 pub(crate) mod wait;
 pub(crate) mod webdriver;
