@@ -293,6 +293,9 @@ impl Reading<'_> {
         if refused {
             return Err(None);
         }
+        if scheme.is_stream() && draft.listen_port.is_none() {
+            self.made.notes.push(format!("route `{alias}`: listens on port {port}, as its endpoint does"));
+        }
         self.made.notes.extend(notes.into_iter().map(|note| format!("route `{alias}`: {note}")));
         let endpoint = Endpoint { scheme, port };
         let target = match &draft.host {

@@ -73,7 +73,8 @@ async fn redis() {
     let (port, directory) = (it.port.to_string(), it.path(""));
     let server = server.display().to_string();
     let words = [server.as_str(), "--port", &port, "--bind", "127.0.0.1", "--dir", &directory, "--appendonly", "yes"];
-    let dormouse = it.behind("tcp", &words, "").await;
+    // It listens before it has read its data.
+    let dormouse = it.behind("tcp", &words, ", ready: { log: Ready to accept connections }").await;
     let front = it.front.to_string();
     assert_eq!(run(&client, &["-p", &front, "set", "word", "dormouse"]).await, "OK");
     dormouse.reaches("server", "asleep").await;

@@ -133,7 +133,7 @@ async fn a_trusted_proxy_tells_who_the_client_is() {
     let fields = "GET /echo HTTP/1.1\r\nHost: web.test\r\nConnection: close\r\n\r\n";
     let reply = request(dormouse.http, &format!("{text}{fields}")).await.unwrap();
     assert_eq!(reply.status, 200);
-    assert!(reply.body.contains("[\"x-forwarded-for\",\"192.0.2.7\"]"), "{}", reply.body);
+    assert!(reply.body.contains("[\"X-Forwarded-For\",\"192.0.2.7\"]"), "{}", reply.body);
     // Without a header nobody is served.
     is_closed(stream.front(), b"hello, and more than a header has").await;
     assert!(request(dormouse.http, fields).await.is_err());

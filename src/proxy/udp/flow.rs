@@ -170,6 +170,7 @@ async fn deliver(common: &Common, flow: &Flow, way: &Way, upstream: &UdpSocket) 
     let mut heard = !way.is_settling(&flow.route);
     while let Some(datagram) = flow.next_kept(common) {
         let mut tries = 0;
+        common.turn().await;
         while let Err(error) = send(upstream, &datagram, !heard).await {
             tries += 1;
             if error.kind() != io::ErrorKind::ConnectionRefused || !way.is_settling(&flow.route) {
@@ -179,6 +180,7 @@ async fn deliver(common: &Common, flow: &Flow, way: &Way, upstream: &UdpSocket) 
                 return Err(Closed(format!("the endpoint takes no datagrams: {error}")));
             }
             tokio::time::sleep(dial_pause(tries)).await;
+            common.turn().await;
         }
         heard = true;
         flow.moved.set(Instant::now());

@@ -34,6 +34,10 @@ const KEPT: usize = 32 << 20;
 /// At the end, flows that moved within this time may go on.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// The pause between two datagrams that were kept. A backend that wakes finds them all at once, and its socket has room
+/// for a few hundred only.
+const PACE: Duration = Duration::from_micros(60);
+
 /// What the flows of a port share.
 pub(super) struct Common {
     pub(super) worker: Rc<Inner>,
@@ -41,6 +45,8 @@ pub(super) struct Common {
     pub(super) flows: RefCell<HashMap<Pair, Rc<Flow>>>,
     /// Bytes kept by all flows.
     pub(super) kept: Cell<usize>,
+    /// When the next datagram that was kept is sent.
+    pub(super) next: Cell<Instant>,
     /// Where an answer is read into.
     pub(super) room: RefCell<Vec<u8>>,
 }
@@ -54,6 +60,15 @@ impl Common {
             self.kept.set(kept);
         }
         fits
+    }
+
+    /// Waits until a datagram that was kept may be sent.
+    pub(super) async fn turn(&self) {
+        let (now, turn) = (Instant::now(), self.next.get());
+        self.next.set(turn.max(now) + PACE);
+        if turn > now {
+            tokio::time::sleep_until(turn).await;
+        }
     }
 
     pub(super) fn let_go(&self, bytes: usize) {
@@ -75,6 +90,7 @@ pub(in crate::proxy) async fn serve(worker: Worker, socket: UdpSocket, port: Arc
         door,
         flows: RefCell::default(),
         kept: Cell::new(0),
+        next: Cell::new(Instant::now()),
         room: RefCell::new(vec![0; LONGEST]),
     });
     // The flows end with it.
