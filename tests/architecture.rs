@@ -19,6 +19,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("routing", 2),
     ("store", 2),
     ("web", 2),
+    ("acme", 3),
     ("backend", 3),
     ("catalog", 3),
     ("control", 4),
@@ -34,7 +35,7 @@ const LEVELS: &[(&str, u8)] = &[
 
 /// Outer crates that have a home, and where it is. The others may be used anywhere.
 const HOMES: &[(&str, &[&str])] = &[
-    ("arc_swap", &["api", "app", "backend", "control", "proxy"]),
+    ("arc_swap", &["api", "app", "backend", "control", "net", "proxy"]),
     ("axum", &["api", "demo"]),
     ("clap", &["app", "cli", "demo", "main"]),
     ("clap_complete", &["app", "cli", "main"]),
@@ -44,6 +45,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("httparse", &["net", "proxy"]),
     ("hyper", &["api", "app", "cli", "demo", "net", "provider", "proxy"]),
     ("hyper_util", &["api", "app", "cli", "demo", "net", "provider", "proxy"]),
+    ("instant_acme", &["acme"]),
     ("notify", &["app", "control"]),
     ("pingora_limits", &["proxy"]),
     ("prometheus_client", &["telemetry"]),

@@ -199,7 +199,7 @@ fn problem(problem: &Problem, alone: bool) -> String {
         Place::Label { label: None, .. } if alone => "container".to_owned(),
         Place::Label { container, label: Some(label) } => format!("{container} {label}"),
         Place::Label { container, label: None } => container.clone(),
-        place @ (Place::File { .. } | Place::Body(_)) => place.to_string(),
+        place @ (Place::File { .. } | Place::Body(_) | Place::Host(_)) => place.to_string(),
     };
     let hint = problem.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
     format!("{} {place}: {}{hint}", problem.severity.as_str(), problem.what)
@@ -359,6 +359,7 @@ fn backend(spec: &BackendSpec) -> String {
     let needs = spec.depends_on.iter().map(|d| match d.condition {
         Condition::Started => d.on.to_string(),
         Condition::Healthy => format!("{}:healthy", d.on),
+        Condition::Completed => format!("{}:completed", d.on),
     });
     list(&mut line, "needs", needs);
     line

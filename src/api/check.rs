@@ -17,6 +17,8 @@ use crate::{
     responses((status = 200, body = wire::Standing)))]
 pub(super) async fn problems(State(api): State<Api>) -> Json<wire::Standing> {
     let view = api.control.view();
+    let mut problems = tell(&view.catalog.problems);
+    problems.extend(api.control.certificates().problems().iter().map(wire::Problem::from));
     let excluded =
         |(container, why): &(String, String)| wire::Excluded { container: container.clone(), why: why.clone() };
     let mut problems = tell(&view.catalog.problems);
@@ -28,11 +30,11 @@ pub(super) async fn problems(State(api): State<Api>) -> Json<wire::Standing> {
     })
 }
 
-/// What is made of each listed container, and why.
+/// What is made of each listed container and of each process, and why.
 #[utoipa::path(get, path = "/api/v1/explain", tag = "configuration",
     responses((status = 200, body = wire::Explanations)))]
 pub(super) async fn explain_all(State(api): State<Api>) -> Json<wire::Explanations> {
-    let containers = api.control.view().explain().iter().map(wire::Explained::from).collect();
+    let containers = api.control.view().explain().iter().map(|explained| told(&api, explained)).collect();
     Json(wire::Explanations { containers })
 }
 
@@ -51,7 +53,7 @@ pub(super) async fn explain(
     };
     let found: Vec<&Explained> = all.iter().filter(meant).collect();
     match found.as_slice() {
-        [one] => Ok(Json(wire::Explained::from(*one))),
+        [one] => Ok(Json(told(&api, one))),
         [] => Err(no_container(&api, &name)),
         several => {
             let failure = Failure::new(Code::NoSuchContainer, format!("more than one container is named `{name}`"));
@@ -59,6 +61,16 @@ pub(super) async fn explain(
             Err(failure.with_hint(format!("name one of {}", names.collect::<Vec<_>>().join(", "))))
         }
     }
+}
+
+/// A process is listed by no engine: what it does is known from its backend.
+fn told(api: &Api, explained: &Explained) -> wire::Explained {
+    let mut told = wire::Explained::from(explained);
+    let process = explained.backend.as_ref().filter(|backend| backend.unit.command.is_some());
+    if let Some(backend) = process.and_then(|process| api.control.backend(&process.id)) {
+        told.state = backend.status().borrow().state.as_str().to_owned();
+    }
+    told
 }
 
 /// The same with the slash of `node/name` as it is.
@@ -72,8 +84,9 @@ pub(super) async fn explain_with_node(
 fn no_container(api: &Api, name: &str) -> Failure {
     let view = api.control.view();
     let names: Vec<String> =
-        view.containers.iter().map(|container| format!("{}/{}", container.node, container.name)).collect();
-    let failure = Failure::new(Code::NoSuchContainer, format!("no engine told of a container `{name}`"));
+        view.explain().iter().map(|it| format!("{}/{}", it.container.node, it.container.name)).collect();
+    let what = format!("no engine told of a container `{name}`, and no file of such a process");
+    let failure = Failure::new(Code::NoSuchContainer, what);
     suggest(failure, name, &names)
 }
 
@@ -118,7 +131,7 @@ fn tell(problems: &Problems) -> Vec<wire::Problem> {
 
 /// Errors in labels refuse only their routes, those of files the whole.
 fn refuses(problems: &Problems) -> bool {
-    let in_file = |place: &Place| matches!(place, Place::File { .. } | Place::Body(_));
+    let in_file = |place: &Place| matches!(place, Place::File { .. } | Place::Body(_) | Place::Host(_));
     problems.0.iter().any(|problem| problem.severity == Severity::Error && in_file(&problem.place))
 }
 

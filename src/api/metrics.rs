@@ -39,5 +39,6 @@ fn sample(backend: &Backend, now: Timestamp) -> BackendSample {
         passes: backend.passes(),
         held: u64::try_from(backend.held()).unwrap_or(u64::MAX),
         asleep: asleep(&status, now),
+        gives_back: status.gives_back().unwrap_or(0),
     }
 }

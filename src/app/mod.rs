@@ -1,5 +1,6 @@
 //! The composition root: builds every room, owns every task, ends them in order.
 
+mod certificates;
 mod demo;
 mod files;
 mod nodes;

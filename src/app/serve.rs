@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -19,13 +19,15 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{files, nodes};
+use super::{certificates, files, nodes};
 use crate::{
+    acme,
     api::{self, Api},
-    backend::{Answer, Order},
+    backend::{Answer, Backend, Order, StatusState},
     config::Loaded,
     control::{self, Control, FileSource, Keeper},
-    model::{OnExit, Problems, Settings},
+    model::{HttpsRedirect, OnExit, Problems, Settings},
+    net::TlsServer,
     provider,
     proxy::{Limits, ProxySettings, Shared, bind_workers, keep_ports},
     store::Store,
@@ -106,18 +108,25 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     let connections = connections(raise_descriptors(), workers);
     let proxy = Arc::new(ArcSwap::from_pointee(proxy_settings(&settings, connections)));
-    let shared = Shared::new(Arc::clone(control.table()), Arc::clone(&proxy));
+    let tls = if settings.listen.https.is_empty() {
+        None
+    } else {
+        let tls = TlsServer::new(Arc::clone(control.certificates())).context("set up TLS")?;
+        Some(Arc::new(tls))
+    };
+    let shared = Shared::with_tls(Arc::clone(control.table()), Arc::clone(&proxy), tls);
     let closing = CancellationToken::new();
-    let workers = bind_workers(workers, &settings.listen.http).context(
-        "listen for HTTP (`listen: http` in the configuration; ports below 1024 need root or CAP_NET_BIND_SERVICE)",
+    let workers = bind_workers(workers, &settings.listen.http, &settings.listen.https).context(
+        "listen for HTTP (`listen: http` and `https` in the configuration; ports below 1024 need root or CAP_NET_BIND_SERVICE)",
     )?;
     let (api_tcp, api_unix) = bind_api(&settings, &state_dir)?;
 
     // Who connects meanwhile waits in the listener's queue.
     keeper.prepare(PREPARING).await;
     let workers = workers.run(&shared, &closing).context("start to serve HTTP")?;
-    for address in workers.addresses() {
-        tracing::info!(%address, "serving HTTP");
+    for (index, address) in workers.addresses().iter().enumerate() {
+        let what = if index < settings.listen.http.len() { "HTTP" } else { "HTTPS" };
+        tracing::info!(%address, "serving {what}");
     }
 
     let opening = keep_ports(Arc::clone(&shared), control.clone(), end.clone());
@@ -126,6 +135,8 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     let helpers = tokio_util::task::TaskTracker::new();
     helpers.spawn(opening);
     helpers.spawn(files::watch_files(control.clone(), files, end.clone()));
+    helpers.spawn(certificates::watch(Arc::clone(control.certificates()), in_force.clone(), end.clone()));
+    helpers.spawn(acme::run(state_dir.clone(), Arc::clone(control.certificates()), in_force.clone(), end.clone()));
     helpers.spawn(reload_on_hangup(control.clone(), end.clone()));
     helpers.spawn(follow_settings(in_force, proxy, connections, end.clone()));
     helpers.spawn(remember_now_and_then(control.clone(), store.clone(), end.clone()));
@@ -198,7 +209,19 @@ fn proxy_settings(settings: &Settings, connections: usize) -> ProxySettings {
         trusted_proxies: settings.trusted_proxies.clone(),
         proxy_protocol: settings.proxy_protocol.clone(),
         wakes_per_client: settings.wakes_per_client,
+        https_redirect: redirect_port(settings),
+        hsts: settings.tls.hsts.map(|hsts| hsts.value()),
         shutdown_timeout: settings.shutdown_timeout,
+    }
+}
+
+/// The port that those are sent to who come in clear.
+fn redirect_port(settings: &Settings) -> Option<u16> {
+    let listening = settings.listen.https.first().map(SocketAddr::port)?;
+    match settings.tls.redirect {
+        HttpsRedirect::On => Some(listening),
+        HttpsRedirect::Port(port) => Some(port),
+        HttpsRedirect::Off => None,
     }
 }
 
@@ -270,7 +293,12 @@ async fn remember_now_and_then(control: Control, store: Store, end: Cancellation
 }
 
 async fn wake_all(control: &Control) {
-    let wakes = control.backends().into_iter().map(|backend| async move {
+    // What its owner stopped stays so.
+    let is_hidden = |backend: &Backend| {
+        let status = backend.status().borrow().clone();
+        status.put_to_sleep || status.state == StatusState::Paused
+    };
+    let wakes = control.backends().into_iter().filter(is_hidden).map(|backend| async move {
         if let Answer::Denied(why) = backend.order(Order::Wake, "the end of Dormouse").await {
             tracing::warn!(backend = %backend.id(), why, "was not woken");
         }

@@ -133,6 +133,11 @@ fn health_decides(spec: &BackendSpec, running: &Running, thawed: bool) -> bool {
     matches!(spec.ready, Readiness::Engine) && !thawed && running.health.is_some()
 }
 
+/// Whether its ports are its own, whatever said that it is ready.
+fn answers_itself(provider: &dyn Provider, spec: &BackendSpec) -> bool {
+    spec.ports.iter().all(|port| provider.may_own(&spec.unit, *port))
+}
+
 /// Tries until it is ready; for ever, while it is not known how it is reached.
 async fn until_answered(
     provider: &dyn Provider,
@@ -146,7 +151,7 @@ async fn until_answered(
     if health_decides(spec, &running, thawed) {
         return if running.health == Some(Health::Healthy) { running } else { pending().await };
     }
-    while !is_ready(provider, spec, &running, begun).await {
+    while !(is_ready(provider, spec, &running, begun).await && answers_itself(provider, spec)) {
         rest(pause_after(begun.elapsed(), spec), kick).await;
     }
     running

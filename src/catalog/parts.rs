@@ -23,7 +23,7 @@ pub struct Catalog {
 impl Catalog {
     /// The errors that refuse a reload as a whole: those of files. Errors in labels refuse only their routes.
     pub fn file_errors(&self) -> impl Iterator<Item = &Problem> {
-        let in_file = |place: &Place| matches!(place, Place::File { .. } | Place::Body(_));
+        let in_file = |place: &Place| matches!(place, Place::File { .. } | Place::Body(_) | Place::Host(_));
         self.problems.0.iter().filter(move |p| p.severity == Severity::Error && in_file(&p.place))
     }
 }

@@ -19,5 +19,5 @@ mod table;
 mod trouble;
 mod words;
 
-pub use arguments::{Arguments, Command, DemoApp, LogStyle, Serve};
+pub use arguments::{Arguments, Command, Demo, DemoApp, LogStyle, Serve};
 pub use run::{run, state_dir};

@@ -197,10 +197,6 @@ impl Reading<'_> {
                 let mut parts = item.trim().split(':');
                 let name = parts.next().unwrap_or_default().to_owned();
                 let condition = parts.next().map(str::to_owned);
-                if condition.as_deref() == Some("service_completed_successfully") {
-                    self.made.notes.push(format!("dependency `{name}` of Compose runs once and is not waited for"));
-                    continue;
-                }
                 wanted.push(Wanted { name, condition, place: one.place.clone() });
             }
         }
@@ -275,7 +271,7 @@ impl Reading<'_> {
             }
         };
         let unasked = !self.labelled.asks_for_routes && (scheme.is_stream() || !self.labelled.any);
-        if unasked && scheme != Scheme::Http {
+        if unasked && !matches!(scheme, Scheme::Http | Scheme::Https) {
             self.made.problems.0.append(&mut problems.0);
             return Err(Some(if scheme.is_stream() {
                 format!("its port {port} speaks `{scheme}`, and no label asks for a route to it")
@@ -332,7 +328,7 @@ impl Reading<'_> {
     /// A container on the node's own network can not be served on a port where Dormouse listens.
     fn own_address(&self, port: u16, matches: &RouteMatch, place: &Place, problems: &mut Problems) {
         let listen = &self.settings.listen;
-        let mut all = listen.http.iter().chain(&listen.api).chain(&matches.listen);
+        let mut all = listen.http.iter().chain(&listen.https).chain(&listen.api).chain(&matches.listen);
         let ours = all.any(|address| address.port() == port);
         if self.container.network_mode == "host" && ours {
             let what = format!("port {port} on the host network is where Dormouse itself listens");

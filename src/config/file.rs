@@ -95,7 +95,7 @@ fn tree(text: &str, name: &str, sources: &mut Sources<'_>, problems: &mut Proble
 
 fn finish(draft: &FileDraft, sources: &mut Sources<'_>, problems: &mut Problems) -> (Settings, Read) {
     let mut fields = Fields::open(&draft.main, "configuration", problems);
-    let settings = settings::read(&mut fields, problems);
+    let settings = settings::read(&mut fields, &sources.base, problems);
     let mut all = Draft::default();
     if let Some(node) = fields.get("routes") {
         all.add_routes(node, problems);

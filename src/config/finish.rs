@@ -8,13 +8,9 @@ pub(super) fn condition(wanted: &Wanted, problems: &mut Problems) -> Option<Cond
     match wanted.condition.as_deref().map(str::to_ascii_lowercase).as_deref() {
         None | Some("started" | "service_started") => Some(Condition::Started),
         Some("healthy" | "service_healthy") => Some(Condition::Healthy),
-        Some("completed" | "service_completed_successfully") => {
-            let what = format!("`{}:completed` is not in this version yet", wanted.name);
-            problems.0.push(Problem::error(wanted.place.clone(), what));
-            None
-        }
+        Some("completed" | "service_completed_successfully") => Some(Condition::Completed),
         Some(other) => {
-            problems.0.push(unknown(&wanted.place, "condition", other, &["started", "healthy"]));
+            problems.0.push(unknown(&wanted.place, "condition", other, &["started", "healthy", "completed"]));
             None
         }
     }
@@ -36,12 +32,12 @@ pub(super) fn check_scheme(scheme: Scheme, draft: &RouteDraft, place: &Place, pr
     if scheme.is_stream() {
         return;
     }
-    if scheme != Scheme::Http {
+    if !matches!(scheme, Scheme::Http | Scheme::Https) {
         let what = format!("`{scheme}` routes are not in this version yet");
         let hint = "if the service speaks plain HTTP on that port, write `scheme: http`";
         problems.0.push(Problem::error(place.clone(), what).with_hint(hint));
     } else if draft.listen_port.is_some() {
-        let what = "a listening port of its own for an `http` route is not in this version yet";
+        let what = format!("a listening port of its own for an `{scheme}` route is not in this version yet");
         let at = draft.port.as_ref().map_or(place, |(_, place)| place);
         problems.0.push(Problem::error(at.clone(), what).with_hint("write the target port alone"));
     }

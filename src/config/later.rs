@@ -14,15 +14,7 @@ const RESTRICTING: [&str; 3] = ["rules", "rule_file", "inbound_mtls_profile"];
 const NEEDED: [&str; 7] = ["agent", "proxmox", "root", "spa", "index", "endpoints", "tls_termination"];
 
 /// Keys that a route can be served without.
-const LATER: [&str; 7] = [
-    "ssl_server_name",
-    "ssl_trusted_certificate",
-    "ssl_certificate",
-    "ssl_certificate_key",
-    "ssl_protocols",
-    "no_tls_verify",
-    "access_log",
-];
+const LATER: [&str; 1] = ["access_log"];
 
 /// Checks and tells them all.
 pub(super) fn read(fields: &mut Fields<'_>, problems: &mut Problems) {

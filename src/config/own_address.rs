@@ -34,7 +34,7 @@ fn addresses<'a>(route: &'a RouteSpec, settings: &'a Settings) -> impl Iterator<
         RouteTarget::Down { .. } => true,
     };
     let listen = takes_tcp.then_some(&settings.listen);
-    let whole = listen.into_iter().flat_map(|listen| listen.http.iter().chain(&listen.api));
+    let whole = listen.into_iter().flat_map(|listen| listen.http.iter().chain(&listen.https).chain(&listen.api));
     route.matches.listen.iter().chain(whole)
 }
 
@@ -46,7 +46,8 @@ pub(super) fn taken(route: &RouteSpec, settings: &Settings) -> Option<Problem> {
     if !endpoint.scheme.has_tcp() {
         return None;
     }
-    let ours = || settings.listen.http.iter().chain(&settings.listen.api);
+    let listen = &settings.listen;
+    let ours = || listen.http.iter().chain(&listen.https).chain(&listen.api);
     let taken = |address: &SocketAddr| ours().find(|ours| overlap(ours, address));
     let ours = route.matches.listen.iter().find_map(taken)?;
     let what =

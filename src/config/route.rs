@@ -8,7 +8,7 @@ use super::{
     middlewares::{self, HeaderSets},
     ready, stream,
     tree::{Fields, Node, Value},
-    values,
+    upstream_tls, values,
 };
 use crate::model::{
     Alias, AsleepResponse, BackendId, HeaderMatch, HealthCheck, HostPattern, Ignore, PathPattern, Place, Problem,
@@ -147,6 +147,7 @@ pub(super) fn read(node: &Node, author: Author, problems: &mut Problems) -> Rout
     draft.of_http = of_http.collect();
     matching(&mut fields, &mut draft.matches, problems);
     upstream(&mut fields, &mut draft.upstream, problems);
+    draft.upstream.tls = upstream_tls::read(&mut fields, author, problems);
     draft.health = fields.get("healthcheck").and_then(|node| health(node, problems));
     if let Some(node) = fields.get("middlewares") {
         draft.sets = middlewares::read(node, problems);

@@ -1,9 +1,14 @@
 //! The settings of the program as the file writes them.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::Path,
+};
 
 use super::{
+    acme,
     idle::{self, Author},
+    tls,
     tree::{Fields, Node, Value, unknown},
     values,
 };
@@ -39,7 +44,7 @@ const GODOXY_KEYS: &[(&str, &str)] = &[
     ("entrypoint", "addresses are below `listen`, networks of proxies in front below `trusted_proxies`"),
     ("providers", "engines are below `nodes`, route files below `include`"),
     ("match_domains", "write `domains: [example.com]`"),
-    ("autocert", "certificates are not in this version yet"),
+    ("autocert", "certificates of files are below `tls`, those from an authority below `acme`"),
     ("acl", "lists of clients are not in this version yet"),
     ("timeout_shutdown", "write `shutdown_timeout: 30s`"),
     ("inbound_mtls_profiles", "client certificates are not in this version yet"),
@@ -48,7 +53,7 @@ const GODOXY_KEYS: &[(&str, &str)] = &[
 ];
 
 /// Reads every setting of the file except routes, backends and includes.
-pub(super) fn read(fields: &mut Fields<'_>, problems: &mut Problems) -> Settings {
+pub(super) fn read(fields: &mut Fields<'_>, base: &Path, problems: &mut Problems) -> Settings {
     let mut settings = Settings::default();
     let usual_nodes = std::mem::take(&mut settings.nodes);
     if let Some(node) = fields.get("listen") {
@@ -89,6 +94,15 @@ pub(super) fn read(fields: &mut Fields<'_>, problems: &mut Problems) -> Settings
     if let Some(node) = fields.get("shutdown_timeout") {
         settings.shutdown_timeout = values::duration(node, problems).unwrap_or(settings.shutdown_timeout);
     }
+    if let Some(node) = fields.get("tls") {
+        settings.tls = tls::read(node, base, problems);
+    }
+    if let Some(entry) = fields.entry("acme") {
+        settings.tls.acme = acme::read(entry, base, problems);
+    }
+    if let Some(node) = fields.get("https_redirect") {
+        settings.tls.redirect = tls::redirect(node, problems);
+    }
     later(fields, problems);
     settings
 }
@@ -105,7 +119,7 @@ pub(super) fn finish(mut fields: Fields<'_>, problems: &mut Problems) {
 }
 
 fn later(fields: &mut Fields<'_>, problems: &mut Problems) {
-    for key in ["access_log", "tls", "acme", "https_redirect"] {
+    for key in ["access_log"] {
         if let Some(entry) = fields.entry(key) {
             let what = format!("`{key}` is not in this version yet and has no effect");
             problems.0.push(Problem::warning(entry.place.clone(), what));
@@ -123,9 +137,8 @@ fn listen(node: &Node, listen: &mut Listen, problems: &mut Problems) {
         listen.http = addresses(node, Ipv4Addr::UNSPECIFIED.into(), problems);
     }
     if let Some(node) = fields.get("https") {
-        addresses(node, Ipv4Addr::UNSPECIFIED.into(), problems);
-        let what = "`https` is not in this version yet: nothing listens there";
-        problems.0.push(Problem::warning(node.place.clone(), what));
+        let off = node.as_text().and_then(values::parse_bool) == Some(false);
+        listen.https = if off { Vec::new() } else { addresses(node, Ipv4Addr::UNSPECIFIED.into(), problems) };
     }
     if let Some(node) = fields.get("api") {
         let off = node.as_text().and_then(values::parse_bool) == Some(false);

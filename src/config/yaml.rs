@@ -136,7 +136,18 @@ impl<'i> Builder<'i, '_, '_> {
     }
 
     fn scalar(&mut self, text: &str, style: ScalarStyle, place: Place) -> Node {
-        if !matches!(style, ScalarStyle::Plain) {
+        let quoted = matches!(style, ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted);
+        // Within braces a secret's name can only stand in quotes.
+        let is_secret = style == ScalarStyle::DoubleQuoted && text.starts_with("${file:") && text.ends_with('}');
+        if !matches!(style, ScalarStyle::Plain) && !is_secret {
+            if quoted
+                && self.expand.is_some()
+                && let Some(variable) = variable_in(text)
+            {
+                let what = format!("`{variable}` stands in quotes, where variables are not replaced");
+                let hint = "write the value without quotes, and outside of braces, to have it replaced";
+                self.problems.0.push(Problem::note(place.clone(), what).with_hint(hint));
+            }
             return Node::text(place, text);
         }
         if matches!(text, "" | "~" | "null" | "Null" | "NULL") {
@@ -204,6 +215,15 @@ impl<'i> Builder<'i, '_, '_> {
             }
         }
     }
+}
+
+/// The first variable that a text names, `$${` aside.
+fn variable_in(text: &str) -> Option<&str> {
+    let at = text.match_indices("${").map(|(at, _)| at).find(|at| !text[..*at].ends_with('$'))?;
+    let name = text[at + 2..].split(['}', ':']).next()?;
+    let sound = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let end = text[at..].find('}')?;
+    sound.then(|| &text[at..=at + end])
 }
 
 fn to_u32(number: usize) -> u32 {

@@ -15,6 +15,7 @@ use crate::{
     backend::Backend,
     catalog::{Catalog, Change},
     model::{BackendId, Container, NodeName, Problems, Settings},
+    net::Certificates,
     store::Store,
     telemetry::Journal,
 };
@@ -30,6 +31,7 @@ pub struct Control {
     pub(super) store: Arc<OnceLock<Store>>,
     pub(super) streams: watch::Sender<Arc<[Arc<LiveRoute>]>>,
     pub(super) troubles: Arc<ArcSwap<Problems>>,
+    pub(super) certificates: Arc<Certificates>,
 }
 
 /// What exists now, as a snapshot.
@@ -109,6 +111,11 @@ impl Control {
     /// What was told last of what is wrong with what runs.
     pub fn troubles(&self) -> Arc<Problems> {
         self.troubles.load_full()
+    }
+
+    /// The certificates that clients are shown.
+    pub fn certificates(&self) -> &Arc<Certificates> {
+        &self.certificates
     }
 
     /// The snapshot of now.

@@ -29,6 +29,7 @@ use crate::{
         Alias, BackendId, BackendSpec, Cause, Condition, Container, NodeName, Place, Problem, Problems, Settings,
         Severity,
     },
+    net::Certificates,
     provider::SharedProvider,
     store::BackendMemory,
     telemetry::{Happening, Journal, RouteCounters},
@@ -119,8 +120,13 @@ impl Keeper {
             own_networks: Vec::new(),
             loaded_at: Timestamp::now(),
         };
+        let table = Arc::new(ArcSwap::from_pointee(LiveTable::build(std::iter::empty())));
+        let hosts = Arc::clone(&table);
+        let certificates = Certificates::new(Box::new(move |host| hosts.load().knows_host(host)));
+        certificates.configure(&loaded.settings.tls);
         let control = Control {
-            table: Arc::new(ArcSwap::from_pointee(LiveTable::build(std::iter::empty()))),
+            table,
+            certificates: Arc::new(certificates),
             backends: Arc::new(DashMap::new()),
             view: Arc::new(ArcSwap::from_pointee(view)),
             journal,
@@ -234,6 +240,7 @@ impl Keeper {
                 self.loaded_at = Timestamp::now();
                 self.files.send_replace(self.loaded.files.clone());
                 let changes = self.rebuild().await;
+                self.control.certificates.configure(&self.loaded.settings.tls);
                 self.settings.send_replace(Arc::new(self.loaded.settings.clone()));
                 let note = format!("configuration read again, changes: {}", changes.len());
                 self.control.journal.record(None, Happening::Note(note), Cause::Dormouse("reload"));

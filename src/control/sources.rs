@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::{
     config::{self, Loaded},
     model::Problems,
+    net::check_certificates,
 };
 
 /// Where the configuration comes from.
@@ -34,7 +35,7 @@ impl FileSource {
     /// Reads and checks it, or all problems at once.
     pub fn load(&self) -> Result<Loaded, Problems> {
         match self {
-            Self::File(path) => config::load(path, &environment),
+            Self::File(path) => with_certificates(config::load(path, &environment)?),
             Self::None { explicit } => {
                 let text = if *explicit { "discover: labelled" } else { "{}" };
                 let loaded = config::check_text(text, &self.name(), &environment)?;
@@ -46,8 +47,19 @@ impl FileSource {
 
     /// Checks a text as if it stood in the file.
     pub fn check(&self, text: &str) -> Result<Loaded, Problems> {
-        config::check_text(text, &self.name(), &environment)
+        with_certificates(config::check_text(text, &self.name(), &environment)?)
     }
+}
+
+/// Reads the certificates too: one that can not be read is an error of the file that names it. What is wrong beside
+/// that is told by those who show the certificates.
+fn with_certificates(mut loaded: Loaded) -> Result<Loaded, Problems> {
+    let found = check_certificates(&loaded.settings.tls);
+    if !found.has_errors() {
+        return Ok(loaded);
+    }
+    loaded.problems.0.extend(found.0);
+    Err(loaded.problems)
 }
 
 fn environment(name: &str) -> Option<String> {

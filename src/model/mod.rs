@@ -15,6 +15,7 @@ mod problem;
 mod route_spec;
 mod schedule;
 mod settings;
+mod tls;
 
 pub use backend_spec::{BackendSpec, Command, Condition, Dependency, Provenance, Readiness, Unit};
 pub use cause::{Cause, RequestFacts};
@@ -31,3 +32,7 @@ pub use route_spec::{
 };
 pub use schedule::{BadWindow, Schedule, Window};
 pub use settings::{Discover, EngineAddress, Listen, NodeSpec, OnExit, Settings};
+pub use tls::{
+    AcmeChallenge, AcmeSettings, CertificateFiles, CertificateFolder, DnsHook, ExternalAccount, Hsts, HttpsRedirect,
+    Secret, TlsSettings, UpstreamTls,
+};

@@ -23,6 +23,8 @@ pub enum Place {
     },
     /// The body of an API call, with the path of the field.
     Body(String),
+    /// A host that is served.
+    Host(String),
 }
 
 /// How bad a problem is.
@@ -111,6 +113,7 @@ impl fmt::Display for Place {
             Self::Label { container, label: Some(label) } => write!(f, "container {container}, label `{label}`"),
             Self::Label { container, label: None } => write!(f, "container {container}"),
             Self::Body(path) => write!(f, "body, `{path}`"),
+            Self::Host(host) => write!(f, "host {host}"),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr, str::FromStr, time::Duration};
 
-use super::{Alias, AsleepResponse, BackendId, Endpoint, HostPattern, Ignore, Place, Waiting};
+use super::{Alias, AsleepResponse, BackendId, Endpoint, HostPattern, Ignore, Place, UpstreamTls, Waiting};
 
 /// A route as configured and checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -173,6 +173,8 @@ pub struct Upstream {
     pub max_conns: Option<usize>,
     /// Connections and flows begin with a header of the PROXY protocol.
     pub proxy_header: bool,
+    /// How TLS is spoken to it, where it is.
+    pub tls: UpstreamTls,
 }
 
 impl Default for Upstream {
@@ -182,6 +184,7 @@ impl Default for Upstream {
             response_header_timeout: Duration::from_secs(60),
             max_conns: None,
             proxy_header: false,
+            tls: UpstreamTls::default(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
-use super::{IdlePolicy, NodeName};
+use super::{IdlePolicy, NodeName, TlsSettings};
 
 /// Where Dormouse listens, which engines it knows, and the defaults.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,6 +19,8 @@ pub struct Settings {
     pub discover: Discover,
     /// Label prefixes, without the dot, best first.
     pub prefixes: Vec<String>,
+    /// Certificates, and what hangs on them.
+    pub tls: TlsSettings,
     /// Networks whose `X-Forwarded-*` headers are believed and extended.
     pub trusted_proxies: Vec<ipnet::IpNet>,
     /// Networks of proxies whose connections begin with a header of the PROXY protocol.
@@ -38,6 +40,8 @@ pub struct Settings {
 pub struct Listen {
     /// HTTP.
     pub http: Vec<SocketAddr>,
+    /// HTTP over TLS.
+    pub https: Vec<SocketAddr>,
     /// The management API.
     pub api: Option<SocketAddr>,
 }
@@ -87,6 +91,7 @@ impl Default for Settings {
         Self {
             listen: Listen {
                 http: vec![SocketAddr::from(([0, 0, 0, 0], 80))],
+                https: Vec::new(),
                 api: Some(SocketAddr::from(([127, 0, 0, 1], 8000))),
             },
             domains: Vec::new(),
@@ -99,6 +104,7 @@ impl Default for Settings {
             default_idle: IdlePolicy::default(),
             discover: Discover::Default,
             prefixes: vec!["dormouse".to_owned(), "proxy".to_owned()],
+            tls: TlsSettings::default(),
             trusted_proxies: Vec::new(),
             proxy_protocol: Vec::new(),
             max_parallel_wakes: 8,

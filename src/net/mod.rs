@@ -1,5 +1,5 @@
 //! Accept well: listeners that share a port, a bound on connections, and patience when descriptors run out; what the
-//! first bytes of a connection tell; bytes both ways.
+//! first bytes of a connection tell; bytes both ways; TLS with the certificate that fits.
 
 mod both_ways;
 mod client_hello;
@@ -8,6 +8,19 @@ mod minecraft;
 mod opening;
 mod pipe;
 mod proxy_header;
+mod stream;
+mod tls_accept;
+mod tls_certificate;
+mod tls_certificates;
+mod tls_challenges;
+mod tls_choice;
+mod tls_connect;
+mod tls_demand;
+mod tls_files;
+#[cfg(test)]
+mod tls_samples;
+mod tls_self_signed;
+mod tls_stream;
 
 pub use both_ways::{Ended, Moved, copy_both_ways, reset_when_dropped};
 pub use client_hello::{Hello, LONGEST_HELLO, client_hello};
@@ -15,3 +28,12 @@ pub use listen::{accept, bind, bind_udp, check_free};
 pub use minecraft::{Handshake, handshake, pong, status_answer};
 pub use opening::{Judgement, judge};
 pub use proxy_header::{Carries, Ends, ProxyHeader, proxy_header, take_proxy_header};
+pub use stream::{ReadHalf, Stream, WriteHalf};
+pub use tls_accept::{NoTls, Secured, TlsServer};
+pub use tls_certificate::{BadCertificate, Certificate, CertificateSource};
+pub use tls_certificates::{Certificates, Serves, check_certificates};
+pub use tls_challenges::Challenges;
+pub use tls_connect::{NoUpstreamTls, TlsClients, TlsTarget};
+pub use tls_demand::Wish;
+pub use tls_self_signed::{challenge_certificate, signing_request};
+pub use tls_stream::{TlsReadHalf, TlsStream, TlsWriteHalf};

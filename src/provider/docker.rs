@@ -23,7 +23,7 @@ use super::{
     Changed, Hint, Provider, ProviderError, StopOrder,
     deadlines::{self, detached, within},
     docker_client::{Answer, Client, Version, escape},
-    docker_events, docker_logs,
+    docker_events, docker_logs, docker_memory,
     docker_place::{BadPlace, Place},
     docker_translate::{self as translate, View},
 };
@@ -310,6 +310,15 @@ impl Docker {
 }
 
 impl Provider for Docker {
+    /// A container has an address of its own, or a port that its engine keeps for it.
+    fn may_own(&self, _unit: &Unit, _port: u16) -> bool {
+        true
+    }
+
+    fn memory<'a>(&'a self, unit: &'a Unit) -> BoxFuture<'a, Option<u64>> {
+        Box::pin(docker_memory::used(&self.client, &unit.name))
+    }
+
     fn list(&self) -> BoxFuture<'_, Result<Vec<Container>, ProviderError>> {
         Box::pin(async { within(&self.client.engine(), deadlines::LOOK, self.all()).await })
     }

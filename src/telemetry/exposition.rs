@@ -89,19 +89,21 @@ fn build() -> Family {
     build
 }
 
-fn backends(samples: &[BackendSample]) -> [Family; 4] {
+fn backends(samples: &[BackendSample]) -> [Family; 5] {
     let mut state = Family::gauge("backend_state", "1 for the state that the backend is in");
     let mut passes = Family::gauge("passes", "Requests, streams and dependants that use the backend now");
     let mut held = Family::gauge("held", "Requests that wait for the backend now");
     let mut asleep = Family::counter("asleep_seconds", "Time that the backend slept");
+    let mut given_back = Family::gauge("given_back_bytes", "Memory that the backend's sleep gives back");
     for sample in samples {
         let backend = || ("backend", sample.id.to_string());
         state.add([backend(), ("state", sample.state.to_owned())], Value::Gauge(1));
         passes.add_gauge([backend()], sample.passes);
         held.add_gauge([backend()], sample.held);
         asleep.add([backend()], Value::Seconds(sample.asleep.as_secs_f64()));
+        given_back.add_gauge([backend()], sample.gives_back);
     }
-    [state, passes, held, asleep]
+    [state, passes, held, asleep, given_back]
 }
 
 fn counts(counted: &Counted) -> [Family; 7] {

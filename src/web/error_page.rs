@@ -105,6 +105,7 @@ pub fn status_phrase(status: u16) -> &'static str {
         505 => "HTTP Version Not Supported",
         508 => "Loop Detected",
         200..=299 => "OK",
+        308 => "Permanent Redirect",
         300..=399 => "Redirect",
         _ => "Error",
     }

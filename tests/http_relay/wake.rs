@@ -371,7 +371,8 @@ fn an_app_that_settles_is_asked_again_where_that_is_safe() {
     // As long as the test may take, lest the time decides.
     let patient = IdlePolicy { settle: Duration::from_secs(60), ..policy() };
     let sleeper = sleeper_with(patient, slow_start(), settings(), half_started);
-    assert!(sleeper.ask(GET).0.starts_with("HTTP/1.1 200 "));
+    let (head, _) = sleeper.ask(GET);
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
     let (head, _) = sleeper.ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
     assert!(head.starts_with("HTTP/1.1 503 "), "what may not be repeated gets the app's own word: {head}");
 }

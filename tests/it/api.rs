@@ -396,3 +396,20 @@ async fn the_document_describes_every_path() {
     }
     world.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_socket_is_reached_however_many_connect_over_tcp() {
+    let world = world().await;
+    let since = std::time::Instant::now();
+    let mut hoard = Vec::new();
+    for _ in 0..300 {
+        hoard.push(TcpStream::connect(world.tcp).await.unwrap());
+    }
+    let socket = UnixStream::connect(&world.unix).await.unwrap();
+    let answer = exchange(socket, "GET", "/healthz", "host: localhost\r\n", "").await;
+    assert_eq!(answer.status, 200);
+    // Later some of those who say nothing would have been sent away.
+    assert!(since.elapsed() < std::time::Duration::from_secs(9), "{:?}", since.elapsed());
+    drop(hoard);
+    world.finish().await;
+}

@@ -6,10 +6,13 @@
     clippy::print_stdout,
     reason = "a test fails by panicking"
 )]
+mod acme;
 mod api;
 mod browser;
 mod cli;
 mod dependencies;
+mod docker_demo;
+mod docker_dependencies;
 mod docker_engine_away;
 mod docker_failures;
 mod docker_first_byte;
@@ -36,4 +39,5 @@ mod streams_first;
 mod streams_tcp;
 mod streams_udp;
 mod support;
+mod tls;
 mod wake_limits;

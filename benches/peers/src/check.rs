@@ -23,13 +23,14 @@ pub(crate) fn run(options: &Options) -> io::Result<()> {
     if !options.contenders.contains(&kind) {
         return Err(io::Error::other("Dormouse is not there"));
     }
-    let plan = scenario::keep_alive().ok_or_else(|| io::Error::other("no scenario"))?;
+    let (plan, counted) = scenario::keep_alive().ok_or_else(|| io::Error::other("no scenario"))?;
     let upstream = Upstream::start()?;
-    let scale = if options.quick { 1 } else { 4 };
-    let instructions = |routes| counters::instructions(kind, routes, &directory, upstream.port, &plan, scale);
+    let requests = if options.quick { counted } else { counted * 4 };
+    let load = counters::Load { kind, directory: &directory, upstream: upstream.port, plan: &plan };
+    let instructions = |routes| counters::instructions(&load, routes, requests);
     let fixed = instructions(Routes::Fixed(10))?;
     let sleeping = instructions(Routes::Sleeping)?;
-    let calls = counters::system_calls(kind, &directory, upstream.port, &plan, scale)?;
+    let calls = counters::system_calls(&load, requests)?;
     let bounds = [
         ("user instructions", fixed, INSTRUCTIONS, 0),
         ("user instructions, backend that may sleep", sleeping, INSTRUCTIONS, 0),

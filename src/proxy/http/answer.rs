@@ -16,13 +16,15 @@ pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) detail: Cow<'static, str>,
     pub(super) retry_after: Option<Duration>,
+    /// Where to go instead.
+    pub(super) location: Option<String>,
     /// A body that the configuration prescribes, instead of ours.
     pub(super) body: Option<String>,
 }
 
 impl Answer {
     pub(super) fn new(status: u16, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, detail: detail.into(), retry_after: None, body: None }
+        Self { status, detail: detail.into(), retry_after: None, location: None, body: None }
     }
 
     pub(super) fn retry_after(mut self, after: impl Into<Option<Duration>>) -> Self {
@@ -48,6 +50,9 @@ impl Answer {
             // Rounded up: coming too early is in vain.
             let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
             let _ = write!(out, "Retry-After: {}\r\n", seconds.max(1));
+        }
+        if let Some(location) = &self.location {
+            let _ = write!(out, "Location: {location}\r\n");
         }
         if self.status == 405 {
             out.push_str("Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n");

@@ -70,6 +70,11 @@ impl Buf {
         self.start == self.end
     }
 
+    /// There is no room behind the filled part.
+    pub(super) fn is_full(&self) -> bool {
+        self.end == self.bytes.len()
+    }
+
     /// The room behind the filled part.
     pub(super) fn spare_mut(&mut self) -> &mut [u8] {
         self.bytes.get_mut(self.end..).unwrap_or_default()

@@ -19,7 +19,7 @@ use super::{
     field::{HOP_MARK, Known},
     front::{Client, Next},
     request_head::RequestHead,
-    waiting,
+    secure, waiting,
     wake::{self, Entry},
 };
 
@@ -43,13 +43,16 @@ impl Drop for InFlight<'_> {
 }
 
 /// Does a request, from its head to the end of its answer.
-pub(super) async fn run(client: &mut Client, head: RequestHead) -> Next {
-    let route = match find(client, &head) {
+pub(super) async fn run(client: &mut Client, head: &RequestHead) -> Next {
+    if let Some(answer) = secure::challenge(client, head) {
+        return Box::pin(client.answer(Some(head), &answer)).await;
+    }
+    let route = match find(client, head) {
         Ok(route) => route,
-        Err(answer) => return Box::pin(client.answer(Some(&head), &answer)).await,
+        Err(answer) => return Box::pin(client.answer(Some(head), &answer)).await,
     };
     let _in_flight = InFlight::new(&route.counters);
-    let mut job = Job { client, head: &head, route: &route, body: None, wake: None };
+    let mut job = Job { client, head, route: &route, body: None, wake: None };
     let mut tries = Tries::default();
     loop {
         let way = match enter(&mut job).await {
@@ -113,6 +116,7 @@ fn find(client: &Client, head: &RequestHead) -> Result<Arc<LiveRoute>, Answer> {
     {
         return Err(unknown());
     }
+    secure::check(client, head)?;
     // Where routes differ by path, a slash that is hidden from us must not be one to the backend.
     if !route.spec.matches.paths.is_empty() && hides_slash(path) {
         return Err(Answer::new(400, "The path hides a slash."));
@@ -135,8 +139,19 @@ fn hides_slash(path: &str) -> bool {
 
 /// The way to the route's endpoint, which is awake then.
 async fn enter(job: &mut Job<'_>) -> Result<Way, Entry> {
+    let way = reach(job).await?;
     if let RouteTarget::Backend { endpoint, .. } | RouteTarget::Address { endpoint, .. } = &job.route.spec.target
-        && endpoint.scheme != Scheme::Http
+        && endpoint.scheme == Scheme::Https
+    {
+        let tls = secure::target(&job.route.spec, way.address).map_err(Entry::Answer)?;
+        return Ok(Way { tls: Some(tls), ..way });
+    }
+    Ok(way)
+}
+
+async fn reach(job: &mut Job<'_>) -> Result<Way, Entry> {
+    if let RouteTarget::Backend { endpoint, .. } | RouteTarget::Address { endpoint, .. } = &job.route.spec.target
+        && !matches!(endpoint.scheme, Scheme::Http | Scheme::Https)
     {
         // Plain HTTP on a port that speaks something else would only look like an answer.
         return Err(Entry::Answer(Answer::new(502, "The service speaks a protocol that is not supported yet.")));
@@ -145,7 +160,7 @@ async fn enter(job: &mut Job<'_>) -> Result<Way, Entry> {
         RouteTarget::Address { host, endpoint } => {
             let found = job.client.worker.names.resolve(host, endpoint.port).await;
             let address = found.map_err(|_| Entry::Answer(Answer::new(502, "The service can not be reached.")))?;
-            Ok(Way { address, own: true, generation: 0, pass: None })
+            Ok(Way { address, own: true, generation: 0, tls: None, pass: None })
         }
         RouteTarget::Down { .. } => Err(Entry::Answer(
             Answer::new(503, "The service has been switched off by its owner.").retry_after(Duration::from_secs(30)),
@@ -210,6 +225,13 @@ impl Tries {
                     UpstreamError::Connect,
                     Answer::new(if late { 504 } else { 502 }, "The service can not be reached."),
                 )
+            }
+            Fault::Tls(error) => {
+                tracing::warn!(
+                    route = %job.route.spec.alias,
+                    "no TLS to the service: {error} (`no_tls_verify: true` takes any certificate)"
+                );
+                counted(UpstreamError::Connect, Answer::new(502, "The service can not be reached safely."))
             }
             Fault::Silent if failure.reused && safe && !self.stale => {
                 (self.stale, self.fresh) = (true, true);

@@ -16,6 +16,8 @@ pub(super) struct Peer {
     trusted: bool,
     /// The fields that are the same for each request of an untrusted peer.
     fixed: String,
+    /// What the client spoke to us.
+    scheme: &'static str,
     text: String,
     /// As it stands in `Forwarded`.
     node: String,
@@ -32,12 +34,13 @@ fn trusts(networks: &[IpNet], address: IpAddr) -> bool {
 }
 
 impl Peer {
-    pub(super) fn new(peer: SocketAddr, local_port: u16, trusted: &[IpNet]) -> Self {
+    pub(super) fn new(peer: SocketAddr, local_port: u16, secure: bool, trusted: &[IpNet]) -> Self {
         let address = canonical(peer.ip());
         let text = address.to_string();
-        let fixed = format!("X-Forwarded-For: {text}\r\nX-Real-IP: {text}\r\nX-Forwarded-Proto: http\r\n");
+        let scheme = if secure { "https" } else { "http" };
+        let fixed = format!("X-Forwarded-For: {text}\r\nX-Real-IP: {text}\r\nX-Forwarded-Proto: {scheme}\r\n");
         let node = if address.is_ipv6() { format!("\"[{text}]\"") } else { text.clone() };
-        Self { address, trusted: trusts(trusted, address), fixed, text, node, port: local_port.to_string() }
+        Self { address, trusted: trusts(trusted, address), fixed, scheme, text, node, port: local_port.to_string() }
     }
 
     /// The client behind trusted proxies: the last address in `X-Forwarded-For` that is none of them.
@@ -55,6 +58,11 @@ impl Peer {
             }
         }
         client
+    }
+
+    /// Whether a trusted proxy says that its client came by TLS.
+    pub(super) fn came_by_tls(&self, head: &RequestHead) -> bool {
+        self.trusted && head.get("x-forwarded-proto").is_some_and(|proto| proto.eq_ignore_ascii_case("https"))
     }
 
     /// Whether fields of this kind that the peer sent are passed on as they are.
@@ -91,7 +99,9 @@ impl Peer {
                 out.push(format!("X-Real-IP: {claimed}\r\n").as_bytes());
             }
             if missing("x-forwarded-proto") {
-                out.push(b"X-Forwarded-Proto: http\r\n");
+                out.push(b"X-Forwarded-Proto: ");
+                out.push(self.scheme.as_bytes());
+                out.push(b"\r\n");
             }
             if missing("x-forwarded-host") {
                 self.write_host(head, out);
@@ -112,7 +122,9 @@ impl Peer {
             out.push(head.authority().as_bytes());
             out.push(b"\"");
         }
-        out.push(b";proto=http\r\n");
+        out.push(b";proto=");
+        out.push(self.scheme.as_bytes());
+        out.push(b"\r\n");
     }
 
     fn write_host(&self, head: &RequestHead, out: &mut Buf) {

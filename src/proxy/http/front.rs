@@ -2,7 +2,8 @@
 
 use std::{
     future::{Future, poll_fn},
-    net::SocketAddr,
+    io::{Read as _, Write as _},
+    net::{Shutdown, SocketAddr},
     pin::Pin,
     rc::Rc,
     sync::Arc,
@@ -11,14 +12,17 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWriteExt, ReadBuf},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf},
     net::TcpStream,
     task::unconstrained,
     time::Instant,
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use crate::proxy::told;
+use crate::{
+    net::{Secured, Stream, TlsServer},
+    proxy::told,
+};
 
 use super::{
     answer::Answer,
@@ -28,12 +32,15 @@ use super::{
     exchange,
     forwarded::Peer,
     request_head::{self, RequestHead},
+    secure,
     worker::{Inner, ProxySettings, Worker},
 };
 
 /// A client's connection.
 pub(super) struct Client {
-    pub(super) stream: TcpStream,
+    pub(super) stream: Stream,
+    /// What is known of its TLS; absent: it came in clear.
+    pub(super) secured: Option<Secured>,
     pub(super) peer: Peer,
     /// What came and was not used yet. Nothing is held while nothing came.
     pub(super) input: Option<Buf>,
@@ -43,7 +50,7 @@ pub(super) struct Client {
     /// When the first byte of the request came.
     pub(super) arrived: Instant,
     /// When the last answer ended, or the connection began.
-    quiet_since: Instant,
+    pub(super) quiet_since: Instant,
     shutdown: CancellationToken,
     stop: Pin<Box<WaitForCancellationFutureOwned>>,
     /// The shutdown wakes this task.
@@ -68,19 +75,38 @@ enum Wait {
     Ended,
 }
 
-/// Serves a connection to its end.
-pub(super) async fn connection(worker: Worker, stream: TcpStream, peer: SocketAddr, shutdown: CancellationToken) {
+/// Serves a connection to its end, through TLS where its listener has it.
+pub(super) async fn connection(
+    worker: Worker,
+    tcp: TcpStream,
+    tls: Option<Arc<TlsServer>>,
+    peer: SocketAddr,
+    shutdown: CancellationToken,
+) {
     let worker = worker.0;
-    let settings = worker.shared.settings.load_full();
-    let port = stream.local_addr().map_or(0, |address| address.port());
-    if stream.set_nodelay(true).is_err() {
+    let port = tcp.local_addr().map_or(0, |address| address.port());
+    if tcp.set_nodelay(true).is_err() {
         return;
     }
-    let Ok(ends) = told::ends(&stream, peer, &settings).await else { return };
+    let settings = worker.shared.settings.load_full();
+    let Ok(ends) = told::ends(&tcp, peer, &settings).await else { return };
+    let mut clear = None;
+    let (stream, secured) = match tls {
+        None => (Stream::Plain(tcp), None),
+        Some(tls) => match Box::pin(secure::handshake(&tls, tcp, &shutdown)).await {
+            Ok((stream, secured)) => (Stream::Tls(stream), Some(secured)),
+            Err(Some(tcp)) => {
+                clear = Some(secure::speaks_tls());
+                (Stream::Plain(tcp), None)
+            }
+            Err(None) => return,
+        },
+    };
     let (now, keep_alive) = (Instant::now(), settings.limits.keep_alive_timeout);
     let mut client = Client {
         stream,
-        peer: Peer::new(ends.source, port, &settings.trusted_proxies),
+        peer: Peer::new(ends.source, port, secured.is_some(), &settings.trusted_proxies),
+        secured,
         input: None,
         worker,
         settings,
@@ -91,19 +117,53 @@ pub(super) async fn connection(worker: Worker, stream: TcpStream, peer: SocketAd
         shutdown,
         hears_stop: false,
     };
+    if let Some(answer) = clear {
+        client.answer(None, &answer).await;
+        return client.linger().await;
+    }
     loop {
         let next = match client.head().await {
-            Ok(Some(head)) => Box::pin(exchange::run(&mut client, head)).await,
+            Ok(Some(head)) => Box::pin(exchange::run(&mut client, &head)).await,
             Ok(None) => Next::Close,
             Err(answer) => client.answer(None, &answer).await,
         };
         match next {
             Next::Again => {}
-            Next::Close => return,
+            Next::Close => return client.stream.say_goodbye(),
             Next::Linger => return client.linger().await,
             Next::Reset => return client.reset(),
         }
     }
+}
+
+/// When it is worth trying again: somebody may have left by then.
+const FULL_FOR: Duration = Duration::from_secs(5);
+
+/// Tells a client that there is no place for it, and stays until it has read that, within bounds.
+pub(super) async fn turn_away(mut stream: TcpStream, (time, most): (Duration, usize)) {
+    let tell = async {
+        stream.write_all(&crowded()).await?;
+        stream.shutdown().await?;
+        // What it sends is read away: closed before, the answer might not reach it.
+        let mut rest = stream.take(most as u64);
+        tokio::io::copy(&mut rest, &mut tokio::io::sink()).await
+    };
+    // It has left, or is not worth a longer wait.
+    let _ = tokio::time::timeout(time, tell).await;
+}
+
+/// The same without staying: who has not sent its request yet may only see the end.
+pub(super) fn turn_away_at_once(stream: TcpStream) {
+    // A fresh socket takes a short answer, and what has come is read, so that closing is no reset.
+    if let Ok(mut stream) = stream.into_std() {
+        let _ = stream.read(&mut [0; 4096]);
+        let _ = stream.write(&crowded());
+        let _ = stream.shutdown(Shutdown::Write);
+    }
+}
+
+fn crowded() -> Vec<u8> {
+    Answer::new(503, "Too many connections are open.").retry_after(FULL_FOR).write(None, false)
 }
 
 impl Client {
@@ -228,6 +288,6 @@ impl Client {
 
     /// Ends the connection with a reset.
     fn reset(self) {
-        let _ = socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        let _ = socket2::SockRef::from(self.stream.socket()).set_linger(Some(Duration::ZERO));
     }
 }

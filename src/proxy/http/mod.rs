@@ -38,6 +38,7 @@ mod request_target;
 mod respond;
 mod response_head;
 mod rewrite;
+mod secure;
 mod send;
 mod shelf;
 mod tunnel;

@@ -7,10 +7,9 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::tcp::{ReadHalf, WriteHalf},
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::net::{ReadHalf, WriteHalf};
 
 use super::{
     buffer::{Buf, Buffers, SIZE},
@@ -94,7 +93,8 @@ impl Pump {
             surplus: None,
             sent: 0,
             received: 0,
-            bulk: false,
+            // What came with the head filled its buffer: more is there.
+            bulk: begun.as_ref().is_some_and(Buf::is_full),
             home: Rc::clone(home),
         };
         if let Some(mut begun) = begun.filter(|begun| !begun.is_empty()) {
@@ -187,7 +187,7 @@ impl Pump {
 
     fn poll_fill(&mut self, cx: &mut Context<'_>, source: &mut ReadHalf<'_>) -> Poll<Result<(), Cut>> {
         // No buffer is held while there is nothing to read.
-        ready!(source.as_ref().poll_read_ready(cx)).map_err(Cut::Source)?;
+        ready!(source.poll_read_ready(cx)).map_err(Cut::Source)?;
         let left = self.left();
         let bulk = self.bulk || left.is_some_and(|left| left > SIZE);
         let mut buf = if bulk { self.home.lend_big() } else { self.home.lend() };

@@ -84,8 +84,8 @@ impl<'a> Facts<'a> {
         is_11: bool,
         out: &mut String,
     ) -> Result<(&'b str, usize), BadRequest> {
-        if method == "CONNECT" {
-            return Err(BadRequest::Connect);
+        if matches!(method, "CONNECT" | "TRACE") {
+            return Err(BadRequest::Method);
         }
         let host_end = match self.host {
             Some(host) => authority(host, out)?,

@@ -72,7 +72,17 @@ pub(super) fn take(input: &mut Buf, max_line: usize, max_head: usize) -> Result<
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) => return partial(bytes, max_line, max_head),
         Err(httparse::Error::TooManyHeaders) => return Err(BadRequest::HeadTooLarge),
-        Err(error) => return Err(unparsed(bytes, error)),
+        Err(error) => {
+            let refused = unparsed(bytes, error);
+            let Some(minor) = newer_minor(bytes).filter(|_| refused == BadRequest::Version) else {
+                return Err(refused);
+            };
+            // Its sender speaks a newer HTTP/1, which is 1.1 for those who know no more (RFC 9110, 2.5).
+            if let Some(minor) = input.filled_mut().get_mut(minor) {
+                *minor = b'1';
+            }
+            return take(input, max_line, max_head);
+        }
     };
     let head = bytes.get(..length).unwrap_or_default();
     check_size(head, max_line, max_head)?;
@@ -174,6 +184,13 @@ fn unparsed(bytes: &[u8], error: httparse::Error) -> BadRequest {
 pub(super) fn lines_are_whole(head: &[u8], fields: &[Field]) -> bool {
     let ends = |end: usize| head.get(..end).is_some_and(|before| before.ends_with(b"\r\n"));
     head.ends_with(b"\r\n\r\n") && fields.iter().all(|field| ends(field.name.start))
+}
+
+/// Where the minor version of a request line stands that names an HTTP/1 after 1.1.
+fn newer_minor(bytes: &[u8]) -> Option<usize> {
+    let line = bytes.get(..memchr::memchr(b'\n', bytes)?)?.trim_ascii_end();
+    let (before, minor) = line.split_at_checked(line.len().checked_sub(1)?)?;
+    (before.ends_with(b" HTTP/1.") && matches!(minor, [b'2'..=b'9'])).then_some(before.len())
 }
 
 impl RequestHead {

@@ -7,12 +7,10 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::net::{
-    TcpStream,
-    tcp::{ReadHalf, WriteHalf},
+use crate::{
+    net::{ReadHalf, WriteHalf},
+    telemetry::UpstreamError,
 };
-
-use crate::telemetry::UpstreamError;
 
 use super::{
     answer::{Answer, MALFORMED},
@@ -24,6 +22,7 @@ use super::{
     relay::{Cut, Pump},
     response_head::ResponseHead,
     rewrite::{self, Ending},
+    secure,
     send::Run,
     tunnel,
 };
@@ -51,6 +50,7 @@ pub(super) async fn respond(
         wake: job.wake.take().map(|took| took.as_millis()),
         set: &job.route.spec.set_response_headers,
         hide: &job.route.spec.hide_response_headers,
+        hsts: secure::hsts(job.client, job.head),
     };
     let mut out = worker.buffers.lend();
     rewrite::response(head, input.filled(), ending, &mut out);
@@ -72,7 +72,7 @@ pub(super) async fn respond(
         End::Whole => {
             job.took();
             if head.keep_alive && whole && pump.take_surplus().is_none() {
-                worker.pool.put(key, upstream);
+                worker.pool.put(key, upstream, job.client.quiet_since, job.route.backend.as_ref());
             }
             match (keep_alive, whole) {
                 (true, true) => Next::Again,
@@ -165,7 +165,7 @@ async fn stream(job: &mut Job<'_>, way: &Way, upstream: &mut Connection, run: &m
         }
     }
     let mut left = None;
-    let client: &TcpStream = client_read.as_ref();
+    let client = client_read.socket();
     poll_fn(|cx| {
         if let Poll::Ready(end) = poll_response(cx, &mut up_read, &mut client_write) {
             return Poll::Ready(end);

@@ -13,6 +13,9 @@ use super::{
     response_head::ResponseHead,
 };
 
+/// The field by which browsers are told to use nothing but TLS.
+const HSTS: &[u8] = b"Strict-Transport-Security";
+
 fn push_number(out: &mut Buf, number: u64) {
     let mut digits = [0u8; 20];
     let (mut at, mut rest) = (digits.len(), number);
@@ -34,9 +37,10 @@ fn push_field(out: &mut Buf, name: &[u8], value: &[u8]) {
 }
 
 /// Fields that pass one behind the other. Those that already stand in the head as we would write them are copied in
-/// one go: a half of the instructions of writing a head is saved so.
+/// one go, which saves a third of the instructions of writing them one by one.
 struct Run<'a> {
     bytes: &'a [u8],
+    /// From the first one's name to the last one's value.
     found: Range<usize>,
 }
 
@@ -47,15 +51,16 @@ impl<'a> Run<'a> {
 
     fn add(&mut self, field: &Field, out: &mut Buf) {
         let (name, value) = (&field.name, &field.value);
-        let line = name.start..value.end.saturating_add(2);
-        let is_as_written = self.bytes.get(name.end..value.start) == Some(b": ")
-            && self.bytes.get(value.end..line.end) == Some(b"\r\n");
-        if self.found.end != line.start || !is_as_written {
-            self.end(out);
-            self.found = line.start..line.start;
+        // Of a name and a value with two bytes between them the first of these is the colon.
+        let is_as_written = value.start.wrapping_sub(name.end) == 2 && self.bytes.get(name.end + 1) == Some(&b' ');
+        // Two bytes between a value and the next name are the end of its line.
+        if is_as_written && name.start.wrapping_sub(self.found.end) == 2 && !self.found.is_empty() {
+            self.found.end = value.end;
+            return;
         }
+        self.end(out);
         if is_as_written {
-            self.found.end = line.end;
+            self.found = name.start..value.end;
         } else {
             let part = |at: &Range<usize>| self.bytes.get(at.clone()).unwrap_or_default();
             push_field(out, part(name), part(value));
@@ -63,8 +68,11 @@ impl<'a> Run<'a> {
     }
 
     fn end(&mut self, out: &mut Buf) {
-        out.push(self.bytes.get(self.found.clone()).unwrap_or_default());
-        self.found = 0..0;
+        if !self.found.is_empty() {
+            out.push(self.bytes.get(self.found.clone()).unwrap_or_default());
+            out.push(b"\r\n");
+            self.found = 0..0;
+        }
     }
 }
 
@@ -111,10 +119,12 @@ pub(super) fn request(
             push_field(out, b"Host", head.authority().as_bytes());
         }
     }
+    let hide = route.hide_request_headers.as_slice();
+    let all_pass = set.is_empty() && hide.is_empty();
     let mut marks = false;
     let mut run = Run::new(head.bytes());
     for field in head.fields() {
-        let name = head.part(&field.name);
+        let name = || head.part(&field.name);
         let passes = match field.known {
             Known::Other => true,
             Known::Expect => head.expects_continue,
@@ -122,7 +132,7 @@ pub(super) fn request(
                 marks = true;
                 false
             }
-            known if forwarded::is_ours(known) => peer.keeps(head, name),
+            known if forwarded::is_ours(known) => peer.keeps(head, name()),
             Known::Host
             | Known::ContentLength
             | Known::TransferEncoding
@@ -132,7 +142,7 @@ pub(super) fn request(
             | Known::Hop
             | Known::Forwarding => false,
         };
-        if passes && !is_set(set, name) && !is_hidden(&route.hide_request_headers, name) {
+        if passes && (all_pass || !(is_set(set, name()) || is_hidden(hide, name()))) {
             run.add(field, out);
         }
     }
@@ -184,6 +194,8 @@ pub(super) struct Ending<'a> {
     pub(super) set: &'a [(String, String)],
     /// Fields of the endpoint that the route hides.
     pub(super) hide: &'a [String],
+    /// What a browser is told to remember, unless the service or the route tells it something.
+    pub(super) hsts: Option<&'a str>,
 }
 
 /// How the body of a response goes to this client, and whether the connection can stay after it.
@@ -205,15 +217,20 @@ pub(super) fn response(head: &ResponseHead, bytes: &[u8], ending: Ending<'_>, ou
     out.push(b" ");
     out.push(part(&head.reason));
     out.push(b"\r\n");
+    let mut hsts = ending.hsts.filter(|_| !is_set(ending.set, HSTS));
+    let all_pass = ending.set.is_empty() && ending.hide.is_empty() && hsts.is_none();
     let mut run = Run::new(bytes);
     for field in head.fields() {
-        let name = part(&field.name);
+        let name = || part(&field.name);
         let passes = match field.known {
             Known::Other | Known::Expect | Known::Host | Known::Te | Known::Forwarding => true,
             Known::Upgrade => head.status == 426,
             Known::ContentLength | Known::TransferEncoding | Known::Connection | Known::Hop | Known::HopMark => false,
         };
-        if passes && !is_set(ending.set, name) && !is_hidden(ending.hide, name) {
+        if passes && (all_pass || !(is_set(ending.set, name()) || is_hidden(ending.hide, name()))) {
+            if hsts.is_some() && name().eq_ignore_ascii_case(HSTS) {
+                hsts = None;
+            }
             run.add(field, out);
         }
     }
@@ -222,6 +239,9 @@ pub(super) fn response(head: &ResponseHead, bytes: &[u8], ending: Ending<'_>, ou
         body_fields(head, ending, out);
         for (name, value) in ending.set {
             push_field(out, name.as_bytes(), value.as_bytes());
+        }
+        if let Some(hsts) = hsts {
+            push_field(out, HSTS, hsts.as_bytes());
         }
         if let Some(wake) = ending.wake {
             out.push(b"Server-Timing: wake;dur=");

@@ -10,9 +10,10 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWriteExt, ReadBuf},
-    net::tcp::ReadHalf,
     time::Instant,
 };
+
+use crate::net::ReadHalf;
 
 use super::{
     attempt::{Fault, Job, Way},
@@ -151,7 +152,7 @@ impl Run {
             }
         }
         timer.set(Instant::now() + waits);
-        let mut left = Leaving::new(client_read.as_ref(), false);
+        let mut left = Leaving::new(client_read.socket(), false);
         let event = poll_fn(|cx| {
             if let Poll::Ready(event) = poll_head(cx, &mut up_read, input, &worker.buffers, max_head) {
                 return Poll::Ready(event);
@@ -180,7 +181,7 @@ fn answers_upgrade(request: &RequestHead, head: &ResponseHead, buf: &Buf) -> boo
 async fn interim(job: &mut Job<'_>, head: &ResponseHead, buf: &Buf) -> Result<(), Fault> {
     let mut out = job.client.worker.buffers.lend();
     let hide = job.route.spec.hide_response_headers.as_slice();
-    let ending = Ending { is_11: true, keep_alive: true, wake: None, set: &[], hide };
+    let ending = Ending { is_11: true, keep_alive: true, wake: None, set: &[], hide, hsts: None };
     rewrite::response(head, buf.filled(), ending, &mut out);
     let window = job.client.settings.limits.body_window;
     match tokio::time::timeout(window, job.client.stream.write_all(out.filled())).await {
@@ -198,7 +199,7 @@ fn poll_head(
     buffers: &Rc<Buffers>,
     max_head: usize,
 ) -> Poll<Event> {
-    if source.as_ref().poll_read_ready(cx).is_pending() {
+    if source.poll_read_ready(cx).is_pending() {
         return Poll::Pending;
     }
     let buf = input.get_or_insert_with(|| buffers.lend());

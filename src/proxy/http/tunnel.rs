@@ -9,9 +9,10 @@ use std::{
 
 use tokio::{
     io::{AsyncWrite, AsyncWriteExt},
-    net::tcp::{ReadHalf, WriteHalf},
     time::Instant,
 };
+
+use crate::net::{ReadHalf, WriteHalf};
 
 use super::{
     attempt::{Job, Way},

@@ -53,7 +53,7 @@ pub(super) async fn enter(job: &mut Job<'_>, port: u16) -> Result<Way, Entry> {
     }
     let (address, own) =
         pass.dial(port).ok_or_else(|| Entry::Answer(Answer::new(502, "The service can not be reached.")))?;
-    Ok(Way { address, own, generation: pass.generation(), pass: Some(pass) })
+    Ok(Way { address, own, generation: pass.generation(), tls: None, pass: Some(pass) })
 }
 
 fn is_ignored(job: &Job<'_>, policy: &IdlePolicy) -> bool {
@@ -96,6 +96,7 @@ async fn wake(job: &mut Job<'_>, backend: &Backend, policy: &IdlePolicy) -> Resu
         return Err(Entry::Answer(Answer::new(403, "The service sleeps and is started under another address.")));
     }
     if causes_wake(backend) && !job.client.worker.shared.may_wake(client(job)) {
+        backend.count_refusal("too_many_wakes");
         let answer = Answer::new(429, "Too many services were started from your address.");
         return Err(Entry::Answer(answer.retry_after(Duration::from_secs(60))));
     }
@@ -145,7 +146,7 @@ async fn hold(job: &Job<'_>, backend: &Backend, cause: Cause, patience: Duration
     let entered = tokio::select! {
         biased;
         entered = backend.enter(cause, patience) => entered,
-        () = gone(&job.client.stream, job.is_incomplete()) => return Err(Entry::Left),
+        () = gone(job.client.stream.socket(), job.is_incomplete()) => return Err(Entry::Left),
     };
     entered.map_err(|refused| Entry::Answer(refusal(&refused)))
 }

@@ -22,7 +22,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     control::LiveTable,
-    net,
+    net::{self, TlsClients, TlsServer},
     proxy::ports::{self, PortPost, PortPosts},
 };
 
@@ -41,6 +41,10 @@ pub struct ProxySettings {
     pub limits: Limits,
     /// How long requests in flight may take to end at a shutdown.
     pub shutdown_timeout: Duration,
+    /// Those who come in clear to a host that has a certificate are sent to this port; absent: they are not.
+    pub https_redirect: Option<u16>,
+    /// What browsers are told to remember; absent: nothing.
+    pub hsts: Option<String>,
 }
 
 impl Default for ProxySettings {
@@ -51,6 +55,8 @@ impl Default for ProxySettings {
             wakes_per_client: 30,
             limits: Limits::default(),
             shutdown_timeout: Duration::from_secs(30),
+            https_redirect: None,
+            hsts: None,
         }
     }
 }
@@ -61,6 +67,10 @@ pub struct Shared {
     pub table: Arc<ArcSwap<LiveTable>>,
     /// The settings.
     pub settings: Arc<ArcSwap<ProxySettings>>,
+    /// TLS, where there is any.
+    pub(super) tls: Option<Arc<TlsServer>>,
+    /// TLS towards endpoints.
+    pub(super) tls_clients: TlsClients,
     /// Marks what passed through this very program, so that a loop is seen.
     pub(super) mark: String,
     /// Requests that caused a wake, by client.
@@ -76,11 +86,28 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Shared {
-    /// Shares these.
+    /// Shares these, without TLS.
     pub fn new(table: Arc<ArcSwap<LiveTable>>, settings: Arc<ArcSwap<ProxySettings>>) -> Arc<Self> {
+        Self::with_tls(table, settings, None)
+    }
+
+    /// Shares these.
+    pub fn with_tls(
+        table: Arc<ArcSwap<LiveTable>>,
+        settings: Arc<ArcSwap<ProxySettings>>,
+        tls: Option<Arc<TlsServer>>,
+    ) -> Arc<Self> {
         // Seeded by the operating system: nobody outside can guess it.
         let mark = format!("{:016x}{:016x}", RandomState::new().hash_one(1), RandomState::new().hash_one(2));
-        Arc::new(Self { table, settings, mark, wakes: Rate::new(Duration::from_secs(60)), ports: PortPosts::default() })
+        Arc::new(Self {
+            table,
+            settings,
+            tls,
+            tls_clients: TlsClients::default(),
+            mark,
+            wakes: Rate::new(Duration::from_secs(60)),
+            ports: PortPosts::default(),
+        })
     }
 
     /// Counts a request that would cause a wake; says whether this client may.
@@ -120,18 +147,37 @@ impl Worker {
 /// Serves a listener until `shutdown`, then lets the requests in flight end, up to the deadline in the settings.
 /// Runs inside a current-thread runtime on which local tasks can be spawned.
 pub async fn serve(worker: Worker, listener: StdListener, shutdown: CancellationToken) -> io::Result<()> {
+    serve_with(worker, listener, None, shutdown).await
+}
+
+async fn serve_with(
+    worker: Worker,
+    listener: StdListener,
+    tls: Option<Arc<TlsServer>>,
+    shutdown: CancellationToken,
+) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
     let tasks = TaskTracker::new();
     let permits = Arc::clone(&worker.0.permits);
-    net::accept(listener, permits, shutdown.clone(), |stream, peer, permit| {
-        let (worker, shutdown) = (worker.clone(), shutdown.clone());
+    let take = |stream, peer, permit| {
+        let (worker, tls, shutdown) = (worker.clone(), tls.clone(), shutdown.clone());
         tasks.spawn_local(async move {
-            front::connection(worker, stream, peer, shutdown).await;
+            front::connection(worker, stream, tls, peer, shutdown).await;
             drop(permit);
         });
-    })
-    .await;
+    };
+    // So many are waited for at once; a hoard of more is told and cut.
+    let lobby = Arc::new(Semaphore::new((permits.available_permits() / 8).clamp(4, 64)));
+    let linger = worker.0.shared.settings.load().limits.linger;
+    let turn_away = |stream| {
+        let Ok(place) = Arc::clone(&lobby).try_acquire_owned() else { return front::turn_away_at_once(stream) };
+        tasks.spawn_local(async move {
+            front::turn_away(stream, linger).await;
+            drop(place);
+        });
+    };
+    net::accept(listener, permits, shutdown.clone(), take, turn_away).await;
     tasks.close();
     let patience = worker.0.shared.settings.load().shutdown_timeout;
     if tokio::time::timeout(patience, tasks.wait()).await.is_err() {
@@ -170,29 +216,31 @@ pub fn run_workers(
     shared: &Arc<Shared>,
     shutdown: &CancellationToken,
 ) -> io::Result<Workers> {
-    bind_workers(count, addresses)?.run(shared, shutdown)
+    bind_workers(count, addresses, &[])?.run(shared, shutdown)
 }
 
 /// Listeners whose clients wait: nothing is accepted yet.
 #[derive(Debug)]
 pub struct BoundWorkers {
     addresses: Vec<SocketAddr>,
+    /// For each worker. The first ones are in clear, so many as there are addresses for that.
     sets: Vec<Vec<StdListener>>,
+    clear: usize,
 }
 
-/// Binds all addresses for each of `count` workers.
-pub fn bind_workers(count: usize, addresses: &[SocketAddr]) -> io::Result<BoundWorkers> {
+/// Binds all addresses, those in clear and those with TLS, for each of `count` workers.
+pub fn bind_workers(count: usize, clear: &[SocketAddr], secure: &[SocketAddr]) -> io::Result<BoundWorkers> {
     let bind = |address: &SocketAddr| {
         let bound = net::check_free(*address).and_then(|()| net::bind(*address));
         bound.map_err(|error| io::Error::new(error.kind(), format!("`{address}`: {error}")))
     };
-    let first = addresses.iter().map(bind).collect::<io::Result<Vec<_>>>()?;
+    let first = clear.iter().chain(secure).map(bind).collect::<io::Result<Vec<_>>>()?;
     let bound = first.iter().map(StdListener::local_addr).collect::<io::Result<Vec<_>>>()?;
     let mut sets = vec![first];
     for _ in 1..count.max(1) {
         sets.push(bound.iter().map(|address| net::bind(*address)).collect::<io::Result<Vec<_>>>()?);
     }
-    Ok(BoundWorkers { addresses: bound, sets })
+    Ok(BoundWorkers { addresses: bound, sets, clear: clear.len() })
 }
 
 impl BoundWorkers {
@@ -200,18 +248,24 @@ impl BoundWorkers {
     pub fn run(self, shared: &Arc<Shared>, shutdown: &CancellationToken) -> io::Result<Workers> {
         let mut threads = Vec::new();
         for (index, listeners) in self.sets.into_iter().enumerate() {
-            let (shared, shutdown) = (Arc::clone(shared), shutdown.child_token());
+            let (shared, clear, shutdown) = (Arc::clone(shared), self.clear, shutdown.child_token());
             let opened = shared.ports.worker();
             let thread = std::thread::Builder::new()
                 .name(format!("http-{index}"))
-                .spawn(move || work(listeners, opened, shared, &shutdown))?;
+                .spawn(move || work(listeners, clear, opened, shared, &shutdown))?;
             threads.push(thread);
         }
         Ok(Workers { addresses: self.addresses, threads })
     }
 }
 
-fn work(listeners: Vec<StdListener>, opened: PortPost, shared: Arc<Shared>, shutdown: &CancellationToken) {
+fn work(
+    listeners: Vec<StdListener>,
+    clear: usize,
+    opened: PortPost,
+    shared: Arc<Shared>,
+    shutdown: &CancellationToken,
+) {
     let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -220,12 +274,15 @@ fn work(listeners: Vec<StdListener>, opened: PortPost, shared: Arc<Shared>, shut
         }
     };
     runtime.block_on(async {
+        let tls = shared.tls.clone();
         let worker = Worker::new(shared);
         let ports = tokio::task::spawn_local(ports::serve(worker.clone(), opened, shutdown.clone()));
-        let serving: Vec<_> = listeners
-            .into_iter()
-            .map(|listener| tokio::task::spawn_local(serve(worker.clone(), listener, shutdown.clone())))
-            .collect();
+        let serve = |(index, listener)| {
+            // Those that are not in clear are there only with TLS.
+            let tls = if index < clear { None } else { tls.clone() };
+            tokio::task::spawn_local(serve_with(worker.clone(), listener, tls, shutdown.clone()))
+        };
+        let serving: Vec<_> = listeners.into_iter().enumerate().map(serve).collect();
         for task in serving {
             if let Ok(Err(error)) = task.await {
                 tracing::error!(%error, "a listener could not be served");

@@ -115,12 +115,13 @@ async fn listen(
         }
     };
     let permits = Arc::clone(&worker.0.permits);
-    net::accept(listener, permits, shutdown, |stream, peer, permit| {
+    let take = |stream, peer, permit| {
         let (worker, port) = (worker.clone(), Arc::clone(&port));
         tasks.spawn_local(async move {
             tcp::connection(worker, stream, peer, port).await;
             drop(permit);
         });
-    })
-    .await;
+    };
+    let turn_away = |stream| net::reset_when_dropped(&stream);
+    net::accept(listener, permits, shutdown, take, turn_away).await;
 }

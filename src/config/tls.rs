@@ -1,0 +1,93 @@
+//! `tls`, `https_redirect`: certificates from files, and what is told to browsers.
+
+use std::path::Path;
+
+use super::{
+    tree::{Fields, Node, Value},
+    values,
+};
+use crate::model::{CertificateFiles, CertificateFolder, Hsts, HttpsRedirect, Problem, Problems, TlsSettings};
+
+/// Every key of `tls`.
+pub(super) const TLS_KEYS: &[&str] = &["certificates", "folder", "hsts"];
+
+/// Reads `tls`; relative paths start at `base`.
+pub(super) fn read(node: &Node, base: &Path, problems: &mut Problems) -> TlsSettings {
+    let mut settings = TlsSettings::default();
+    let mut fields = Fields::open(node, "`tls`", problems);
+    if let Some(node) = fields.get("certificates") {
+        let items = match &node.value {
+            Value::List(items) => items.as_slice(),
+            Value::Null | Value::Text(_) | Value::Map(_) => std::slice::from_ref(node),
+        };
+        settings.certificates = items.iter().filter_map(|item| files(item, base, problems)).collect();
+    }
+    if let Some(node) = fields.get("folder") {
+        for item in values::items(node, problems) {
+            let path = values::text(&item, problems).filter(|path| !path.is_empty());
+            settings
+                .folders
+                .extend(path.map(|path| CertificateFolder { path: base.join(path), place: item.place.clone() }));
+        }
+    }
+    settings.hsts = fields.get("hsts").and_then(|node| hsts(node, problems));
+    fields.finish(TLS_KEYS, problems);
+    settings
+}
+
+/// `{cert: fullchain.pem, key: privkey.pem}`, or one file that holds both.
+fn files(node: &Node, base: &Path, problems: &mut Problems) -> Option<CertificateFiles> {
+    if let Some(path) = node.as_text() {
+        let path = base.join(path.trim());
+        return Some(CertificateFiles { certificate: path.clone(), key: path, place: node.place.clone() });
+    }
+    let mut fields = Fields::open(node, "certificate", problems);
+    let mut path = |key: &str| {
+        let node = fields.get(key)?;
+        values::text(node, problems).filter(|path| !path.is_empty()).map(|path| base.join(path))
+    };
+    let (certificate, key) = (path("cert"), path("key"));
+    fields.finish(&["cert", "key"], problems);
+    let Some(certificate) = certificate else {
+        let problem = Problem::error(node.place.clone(), "a certificate names no file");
+        problems.0.push(problem.with_hint("write `{cert: fullchain.pem, key: privkey.pem}`"));
+        return None;
+    };
+    Some(CertificateFiles { key: key.unwrap_or_else(|| certificate.clone()), certificate, place: node.place.clone() })
+}
+
+/// `off`, a duration, or a mapping.
+fn hsts(node: &Node, problems: &mut Problems) -> Option<Hsts> {
+    if node.as_text().and_then(values::parse_bool) == Some(false) {
+        return None;
+    }
+    if node.as_text().is_some() {
+        let max_age = values::duration(node, problems)?;
+        return Some(Hsts { max_age, include_subdomains: false, preload: false });
+    }
+    let mut fields = Fields::open(node, "`hsts`", problems);
+    let max_age = fields.get("max_age").map(|node| values::duration(node, problems));
+    let mut flag = |key: &str| fields.get(key).and_then(|node| values::boolean(node, problems)).unwrap_or(false);
+    let (include_subdomains, preload) = (flag("include_subdomains"), flag("preload"));
+    fields.finish(&["max_age", "include_subdomains", "preload"], problems);
+    let Some(max_age) = max_age else {
+        let problem = Problem::error(node.place.clone(), "`hsts` says not for how long");
+        problems.0.push(problem.with_hint("write `max_age: 180d`"));
+        return None;
+    };
+    Some(Hsts { max_age: max_age?, include_subdomains, preload })
+}
+
+/// `true`, `false`, or the port that is seen from outside.
+pub(super) fn redirect(node: &Node, problems: &mut Problems) -> HttpsRedirect {
+    let text = node.as_text().unwrap_or_default();
+    match (text.trim().parse::<u16>(), values::parse_bool(text)) {
+        (Ok(port), _) if port > 1 => HttpsRedirect::Port(port),
+        (_, Some(true)) => HttpsRedirect::On,
+        (_, Some(false)) => HttpsRedirect::Off,
+        (Ok(_) | Err(_), None) => {
+            problems.0.push(node.wrong("is neither `true` nor `false` nor a port"));
+            HttpsRedirect::Off
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! A connection's bytes, in clear or through TLS.
+//!
+//! An enum rather than a type parameter: which of the two it is costs one foreseeable branch, and everything above is
+//! compiled once.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpStream, tcp},
+};
+
+use super::tls_stream::{TlsReadHalf, TlsStream, TlsWriteHalf};
+
+/// A connection's bytes.
+#[derive(Debug)]
+pub enum Stream {
+    /// As they are on the wire.
+    Plain(TcpStream),
+    /// Through TLS.
+    Tls(Box<TlsStream>),
+}
+
+/// The reading side of a [`Stream`].
+#[derive(Debug)]
+pub enum ReadHalf<'a> {
+    /// As they are on the wire.
+    Plain(tcp::ReadHalf<'a>),
+    /// Through TLS.
+    Tls(TlsReadHalf<'a>),
+}
+
+/// The writing side of a [`Stream`].
+#[derive(Debug)]
+pub enum WriteHalf<'a> {
+    /// As they are on the wire.
+    Plain(tcp::WriteHalf<'a>),
+    /// Through TLS.
+    Tls(TlsWriteHalf<'a>),
+}
+
+impl Stream {
+    /// The connection beneath: for its options and for what happens to it, never for its bytes.
+    #[inline]
+    pub fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Plain(tcp) => tcp,
+            Self::Tls(tls) => tls.socket(),
+        }
+    }
+
+    /// Both sides, to be used by one task.
+    #[inline]
+    pub fn split(&mut self) -> (ReadHalf<'_>, WriteHalf<'_>) {
+        match self {
+            Self::Plain(tcp) => {
+                let (read, write) = tcp.split();
+                (ReadHalf::Plain(read), WriteHalf::Plain(write))
+            }
+            Self::Tls(tls) => {
+                let (read, write) = tls.split();
+                (ReadHalf::Tls(read), WriteHalf::Tls(write))
+            }
+        }
+    }
+
+    /// Ready when there is something to read, or an end or a failure to be told of. May be ready for nothing.
+    #[inline]
+    pub fn poll_read_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(tcp) => tcp.poll_read_ready(cx),
+            Self::Tls(tls) => tls.split().0.poll_read_ready(cx),
+        }
+    }
+
+    /// Whether nothing came that nobody asked for: neither bytes nor the connection's end.
+    pub fn is_quiet(&mut self) -> bool {
+        match self {
+            // No system call unless it is ready, and then it may be left over from a read that filled its buffer: look.
+            Self::Plain(tcp) => {
+                matches!(tcp.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+            }
+            Self::Tls(tls) => tls.is_quiet(),
+        }
+    }
+
+    /// Tells the other side that no more will be written, as far as that is possible without waiting.
+    #[inline]
+    pub fn say_goodbye(&mut self) {
+        match self {
+            Self::Plain(_) => {}
+            Self::Tls(tls) => tls.say_goodbye(),
+        }
+    }
+}
+
+impl From<TcpStream> for Stream {
+    fn from(tcp: TcpStream) -> Self {
+        Self::Plain(tcp)
+    }
+}
+
+impl ReadHalf<'_> {
+    /// The connection beneath: for its options and for what happens to it, never for its bytes.
+    #[inline]
+    pub fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Plain(tcp) => tcp.as_ref(),
+            Self::Tls(tls) => tls.socket(),
+        }
+    }
+
+    /// Ready when there is something to read, or an end or a failure to be told of. May be ready for nothing.
+    #[inline]
+    pub fn poll_read_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(tcp) => tcp.as_ref().poll_read_ready(cx),
+            Self::Tls(tls) => tls.poll_read_ready(cx),
+        }
+    }
+}
+
+impl AsyncRead for ReadHalf<'_> {
+    #[inline]
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, out),
+            Self::Tls(tls) => tls.poll_read(cx, out),
+        }
+    }
+}
+
+impl AsyncWrite for WriteHalf<'_> {
+    #[inline]
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_write(cx, bytes),
+            Self::Tls(tls) => tls.poll_write(cx, bytes),
+        }
+    }
+
+    /// Nothing is ever kept back.
+    #[inline]
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Self::Tls(tls) => tls.poll_shutdown(cx),
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    #[inline]
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, out),
+            Self::Tls(tls) => tls.split().0.poll_read(cx, out),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    #[inline]
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_write(cx, bytes),
+            Self::Tls(tls) => tls.split().1.poll_write(cx, bytes),
+        }
+    }
+
+    /// Nothing is ever kept back.
+    #[inline]
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Self::Tls(tls) => tls.split().1.poll_shutdown(cx),
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! One certificate with its key, and what it says of itself.
+
+use std::{fmt, path::PathBuf, sync::Arc};
+
+use jiff::Timestamp;
+use rustls::{
+    InconsistentKeys,
+    crypto::CryptoProvider,
+    pki_types::{
+        CertificateDer, PrivateKeyDer,
+        pem::{self, PemObject},
+    },
+    sign::CertifiedKey,
+};
+use x509_parser::{extensions::GeneralName, parse_x509_certificate};
+
+/// Where a certificate comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CertificateSource {
+    /// A file, which its owner renews.
+    File(PathBuf),
+    /// An authority, from which it is renewed.
+    Authority(String),
+}
+
+/// A certificate that can be shown to clients.
+#[derive(Clone)]
+pub struct Certificate {
+    /// The hosts it is for, canonical; `*.` in front stands for one label.
+    pub names: Vec<String>,
+    /// Who vouches for it.
+    pub issuer: String,
+    /// It is good from here on.
+    pub not_before: Timestamp,
+    /// It is good until here.
+    pub not_after: Timestamp,
+    /// Where it comes from.
+    pub source: CertificateSource,
+    pub(super) key: Arc<CertifiedKey>,
+}
+
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { names, issuer, not_after, source, .. } = self;
+        f.debug_struct("Certificate")
+            .field("names", names)
+            .field("issuer", issuer)
+            .field("not_after", not_after)
+            .field("source", source)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why something is no certificate that can be shown.
+#[derive(Debug, thiserror::Error)]
+pub enum BadCertificate {
+    /// It is not PEM.
+    #[error("is not PEM: {0}")]
+    Pem(String),
+    /// There is no certificate in it.
+    #[error("holds no certificate")]
+    NoCertificate,
+    /// There is no private key in it.
+    #[error("holds no private key")]
+    NoKey,
+    /// The certificate can not be read.
+    #[error("holds no sound certificate: {0}")]
+    Certificate(String),
+    /// The key is of no kind that is known.
+    #[error("holds no usable private key: {0}")]
+    Key(String),
+    /// Key and certificate do not belong together.
+    #[error("is for another private key")]
+    OtherKey,
+    /// It is for no host.
+    #[error("names no host (as a DNS name among its subject alternative names)")]
+    NoHost,
+}
+
+/// The certificates of a PEM text.
+pub(super) fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, BadCertificate> {
+    CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<_, _>>()
+        .map_err(|error| BadCertificate::Pem(error.to_string()))
+}
+
+/// The first private key of a PEM text.
+pub(super) fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, BadCertificate> {
+    PrivateKeyDer::from_pem_slice(pem).map_err(|error| {
+        if matches!(error, pem::Error::NoItemsFound) {
+            BadCertificate::NoKey
+        } else {
+            // Its own text may quote what stands there.
+            BadCertificate::Pem("the private key can not be read".to_owned())
+        }
+    })
+}
+
+impl Certificate {
+    /// From PEM texts.
+    pub fn from_pem(certificate: &[u8], key: &[u8], source: CertificateSource) -> Result<Self, BadCertificate> {
+        Self::new(chain(certificate)?, private_key(key)?, source)
+    }
+
+    pub(super) fn new(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+        source: CertificateSource,
+    ) -> Result<Self, BadCertificate> {
+        let leaf = chain.first().ok_or(BadCertificate::NoCertificate)?;
+        let facts = Facts::read(leaf)?;
+        let key = provider().key_provider.load_private_key(key);
+        let key = CertifiedKey::new(chain, key.map_err(|error| BadCertificate::Key(error.to_string()))?);
+        match key.keys_match() {
+            Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) | Ok(()) => {}
+            Err(_) => return Err(BadCertificate::OtherKey),
+        }
+        if facts.names.is_empty() {
+            return Err(BadCertificate::NoHost);
+        }
+        let Facts { names, issuer, not_before, not_after, .. } = facts;
+        Ok(Self { names, issuer, not_before, not_after, source, key: Arc::new(key) })
+    }
+
+    /// The certificate's own bytes, by which it is known.
+    pub(super) fn leaf(&self) -> &[u8] {
+        self.key.cert.first().map_or(&[], |leaf| leaf.as_ref())
+    }
+
+    /// How many certificates are shown with it.
+    pub(super) fn chain_length(&self) -> usize {
+        self.key.cert.len()
+    }
+
+    /// Whether its time is over.
+    pub fn has_expired(&self, now: Timestamp) -> bool {
+        now >= self.not_after
+    }
+}
+
+/// What a certificate says.
+pub(super) struct Facts {
+    pub(super) names: Vec<String>,
+    pub(super) issuer: String,
+    pub(super) not_before: Timestamp,
+    pub(super) not_after: Timestamp,
+    /// It vouches for others rather than for a host.
+    pub(super) is_authority: bool,
+}
+
+impl Facts {
+    pub(super) fn read(leaf: &CertificateDer<'_>) -> Result<Self, BadCertificate> {
+        let bad = |error: &dyn fmt::Display| BadCertificate::Certificate(error.to_string());
+        let (_, parsed) = parse_x509_certificate(leaf).map_err(|error| bad(&error))?;
+        let alternatives = parsed.subject_alternative_name().map_err(|error| bad(&error))?;
+        let names = alternatives.iter().flat_map(|found| &found.value.general_names).filter_map(|name| {
+            let GeneralName::DNSName(name) = name else { return None };
+            Some(name.trim_end_matches('.').to_ascii_lowercase())
+        });
+        let time = |time: x509_parser::time::ASN1Time| {
+            Timestamp::from_second(time.timestamp()).map_err(|error| BadCertificate::Certificate(error.to_string()))
+        };
+        let issuer = parsed.issuer();
+        let words = issuer.iter_common_name().chain(issuer.iter_organization()).find_map(|part| part.as_str().ok());
+        Ok(Self {
+            names: names.collect(),
+            issuer: words.map_or_else(|| issuer.to_string(), str::to_owned),
+            not_before: time(parsed.validity().not_before)?,
+            not_after: time(parsed.validity().not_after)?,
+            is_authority: parsed.is_ca(),
+        })
+    }
+}
+
+/// The one provider of cryptography.
+pub(super) fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}

@@ -1,0 +1,377 @@
+//! The certificates in force: chosen for each client, read anew when their files change.
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use jiff::Timestamp;
+use rustls::{
+    server::{ClientHello, ResolvesServerCert},
+    sign::CertifiedKey,
+};
+use tokio::sync::mpsc;
+
+use super::{
+    tls_certificate::{Certificate, CertificateSource},
+    tls_challenges::Challenges,
+    tls_choice::Choice,
+    tls_demand::{Demand, Wish},
+    tls_files::{self, Found},
+    tls_self_signed::SelfSigned,
+};
+use crate::model::{CertificateFiles, CertificateFolder, Place, Problem, Problems, TlsSettings};
+
+/// Says whether a host is one that is served here.
+pub type Serves = Box<dyn Fn(&str) -> bool + Send + Sync>;
+
+/// So many hosts with self-signed certificates are told of one by one.
+const TOLD: usize = 20;
+
+/// The certificates in force, for all workers.
+pub struct Certificates {
+    choice: ArcSwap<Choice>,
+    self_signed: SelfSigned,
+    challenges: Challenges,
+    demand: Demand,
+    serves: Serves,
+    // Held while files are read and the choice is built: changes come one after the other.
+    sources: Mutex<Sources>,
+}
+
+#[derive(Debug, Default)]
+struct Sources {
+    entries: Vec<(Entry, Found)>,
+    authority: Vec<Arc<Certificate>>,
+    authority_problems: Vec<Problem>,
+}
+
+/// An entry of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Entry {
+    Pair(CertificateFiles),
+    Folder(CertificateFolder),
+}
+
+impl Entry {
+    fn all(settings: &TlsSettings) -> impl Iterator<Item = Self> {
+        let pairs = settings.certificates.iter().cloned().map(Self::Pair);
+        pairs.chain(settings.folders.iter().cloned().map(Self::Folder))
+    }
+
+    fn load(&self) -> Found {
+        match self {
+            Self::Pair(files) => tls_files::pair(files),
+            Self::Folder(folder) => tls_files::folder(folder),
+        }
+    }
+
+    /// Whether both name the same files, wherever they are written.
+    fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Pair(a), Self::Pair(b)) => a.certificate == b.certificate && a.key == b.key,
+            (Self::Folder(a), Self::Folder(b)) => a.path == b.path,
+            (Self::Pair(_), Self::Folder(_)) | (Self::Folder(_), Self::Pair(_)) => false,
+        }
+    }
+
+    fn directories(&self) -> Vec<PathBuf> {
+        let beside = |path: &Path| std::path::absolute(path).ok()?.parent().map(Path::to_owned);
+        match self {
+            Self::Pair(files) => [&files.certificate, &files.key].into_iter().filter_map(|path| beside(path)).collect(),
+            Self::Folder(folder) => tls_files::folders(&folder.path).unwrap_or_default(),
+        }
+    }
+}
+
+/// Reads every certificate that the settings name, and tells what is wrong with them.
+pub fn check_certificates(settings: &TlsSettings) -> Problems {
+    Problems(Entry::all(settings).flat_map(|entry| entry.load().problems).collect())
+}
+
+impl Certificates {
+    /// None yet. `serves` says for which hosts a self-signed one is made.
+    pub fn new(serves: Serves) -> Self {
+        Self {
+            choice: ArcSwap::default(),
+            self_signed: SelfSigned::default(),
+            challenges: Challenges::default(),
+            demand: Demand::default(),
+            serves,
+            sources: Mutex::default(),
+        }
+    }
+
+    /// Takes these settings. An entry that can not be read keeps what it gave before.
+    pub fn configure(&self, settings: &TlsSettings) {
+        self.change(|sources| {
+            let before = std::mem::take(&mut sources.entries);
+            sources.entries = Entry::all(settings).map(|entry| loaded(entry, &before)).collect();
+        });
+    }
+
+    /// Reads the files again.
+    pub fn reload(&self) {
+        self.change(|sources| {
+            let before = std::mem::take(&mut sources.entries);
+            sources.entries = before.iter().map(|(entry, _)| loaded(entry.clone(), &before)).collect();
+        });
+    }
+
+    /// Takes these from an authority, in place of all that came from one before, and what is wrong there.
+    pub fn set_from_authority(&self, certificates: Vec<Arc<Certificate>>, problems: Vec<Problem>) {
+        self.change(|sources| (sources.authority, sources.authority_problems) = (certificates, problems));
+    }
+
+    /// Whether hosts without a certificate can get one.
+    pub fn set_demand(&self, active: bool) {
+        self.demand.set_active(active);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Sources)) {
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut sources);
+        let files = sources.entries.iter().flat_map(|(_, found)| &found.certificates);
+        self.choice.store(Arc::new(Choice::build(files.chain(&sources.authority), Timestamp::now())));
+    }
+
+    /// Whether a host (in canonical spelling) has a certificate that is not of our own making.
+    pub fn certify(&self, host: &str) -> bool {
+        self.choice.load().find(host).is_some()
+    }
+
+    /// Whether a host (in canonical spelling) is one that is served here.
+    pub fn serves(&self, host: &str) -> bool {
+        (self.serves)(host)
+    }
+
+    /// What an authority asks for.
+    pub fn challenges(&self) -> &Challenges {
+        &self.challenges
+    }
+
+    /// The hosts that are asked for without having a certificate. One taker gets them.
+    pub fn wishes(&self) -> mpsc::Receiver<Wish> {
+        self.demand.listen()
+    }
+
+    /// A host (in canonical spelling) is asked for in clear: it may get a certificate for the next time.
+    pub fn wish_for(&self, host: &str) {
+        self.demand.tell(host);
+    }
+
+    /// A host (in canonical spelling) is asked for by TLS. Waits for its certificate when one is on its way.
+    pub(super) async fn wait_for(&self, host: &str) {
+        if !self.certify(host) && (self.serves)(host) {
+            self.demand.wait(host).await;
+        }
+    }
+
+    /// All of them, those of files first.
+    pub fn all(&self) -> Vec<Arc<Certificate>> {
+        let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let files = sources.entries.iter().flat_map(|(_, found)| &found.certificates);
+        files.chain(&sources.authority).cloned().collect()
+    }
+
+    /// The hosts that were shown a self-signed certificate.
+    pub fn self_signed_hosts(&self) -> Vec<String> {
+        let mut hosts = self.self_signed.hosts();
+        hosts.retain(|host| !self.certify(host));
+        hosts
+    }
+
+    /// What is wrong now: with files, with certificates whose end is near, with hosts that have none.
+    pub fn problems(&self) -> Vec<Problem> {
+        let now = Timestamp::now();
+        let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut problems = Vec::new();
+        for (entry, found) in &sources.entries {
+            problems.extend(found.problems.iter().cloned());
+            let (Entry::Pair(CertificateFiles { place, .. }) | Entry::Folder(CertificateFolder { place, .. })) = entry;
+            problems.extend(found.certificates.iter().filter_map(|one| ending(one, place, now)));
+        }
+        problems.extend(sources.authority_problems.iter().cloned());
+        drop(sources);
+        let hosts = self.self_signed_hosts();
+        for host in hosts.iter().take(TOLD) {
+            let place = Place::Host(host.clone());
+            let problem = Problem::warning(place, "has no certificate: a self-signed one is shown");
+            problems.push(problem.with_hint("name its files below `tls: certificates`, or set `acme`"));
+        }
+        problems
+    }
+
+    /// The directories in which a change may be one of certificates.
+    pub fn directories(&self) -> BTreeSet<PathBuf> {
+        let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        sources.entries.iter().flat_map(|(entry, _)| entry.directories()).collect()
+    }
+
+    fn key_for(&self, name: Option<&str>) -> Option<Arc<CertifiedKey>> {
+        let choice = self.choice.load();
+        let certificate = match name {
+            Some(name) => choice.find(name),
+            // One that names no host gets what most would.
+            None => choice.first(),
+        };
+        if let Some(certificate) = certificate {
+            return Some(Arc::clone(&certificate.key));
+        }
+        let made = match name {
+            Some(name) if (self.serves)(name) => self.self_signed.of(name).map(|(key, new)| {
+                if new {
+                    tracing::warn!(host = name, "no certificate for this host: a self-signed one is shown");
+                }
+                key
+            }),
+            Some(_) | None => self.self_signed.of_nobody(),
+        };
+        made.inspect_err(|error| tracing::error!(%error, "a self-signed certificate could not be made")).ok()
+    }
+}
+
+/// Loads an entry; in place of what can not be loaded stays what it gave before.
+fn loaded(entry: Entry, before: &[(Entry, Found)]) -> (Entry, Found) {
+    let mut found = entry.load();
+    let last = before.iter().find(|(other, _)| other.is_same(&entry)).map(|(_, found)| found);
+    for problem in found.problems.iter().filter(|problem| last.is_none_or(|last| !last.problems.contains(problem))) {
+        tracing::warn!("{problem}");
+    }
+    if let Some(last) = last.filter(|_| !found.problems.is_empty()) {
+        let missing = |one: &&Arc<Certificate>| !found.certificates.iter().any(|new| new.source == one.source);
+        let kept: Vec<_> = last.certificates.iter().filter(missing).cloned().collect();
+        found.certificates.extend(kept);
+    }
+    (entry, found)
+}
+
+/// A certificate from a file whose end is near: the last third of its time, and not more than three weeks.
+fn ending(certificate: &Certificate, place: &Place, now: Timestamp) -> Option<Problem> {
+    const NOTICE: Duration = Duration::from_secs(21 * 24 * 3600);
+    let lifetime = certificate.not_after.duration_since(certificate.not_before).unsigned_abs();
+    let left = certificate.not_after.duration_since(now);
+    if !left.is_negative() && left.unsigned_abs() > NOTICE.min(lifetime / 3) {
+        return None;
+    }
+    let names = certificate.names.join("`, `");
+    let CertificateSource::File(path) = &certificate.source else { return None };
+    let what = if left.is_negative() {
+        format!("the certificate `{}` of `{names}` ended at {}", path.display(), certificate.not_after)
+    } else {
+        format!("the certificate `{}` of `{names}` ends at {}", path.display(), certificate.not_after)
+    };
+    Some(Problem::warning(place.clone(), what).with_hint("put a new one into its place: it is taken at once"))
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        // The library has seen to the spelling, but for capitals and the last dot.
+        let name = hello.server_name().map(|name| name.trim_end_matches('.').to_ascii_lowercase());
+        self.key_for(name.as_deref())
+    }
+}
+
+/// Shows what an authority asks for, and nothing else.
+#[derive(Debug)]
+pub(super) struct Challenged(pub(super) Arc<Certificates>);
+
+impl ResolvesServerCert for Challenged {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.0.challenges.certificate(&hello.server_name()?.to_ascii_lowercase())
+    }
+}
+
+impl fmt::Debug for Certificates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Certificates").field("all", &self.all()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use jiff::ToSpan;
+
+    use super::{
+        super::tls_samples::{pem, sample},
+        *,
+    };
+
+    fn place() -> Place {
+        Place::File { path: "dormouse.yaml".to_owned(), line: Some(3), column: Some(5) }
+    }
+
+    fn leaf(certificates: &Certificates, name: Option<&str>) -> Vec<u8> {
+        certificates.key_for(name).unwrap().cert[0].to_vec()
+    }
+
+    #[test]
+    fn a_broken_file_changes_nothing_and_is_told_and_a_whole_one_is_taken() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let write = |(certificate, key): (String, String)| {
+            fs::write(at("a.pem"), certificate).unwrap();
+            fs::write(at("a.key"), key).unwrap();
+        };
+        write(pem(&["app.test"]));
+        let files = CertificateFiles { certificate: at("a.pem"), key: at("a.key"), place: place() };
+        let settings = TlsSettings { certificates: vec![files], ..TlsSettings::default() };
+        let certificates = Certificates::new(Box::new(|_| true));
+        certificates.configure(&settings);
+        assert_eq!(certificates.problems(), []);
+        assert!(certificates.certify("app.test") && !certificates.certify("other.test"));
+        let first = leaf(&certificates, Some("app.test"));
+        fs::write(at("a.pem"), "-----BEGIN CERTIFICATE-----\nrubbish").unwrap();
+        certificates.reload();
+        assert_eq!(leaf(&certificates, Some("app.test")), first);
+        let problems = certificates.problems();
+        assert!(problems[0].to_string().starts_with("error: dormouse.yaml:3:5: `"), "{problems:?}");
+        write(pem(&["app.test"]));
+        certificates.reload();
+        assert_ne!(leaf(&certificates, Some("app.test")), first);
+        assert_eq!(certificates.problems(), []);
+        assert_eq!(certificates.directories(), BTreeSet::from([directory.path().to_owned()]));
+        certificates.configure(&TlsSettings::default());
+        assert!(!certificates.certify("app.test"));
+    }
+
+    #[test]
+    fn a_host_without_a_certificate_gets_one_of_ours_which_is_told_and_certifies_nothing() {
+        let certificates = Certificates::new(Box::new(|host| host == "app.test"));
+        let shared = leaf(&certificates, None);
+        assert_eq!(leaf(&certificates, Some("stranger.test")), shared);
+        assert_eq!(certificates.problems(), []);
+        assert_ne!(leaf(&certificates, Some("app.test")), shared);
+        assert!(!certificates.certify("app.test"));
+        assert_eq!(certificates.self_signed_hosts(), ["app.test"]);
+        assert!(certificates.problems()[0].to_string().starts_with("warning: host app.test: has no certificate"));
+        certificates.set_from_authority(vec![Arc::new(sample(&["app.test"]))], Vec::new());
+        assert!(certificates.certify("app.test"));
+        assert_eq!(certificates.problems(), []);
+    }
+
+    #[test]
+    fn an_end_that_is_near_is_told() {
+        let now = Timestamp::now();
+        let mut certificate = sample(&["app.test"]);
+        let mut check = |lifetime: i64, left: i64, expected: Option<&str>| {
+            certificate.not_after = now + (left * 24).hours();
+            certificate.not_before = certificate.not_after - (lifetime * 24).hours();
+            let told = ending(&certificate, &place(), now).map(|problem| problem.what);
+            let told = told.as_deref();
+            assert_eq!(told.is_some(), expected.is_some(), "{lifetime} {left}: {told:?}");
+            assert!(told.unwrap_or_default().contains(expected.unwrap_or_default()), "{told:?}");
+        };
+        check(90, 22, None);
+        check(90, 20, Some(" ends at "));
+        check(6, 3, None);
+        check(6, 1, Some(" ends at "));
+        check(365, -1, Some(" ended at "));
+    }
+}

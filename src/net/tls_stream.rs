@@ -1,0 +1,324 @@
+//! TLS over one connection, for one task: both sides share the session without a lock.
+//!
+//! What was written counts as written only once its last encrypted byte is with the kernel, so nothing needs a flush,
+//! and a connection that waits holds no bytes. Encrypted bytes are read through one buffer of the thread.
+
+use std::{
+    cell::RefCell,
+    io::{self, Read, Write},
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use rustls::Connection;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpStream, tcp},
+};
+
+/// Encrypted bytes that are read at once.
+const READ: usize = 32 * 1024;
+
+/// Decrypted bytes beyond which nothing more is decrypted until they were read: what the session itself bounds.
+const WAITING: usize = 16 * 1024;
+
+thread_local! {
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ].into_boxed_slice());
+}
+
+/// TLS over one connection.
+#[derive(Debug)]
+pub struct TlsStream {
+    tcp: TcpStream,
+    state: RefCell<State>,
+}
+
+/// What both sides share.
+#[derive(Debug)]
+struct State {
+    session: Connection,
+    /// Decrypted bytes that wait to be read.
+    waiting: usize,
+    /// Encrypted bytes that came while too much waited already.
+    behind: Vec<u8>,
+    /// Bytes that were encrypted, but not reported as written.
+    owed: usize,
+    /// The other side ended its connection, in order or not.
+    ended: bool,
+    failed: Option<io::ErrorKind>,
+    /// What of the other side can not be taken.
+    refusal: Option<rustls::Error>,
+}
+
+/// The reading side.
+#[derive(Debug)]
+pub struct TlsReadHalf<'a> {
+    tcp: tcp::ReadHalf<'a>,
+    state: &'a RefCell<State>,
+}
+
+/// The writing side.
+#[derive(Debug)]
+pub struct TlsWriteHalf<'a> {
+    tcp: tcp::WriteHalf<'a>,
+    state: &'a RefCell<State>,
+}
+
+impl TlsStream {
+    pub(super) fn new(tcp: TcpStream, session: impl Into<Connection>) -> Self {
+        let state = State {
+            session: session.into(),
+            waiting: 0,
+            behind: Vec::new(),
+            owed: 0,
+            ended: false,
+            failed: None,
+            refusal: None,
+        };
+        Self { tcp, state: RefCell::new(state) }
+    }
+
+    /// The connection beneath.
+    pub fn socket(&self) -> &TcpStream {
+        &self.tcp
+    }
+
+    pub(super) fn split(&mut self) -> (TlsReadHalf<'_>, TlsWriteHalf<'_>) {
+        let (read, write) = self.tcp.split();
+        (TlsReadHalf { tcp: read, state: &self.state }, TlsWriteHalf { tcp: write, state: &self.state })
+    }
+
+    /// What of the other side could not be taken, when that is why it failed.
+    pub(super) fn refusal(&mut self) -> Option<rustls::Error> {
+        self.state.get_mut().refusal.take()
+    }
+
+    /// Takes encrypted bytes that were read already.
+    pub(super) fn feed(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.state.get_mut().feed(bytes)
+    }
+
+    /// Ready when the handshake is done and what it had to send is sent.
+    pub(super) fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { tcp, state } = self;
+        let (mut read, mut write) = tcp.split();
+        let state = state.get_mut();
+        loop {
+            if state.failed.is_some() {
+                // The reason goes to the other side, if it still listens.
+                let _ = state.poll_send(cx, &mut write);
+                return Poll::Ready(Err(state.failure()));
+            }
+            ready!(state.poll_send(cx, &mut write))?;
+            if !state.session.is_handshaking() {
+                return Poll::Ready(Ok(()));
+            }
+            if state.ended {
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
+            ready!(state.poll_receive(cx, &mut read));
+        }
+    }
+
+    /// Whether nothing came: neither data nor an end. Other messages of the session are taken.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        let Self { tcp, state } = self;
+        let state = state.get_mut();
+        loop {
+            if state.waiting > 0 || state.ended || state.failed.is_some() {
+                return false;
+            }
+            let read = SCRATCH.with_borrow_mut(|scratch| match tcp.try_read(scratch) {
+                Ok(0) => Ok(0),
+                Ok(count) => state.feed(scratch.get(..count).unwrap_or_default()).map(|()| count),
+                Err(error) => Err(error),
+            });
+            match read {
+                Ok(0) => return false,
+                Ok(_) => {}
+                Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
+            }
+        }
+    }
+
+    /// Says that no more will be written, if that can be said without waiting.
+    pub(super) fn say_goodbye(&mut self) {
+        let Self { tcp, state } = self;
+        let state = state.get_mut();
+        if state.owed == 0 && state.failed.is_none() {
+            state.session.send_close_notify();
+            let _ = state.session.write_tls(&mut Trying(tcp));
+        }
+    }
+}
+
+impl State {
+    /// Decrypts what came, as far as there is room for it.
+    fn feed(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            if self.waiting >= WAITING {
+                self.behind.extend_from_slice(bytes);
+                return Ok(());
+            }
+            let taken = self.session.read_tls(&mut bytes);
+            let processed = taken.and_then(|count| {
+                let processed = self.session.process_new_packets();
+                processed.map(|state| (count, state)).map_err(|error| {
+                    self.refusal.get_or_insert(error);
+                    io::ErrorKind::InvalidData.into()
+                })
+            });
+            match processed {
+                Ok((count, state)) => {
+                    self.waiting = state.plaintext_bytes_to_read();
+                    if count == 0 || state.peer_has_closed() {
+                        self.ended = true;
+                        return Ok(());
+                    }
+                }
+                Err(error) => {
+                    self.failed = Some(error.kind());
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn failure(&self) -> io::Error {
+        self.failed.unwrap_or(io::ErrorKind::InvalidData).into()
+    }
+
+    /// Ready when something more was received: data, another message, an end or a failure, which the state then tells.
+    fn poll_receive(&mut self, cx: &mut Context<'_>, tcp: &mut tcp::ReadHalf<'_>) -> Poll<()> {
+        if !self.behind.is_empty() {
+            let behind = std::mem::take(&mut self.behind);
+            let _ = self.feed(&behind);
+            return Poll::Ready(());
+        }
+        SCRATCH.with_borrow_mut(|scratch| {
+            let mut room = ReadBuf::new(scratch);
+            let read = ready!(Pin::new(&mut *tcp).poll_read(cx, &mut room));
+            match read {
+                Ok(()) if room.filled().is_empty() => {
+                    // Told to the session too: it knows whether that was the end of the data.
+                    let _ = self.session.read_tls(&mut io::empty());
+                    self.ended = true;
+                }
+                Ok(()) => {
+                    let _ = self.feed(room.filled());
+                }
+                Err(error) => self.failed = Some(error.kind()),
+            }
+            Poll::Ready(())
+        })
+    }
+
+    /// Ready when all that was encrypted is with the kernel.
+    fn poll_send(&mut self, cx: &mut Context<'_>, tcp: &mut tcp::WriteHalf<'_>) -> Poll<io::Result<()>> {
+        while self.session.wants_write() {
+            match self.session.write_tls(&mut Polling { cx, tcp }) {
+                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl TlsReadHalf<'_> {
+    pub(super) fn socket(&self) -> &TcpStream {
+        self.tcp.as_ref()
+    }
+
+    /// Ready when there is data, an end, or a failure.
+    pub(super) fn poll_read_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut state = self.state.borrow_mut();
+        while state.waiting == 0 && !state.ended && state.failed.is_none() {
+            ready!(state.poll_receive(cx, &mut self.tcp));
+            if state.session.wants_write() {
+                // An answer to a message of the session, such as a change of keys; what does not go now goes with
+                // the next data.
+                let _ = state.session.write_tls(&mut Trying(self.tcp.as_ref()));
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_read_ready(cx))?;
+        let mut state = self.state.borrow_mut();
+        if state.waiting == 0 && state.failed.is_some() {
+            return Poll::Ready(Err(state.failure()));
+        }
+        // At the end the session tells whether it was one in order.
+        let count = state.session.reader().read(out.initialize_unfilled())?;
+        out.advance(count);
+        state.waiting = state.waiting.saturating_sub(count);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl TlsWriteHalf<'_> {
+    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let mut state = self.state.borrow_mut();
+        if state.owed == 0 {
+            state.owed = state.session.writer().write(bytes)?;
+        }
+        ready!(state.poll_send(cx, &mut self.tcp))?;
+        Poll::Ready(Ok(std::mem::take(&mut state.owed).min(bytes.len())))
+    }
+
+    pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut state = self.state.borrow_mut();
+        state.session.send_close_notify();
+        ready!(state.poll_send(cx, &mut self.tcp))?;
+        Pin::new(&mut self.tcp).poll_shutdown(cx)
+    }
+}
+
+/// The wire for the session: what must wait for it registers the task.
+struct Polling<'a, 'b, 'c> {
+    cx: &'a mut Context<'b>,
+    tcp: &'a mut tcp::WriteHalf<'c>,
+}
+
+impl Write for Polling<'_, '_, '_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        would_block(Pin::new(&mut *self.tcp).poll_write(self.cx, bytes))
+    }
+
+    fn write_vectored(&mut self, parts: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        would_block(Pin::new(&mut *self.tcp).poll_write_vectored(self.cx, parts))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The wire for what is only tried.
+struct Trying<'a>(&'a TcpStream);
+
+impl Write for Trying<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.try_write(bytes)
+    }
+
+    fn write_vectored(&mut self, parts: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        self.0.try_write_vectored(parts)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn would_block<T>(polled: Poll<io::Result<T>>) -> io::Result<T> {
+    match polled {
+        Poll::Ready(result) => result,
+        Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+    }
+}

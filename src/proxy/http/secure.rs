@@ -1,0 +1,85 @@
+//! What hangs on TLS: the handshake, who is sent to TLS, and what browsers are told to remember.
+
+use std::net::SocketAddr;
+
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    model::{RouteSpec, RouteTarget},
+    net::{NoTls, Secured, TlsServer, TlsStream, TlsTarget},
+    routing::Host,
+};
+
+use super::{answer::Answer, front::Client, request_head::RequestHead};
+
+/// Does the handshake. An error with a connection is one that speaks something else than TLS.
+pub(super) async fn handshake(
+    tls: &TlsServer,
+    tcp: TcpStream,
+    shutdown: &CancellationToken,
+) -> Result<(Box<TlsStream>, Secured), Option<TcpStream>> {
+    let accepted = tokio::select! {
+        biased;
+        accepted = tls.accept(tcp) => accepted,
+        () = shutdown.cancelled() => return Err(None),
+    };
+    accepted.map_err(|error| match error {
+        NoTls::Other(tcp) => Some(tcp),
+        NoTls::Done => None,
+        NoTls::Failed(error) => {
+            tracing::debug!(%error, "a TLS handshake failed");
+            None
+        }
+    })
+}
+
+/// What one is told who speaks HTTP where TLS is spoken.
+pub(super) fn speaks_tls() -> Answer {
+    Answer::new(400, "This port speaks HTTPS; the request came as plain HTTP.")
+}
+
+/// Where an authority looks for the answer to its challenge (RFC 8555, 8.3).
+const CHALLENGES: &str = "/.well-known/acme-challenge/";
+
+/// The answer to an authority that wants to see that a host is ours. Other tokens are those of the services.
+pub(super) fn challenge(client: &Client, head: &RequestHead) -> Option<Answer> {
+    let token = head.path().strip_prefix(CHALLENGES)?;
+    let body = client.worker.shared.tls.as_ref()?.certificates().challenges().answer(token)?;
+    Some(Answer { body: Some(body), ..Answer::new(200, "") })
+}
+
+/// Sends those to TLS who came in clear to a host that has a certificate.
+pub(super) fn check(client: &Client, head: &RequestHead) -> Result<(), Answer> {
+    let Some(tls) = &client.worker.shared.tls else { return Ok(()) };
+    if client.secured.is_some() || head.target() == "*" || client.peer.came_by_tls(head) {
+        return Ok(());
+    }
+    let Some(host) = Host::read(head.host()) else { return Ok(()) };
+    if !tls.certificates().certify(host.as_str()) {
+        tls.certificates().wish_for(host.as_str());
+        return Ok(());
+    }
+    let Some(port) = client.settings.https_redirect else { return Ok(()) };
+    let port = if port == 443 { String::new() } else { format!(":{port}") };
+    let location = format!("https://{}{port}{}", head.host(), head.target());
+    Err(Answer { location: Some(location), ..Answer::new(308, "The service is reached through HTTPS.") })
+}
+
+/// Whom TLS is spoken to at an endpoint.
+pub(super) fn target(route: &RouteSpec, address: SocketAddr) -> Result<TlsTarget, Answer> {
+    let host = match &route.target {
+        RouteTarget::Address { host, .. } => host.trim_start_matches('[').trim_end_matches(']').to_owned(),
+        RouteTarget::Backend { .. } | RouteTarget::Down { .. } => address.ip().to_string(),
+    };
+    TlsTarget::new(&host, &route.upstream.tls).map_err(|error| {
+        tracing::warn!(route = %route.alias, %error, "no TLS to the service");
+        Answer::new(502, "The service can not be reached safely.")
+    })
+}
+
+/// What this client is told to remember of the host that it asked for.
+pub(super) fn hsts<'a>(client: &'a Client, head: &RequestHead) -> Option<&'a str> {
+    let (secured, hsts) = (client.secured.as_ref()?, client.settings.hsts.as_deref()?);
+    (secured.certified && secured.server_name.as_deref()?.eq_ignore_ascii_case(head.host())).then_some(hsts)
+}
