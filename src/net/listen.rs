@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -59,7 +60,9 @@ pub fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
     }
     socket.set_nonblocking(true)?;
     // A crowd that comes while the backend wakes is kept here until it is looked at; the system grants what it allows.
-    let _ = socket.set_recv_buffer_size(DATAGRAM_QUEUE);
+    if setsockopt(&socket, sockopt::RcvBufForce, &DATAGRAM_QUEUE).is_err() {
+        let _ = socket.set_recv_buffer_size(DATAGRAM_QUEUE);
+    }
     socket.bind(&address.into())?;
     Ok(socket.into())
 }

@@ -209,6 +209,7 @@ async fn answers(common: &Common, flow: &Flow, pair: Pair, upstream: &UdpSocket,
             let mut room = common.room.borrow_mut();
             match upstream.try_recv(&mut room) {
                 Ok(count) => {
+                    common.was_answered();
                     flow.moved.set(Instant::now());
                     if let Some(pass) = pass {
                         pass.touch();

@@ -8,7 +8,12 @@ use std::{
     time::Duration,
 };
 
-use tokio::{net::UdpSocket, task::JoinSet, time::Instant};
+use tokio::{
+    net::UdpSocket,
+    sync::{Mutex, Notify},
+    task::JoinSet,
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -34,9 +39,12 @@ const KEPT: usize = 32 << 20;
 /// At the end, flows that moved within this time may go on.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// The pause between two datagrams that were kept. A backend that wakes finds them all at once, and its socket has room
-/// for a few hundred only.
-const PACE: Duration = Duration::from_micros(60);
+/// So many datagrams that were kept may be without an answer at once: a backend that wakes finds them all together, and
+/// its socket has room for a few hundred only.
+const UNANSWERED: usize = 128;
+
+/// One more is sent when so long no answer came: there are protocols without any.
+const NO_ANSWER: Duration = Duration::from_millis(1);
 
 /// What the flows of a port share.
 pub(super) struct Common {
@@ -45,8 +53,11 @@ pub(super) struct Common {
     pub(super) flows: RefCell<HashMap<Pair, Rc<Flow>>>,
     /// Bytes kept by all flows.
     pub(super) kept: Cell<usize>,
-    /// When the next datagram that was kept is sent.
-    pub(super) next: Cell<Instant>,
+    /// Datagrams that were kept and have no answer yet.
+    unanswered: Cell<usize>,
+    answered: Notify,
+    /// Who waits to send what was kept, in turn.
+    queue: Mutex<()>,
     /// Where an answer is read into.
     pub(super) room: RefCell<Vec<u8>>,
 }
@@ -64,10 +75,18 @@ impl Common {
 
     /// Waits until a datagram that was kept may be sent.
     pub(super) async fn turn(&self) {
-        let (now, turn) = (Instant::now(), self.next.get());
-        self.next.set(turn.max(now) + PACE);
-        if turn > now {
-            tokio::time::sleep_until(turn).await;
+        let _turn = self.queue.lock().await;
+        if self.unanswered.get() >= UNANSWERED {
+            let _ = tokio::time::timeout(NO_ANSWER, self.answered.notified()).await;
+        }
+        self.unanswered.set((self.unanswered.get() + 1).min(UNANSWERED));
+    }
+
+    /// An answer came, to whomever.
+    pub(super) fn was_answered(&self) {
+        if let Some(left) = self.unanswered.get().checked_sub(1) {
+            self.unanswered.set(left);
+            self.answered.notify_one();
         }
     }
 
@@ -90,7 +109,9 @@ pub(in crate::proxy) async fn serve(worker: Worker, socket: UdpSocket, port: Arc
         door,
         flows: RefCell::default(),
         kept: Cell::new(0),
-        next: Cell::new(Instant::now()),
+        unanswered: Cell::new(0),
+        answered: Notify::new(),
+        queue: Mutex::new(()),
         room: RefCell::new(vec![0; LONGEST]),
     });
     // The flows end with it.
