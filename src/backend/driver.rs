@@ -156,6 +156,7 @@ impl Backend {
             epoch: now,
             emptied: Notify::new(),
             reach: ArcSwapOption::empty(),
+            moved: Notify::new(),
             policy: ArcSwap::from_pointee(spec.policy.clone()),
             held: AtomicUsize::new(0),
             letters,
@@ -462,6 +463,7 @@ impl Driver {
             if !matches!(self.state, State::Draining { .. }) {
                 // The next wake is another generation, also at the same address.
                 self.shared.reach.store(None);
+                self.shared.moved.notify_waiters();
             }
             return;
         };
@@ -475,6 +477,7 @@ impl Driver {
             self.generation = next_generation();
             let reach = Reach { at: Arc::clone(&awake.at), generation: self.generation, woke: self.woke };
             self.shared.reach.store(Some(Arc::new(reach)));
+            self.shared.moved.notify_waiters();
         }
         self.shared.gate.open();
     }

@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -42,6 +43,8 @@ pub(super) struct Shared {
     pub(super) emptied: Notify,
     /// How the backend is reached while awake; swapped by the driver before the gate opens.
     pub(super) reach: ArcSwapOption<Reach>,
+    /// Told when that is swapped.
+    pub(super) moved: Notify,
     pub(super) policy: ArcSwap<IdlePolicy>,
     /// Callers who wait to get in.
     pub(super) held: AtomicUsize,
@@ -284,12 +287,15 @@ impl Backend {
     /// Resolves when connections of this generation are of no more use: it was let down, is reached otherwise, or has
     /// been retired.
     pub async fn outlives(&self, generation: u64) {
-        let is_over = || self.shared.reach.load().as_ref().is_none_or(|reach| reach.generation != generation);
-        // The way in is changed first, then the status is told.
-        let mut status = self.shared.status.subscribe();
-        while !is_over() {
+        loop {
+            let mut moved = pin!(self.shared.moved.notified());
+            // From here on it hears of a move, also of one before it waits.
+            moved.as_mut().enable();
+            if self.shared.reach.load().as_ref().is_none_or(|reach| reach.generation != generation) {
+                return;
+            }
             tokio::select! {
-                changed = status.changed() => if changed.is_err() { return },
+                () = moved => {}
                 () = self.shared.letters.closed() => return,
             }
         }

@@ -1,7 +1,7 @@
 //! Routes and a backend from what an engine says of one container.
 
 use super::{
-    finish::{check_scheme, condition},
+    finish::{check_profile, check_scheme, condition},
     idle::{self, Author, IdleDraft, Wanted},
     images,
     labels::{self, Labelled},
@@ -281,6 +281,7 @@ impl Reading<'_> {
         }
         let place = self.place();
         check_scheme(scheme, &draft, &place, &mut problems);
+        check_profile(&draft, self.settings, &mut problems);
         let matches = stream::matches(alias, &draft, scheme, port, self.settings);
         self.own_address(port, &matches, &place, &mut problems);
         ports::warn_of_host_port(self.container, &draft, &mut problems);

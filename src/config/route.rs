@@ -90,6 +90,7 @@ pub(super) struct RouteDraft {
     /// The match; its hosts are those of `hosts` alone.
     pub(super) matches: RouteMatch,
     pub(super) upstream: Upstream,
+    pub(super) client_profile: Option<(String, Place)>,
     pub(super) sets: HeaderSets,
     pub(super) health: Option<HealthCheck>,
     pub(super) waiting: Option<Waiting>,
@@ -114,14 +115,24 @@ pub(super) enum Sni {
 }
 
 /// Keys of a route that tell requests of HTTP apart or change them: a stream has none.
-const OF_HTTP: [&str; 8] =
-    ["hosts", "paths", "methods", "headers", "strip_prefix", "middlewares", "waiting_page", "asleep_response"];
+const OF_HTTP: [&str; 9] = [
+    "hosts",
+    "paths",
+    "methods",
+    "headers",
+    "strip_prefix",
+    "middlewares",
+    "inbound_mtls_profile",
+    "waiting_page",
+    "asleep_response",
+];
 
 impl RouteDraft {
     /// The route that it makes, once it is known what it answers to and where it leads.
     pub(super) fn into_route(self, alias: Alias, place: Place, matches: RouteMatch, target: RouteTarget) -> RouteSpec {
         RouteSpec {
             upstream: self.upstream,
+            client_profile: self.client_profile.map(|(name, _)| name),
             set_request_headers: self.sets.request,
             set_response_headers: self.sets.response,
             hide_request_headers: self.sets.hide_request,
@@ -147,6 +158,9 @@ pub(super) fn read(node: &Node, author: Author, problems: &mut Problems) -> Rout
     draft.of_http = of_http.collect();
     matching(&mut fields, &mut draft.matches, problems);
     upstream(&mut fields, &mut draft.upstream, problems);
+    draft.client_profile = fields
+        .get("inbound_mtls_profile")
+        .and_then(|node| Some((values::text(node, problems)?.to_owned(), node.place.clone())));
     draft.upstream.tls = upstream_tls::read(&mut fields, author, problems);
     draft.health = fields.get("healthcheck").and_then(|node| health(node, problems));
     if let Some(node) = fields.get("middlewares") {

@@ -47,7 +47,7 @@ const GODOXY_KEYS: &[(&str, &str)] = &[
     ("autocert", "certificates of files are below `tls`, those from an authority below `acme`"),
     ("acl", "lists of clients are not in this version yet"),
     ("timeout_shutdown", "write `shutdown_timeout: 30s`"),
-    ("inbound_mtls_profiles", "client certificates are not in this version yet"),
+    ("inbound_mtls_profiles", "profiles of client certificates are below `tls: clients`, as they are"),
     ("homepage", "Dormouse has no start page"),
     ("webui", "Dormouse has no start page"),
 ];
@@ -99,6 +99,12 @@ pub(super) fn read(fields: &mut Fields<'_>, base: &Path, problems: &mut Problems
     }
     if let Some(entry) = fields.entry("acme") {
         settings.tls.acme = acme::read(entry, base, problems);
+    }
+    if settings.listen.https.is_empty()
+        && let Some(acme) = &settings.tls.acme
+    {
+        let problem = Problem::warning(acme.place.clone(), "certificates are got, but nothing listens for HTTPS");
+        problems.0.push(problem.with_hint("write `listen: {https: \":443\"}`"));
     }
     if let Some(node) = fields.get("https_redirect") {
         settings.tls.redirect = tls::redirect(node, problems);
@@ -239,8 +245,14 @@ fn engine_of(kind: &str, address: Option<&str>, node: &Node, problems: &mut Prob
     let kind = kind.trim().to_ascii_lowercase();
     let engine = match kind.as_str() {
         "docker" | "podman" => match address {
-            Some(address) if !["unix:///", "tcp://", "http://"].iter().any(|scheme| address.starts_with(scheme)) => {
-                problems.0.push(node.wrong("is no address of an engine: write `unix:///path` or `tcp://host:port`"));
+            Some(address)
+                if !["unix:///", "tcp://", "http://", "ssh://"].iter().any(|scheme| address.starts_with(scheme)) =>
+            {
+                problems.0.push(
+                    node.wrong(
+                        "is no address of an engine: write `unix:///path`, `tcp://host:port` or `ssh://user@host`",
+                    ),
+                );
                 return None;
             }
             address => EngineAddress::Docker(address.map(str::to_owned)),

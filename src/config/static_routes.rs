@@ -8,7 +8,7 @@ use std::{
 use super::{
     command::command,
     expand::Sources,
-    finish::{check_scheme, condition, scheme},
+    finish::{check_profile, check_scheme, condition, scheme},
     idle::{self, Author, IdleDraft, Wanted},
     ready,
     route::{self, RouteDraft},
@@ -236,6 +236,7 @@ impl Checker<'_, '_, '_> {
         let backend = self.backend_of(&draft);
         let scheme = scheme(&draft, draft.port.as_ref().map(|(port, _)| *port));
         check_scheme(scheme, &draft, &entry.place, self.problems);
+        check_profile(&draft, self.settings, self.problems);
         let target = match &backend {
             Some(id) => self.backend_target(id, &draft, scheme, entry)?,
             None => self.address_target(&draft, scheme, entry)?,

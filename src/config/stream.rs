@@ -123,7 +123,9 @@ pub(super) fn check(scheme: Scheme, draft: &RouteDraft, place: &Place, problems:
         let problem = match *key {
             "hosts" => Problem::error(at.clone(), what).with_hint("write `sni` for names in the TLS hello"),
             // Without these more would be let through, or something else.
-            "paths" | "methods" | "headers" | "strip_prefix" | "middlewares" => Problem::error(at.clone(), what),
+            "paths" | "methods" | "headers" | "strip_prefix" | "middlewares" | "inbound_mtls_profile" => {
+                Problem::error(at.clone(), what)
+            }
             _ => Problem::warning(at.clone(), what),
         };
         problems.0.push(problem);

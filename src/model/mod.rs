@@ -33,6 +33,6 @@ pub use route_spec::{
 pub use schedule::{BadWindow, Schedule, Window};
 pub use settings::{Discover, EngineAddress, Listen, NodeSpec, OnExit, Settings};
 pub use tls::{
-    AcmeChallenge, AcmeSettings, CertificateFiles, CertificateFolder, DnsHook, ExternalAccount, Hsts, HttpsRedirect,
-    Secret, TlsSettings, UpstreamTls,
+    AcmeChallenge, AcmeSettings, CertificateFiles, CertificateFolder, ClientProfile, DnsHook, ExternalAccount, Hsts,
+    HttpsRedirect, Secret, TlsSettings, UpstreamTls,
 };

@@ -17,6 +17,8 @@ pub struct RouteSpec {
     pub target: RouteTarget,
     /// How the endpoint is spoken to.
     pub upstream: Upstream,
+    /// Only clients with a certificate of this profile are let in.
+    pub client_profile: Option<String>,
     /// Who may use it.
     pub audience: Audience,
     /// Header fields set on the request before it is forwarded.
@@ -234,6 +236,7 @@ impl RouteSpec {
             asleep_response: None,
             health: None,
             wake_on: WakeOn::default(),
+            client_profile: None,
         }
     }
 

@@ -14,6 +14,7 @@ mod tls_certificate;
 mod tls_certificates;
 mod tls_challenges;
 mod tls_choice;
+mod tls_clients;
 mod tls_connect;
 mod tls_demand;
 mod tls_files;
@@ -31,7 +32,7 @@ pub use proxy_header::{Carries, Ends, ProxyHeader, proxy_header, take_proxy_head
 pub use stream::{ReadHalf, Stream, WriteHalf};
 pub use tls_accept::{NoTls, Secured, TlsServer};
 pub use tls_certificate::{BadCertificate, Certificate, CertificateSource};
-pub use tls_certificates::{Certificates, Serves, check_certificates};
+pub use tls_certificates::{Asks, Certificates, Serves, check_certificates};
 pub use tls_challenges::Challenges;
 pub use tls_connect::{NoUpstreamTls, TlsClients, TlsTarget};
 pub use tls_demand::Wish;

@@ -50,7 +50,7 @@ pub struct Docker {
 }
 
 impl Docker {
-    /// Takes `unix:///path` or `tcp://host:port`; absent: `DOCKER_HOST`, else the usual sockets of Docker and Podman.
+    /// Takes `unix:///path`, `tcp://host:port` or `ssh://user@host`; absent: `DOCKER_HOST`, else the usual sockets of Docker and Podman.
     /// A `tcp` address of another machine needs `insecure`. Does not connect yet.
     pub fn connect(node: NodeName, address: Option<&str>, insecure: bool) -> Result<Self, BadPlace> {
         let client = Arc::new(Client::new(Place::find(address, insecure)?));

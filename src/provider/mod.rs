@@ -17,6 +17,7 @@ mod docker_logs;
 mod docker_memory;
 mod docker_own;
 mod docker_place;
+mod docker_ssh;
 mod docker_translate;
 mod docker_workshop;
 mod error;

@@ -20,6 +20,7 @@ pub(super) fn write(counted: &Counted, world: &World) -> String {
     page.0.extend(backends(&world.backends));
     page.0.extend(counts(counted));
     page.0.extend(routes(world));
+    page.0.push(certificates(world));
     let mut registry = Registry::with_prefix("dormouse");
     registry.register_collector(Box::new(page));
     let mut out = String::new();
@@ -140,6 +141,16 @@ fn by_word(family: &mut Family, backend: &dyn Fn() -> Label, name: &'static str,
     for (word, count) in counts {
         family.add([backend(), (name, (*word).to_owned())], Value::Count(*count));
     }
+}
+
+/// Until when the certificates are good.
+fn certificates(world: &World) -> Family {
+    let mut ends =
+        Family::gauge("certificate_end_seconds", "The second since 1970 until which the certificate is good");
+    for (host, end) in &world.certificates {
+        ends.add([("host", host.clone())], Value::Gauge(*end));
+    }
+    ends
 }
 
 /// Routes that had a request; the others would only take room.

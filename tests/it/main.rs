@@ -19,6 +19,7 @@ mod docker_first_byte;
 mod docker_hands;
 mod docker_restart;
 mod docker_sleep;
+mod docker_ssh;
 mod docker_streams;
 mod edge_requests;
 mod faults_apps;

@@ -116,7 +116,7 @@ fn find(client: &Client, head: &RequestHead) -> Result<Arc<LiveRoute>, Answer> {
     {
         return Err(unknown());
     }
-    secure::check(client, head)?;
+    secure::check(client, head, route)?;
     // Where routes differ by path, a slash that is hidden from us must not be one to the backend.
     if !route.spec.matches.paths.is_empty() && hides_slash(path) {
         return Err(Answer::new(400, "The path hides a slash."));
