@@ -21,7 +21,7 @@ use dormouse::{
     model::{
         Audience, BackendSpec, Condition, Container, ContainerPort, ContainerState, IdlePolicy, Ignore, Network,
         PathPattern, Place, Problem, Problems, Readiness, RouteSpec, RouteTarget, Running, Settings, SleepMethod,
-        Transport, Waiting, format_duration,
+        Transport, Waiting, WakeOn, format_duration,
     },
 };
 use serde::Deserialize;
@@ -208,6 +208,8 @@ fn problem(problem: &Problem, alone: bool) -> String {
 /// `route app [app.*] -> http local/app:80`, and what differs from the defaults.
 fn route(route: &RouteSpec) -> String {
     let hosts: Vec<String> = route.matches.hosts.iter().map(ToString::to_string).collect();
+    let listen: Vec<String> = route.matches.listen.iter().map(ToString::to_string).collect();
+    let hosts = if listen.is_empty() { hosts } else { listen };
     let target = match &route.target {
         RouteTarget::Backend { id, endpoint } => format!("-> {} {id}:{}", endpoint.scheme, endpoint.port),
         RouteTarget::Address { host, endpoint } => format!("-> {} address {host}:{}", endpoint.scheme, endpoint.port),
@@ -227,7 +229,15 @@ fn route(route: &RouteSpec) -> String {
     });
     list(&mut line, "headers", headers);
     list(&mut line, "strip", matches.strip_prefix.iter().cloned());
+    list(&mut line, "sni", matches.sni.iter().map(ToString::to_string));
+    if let WakeOn::Data(openings) = &route.options.wake_on {
+        let openings: Vec<String> = openings.iter().map(ToString::to_string).collect();
+        write!(line, " wake_on=data:{}", openings.join("+")).unwrap();
+    }
     let upstream = &route.options.upstream;
+    if upstream.proxy_header {
+        line.push_str(" proxy_header");
+    }
     if upstream.response_header_timeout.as_secs() != 60 {
         write!(line, " header_timeout={}", format_duration(upstream.response_header_timeout)).unwrap();
     }

@@ -10,6 +10,7 @@ use crate::model::{Alias, BackendId, BackendSpec, Endpoint, RouteSpec, RouteTarg
 
 /// One step.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "a handful for each reload")]
 pub enum Change {
     /// A backend comes.
     AddBackend(Box<BackendSpec>),

@@ -39,10 +39,12 @@ pub(super) fn route_differences(old: &RouteSpec, new: &RouteSpec) -> Vec<String>
     note(&mut words, "methods", &was.methods, &is.methods);
     note(&mut words, "headers", &was.headers, &is.headers);
     note(&mut words, "strip_prefix", &was.strip_prefix, &is.strip_prefix);
-    note(&mut words, "listening port", &was.listen_port, &is.listen_port);
+    note(&mut words, "listening addresses", &was.listen, &is.listen);
+    note(&mut words, "sni", &was.sni, &is.sni);
     note(&mut words, "audience", &old.audience, &new.audience);
     let (from, to) = (&old.options, &new.options);
     note(&mut words, "upstream", &from.upstream, &to.upstream);
+    note(&mut words, "wake_on", &from.wake_on, &to.wake_on);
     note(&mut words, "inbound_mtls_profile", &from.client_profile, &to.client_profile);
     note(&mut words, "request headers", &from.set_request_headers, &to.set_request_headers);
     note(&mut words, "response headers", &from.set_response_headers, &to.set_response_headers);

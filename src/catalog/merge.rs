@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     config::Written,
-    model::{BackendId, BackendSpec, NodeName, Place, Problem, Problems, RouteTarget, Scheme, Severity},
+    model::{BackendId, BackendSpec, NodeName, Place, Problem, Problems, RouteTarget, Severity},
 };
 
 impl Catalog {
@@ -98,6 +98,7 @@ impl Merge {
         self.close_routes_to(&refused);
         self.keep_what_is_needed();
         self.warn_of_unknown_backends(&refused);
+        self.claims.refuse_circles();
         self.claims.warn_of_shadows();
         self.problems.0.append(&mut self.claims.problems.0);
         self.take_ports_of_routes();
@@ -192,7 +193,7 @@ impl Merge {
         let mut down: BTreeSet<&BackendId> = BTreeSet::new();
         for route in self.claims.routes.values() {
             match &route.target {
-                RouteTarget::Backend { id, endpoint } if endpoint.scheme != Scheme::Udp => {
+                RouteTarget::Backend { id, endpoint } if endpoint.scheme.has_tcp() => {
                     ports.entry(id).or_default().insert(endpoint.port);
                 }
                 RouteTarget::Down { id } => {

@@ -112,7 +112,10 @@ fn finish(draft: &FileDraft, sources: &mut Sources<'_>, problems: &mut Problems)
     }
     let nodes = known_nodes(&settings);
     let read = static_routes::check(&all, &settings, &nodes, sources, problems);
-    problems.0.extend(read.routes.iter().filter_map(|route| own_address::refusal(route, &settings)));
+    let of_own = |route: &Arc<RouteSpec>| {
+        own_address::refusal(route, &settings).or_else(|| own_address::taken(route, &settings))
+    };
+    problems.0.extend(read.routes.iter().filter_map(of_own));
     (settings, read)
 }
 

@@ -9,10 +9,11 @@ use std::{
 use super::{
     command::command,
     expand::Sources,
-    finish::{check_profile, check_scheme, condition, hosts, scheme},
+    finish::{check_profile, check_scheme, condition, scheme},
     idle::{self, Author, IdleDraft, Wanted},
     ready,
     route::{self, RouteDraft},
+    stream,
     tree::{Entry, Fields, Node, Value, unknown},
     values,
     written::Written,
@@ -241,15 +242,19 @@ impl Checker<'_, '_, '_> {
             Some(id) => self.backend_target(id, &draft, scheme, entry)?,
             None => self.address_target(&draft, scheme, entry)?,
         };
+        let port = match &target {
+            RouteTarget::Backend { endpoint, .. } | RouteTarget::Address { endpoint, .. } => endpoint.port,
+            RouteTarget::Down { .. } => 0,
+        };
         let waiting_page = draft.waiting_page.as_ref().and_then(|(path, place)| self.page(path, place));
-        let hosts = hosts(&alias, &draft, self.settings);
+        let matches = stream::matches(&alias, &draft, scheme, port, self.settings);
         let mut draft = draft;
         // Relative to the file that names them.
         let UpstreamTls { roots, client, .. } = &mut draft.upstream.tls;
         for path in roots.iter_mut().chain(client.iter_mut().flat_map(|(certificate, key)| [certificate, key])) {
             *path = self.sources.resolve(path);
         }
-        Some(draft.into_route(alias, entry.place.clone(), hosts, target, waiting_page))
+        Some(draft.into_route(alias, entry.place.clone(), matches, target, waiting_page))
     }
 
     /// The backend that a route names, or that GoDoxy's `idlewatcher` names.
@@ -314,7 +319,7 @@ impl Checker<'_, '_, '_> {
             self.dependencies(&mut gathered, node, place);
         }
         let port = draft.port.as_ref().map(|(port, _)| *port);
-        if let Some(port) = port.filter(|port| scheme != Scheme::Udp && !gathered.spec.ports.contains(port)) {
+        if let Some(port) = port.filter(|port| scheme.has_tcp() && !gathered.spec.ports.contains(port)) {
             gathered.spec.ports.push(port);
         }
         self.backends.insert(id.clone(), gathered);
@@ -350,6 +355,11 @@ impl Checker<'_, '_, '_> {
             }
         };
         let port = draft.port.as_ref().map(|(port, _)| *port);
+        if scheme.is_stream() && port.is_none() {
+            let what = format!("route `{}` lacks the `port` of its endpoint", entry.key);
+            self.problems.0.push(Problem::error(entry.place.clone(), what));
+            return None;
+        }
         let port = port.unwrap_or(if scheme == Scheme::Https { 443 } else { 80 });
         Some(RouteTarget::Address { host, endpoint: Endpoint { scheme, port } })
     }

@@ -136,6 +136,8 @@ impl Keeper {
             journal,
             requests: requests_in,
             store: Arc::default(),
+            streams: tokio::sync::watch::Sender::new(Arc::default()),
+            troubles: Arc::default(),
         };
         let mut watchers = JoinSet::new();
         for (name, node) in &nodes {
@@ -445,7 +447,10 @@ impl Keeper {
             let backend = spec.backend().and_then(|id| self.control.backend(id));
             (spec.matches.clone(), Arc::new(LiveRoute { spec, backend, counters }))
         });
-        self.control.table.store(Arc::new(LiveTable::build(live)));
+        let table = LiveTable::build(live);
+        let streams = table.targets().filter(|route| !route.spec.matches.listen.is_empty()).cloned().collect();
+        self.control.table.store(Arc::new(table));
+        self.control.streams.send_replace(streams);
     }
 
     fn publish(&self) {

@@ -27,7 +27,7 @@ pub(super) enum Entry {
 }
 
 /// Whether an address is of a loopback, private or link-local network.
-pub(super) fn is_private(address: IpAddr) -> bool {
+pub(in crate::proxy) fn is_private(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
@@ -116,7 +116,7 @@ async fn wake(job: &mut Job<'_>, backend: &Backend, policy: &IdlePolicy) -> Resu
 }
 
 /// Whether a request now would start something, rather than join others who wait.
-fn causes_wake(backend: &Backend) -> bool {
+pub(in crate::proxy) fn causes_wake(backend: &Backend) -> bool {
     if backend.held() > 0 {
         // Somebody who came before caused it; it is just not told yet.
         return false;
