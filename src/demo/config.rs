@@ -4,7 +4,6 @@ use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
     path::Path,
-    sync::Arc,
     time::Duration,
 };
 
@@ -84,10 +83,7 @@ pub fn containers(prefix: &str) -> [DemoContainer; 3] {
 }
 
 /// The configuration of the demo, whose apps are run by this program (`demo-app NAME --port PORT`).
-pub fn config(
-    housing: Housing<'_>,
-    ports: DemoPorts,
-) -> Result<(Settings, Vec<Arc<RouteSpec>>, Vec<BackendSpec>), BadName> {
+pub fn config(housing: Housing<'_>, ports: DemoPorts) -> Result<(Settings, Vec<RouteSpec>, Vec<BackendSpec>), BadName> {
     let (engine, ports) = match housing {
         Housing::Processes(_) => (EngineAddress::Process, ports),
         Housing::Containers(_) => {
@@ -107,7 +103,7 @@ pub fn config(
         prefixes: vec!["dormouse-demo".to_owned()],
         ..Settings::default()
     };
-    let routes = apps.iter().map(|app| route(app, &node, housing).map(Arc::new)).collect::<Result<_, _>>()?;
+    let routes = apps.iter().map(|app| route(app, &node, housing)).collect::<Result<_, _>>()?;
     let backends = apps.iter().map(|app| backend(app, &node, housing)).collect::<Result<_, _>>()?;
     Ok((settings, routes, backends))
 }
