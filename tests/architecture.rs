@@ -51,7 +51,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("prometheus_client", &["telemetry"]),
     ("serde", &["api", "app", "cli", "config", "provider", "store"]),
     ("serde_saphyr", &["config"]),
-    ("socket2", &["net", "proxy"]),
+    ("socket2", &["backend", "net", "proxy"]),
     ("sqlx", &["store"]),
     ("strsim", &["api", "catalog", "config"]),
     ("tracing_subscriber", &["telemetry"]),

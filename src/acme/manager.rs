@@ -276,7 +276,8 @@ impl Manager {
     fn publish(&self) {
         let mut certificates: Vec<_> = self.got.values().cloned().collect();
         certificates.sort_by(|a, b| a.names.cmp(&b.names));
-        let failures = self.plans.iter().filter_map(|plan| Some((plan, plan.failures.as_ref()?)));
+        let wanted = |plan: &&Plan| !plan.on_demand || plan.names.iter().all(|name| self.certificates.serves(name));
+        let failures = self.plans.iter().filter(wanted).filter_map(|plan| Some((plan, plan.failures.as_ref()?)));
         let problems = failures.map(|(plan, failures)| {
             let place = match plan.names.as_slice() {
                 [host] if plan.on_demand => Place::Host(host.clone()),

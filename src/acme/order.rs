@@ -36,13 +36,14 @@ impl Failed {
 
 impl From<Error> for Failed {
     fn from(error: Error) -> Self {
-        let (kind, account_is_gone) = match &error {
-            Error::Api(problem) => {
-                let is = |word: &str| problem.r#type.as_deref().is_some_and(|kind| kind.ends_with(word));
-                (if is(":serverInternal") { Kind::Unreachable } else { Kind::Refused }, is(":accountDoesNotExist"))
-            }
-            Error::Crypto | Error::KeyRejected | Error::Unsupported(_) => (Kind::Refused, false),
-            _ => (Kind::Unreachable, false),
+        let (kind, account_is_gone) = if let Error::Api(problem) = &error {
+            let is = |word: &str| problem.r#type.as_deref().is_some_and(|kind| kind.ends_with(word));
+            (if is(":serverInternal") { Kind::Unreachable } else { Kind::Refused }, is(":accountDoesNotExist"))
+        } else if matches!(error, Error::Crypto | Error::KeyRejected | Error::Unsupported(_)) {
+            (Kind::Refused, false)
+        } else {
+            // Whatever else it is did not come from an authority that had made up its mind.
+            (Kind::Unreachable, false)
         };
         Self { kind, why: chain(&error), account_is_gone }
     }
@@ -122,7 +123,12 @@ async fn show(order: &mut Order, answers: &mut Answers<'_>) -> Result<(), Failed
                 chosen.push(None);
                 continue;
             }
-            status => return Err(Failed::refused(format!("the authority calls a name `{status:?}`"))),
+            status @ (AuthorizationStatus::Invalid
+            | AuthorizationStatus::Revoked
+            | AuthorizationStatus::Expired
+            | AuthorizationStatus::Deactivated) => {
+                return Err(Failed::refused(format!("the authority calls a name `{status:?}`")));
+            }
         }
         let name = authorization.identifier().to_string();
         let wildcard = authorization.wildcard;
@@ -235,18 +241,26 @@ impl Answers<'_> {
         }
     }
 
+    /// Takes the records out of the DNS. The rest is taken back by itself.
     async fn take_back(&mut self) {
-        for given in self.given.drain(..) {
+        for given in &self.given {
+            if let (Given::Record(name, value), Some(hook)) = (given, &self.settings.dns)
+                && let Err(why) = hook::run(hook, "cleanup", name, value).await
+            {
+                tracing::warn!(why, "a record stays in the DNS");
+            }
+        }
+    }
+}
+
+/// Also of an order that breaks off.
+impl Drop for Answers<'_> {
+    fn drop(&mut self) {
+        for given in &self.given {
             match given {
-                Given::Token(token) => self.challenges.remove_answer(&token),
-                Given::Certificate(host) => self.challenges.remove_certificate(&host),
-                Given::Record(name, value) => {
-                    if let Some(hook) = &self.settings.dns
-                        && let Err(why) = hook::run(hook, "cleanup", &name, &value).await
-                    {
-                        tracing::warn!(why, "a record stays in the DNS");
-                    }
-                }
+                Given::Token(token) => self.challenges.remove_answer(token),
+                Given::Certificate(host) => self.challenges.remove_certificate(host),
+                Given::Record(..) => {}
             }
         }
     }

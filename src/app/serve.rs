@@ -27,7 +27,7 @@ use crate::{
     config::Loaded,
     control::{self, Control, FileSource, Keeper},
     model::{HttpsRedirect, OnExit, Problems, Settings},
-    net::TlsServer,
+    net::{self, TlsServer},
     provider,
     proxy::{Limits, ProxySettings, Shared, bind_workers},
     store::Store,
@@ -66,7 +66,7 @@ const REMEMBER: Duration = Duration::from_secs(5);
 pub async fn serve(options: ServeOptions) -> Result<(), Failed> {
     let source = match (options.config.clone(), options.explicit) {
         (Some(path), _) => FileSource::File(path),
-        (None, explicit) => FileSource::None { explicit },
+        (None, explicit) => FileSource::None { explicit, https: usual_https() },
     };
     let (loaded, _) = control::check_alone(&source).map_err(Failed::Configuration)?;
     let end = CancellationToken::new();
@@ -77,6 +77,12 @@ pub async fn serve(options: ServeOptions) -> Result<(), Failed> {
     });
     let world = World { source, loaded, state_dir: options.state_dir };
     run(world, end, |_| ()).await.map_err(Failed::Other)
+}
+
+/// The usual address of HTTPS, where it can be had.
+fn usual_https() -> Option<SocketAddr> {
+    let address = SocketAddr::from(([0, 0, 0, 0], 443));
+    net::check_free(address).is_ok().then_some(address)
 }
 
 /// A checked configuration, and where its state is kept.

@@ -476,7 +476,7 @@ async fn waits_and_refusals_are_counted() {
         asleep: Duration::ZERO,
         gives_back: 0,
     };
-    let all = crate::telemetry::World { backends: vec![sample], routes: Vec::new() };
+    let all = crate::telemetry::World { backends: vec![sample], routes: Vec::new(), certificates: Vec::new() };
     let text = world.around.journal.metrics().render(&all);
     for line in [
         r#"dormouse_held_seconds_count{backend="sim/app"} 1"#,

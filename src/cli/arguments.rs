@@ -46,6 +46,8 @@ pub enum Command {
     Events(Events),
     /// List the routes
     Routes(Json),
+    /// List the certificates
+    Certificates(Json),
     /// Have the configuration read again
     Reload(Json),
     /// Print the completions of a shell

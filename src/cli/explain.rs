@@ -80,7 +80,7 @@ async fn running(options: &Explain, client: &Client) -> Result<Option<Vec<wire::
 
 /// Explains containers with the named configuration, or with none.
 fn alone(containers: &[Container], options: &Explain) -> Result<Vec<wire::Explained>, Trouble> {
-    let source = options.config.clone().map_or(FileSource::None { explicit: false }, FileSource::File);
+    let source = options.config.clone().map_or(FileSource::None { explicit: false, https: None }, FileSource::File);
     let loaded = source.load().map_err(|problems| Trouble::Wrong(told(&problems)))?;
     let mut all: Vec<wire::Explained> =
         explain_alone(containers, &source, &loaded).iter().map(wire::Explained::from).collect();

@@ -6,7 +6,7 @@ use clap::CommandFactory;
 
 use super::{
     arguments::{Arguments, Command},
-    check,
+    certificates, check,
     client::Client,
     events, explain, orders,
     output::{Output, complain},
@@ -47,6 +47,7 @@ async fn carry_out(command: Command, client: Client, output: Output) -> Result<(
         Command::Unpin(options) => orders::unpin(options, &client, &output).await,
         Command::Restart(options) => orders::restart(options, &client, &output).await,
         Command::Events(options) => events::events(options, &client, &output).await,
+        Command::Certificates(options) => certificates::certificates(options.json, &client, &output).await,
         Command::Routes(options) => orders::routes(options.json, &client, &output).await,
         Command::Reload(options) => check::reload(options.json, &client, &output).await,
         Command::Completions { shell } => {

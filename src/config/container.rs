@@ -1,7 +1,7 @@
 //! Routes and a backend from what an engine says of one container.
 
 use super::{
-    finish::{check_scheme, condition, hosts},
+    finish::{check_profile, check_scheme, condition, hosts},
     idle::{self, Author, IdleDraft, Wanted},
     images,
     labels::{self, Labelled},
@@ -277,6 +277,7 @@ impl Reading<'_> {
         }
         let place = self.place();
         check_scheme(scheme, &draft, &place, &mut problems);
+        check_profile(&draft, self.settings, &mut problems);
         self.own_address(port, &place, &mut problems);
         ports::warn_of_host_port(self.container, &draft, &mut problems);
         let refused = errors(&problems) > 0;
@@ -295,7 +296,7 @@ impl Reading<'_> {
         let leads_to_backend = draft.host.is_none();
         let hosts = hosts(alias, &draft, self.settings);
         let audience = self.audience();
-        let route = RouteSpec { audience, ..draft.into_route(alias.clone(), place, hosts, target) };
+        let route = RouteSpec { audience, ..draft.into_route(alias.clone(), place, hosts, target, None) };
         if let Some(problem) = own_address::refusal(&route, self.settings) {
             self.made.problems.0.push(problem);
             return Err(None);

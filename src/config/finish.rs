@@ -39,6 +39,15 @@ pub(super) fn check_scheme(scheme: Scheme, draft: &RouteDraft, place: &Place, pr
     }
 }
 
+/// A profile of client certificates that nobody has described would let nobody in, or everybody.
+pub(super) fn check_profile(draft: &RouteDraft, settings: &Settings, problems: &mut Problems) {
+    let Some((name, place)) = &draft.client_profile else { return };
+    if !settings.tls.clients.contains_key(name) {
+        let known: Vec<&str> = settings.tls.clients.keys().map(String::as_str).collect();
+        problems.0.push(unknown(place, "profile of client certificates", name, &known));
+    }
+}
+
 /// The hosts of an alias in all domains, and those of `hosts`.
 pub(super) fn hosts(alias: &Alias, draft: &RouteDraft, settings: &Settings) -> Vec<HostPattern> {
     let mut hosts = Vec::new();

@@ -8,7 +8,7 @@ use super::{
 use crate::model::{Problem, Problems};
 
 /// Keys of a route that only concern who gets in: refused while their machinery is missing.
-const RESTRICTING: [&str; 3] = ["rules", "rule_file", "inbound_mtls_profile"];
+const RESTRICTING: [&str; 2] = ["rules", "rule_file"];
 
 /// Keys without which a route can not work at all.
 const NEEDED: [&str; 9] =

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::model::{
     Alias, AsleepResponse, BackendId, HeaderMatch, HealthCheck, HostPattern, Ignore, PathPattern, Place, Problem,
-    Problems, Readiness, RouteMatch, RouteSpec, RouteTarget, Scheme, Upstream, Waiting,
+    Problems, Readiness, RouteMatch, RouteOptions, RouteSpec, RouteTarget, Scheme, Upstream, Waiting,
 };
 
 /// Every key of a route.
@@ -76,6 +76,7 @@ pub(super) struct RouteDraft {
     /// The match; its hosts are those of `hosts` alone.
     pub(super) matches: RouteMatch,
     pub(super) upstream: Upstream,
+    pub(super) client_profile: Option<(String, Place)>,
     pub(super) sets: HeaderSets,
     pub(super) health: Option<HealthCheck>,
     pub(super) waiting: Option<Waiting>,
@@ -91,27 +92,31 @@ pub(super) struct RouteDraft {
 }
 
 impl RouteDraft {
-    /// The route that it makes, once it is known what it answers to and where it leads.
+    /// The route that it makes, once it is known what it answers to, where it leads, and the text of its own waiting page.
     pub(super) fn into_route(
         self,
         alias: Alias,
         place: Place,
         hosts: Vec<HostPattern>,
         target: RouteTarget,
+        waiting_page: Option<String>,
     ) -> RouteSpec {
-        RouteSpec {
+        let options = RouteOptions {
             upstream: self.upstream,
+            client_profile: self.client_profile.map(|(name, _)| name),
             set_request_headers: self.sets.request,
             set_response_headers: self.sets.response,
             hide_request_headers: self.sets.hide_request,
             hide_response_headers: self.sets.hide_response,
             waiting: self.waiting,
+            waiting_page,
             title: self.title,
             ignore: self.ignore,
             asleep_response: self.asleep_response,
             health: self.health,
-            ..RouteSpec::new(alias, place, RouteMatch { hosts, ..self.matches }, target)
-        }
+        };
+        let matches = RouteMatch { hosts, ..self.matches };
+        RouteSpec { options: options.shared(), ..RouteSpec::new(alias, place, matches, target) }
     }
 }
 
@@ -122,6 +127,9 @@ pub(super) fn read(node: &Node, author: Author, problems: &mut Problems) -> Rout
     target(&mut fields, &mut draft, author, problems);
     matching(&mut fields, &mut draft.matches, problems);
     upstream(&mut fields, &mut draft.upstream, problems);
+    draft.client_profile = fields
+        .get("inbound_mtls_profile")
+        .and_then(|node| Some((values::text(node, problems)?.to_owned(), node.place.clone())));
     draft.upstream.tls = upstream_tls::read(&mut fields, author, problems);
     draft.health = fields.get("healthcheck").and_then(|node| health(node, problems));
     if let Some(node) = fields.get("middlewares") {

@@ -142,6 +142,11 @@ const LISTEN: &[Key] = &[
 const TLS: &[Key] = &[
     ("certificates", Kind::Any, "Certificates with their keys: `[{cert: fullchain.pem, key: privkey.pem}]`"),
     ("folder", Kind::List, "Folders in which every certificate with its key is taken"),
+    (
+        "clients",
+        Kind::Any,
+        "Authorities whose certificates let clients in, by the name that routes give: `{staff: ca.pem}`",
+    ),
     ("hsts", Kind::Either(HSTS), "How long browsers use nothing but TLS: `180d`"),
 ];
 
@@ -302,7 +307,7 @@ const ROUTE: &[Key] = &[
     ("ssl_certificate", Kind::Text, "A file with our own certificate for an `https` endpoint"),
     ("ssl_certificate_key", Kind::Text, "A file with its key"),
     ("ssl_protocols", Kind::List, "Versions of TLS that are spoken to an `https` endpoint: `TLSv1.2`, `TLSv1.3`"),
-    ("inbound_mtls_profile", Kind::Any, "Not in this version yet"),
+    ("inbound_mtls_profile", Kind::Text, "Only clients with a certificate of this profile (`tls: clients`) are let in"),
     ("rules", Kind::Any, "Not in this version yet"),
     ("rule_file", Kind::Any, "Not in this version yet"),
     ("healthcheck", Kind::Object(HEALTH), "Health checks of the endpoint; they never wake"),

@@ -44,7 +44,7 @@ const GODOXY_KEYS: &[(&str, &str)] = &[
     ("autocert", "certificates of files are below `tls`, those from an authority below `acme`"),
     ("acl", "lists of clients are not in this version yet"),
     ("timeout_shutdown", "write `shutdown_timeout: 30s`"),
-    ("inbound_mtls_profiles", "client certificates are not in this version yet"),
+    ("inbound_mtls_profiles", "profiles of client certificates are below `tls: clients`, as they are"),
     ("homepage", "Dormouse has no start page"),
     ("webui", "Dormouse has no start page"),
 ];
@@ -93,6 +93,12 @@ pub(super) fn read(fields: &mut Fields<'_>, base: &Path, problems: &mut Problems
     }
     if let Some(entry) = fields.entry("acme") {
         settings.tls.acme = acme::read(entry, base, problems);
+    }
+    if settings.listen.https.is_empty()
+        && let Some(acme) = &settings.tls.acme
+    {
+        let problem = Problem::warning(acme.place.clone(), "certificates are got, but nothing listens for HTTPS");
+        problems.0.push(problem.with_hint("write `listen: {https: \":443\"}`"));
     }
     if let Some(node) = fields.get("https_redirect") {
         settings.tls.redirect = tls::redirect(node, problems);

@@ -1,6 +1,6 @@
 //! Settings of TLS: which certificates there are, and what is told to browsers.
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use super::Place;
 
@@ -17,6 +17,8 @@ pub struct TlsSettings {
     pub redirect: HttpsRedirect,
     /// Certificates from an authority; absent: none.
     pub acme: Option<AcmeSettings>,
+    /// Whose certificates let clients in, by the names that routes give.
+    pub clients: BTreeMap<String, ClientProfile>,
 }
 
 /// A certificate with its chain, and its key.
@@ -35,6 +37,17 @@ pub struct CertificateFiles {
 pub struct CertificateFolder {
     /// The folder.
     pub path: PathBuf,
+    /// Where it was written.
+    pub place: Place,
+}
+
+/// Authorities whose certificates let clients in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientProfile {
+    /// Their files, PEM.
+    pub authorities: Vec<PathBuf>,
+    /// Those that this machine trusts, too.
+    pub system: bool,
     /// Where it was written.
     pub place: Place,
 }

@@ -1,10 +1,16 @@
 //! The beginning of a client's TLS connection.
 
-use std::{future::poll_fn, io, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    future::poll_fn,
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use rustls::{
     ServerConfig,
-    server::{AcceptedAlert, Acceptor, NoServerSessionStorage},
+    server::{AcceptedAlert, Acceptor, NoServerSessionStorage, danger::ClientCertVerifier},
     version::{TLS12, TLS13},
 };
 use tokio::net::TcpStream;
@@ -31,9 +37,16 @@ const PROTOCOLS: [&[u8]; 1] = [b"http/1.1"];
 pub struct TlsServer {
     certificates: Arc<Certificates>,
     config: Arc<ServerConfig>,
+    /// Where clients are asked for their certificate: by profile, for as long as the profile stays as it is. Each has
+    /// ticket keys of its own, so that nobody comes from one into another.
+    // Held for one look-up, and while a profile is used for the first time.
+    asking: Mutex<HashMap<String, Asking>>,
     /// For an authority that wants to see that a host is ours.
     challenge: Arc<ServerConfig>,
 }
+
+/// What checks the certificates of clients, and the configuration that was made with it.
+type Asking = (Arc<dyn ClientCertVerifier>, Arc<ServerConfig>);
 
 /// What is known of a client after its handshake.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +55,10 @@ pub struct Secured {
     pub server_name: Option<Box<str>>,
     /// It was shown a certificate that is not of our own making.
     pub certified: bool,
+    /// The profile of client certificates that its host asks for.
+    pub profile: Option<String>,
+    /// It showed a certificate of that profile.
+    pub verified: bool,
 }
 
 /// Why there is no TLS connection.
@@ -61,26 +78,32 @@ pub enum NoTls {
 impl TlsServer {
     /// With these certificates.
     pub fn new(certificates: Arc<Certificates>) -> Result<Self, rustls::Error> {
-        let mut config = ServerConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[&TLS13, &TLS12])?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::clone(&certificates) as _);
-        config.alpn_protocols = PROTOCOLS.iter().map(|name| name.to_vec()).collect();
-        // Tickets are kept by clients, under keys that change every few hours; nothing is kept here.
-        config.ticketer = rustls::crypto::ring::Ticketer::new()?;
-        config.session_storage = Arc::new(NoServerSessionStorage {});
+        let config = make(&certificates, None)?;
         let mut challenge = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&TLS13, &TLS12])?
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(Challenged(Arc::clone(&certificates))));
         challenge.alpn_protocols = vec![CHALLENGE.to_vec()];
         challenge.session_storage = Arc::new(NoServerSessionStorage {});
-        Ok(Self { certificates, config: Arc::new(config), challenge: Arc::new(challenge) })
+        Ok(Self { certificates, config: Arc::new(config), asking: Mutex::default(), challenge: Arc::new(challenge) })
     }
 
     /// The certificates.
     pub fn certificates(&self) -> &Arc<Certificates> {
         &self.certificates
+    }
+
+    fn asking(&self, name: &str, verifier: &Arc<dyn ClientCertVerifier>) -> Result<Arc<ServerConfig>, NoTls> {
+        let mut asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((before, config)) = asking.get(name)
+            && Arc::ptr_eq(before, verifier)
+        {
+            return Ok(Arc::clone(config));
+        }
+        let config = make(&self.certificates, Some(Arc::clone(verifier)));
+        let config = Arc::new(config.map_err(|error| NoTls::Failed(io::Error::other(error)))?);
+        asking.insert(name.to_owned(), (Arc::clone(verifier), Arc::clone(&config)));
+        Ok(config)
     }
 
     /// Does the handshake, within a time.
@@ -117,11 +140,16 @@ impl TlsServer {
         let server_name: Option<Box<str>> =
             hello.server_name().map(|name| name.trim_end_matches('.').to_ascii_lowercase().into());
         let challenged = hello.alpn().is_some_and(|mut names| names.any(|name| name == CHALLENGE));
-        let config = if challenged { &self.challenge } else { &self.config };
+        let profile = server_name.as_deref().and_then(|name| self.certificates.profile_of(name));
+        let config = match &profile {
+            _ if challenged => Arc::clone(&self.challenge),
+            Some((name, Some(verifier))) => self.asking(name, verifier)?,
+            Some((_, None)) | None => Arc::clone(&self.config),
+        };
         if let Some(name) = server_name.as_deref().filter(|_| !challenged) {
             self.certificates.wait_for(name).await;
         }
-        let session = match accepted.into_connection(Arc::clone(config)) {
+        let session = match accepted.into_connection(config) {
             Ok(session) => session,
             Err((error, alert)) => return Err(refused(&tcp, error, alert)),
         };
@@ -135,8 +163,26 @@ impl TlsServer {
             return Err(NoTls::Done);
         }
         let certified = server_name.as_deref().is_some_and(|name| self.certificates.certify(name));
-        Ok((stream, Secured { server_name, certified }))
+        let verified = profile.is_some() && stream.shows_certificate();
+        Ok((stream, Secured { server_name, certified, profile: profile.map(|(name, _)| name), verified }))
     }
+}
+
+fn make(
+    certificates: &Arc<Certificates>,
+    clients: Option<Arc<dyn ClientCertVerifier>>,
+) -> Result<ServerConfig, rustls::Error> {
+    let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(&[&TLS13, &TLS12])?;
+    let builder = match clients {
+        Some(clients) => builder.with_client_cert_verifier(clients),
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_cert_resolver(Arc::clone(certificates) as _);
+    config.alpn_protocols = PROTOCOLS.iter().map(|name| name.to_vec()).collect();
+    // Tickets are kept by clients, under keys that change every few hours; nothing is kept here.
+    config.ticketer = rustls::crypto::ring::Ticketer::new()?;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    Ok(config)
 }
 
 async fn read(tcp: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {

@@ -11,7 +11,7 @@ use std::{
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use rustls::{
-    server::{ClientHello, ResolvesServerCert},
+    server::{ClientHello, ResolvesServerCert, danger::ClientCertVerifier},
     sign::CertifiedKey,
 };
 use tokio::sync::mpsc;
@@ -20,6 +20,7 @@ use super::{
     tls_certificate::{Certificate, CertificateSource},
     tls_challenges::Challenges,
     tls_choice::Choice,
+    tls_clients::Profiles,
     tls_demand::{Demand, Wish},
     tls_files::{self, Found},
     tls_self_signed::SelfSigned,
@@ -28,6 +29,9 @@ use crate::model::{CertificateFiles, CertificateFolder, Place, Problem, Problems
 
 /// Says whether a host is one that is served here.
 pub type Serves = Box<dyn Fn(&str) -> bool + Send + Sync>;
+
+/// Says which profile of client certificates a host asks for, if any.
+pub type Asks = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
 /// So many hosts with self-signed certificates are told of one by one.
 const TOLD: usize = 20;
@@ -39,6 +43,8 @@ pub struct Certificates {
     challenges: Challenges,
     demand: Demand,
     serves: Serves,
+    asks: Asks,
+    profiles: ArcSwap<Profiles>,
     // Held while files are read and the choice is built: changes come one after the other.
     sources: Mutex<Sources>,
 }
@@ -90,24 +96,30 @@ impl Entry {
 
 /// Reads every certificate that the settings name, and tells what is wrong with them.
 pub fn check_certificates(settings: &TlsSettings) -> Problems {
-    Problems(Entry::all(settings).flat_map(|entry| entry.load().problems).collect())
+    let certificates = Entry::all(settings).flat_map(|entry| entry.load().problems);
+    Problems(certificates.chain(Profiles::new(&settings.clients).problems()).collect())
 }
 
 impl Certificates {
-    /// None yet. `serves` says for which hosts a self-signed one is made.
-    pub fn new(serves: Serves) -> Self {
+    /// None yet. `serves` says for which hosts a self-signed one is made, `asks` what clients of a host must show.
+    pub fn new(serves: Serves, asks: Asks) -> Self {
         Self {
             choice: ArcSwap::default(),
             self_signed: SelfSigned::default(),
             challenges: Challenges::default(),
             demand: Demand::default(),
             serves,
+            asks,
+            profiles: ArcSwap::default(),
             sources: Mutex::default(),
         }
     }
 
     /// Takes these settings. An entry that can not be read keeps what it gave before.
     pub fn configure(&self, settings: &TlsSettings) {
+        if self.profiles.load().settings != settings.clients {
+            self.profiles.store(Arc::new(Profiles::new(&settings.clients)));
+        }
         self.change(|sources| {
             let before = std::mem::take(&mut sources.entries);
             sources.entries = Entry::all(settings).map(|entry| loaded(entry, &before)).collect();
@@ -147,6 +159,14 @@ impl Certificates {
     /// Whether a host (in canonical spelling) is one that is served here.
     pub fn serves(&self, host: &str) -> bool {
         (self.serves)(host)
+    }
+
+    /// The profile of client certificates that a host (in canonical spelling) asks for, and what checks them; absent:
+    /// the profile can not be used.
+    pub(super) fn profile_of(&self, host: &str) -> Option<(String, Option<Arc<dyn ClientCertVerifier>>)> {
+        let name = (self.asks)(host)?;
+        let verifier = self.profiles.load().verifier(&name);
+        Some((name, verifier))
     }
 
     /// What an authority asks for.
@@ -304,7 +324,7 @@ mod tests {
     };
 
     fn place() -> Place {
-        Place::File { path: "dormouse.yaml".to_owned(), line: Some(3), column: Some(5) }
+        Place::File { path: "dormouse.yaml".into(), line: Some(3), column: Some(5) }
     }
 
     fn leaf(certificates: &Certificates, name: Option<&str>) -> Vec<u8> {
@@ -322,7 +342,7 @@ mod tests {
         write(pem(&["app.test"]));
         let files = CertificateFiles { certificate: at("a.pem"), key: at("a.key"), place: place() };
         let settings = TlsSettings { certificates: vec![files], ..TlsSettings::default() };
-        let certificates = Certificates::new(Box::new(|_| true));
+        let certificates = Certificates::new(Box::new(|_| true), Box::new(|_| None));
         certificates.configure(&settings);
         assert_eq!(certificates.problems(), []);
         assert!(certificates.certify("app.test") && !certificates.certify("other.test"));
@@ -343,7 +363,7 @@ mod tests {
 
     #[test]
     fn a_host_without_a_certificate_gets_one_of_ours_which_is_told_and_certifies_nothing() {
-        let certificates = Certificates::new(Box::new(|host| host == "app.test"));
+        let certificates = Certificates::new(Box::new(|host| host == "app.test"), Box::new(|_| None));
         let shared = leaf(&certificates, None);
         assert_eq!(leaf(&certificates, Some("stranger.test")), shared);
         assert_eq!(certificates.problems(), []);

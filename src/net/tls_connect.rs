@@ -58,6 +58,19 @@ pub enum NoUpstreamTls {
     Failed(io::Error),
 }
 
+impl NoUpstreamTls {
+    /// What to do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Refused(rustls::Error::InvalidCertificate(_)) => {
+                "set `ssl_trusted_certificate` and `ssl_server_name`, or `no_tls_verify: true`"
+            }
+            Self::Refused(rustls::Error::InvalidMessage(_)) => "if it speaks plain HTTP, write `scheme: http`",
+            Self::Refused(_) | Self::Settings(_) | Self::Failed(_) => "look at the `ssl_*` keys of the route",
+        }
+    }
+}
+
 /// Whose name the certificate must bear, and what sets connections with these settings apart from others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsTarget {
@@ -148,22 +161,26 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
 fn roots(file: Option<&Path>) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     match file {
-        Some(path) => {
-            let found = chain(&read(path)?).map_err(|error| format!("`{}` {error}", path.display()))?;
-            let (good, _) = roots.add_parsable_certificates(found);
-            if good == 0 {
-                return Err(format!("`{}` holds no authority", path.display()));
-            }
-        }
-        None => {
-            let found = rustls_native_certs::load_native_certs();
-            roots.add_parsable_certificates(found.certs);
-            if roots.is_empty() {
-                return Err("this machine trusts no authority (Debian package `ca-certificates`)".to_owned());
-            }
-        }
+        Some(path) => add_file(&mut roots, path)?,
+        None => add_system(&mut roots)?,
     }
     Ok(roots)
+}
+
+/// Trusts the authorities of a file.
+pub(super) fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), String> {
+    let found = chain(&read(path)?).map_err(|error| format!("`{}` {error}", path.display()))?;
+    let (good, _) = roots.add_parsable_certificates(found);
+    if good == 0 { Err(format!("`{}` holds no authority", path.display())) } else { Ok(()) }
+}
+
+/// Trusts the authorities that this machine trusts.
+pub(super) fn add_system(roots: &mut RootCertStore) -> Result<(), String> {
+    let (good, _) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if good == 0 {
+        return Err("this machine trusts no authority (Debian package `ca-certificates`)".to_owned());
+    }
+    Ok(())
 }
 
 /// Takes whatever certificate is shown; that its holder has the key is still checked.

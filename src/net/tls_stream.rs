@@ -93,6 +93,11 @@ impl TlsStream {
         self.state.get_mut().refusal.take()
     }
 
+    /// Whether the other side showed a certificate, which then was one that could be taken.
+    pub(super) fn shows_certificate(&mut self) -> bool {
+        self.state.get_mut().session.peer_certificates().is_some_and(|chain| !chain.is_empty())
+    }
+
     /// Takes encrypted bytes that were read already.
     pub(super) fn feed(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.state.get_mut().feed(bytes)

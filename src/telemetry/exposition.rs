@@ -20,6 +20,7 @@ pub(super) fn write(counted: &Counted, world: &World) -> String {
     page.0.extend(backends(&world.backends));
     page.0.extend(counts(counted));
     page.0.extend(routes(world));
+    page.0.push(certificates(world));
     let mut registry = Registry::with_prefix("dormouse");
     registry.register_collector(Box::new(page));
     let mut out = String::new();
@@ -143,6 +144,15 @@ fn by_word(family: &mut Family, backend: &dyn Fn() -> Label, name: &'static str,
 }
 
 /// Routes that had a request; the others would only take room.
+fn certificates(world: &World) -> Family {
+    let mut ends =
+        Family::gauge("certificate_end_seconds", "The second since 1970 until which the certificate is good");
+    for (host, end) in &world.certificates {
+        ends.add([("host", host.clone())], Value::Gauge(*end));
+    }
+    ends
+}
+
 fn routes(world: &World) -> [Family; 7] {
     let mut requests = Family::counter("requests", "Answered requests by the class of their status");
     let mut durations = Family::histogram("request_seconds", "From a request's arrival to the end of its answer");

@@ -28,6 +28,8 @@ pub struct World {
     pub backends: Vec<BackendSample>,
     /// Every route with its counters.
     pub routes: Vec<(Alias, Arc<RouteCounters>)>,
+    /// The first host of each certificate, and the second since 1970 until which it is good.
+    pub certificates: Vec<(String, i64)>,
 }
 
 /// A backend at a scrape.
@@ -152,7 +154,11 @@ mod tests {
     }
 
     fn world(names: &[&str]) -> World {
-        World { backends: names.iter().map(|name| sample(name, "awake")).collect(), routes: Vec::new() }
+        World {
+            backends: names.iter().map(|name| sample(name, "awake")).collect(),
+            routes: Vec::new(),
+            certificates: Vec::new(),
+        }
     }
 
     fn check(text: &str, lines: &[&str]) {

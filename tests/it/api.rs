@@ -82,9 +82,15 @@ async fn world() -> World {
     }
     let node = Node { provider: Arc::new(engine.clone()), engine: "simulated".to_owned(), discovers: true };
     let nodes = BTreeMap::from([("local".parse().unwrap(), node)]);
-    let loaded = (FileSource::None { explicit: false }).load().unwrap();
-    let (keeper, control) =
-        Keeper::new(FileSource::None { explicit: false }, loaded, nodes, None, HashMap::new(), Journal::default());
+    let loaded = (FileSource::None { explicit: false, https: None }).load().unwrap();
+    let (keeper, control) = Keeper::new(
+        FileSource::None { explicit: false, https: None },
+        loaded,
+        nodes,
+        None,
+        HashMap::new(),
+        Journal::default(),
+    );
     let end = CancellationToken::new();
     let directory = tempfile::tempdir().unwrap();
     let unix = directory.path().join(api::SOCKET);
@@ -375,6 +381,7 @@ async fn the_document_describes_every_path() {
             "backends",
             "backends/{name}",
             "backends/{node}/{name}",
+            "certificates",
             "check",
             "events",
             "explain",

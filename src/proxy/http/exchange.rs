@@ -116,7 +116,7 @@ fn find(client: &Client, head: &RequestHead) -> Result<Arc<LiveRoute>, Answer> {
     {
         return Err(unknown());
     }
-    secure::check(client, head)?;
+    secure::check(client, head, route)?;
     // Where routes differ by path, a slash that is hidden from us must not be one to the backend.
     if !route.spec.matches.paths.is_empty() && hides_slash(path) {
         return Err(Answer::new(400, "The path hides a slash."));
@@ -229,7 +229,7 @@ impl Tries {
             Fault::Tls(error) => {
                 tracing::warn!(
                     route = %job.route.spec.alias,
-                    "no TLS to the service: {error} (`no_tls_verify: true` takes any certificate)"
+                    "no TLS to the service: {error} (hint: {})", error.hint()
                 );
                 counted(UpstreamError::Connect, Answer::new(502, "The service can not be reached safely."))
             }

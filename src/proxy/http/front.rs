@@ -266,7 +266,8 @@ impl Client {
     /// sends is read away, within bounds.
     async fn linger(mut self) {
         let (time, mut bytes) = self.settings.limits.linger;
-        if self.stream.shutdown().await.is_err() {
+        // In clear that is done at once; a goodbye of TLS may have to wait for room.
+        if !matches!(tokio::time::timeout(time, self.stream.shutdown()).await, Ok(Ok(()))) {
             return;
         }
         drop(self.input.take());

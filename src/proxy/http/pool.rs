@@ -175,7 +175,7 @@ impl Pool {
             Some(waiting) if waiting.len() < KEPT => waiting.push(item),
             Some(_) => {}
             None => {
-                idle.retain(|other, _| other.address != key.address);
+                idle.retain(|other, _| other.address != key.address || other.generation == key.generation);
                 idle.insert(key, vec![item]);
                 if let Some(backend) = backend.filter(|_| self.watched.borrow_mut().insert(key)) {
                     tokio::task::spawn_local(Rc::clone(self).keep_while_awake(key, backend.clone()));

@@ -6,6 +6,7 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    control::LiveRoute,
     model::{RouteSpec, RouteTarget},
     net::{NoTls, Secured, TlsServer, TlsStream, TlsTarget},
     routing::Host,
@@ -49,10 +50,41 @@ pub(super) fn challenge(client: &Client, head: &RequestHead) -> Option<Answer> {
     Some(Answer { body: Some(body), ..Answer::new(200, "") })
 }
 
-/// Sends those to TLS who came in clear to a host that has a certificate.
-pub(super) fn check(client: &Client, head: &RequestHead) -> Result<(), Answer> {
+/// Sends those to TLS who came in clear to a host that has a certificate, and lets those in who may come to this
+/// route over this connection.
+pub(super) fn check(client: &Client, head: &RequestHead, route: &LiveRoute) -> Result<(), Answer> {
+    let wanted = route.spec.options.client_profile.as_deref();
+    match &client.secured {
+        Some(secured) => admit(secured, wanted, head),
+        None => {
+            redirect(client, head)?;
+            if wanted.is_some() { Err(no_certificate()) } else { Ok(()) }
+        }
+    }
+}
+
+/// What was agreed for one host does not hold for another that asks for something else.
+fn admit(secured: &Secured, wanted: Option<&str>, head: &RequestHead) -> Result<(), Answer> {
+    if wanted.is_none() && secured.profile.is_none() {
+        return Ok(());
+    }
+    let same_host = secured.server_name.as_deref().is_some_and(|name| name.eq_ignore_ascii_case(head.host()));
+    if !same_host && secured.profile.as_deref() != wanted {
+        return Err(Answer::new(421, "This connection was made for another host."));
+    }
+    match wanted {
+        Some(wanted) if !secured.verified || secured.profile.as_deref() != Some(wanted) => Err(no_certificate()),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn no_certificate() -> Answer {
+    Answer::new(403, "The service asks for a client certificate.")
+}
+
+fn redirect(client: &Client, head: &RequestHead) -> Result<(), Answer> {
     let Some(tls) = &client.worker.shared.tls else { return Ok(()) };
-    if client.secured.is_some() || head.target() == "*" || client.peer.came_by_tls(head) {
+    if head.target() == "*" || client.peer.came_by_tls(head) {
         return Ok(());
     }
     let Some(host) = Host::read(head.host()) else { return Ok(()) };
@@ -72,7 +104,7 @@ pub(super) fn target(route: &RouteSpec, address: SocketAddr) -> Result<TlsTarget
         RouteTarget::Address { host, .. } => host.trim_start_matches('[').trim_end_matches(']').to_owned(),
         RouteTarget::Backend { .. } | RouteTarget::Down { .. } => address.ip().to_string(),
     };
-    TlsTarget::new(&host, &route.upstream.tls).map_err(|error| {
+    TlsTarget::new(&host, &route.options.upstream.tls).map_err(|error| {
         tracing::warn!(route = %route.alias, %error, "no TLS to the service");
         Answer::new(502, "The service can not be reached safely.")
     })
