@@ -8,6 +8,8 @@
 # and, inside `with`, about one engine by its name (`main`, or `spare` for tests that harm their engine):
 #
 #   tests/engines.sh start NAME [live-restore]   start its daemon (again)
+#   tests/engines.sh start NAME tls DIRECTORY    … which listens on port 2376 too, to holders of a certificate of
+#                                                DIRECTORY/ca.pem, and shows engine.pem there, with engine.key
 #   tests/engines.sh stop NAME                   end its daemon in order
 #   tests/engines.sh crash NAME                  kill -9 its daemon and its containerd
 #
@@ -88,17 +90,22 @@ machines_join() {
 }
 
 # The daemon's settings. Everything is stated here and nowhere else: a machine's own /etc/docker/daemon.json has no say.
-engine_settings() { # NAME LIVE_RESTORE
-  local dir subnet iptables
+engine_settings() { # NAME LIVE_RESTORE [TLS_DIRECTORY]
+  local dir subnet iptables port= tls=
   dir=$(engine_dir "$1")
   # The spare engine writes no packet filter: its containers are to be reached from the main machine.
   case $1 in main) subnet=1 iptables=true ;; *) subnet=2 iptables=false ;; esac
+  if [ -n "${3:-}" ]; then
+    port=', "tcp://0.0.0.0:2376"'
+    tls="\"tlsverify\": true, \"tlscacert\": \"$3/ca.pem\", \"tlscert\": \"$3/engine.pem\", \"tlskey\": \"$3/engine.key\","
+  fi
   cat <<JSON
 {
+  $tls
   "data-root": "$dir/data",
   "exec-root": "$dir/exec",
   "pidfile": "$dir/docker.pid",
-  "hosts": ["unix://$(engine_socket "$1")"],
+  "hosts": ["unix://$(engine_socket "$1")"$port],
   "bip": "10.231.$subnet.1/24",
   "default-address-pools": [{ "base": "10.231.$((subnet * 64)).0/18", "size": 24 }],
   "iptables": $iptables,
@@ -131,13 +138,16 @@ engine_forgotten() { # NAME SHIM...
 }
 
 # Starts the daemon. With a session of its own it outlives a Ctrl-C at the terminal; the trap of the run ends it.
-engine_start() { # NAME [live-restore]
-  local name=$1 live=false dir shims
-  [ "${2:-}" = live-restore ] && live=true
+engine_start() { # NAME [live-restore | tls DIRECTORY]
+  local name=$1 live=false tls= dir shims
+  case ${2:-} in
+    live-restore) live=true ;;
+    tls) tls=$3 ;;
+  esac
   dir=$(engine_dir "$name")
   is_daemon_of "$(engine_pid "$name")" "$name" && { echo "engine $name runs already" >&2; return 1; }
   rm -f "$dir/docker.pid" "$dir/exec/containerd/containerd.pid" "$(engine_socket "$name")"
-  engine_settings "$name" "$live" >"$dir/daemon.json"
+  engine_settings "$name" "$live" "$tls" >"$dir/daemon.json"
   shims=$(engine_shims "$name")
   DOCKER_SERVICE_PREFER_OFFLINE_IMAGE=1 setsid \
     nsenter --target "$(cat "$dir/keeper")" --mount --uts --root --net="/run/netns/$(engine_space "$name")" \

@@ -20,7 +20,7 @@ use crate::{
     config::Loaded,
     control::{Control, FileSource},
     demo::{self, DemoPorts, Housing, Row, RowState, Screen, config, intro},
-    model::Problems,
+    model::{DockerAddress, Problems},
     provider::Workshop,
 };
 
@@ -44,7 +44,7 @@ pub async fn demo(docker: bool) -> anyhow::Result<()> {
 
 /// Makes an image and containers, and removes them however the demo ends.
 async fn in_containers(end: CancellationToken) -> anyhow::Result<()> {
-    let workshop = Workshop::open(None)?;
+    let workshop = Workshop::open(&DockerAddress::default())?;
     let prefix = format!("dormouse-demo-{}", std::process::id());
     let engine = workshop.engine();
     workshop.clear().await.with_context(|| format!("ask the Docker Engine at `{engine}`"))?;

@@ -6,7 +6,7 @@ use anyhow::Context;
 
 use crate::{
     control::Node,
-    model::{EngineAddress, NodeName, Settings},
+    model::{DockerAddress, EngineAddress, NodeName, Settings},
     provider::{Docker, FileBook, Process, Simulated},
 };
 
@@ -22,7 +22,7 @@ pub(super) fn open(settings: &Settings, state_dir: &Path, own: Option<&str>) -> 
     let mut nodes = Nodes::default();
     for (name, spec) in &settings.nodes {
         let node = match &spec.engine {
-            EngineAddress::Docker(address) => docker(name, address.as_deref(), own)?,
+            EngineAddress::Docker(address) => docker(name, address, own)?,
             EngineAddress::Process => {
                 let directory = state_dir.join("processes").join(name.as_str());
                 let book = Arc::new(FileBook::open(&directory.join("book")).context("open the book of processes")?);
@@ -43,11 +43,12 @@ pub(super) fn open(settings: &Settings, state_dir: &Path, own: Option<&str>) -> 
     Ok(nodes)
 }
 
-fn docker(name: &NodeName, address: Option<&str>, own: Option<&str>) -> anyhow::Result<Node> {
-    let mut docker = Docker::connect(name.clone(), address, false).with_context(|| format!("open node `{name}`"))?;
+fn docker(name: &NodeName, address: &DockerAddress, own: Option<&str>) -> anyhow::Result<Node> {
+    let mut docker = Docker::connect(name.clone(), address).with_context(|| format!("open node `{name}`"))?;
     if let Some(own) = own {
         docker = docker.living_in(own);
     }
-    let engine = format!("docker {}", docker.address());
+    let warning = if docker.is_insecure() { " (insecure: no TLS)" } else { "" };
+    let engine = format!("docker {}{warning}", docker.address());
     Ok(Node { provider: Arc::new(docker), engine, discovers: true })
 }

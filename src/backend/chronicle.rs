@@ -39,8 +39,11 @@ impl Driver {
             (before, State::Waking(waking)) if waking.foreign => {
                 self.thawing = false;
                 self.woke = None;
-                let why = if before.is_open() { "it runs but did not answer" } else { "started by another hand" };
-                self.cause = Some(Cause::Engine(why.to_owned()));
+                self.cause = Some(match &self.job_of {
+                    _ if before.is_open() => Cause::Engine("it runs but did not answer".to_owned()),
+                    Some(dependant) => Cause::Dependant(dependant.clone()),
+                    None => Cause::Engine("started by another hand".to_owned()),
+                });
                 self.journal_now(Happening::FoundRunning);
             }
             (before, State::Waking(_)) => {
@@ -83,7 +86,10 @@ impl Driver {
                 self.journal(Happening::Slept { how, took: self.mark.elapsed() }, cause);
             }
             (State::Awake(_) | State::Draining { .. }, State::Asleep(down)) => {
-                self.cause = Some(Cause::Engine(by_another_hand(down)));
+                self.cause = Some(match self.job_of.take() {
+                    Some(dependant) => Cause::Engine(format!("it has ended, as a job of `{dependant}`")),
+                    None => Cause::Engine(by_another_hand(down)),
+                });
                 self.journal_now(Happening::Ended(None));
             }
             (State::Awake(_) | State::Draining { .. }, State::Failed(failed)) => {
@@ -100,6 +106,15 @@ impl Driver {
             (State::Unknown { .. }, State::Gone) => {}
             (_, State::Gone) => self.journal_now(Happening::Gone),
             (_, State::Unknown { .. } | State::Asleep(_) | State::Awake(_)) => {}
+        }
+        self.forget_job();
+    }
+
+    /// What comes after the job's run is not its dependant's doing.
+    pub(super) fn forget_job(&mut self) {
+        let is_up = matches!(self.state, State::Waking(_) | State::Awake(_) | State::Draining { .. });
+        if !is_up && self.completions.is_empty() {
+            self.job_of = None;
         }
     }
 

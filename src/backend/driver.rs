@@ -29,7 +29,7 @@ use super::{
     state::{Event, Facts, Failed, Order, Rules, Stage, State, Verdict, Waking},
 };
 use crate::{
-    model::{BackendSpec, Cause, Condition, ContainerState, Running},
+    model::{BackendId, BackendSpec, Cause, Condition, ContainerState, Running},
     provider::SharedProvider,
     telemetry::{Journal, Phases},
 };
@@ -89,6 +89,8 @@ pub(super) struct Driver {
     pub(super) orders: Vec<PendingOrder>,
     /// Dependants that wait for its end; while there are any, it runs as a job.
     pub(super) completions: Vec<oneshot::Sender<Result<(), Arc<str>>>>,
+    /// Whose job it was started as, until that run has ended.
+    pub(super) job_of: Option<BackendId>,
     pub(super) jobs: JoinSet<(u64, Done)>,
     /// Counts the engine calls that change something: what was asked before them is stale.
     pub(super) epoch: u64,
@@ -172,6 +174,7 @@ impl Backend {
             waiters: Vec::new(),
             orders: Vec::new(),
             completions: Vec::new(),
+            job_of: None,
             jobs: JoinSet::new(),
             epoch: 0,
             looking: false,
@@ -276,7 +279,7 @@ impl Driver {
             Letter::Order(order, person, reply) => self.ordered(order, person, reply),
             Letter::Pin(until, person, reply) => self.pin(until, person, reply),
             Letter::Hint => self.hinted(),
-            Letter::Complete(reply) => self.complete(reply),
+            Letter::Complete(dependant, reply) => self.complete(dependant, reply),
             Letter::Started => {
                 self.start_told |=
                     matches!(self.state, State::Waking(Waking { stage: Stage::Starting(_) | Stage::Probing(_), .. }));
@@ -364,6 +367,7 @@ impl Driver {
                 for reply in self.completions.drain(..) {
                     let _ = reply.send(result.clone());
                 }
+                self.forget_job();
                 self.hinted();
             }
             Done::Gathered(result) if epoch == self.epoch => {

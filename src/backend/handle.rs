@@ -81,7 +81,7 @@ pub(super) enum Letter {
     /// Something may have changed at the engine.
     Hint,
     /// A dependant wants it to have run to its end.
-    Complete(oneshot::Sender<Result<(), Arc<str>>>),
+    Complete(BackendId, oneshot::Sender<Result<(), Arc<str>>>),
     /// The engine told that it was started.
     Started,
     /// The engine told that it has ended, with this exit code.
@@ -312,10 +312,10 @@ impl Backend {
     }
 
     /// Waits until it has run to its end with exit code 0, and has it run if it has not. The error says why not.
-    pub(super) async fn completed(&self) -> Result<(), Arc<str>> {
+    pub(super) async fn completed(&self, dependant: BackendId) -> Result<(), Arc<str>> {
         let (reply, answer) = oneshot::channel();
         let gone = || Arc::from("there is no such backend any more");
-        self.shared.letters.send(Letter::Complete(reply)).await.map_err(|_| gone())?;
+        self.shared.letters.send(Letter::Complete(dependant, reply)).await.map_err(|_| gone())?;
         answer.await.unwrap_or_else(|_| Err(gone()))
     }
 

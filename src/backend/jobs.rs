@@ -12,7 +12,7 @@ use super::{
     state::{Action, CallFailed, Event, Stage, State, Waking},
 };
 use crate::{
-    model::{Cause, Condition, Health, SleepMethod},
+    model::{BackendId, Cause, Condition, Health, SleepMethod},
     provider::{ProviderError, StopOrder},
     telemetry::{Phases, chain},
 };
@@ -120,11 +120,12 @@ impl Driver {
     }
 
     /// A dependant waits for its end: it is run as a job, once, however many wait.
-    pub(super) fn complete(&mut self, reply: oneshot::Sender<Result<(), Arc<str>>>) {
+    pub(super) fn complete(&mut self, dependant: BackendId, reply: oneshot::Sender<Result<(), Arc<str>>>) {
         self.completions.push(reply);
         if self.completions.len() > 1 {
             return;
         }
+        self.job_of = Some(dependant);
         let (epoch, turns, gather) = (self.epoch, Arc::clone(&self.around.turns), self.gather(true));
         let (provider, spec) = (Arc::clone(&self.around.provider), Arc::clone(&self.spec));
         self.jobs.spawn(async move {
@@ -142,8 +143,10 @@ impl Driver {
         let id = self.spec.id.clone();
         let (ran, others): (Vec<_>, Vec<_>) =
             self.dependencies.clone().into_iter().partition(|(_, condition)| *condition == Condition::Completed);
-        let ran = ran.into_iter().filter(move |_| jobs).map(|(backend, _)| async move {
-            backend.completed().await.map_err(|why| Arc::from(format!("`{}`: {why}", backend.id())))
+        let dependant = id.clone();
+        let ran = ran.into_iter().filter(move |_| jobs).map(move |(backend, _)| (backend, dependant.clone()));
+        let ran = ran.map(|(backend, dependant)| async move {
+            backend.completed(dependant).await.map_err(|why| Arc::from(format!("`{}`: {why}", backend.id())))
         });
         let enter = others.into_iter().map(move |(backend, condition)| {
             let cause = Cause::Dependant(id.clone());

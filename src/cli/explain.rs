@@ -13,7 +13,7 @@ use super::{
 use crate::{
     api::wire,
     control::{FileSource, explain_alone},
-    model::{Container, NodeName, Problems},
+    model::{Container, DockerAddress, NodeName, Problems},
     provider::{Docker, Provider, parse_inspect},
     telemetry::chain,
 };
@@ -115,7 +115,8 @@ fn inspected(file: &Path) -> Result<Vec<Container>, Trouble> {
 
 async fn from_engine() -> Result<Vec<Container>, Trouble> {
     complain("no Dormouse is asked; this is what one without more configuration would make of the local engine");
-    let docker = Docker::connect(local()?, None, false).map_err(|error| Trouble::Failed(chain(&error)))?;
+    let docker =
+        Docker::connect(local()?, &DockerAddress::default()).map_err(|error| Trouble::Failed(chain(&error)))?;
     docker.list().await.map_err(|error| Trouble::Failed(format!("can not ask {}: {}", docker.address(), chain(&error))))
 }
 

@@ -24,6 +24,7 @@ mod include;
 mod labels;
 mod later;
 mod middlewares;
+mod nodes;
 mod own_address;
 mod ports;
 mod presets;

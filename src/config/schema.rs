@@ -27,6 +27,8 @@ enum Kind {
     Either(&'static [Key]),
     /// A mapping of names to such objects.
     MapOf(&'static [Key]),
+    /// A mapping of names to such objects, or to a word each.
+    MapOfEither(&'static [Key]),
     /// Checked by the program only.
     Any,
 }
@@ -77,6 +79,12 @@ fn property(kind: Kind, text: &str) -> Value {
             "additionalProperties": object(keys, text),
             "description": text,
         }),
+        Kind::MapOfEither(keys) => json!({
+            "type": ["object", "null"],
+            "patternProperties": { "^x-": {} },
+            "additionalProperties": property(Kind::Either(keys), text),
+            "description": text,
+        }),
         Kind::Any => json!({ "description": text }),
     }
 }
@@ -84,7 +92,7 @@ fn property(kind: Kind, text: &str) -> Value {
 const FILE: &[Key] = &[
     ("listen", Kind::Object(LISTEN), "Listening addresses"),
     ("domains", Kind::List, "Domains that aliases live under; with none, an alias is the first label of any host"),
-    ("nodes", Kind::Any, "The engines by name: `docker`, `process`, `simulated`, or `{docker: tcp://host:2375}`"),
+    ("nodes", Kind::MapOfEither(NODE), "The engines by name: `docker`, `podman`, `process`, `simulated`, or a mapping"),
     ("defaults", Kind::Object(DEFAULTS), "What routes and containers start from"),
     ("include", Kind::List, "Files of routes, relative to this one; `*` and `?` in the file name"),
     ("routes", Kind::MapOf(ROUTE), "Routes by alias"),
@@ -109,6 +117,25 @@ const FILE: &[Key] = &[
         "Whether who comes in clear to a host that has a certificate is sent to HTTPS; or the port seen from outside",
     ),
     ("middlewares", Kind::Any, "Not in this version yet"),
+];
+
+const NODE: &[Key] = &[
+    ("docker", Kind::Text, DOCKER),
+    ("podman", Kind::Text, DOCKER),
+    ("process", Kind::Any, "Children of Dormouse itself"),
+    ("simulated", Kind::Any, "An engine in memory, to try things with"),
+    ("tls", Kind::Either(NODE_TLS), "TLS to the engine: the directory of `ca.pem`, `cert.pem` and `key.pem`, or each"),
+    ("insecure", Kind::Bool, "Another machine may be spoken to without TLS, where anybody in between rules the engine"),
+    ("token", Kind::Any, "Not in this version yet"),
+];
+
+const DOCKER: &str =
+    "`unix:///path`, `tcp://host:port`, `https://host:port` or `ssh://user@host`; the local one when absent";
+
+const NODE_TLS: &[Key] = &[
+    ("ca", Kind::Text, "The authorities that may vouch for the engine: a file, or PEM"),
+    ("cert", Kind::Text, "Our own certificate: a file, or PEM"),
+    ("key", Kind::Text, "Its key: a file, or PEM"),
 ];
 
 const LISTEN: &[Key] = &[
@@ -328,7 +355,13 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::config::{idle::IDLE_KEYS, route::ROUTE_KEYS, settings::FILE_KEYS, static_routes::BACKEND_KEYS};
+    use crate::config::{
+        idle::IDLE_KEYS,
+        nodes::{NODE_KEYS, NODE_TLS_KEYS},
+        route::ROUTE_KEYS,
+        settings::FILE_KEYS,
+        static_routes::BACKEND_KEYS,
+    };
 
     fn properties(schema: &Value) -> BTreeSet<&str> {
         schema["properties"].as_object().unwrap().keys().map(String::as_str).collect()
@@ -341,6 +374,9 @@ mod tests {
         assert_eq!(properties(&schema), known(FILE_KEYS));
         let file = &schema["properties"];
         assert_eq!(properties(&file["routes"]["additionalProperties"]), known(ROUTE_KEYS));
+        let nodes = &file["nodes"]["additionalProperties"]["anyOf"][2];
+        assert_eq!(properties(nodes), known(NODE_KEYS));
+        assert_eq!(properties(&nodes["properties"]["tls"]["anyOf"][2]), known(NODE_TLS_KEYS));
         assert_eq!(properties(&file["backends"]["additionalProperties"]), known(BACKEND_KEYS));
         assert_eq!(properties(&file["defaults"]["properties"]["idle"]), known(IDLE_KEYS));
     }

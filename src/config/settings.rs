@@ -8,13 +8,11 @@ use std::{
 use super::{
     acme,
     idle::{self, Author},
-    tls,
-    tree::{Fields, Node, Value, unknown},
+    nodes, tls,
+    tree::{Fields, Node},
     values,
 };
-use crate::model::{
-    Discover, EngineAddress, HostPattern, Listen, NodeName, NodeSpec, OnExit, Problem, Problems, Settings,
-};
+use crate::model::{Discover, HostPattern, Listen, OnExit, Problem, Problems, Settings};
 
 /// Every key of the file.
 pub(super) const FILE_KEYS: &[&str] = &[
@@ -63,7 +61,7 @@ pub(super) fn read(fields: &mut Fields<'_>, base: &Path, problems: &mut Problems
         settings.domains.extend(domain(&item, problems).filter(|d| !settings.domains.contains(d)));
     }
     if let Some(node) = fields.get("nodes") {
-        nodes(node, &mut settings, problems);
+        nodes::read(node, base, &mut settings, problems);
     }
     if settings.nodes.is_empty() {
         settings.nodes = usual_nodes;
@@ -187,89 +185,6 @@ fn domain(node: &Node, problems: &mut Problems) -> Option<String> {
             None
         }
     }
-}
-
-fn nodes(node: &Node, settings: &mut Settings, problems: &mut Problems) {
-    let Value::Map(entries) = &node.value else {
-        problems.0.push(node.wrong("is no mapping of node names to engines, such as `local: docker`"));
-        return;
-    };
-    for entry in entries.iter().filter(|entry| !entry.key.starts_with("x-")) {
-        let name = match entry.key.parse::<NodeName>() {
-            Ok(name) => name,
-            Err(error) => {
-                problems.0.push(Problem::error(entry.place.clone(), error.to_string()));
-                continue;
-            }
-        };
-        let Some(engine) = engine(&entry.node, problems) else { continue };
-        if settings.nodes.insert(name.clone(), NodeSpec { engine }).is_some() {
-            problems.0.push(Problem::error(entry.place.clone(), format!("node `{name}` is set twice")));
-        }
-    }
-}
-
-const ENGINES: &[&str] = &["docker", "podman", "process", "simulated"];
-const ENGINES_LATER: [&str; 5] = ["proxmox", "lxd", "incus", "swarm", "kubernetes"];
-
-fn engine(node: &Node, problems: &mut Problems) -> Option<EngineAddress> {
-    if let Some(word) = node.as_text() {
-        return engine_of(word, None, node, problems);
-    }
-    let Value::Map(entries) = &node.value else {
-        problems.0.push(node.wrong("names no engine: write for example `docker` or `{docker: \"tcp://host:2375\"}`"));
-        return None;
-    };
-    let engines: Vec<_> = entries
-        .iter()
-        .filter(|entry| ENGINES.contains(&entry.key.as_str()) || ENGINES_LATER.contains(&entry.key.as_str()))
-        .collect();
-    let mut fields = Fields::open(node, "node", problems);
-    let [entry] = engines[..] else {
-        problems.0.push(Problem::error(node.place.clone(), "a node must name exactly one engine"));
-        return None;
-    };
-    fields.entry(&entry.key);
-    for key in ["tls", "token"] {
-        if let Some(entry) = fields.entry(key) {
-            let what = format!("`{key}` of a node is not in this version yet, and the engine would not answer without");
-            problems.0.push(Problem::error(entry.place.clone(), what));
-        }
-    }
-    fields.finish(&["docker", "podman", "process", "simulated", "tls", "token"], problems);
-    let address = if entry.node.is_null() { None } else { Some(values::text(&entry.node, problems)?) };
-    engine_of(&entry.key, address, &entry.node, problems)
-}
-
-fn engine_of(kind: &str, address: Option<&str>, node: &Node, problems: &mut Problems) -> Option<EngineAddress> {
-    let kind = kind.trim().to_ascii_lowercase();
-    let engine = match kind.as_str() {
-        "docker" | "podman" => match address {
-            Some(address)
-                if !["unix:///", "tcp://", "http://", "ssh://"].iter().any(|scheme| address.starts_with(scheme)) =>
-            {
-                problems.0.push(
-                    node.wrong(
-                        "is no address of an engine: write `unix:///path`, `tcp://host:port` or `ssh://user@host`",
-                    ),
-                );
-                return None;
-            }
-            address => EngineAddress::Docker(address.map(str::to_owned)),
-        },
-        "process" => EngineAddress::Process,
-        "simulated" => EngineAddress::Simulated,
-        later if ENGINES_LATER.contains(&later) => {
-            let what = format!("engine `{later}` is not in this version yet");
-            problems.0.push(Problem::error(node.place.clone(), what));
-            return None;
-        }
-        other => {
-            problems.0.push(unknown(&node.place, "engine", other, ENGINES));
-            return None;
-        }
-    };
-    Some(engine)
 }
 
 fn defaults(node: &Node, settings: &mut Settings, problems: &mut Problems) {

@@ -4,8 +4,9 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use crate::{
     config::{self, Loaded},
-    model::Problems,
+    model::{EngineAddress, NodeSpec, Problem, Problems},
     net::check_certificates,
+    provider::check_docker,
 };
 
 /// Where the configuration comes from.
@@ -37,7 +38,7 @@ impl FileSource {
     /// Reads and checks it, or all problems at once.
     pub fn load(&self) -> Result<Loaded, Problems> {
         match self {
-            Self::File(path) => with_certificates(config::load(path, &environment)?),
+            Self::File(path) => with_what_it_names(config::load(path, &environment)?),
             Self::None { explicit, https } => {
                 let text = if *explicit { "discover: labelled" } else { "{}" };
                 let mut loaded = config::check_text(text, &self.name(), &environment)?;
@@ -50,19 +51,27 @@ impl FileSource {
 
     /// Checks a text as if it stood in the file.
     pub fn check(&self, text: &str) -> Result<Loaded, Problems> {
-        with_certificates(config::check_text(text, &self.name(), &environment)?)
+        with_what_it_names(config::check_text(text, &self.name(), &environment)?)
     }
 }
 
 /// Reads the certificates too: one that can not be read is an error of the file that names it. What is wrong beside
-/// that is told by those who show the certificates.
-fn with_certificates(mut loaded: Loaded) -> Result<Loaded, Problems> {
-    let found = check_certificates(&loaded.settings.tls);
+/// that is told by those who show the certificates. So are the addresses of engines, and what TLS to them needs.
+fn with_what_it_names(mut loaded: Loaded) -> Result<Loaded, Problems> {
+    let mut found = check_certificates(&loaded.settings.tls);
+    found.0.extend(loaded.settings.nodes.values().filter_map(bad_node));
     if !found.has_errors() {
         return Ok(loaded);
     }
     loaded.problems.0.extend(found.0);
     Err(loaded.problems)
+}
+
+/// Why a node can not be used, whether its engine is there or not.
+fn bad_node(node: &NodeSpec) -> Option<Problem> {
+    let (EngineAddress::Docker(address), Some(place)) = (&node.engine, &node.place) else { return None };
+    let error = check_docker(address).err()?;
+    Some(Problem::error(place.clone(), error.to_string()))
 }
 
 fn environment(name: &str) -> Option<String> {

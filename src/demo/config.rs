@@ -8,9 +8,9 @@ use std::{
 };
 
 use crate::model::{
-    BackendId, BackendSpec, BadName, Command, Condition, Dependency, Discover, Endpoint, EngineAddress, HostPattern,
-    IdlePolicy, Listen, NodeName, NodeSpec, Place, Provenance, Readiness, RouteMatch, RouteOptions, RouteSpec,
-    RouteTarget, Scheme, Settings, SleepMethod, Unit,
+    BackendId, BackendSpec, BadName, Command, Condition, Dependency, Discover, DockerAddress, Endpoint, EngineAddress,
+    HostPattern, IdlePolicy, Listen, NodeName, NodeSpec, Place, Provenance, Readiness, RouteMatch, RouteOptions,
+    RouteSpec, RouteTarget, Scheme, Settings, SleepMethod, Unit,
 };
 
 /// The ports of the demo, all on the loopback.
@@ -88,7 +88,7 @@ pub fn config(housing: Housing<'_>, ports: DemoPorts) -> Result<(Settings, Vec<R
         Housing::Processes(_) => (EngineAddress::Process, ports),
         Housing::Containers(_) => {
             let (slow, live, nap) = (CONTAINER_PORT, CONTAINER_PORT, CONTAINER_PORT);
-            (EngineAddress::Docker(None), DemoPorts { slow, live, nap, ..ports })
+            (EngineAddress::Docker(DockerAddress::default()), DemoPorts { slow, live, nap, ..ports })
         }
     };
     let apps = apps(ports);
@@ -97,7 +97,7 @@ pub fn config(housing: Housing<'_>, ports: DemoPorts) -> Result<(Settings, Vec<R
     let settings = Settings {
         listen: Listen { http: vec![loopback(ports.http)], https: Vec::new(), api: Some(loopback(ports.api)) },
         domains: vec!["localhost".to_owned()],
-        nodes: BTreeMap::from([(node.clone(), NodeSpec { engine })]),
+        nodes: BTreeMap::from([(node.clone(), NodeSpec::from(engine))]),
         // The containers of others are not ours to serve.
         discover: Discover::Labelled,
         prefixes: vec!["dormouse-demo".to_owned()],

@@ -8,6 +8,7 @@ mod cause;
 mod container;
 mod duration;
 mod endpoint;
+mod engine;
 mod idle;
 mod ignore;
 mod name;
@@ -22,6 +23,7 @@ pub use cause::{Cause, RequestFacts};
 pub use container::{Container, ContainerPort, ContainerState, Health, Network, Running, Transport};
 pub use duration::{BadDuration, format_duration, parse_duration};
 pub use endpoint::{BadScheme, Endpoint, Scheme};
+pub use engine::{DockerAddress, EngineAddress, EngineTls, NodeSpec, Pem};
 pub use idle::{IdlePolicy, OnWakeTimeout, SleepMethod, StopSignal, Waiting};
 pub use ignore::{AsleepResponse, Ignore, IgnoreCase};
 pub use name::{Alias, BackendId, BadName, HostPattern, NodeName};
@@ -31,7 +33,7 @@ pub use route_spec::{
     RouteTarget, Upstream, WakeOn,
 };
 pub use schedule::{BadWindow, Schedule, Window};
-pub use settings::{Discover, EngineAddress, Listen, NodeSpec, OnExit, Settings};
+pub use settings::{Discover, Listen, OnExit, Settings};
 pub use tls::{
     AcmeChallenge, AcmeSettings, CertificateFiles, CertificateFolder, ClientProfile, DnsHook, ExternalAccount, Hsts,
     HttpsRedirect, Secret, TlsSettings, UpstreamTls,

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
-use super::{IdlePolicy, NodeName, TlsSettings};
+use super::{DockerAddress, EngineAddress, IdlePolicy, NodeName, NodeSpec, TlsSettings};
 
 /// Where Dormouse listens, which engines it knows, and the defaults.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,25 +46,6 @@ pub struct Listen {
     pub api: Option<SocketAddr>,
 }
 
-/// An engine that we talk to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NodeSpec {
-    /// Which engine, and where.
-    pub engine: EngineAddress,
-}
-
-/// Which engine, and where.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum EngineAddress {
-    /// A Docker-compatible engine at `unix:///path`, `tcp://host:port` or `ssh://user@host`; absent: `DOCKER_HOST`, else the Docker
-    /// socket, else Podman's.
-    Docker(Option<String>),
-    /// Our own children.
-    Process,
-    /// In memory, for tests and the demo.
-    Simulated,
-}
-
 /// Which containers become routes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Discover {
@@ -98,7 +79,7 @@ impl Default for Settings {
             nodes: "local"
                 .parse()
                 .ok()
-                .map(|name| (name, NodeSpec { engine: EngineAddress::Docker(None) }))
+                .map(|name| (name, NodeSpec::from(EngineAddress::Docker(DockerAddress::default()))))
                 .into_iter()
                 .collect(),
             default_idle: IdlePolicy::default(),

@@ -27,7 +27,7 @@ use super::{
     docker_place::{BadPlace, Place},
     docker_translate::{self as translate, View},
 };
-use crate::model::{Container, ContainerState, NodeName, SleepMethod, StopSignal, Unit};
+use crate::model::{Container, ContainerState, DockerAddress, NodeName, SleepMethod, StopSignal, Unit};
 
 /// Containers inspected at once for a list.
 const LOOKS_AT_ONCE: usize = 8;
@@ -50,11 +50,15 @@ pub struct Docker {
 }
 
 impl Docker {
-    /// Takes `unix:///path`, `tcp://host:port` or `ssh://user@host`; absent: `DOCKER_HOST`, else the usual sockets of Docker and Podman.
-    /// A `tcp` address of another machine needs `insecure`. Does not connect yet.
-    pub fn connect(node: NodeName, address: Option<&str>, insecure: bool) -> Result<Self, BadPlace> {
-        let client = Arc::new(Client::new(Place::find(address, insecure)?));
+    /// The engine there. What TLS needs is read; does not connect yet.
+    pub fn connect(node: NodeName, at: &DockerAddress) -> Result<Self, BadPlace> {
+        let client = Arc::new(Client::new(Place::find(at)?));
         Ok(Self { node, client, own: None, own_networks: Arc::default() })
+    }
+
+    /// Whether anybody between us and another machine may read and change what is said.
+    pub fn is_insecure(&self) -> bool {
+        self.client.is_insecure()
     }
 
     /// Dormouse itself runs in this container of the same engine, so that a network shared with it is dialled first.

@@ -19,7 +19,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 
-use super::{ProviderError, deadlines::within, docker_place::Place};
+use super::{ProviderError, deadlines::within, docker_place::Place, docker_tls};
 
 /// No answer may be longer.
 const LONGEST_ANSWER: usize = 32 << 20;
@@ -70,6 +70,11 @@ impl Client {
     /// Its address.
     pub(super) fn engine(&self) -> String {
         self.place.to_string()
+    }
+
+    /// Whether anybody between us and another machine may read and change what is said.
+    pub(super) fn is_insecure(&self) -> bool {
+        self.place.is_insecure()
     }
 
     /// Under which address its machine is reached; loopback for an engine of this machine.
@@ -137,7 +142,10 @@ impl Client {
             .header("Content-Type", kind)
             .body(Full::new(body))
             .map_err(|error| self.away(io::Error::other(error)))?;
-        let answer = sender.send_request(request).await.map_err(|error| self.away(error))?;
+        let answer = sender.send_request(request).await.map_err(|error| match docker_tls::refusal_of_us(&error) {
+            Some(why) => self.away(why),
+            None => self.away(error),
+        })?;
         let version = answer.headers().get("Api-Version").and_then(|text| Version::parse(text.to_str().ok()?));
         *self.version.lock().unwrap_or_else(PoisonError::into_inner) = version;
         Ok(answer)

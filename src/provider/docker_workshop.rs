@@ -15,6 +15,7 @@ use super::{
     docker_translate::text,
     process_os::{Activity, Identity, boot_id},
 };
+use crate::model::DockerAddress;
 
 /// The label of everything that a workshop makes; its value tells whose it is.
 const LABEL: &str = "dormouse-workshop";
@@ -41,9 +42,9 @@ struct Owner {
 }
 
 impl Workshop {
-    /// On the engine at this address; absent: that of this machine. Does not connect yet.
-    pub fn open(address: Option<&str>) -> Result<Self, BadPlace> {
-        Ok(Self { client: Client::new(Place::find(address, false)?), owner: Owner::us() })
+    /// On this engine. Does not connect yet.
+    pub fn open(at: &DockerAddress) -> Result<Self, BadPlace> {
+        Ok(Self { client: Client::new(Place::find(at)?), owner: Owner::us() })
     }
 
     /// The engine's address.
@@ -160,7 +161,7 @@ mod tests {
         assert!(Owner { boot: "before".into(), ..us.clone() }.is_over(&us));
         assert!(!Owner { host: "elsewhere".into(), boot: "x".into(), ..us.clone() }.is_over(&us));
         assert!(!Owner { space: "pid:[1]".into(), process: later, ..us.clone() }.is_over(&us));
-        let workshop = Workshop::open(Some("unix:///nowhere")).unwrap();
+        let workshop = Workshop::open(&"unix:///nowhere".into()).unwrap();
         assert!(workshop.may_remove(&json!({ "Labels": { LABEL: us.text() } })));
         for other in [json!({ "Labels": null }), json!({}), json!({ "Labels": { LABEL: "yes" } })] {
             assert!(!workshop.may_remove(&other), "{other}");

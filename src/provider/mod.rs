@@ -18,6 +18,7 @@ mod docker_memory;
 mod docker_own;
 mod docker_place;
 mod docker_ssh;
+mod docker_tls;
 mod docker_translate;
 mod docker_workshop;
 mod error;
@@ -36,7 +37,7 @@ mod simulated_world;
 
 pub use docker::Docker;
 pub use docker_own::own_container;
-pub use docker_place::BadPlace;
+pub use docker_place::{BadPlace, check_docker};
 pub use docker_translate::{BadInspect, parse_inspect};
 pub use docker_workshop::Workshop;
 pub use error::ProviderError;

@@ -35,6 +35,11 @@ async fn a_one_shot_of_compose_runs_once_to_its_end_after_what_it_needs() {
     assert!(happened(&database, "start").await < happened(&migrate, "start").await);
     assert!(happened(&migrate, "die").await < happened(&app, "start").await);
     assert_eq!(cli.inspect(&migrate, "{{.State.ExitCode}}").await, "0");
+    // The journal tells whose job it is.
+    dormouse.has_logged(&migrate, &format!("needed by local/{app}"), 1).await;
+    for what in ["started", "stopped"] {
+        assert_eq!(dormouse.logged(&migrate, &format!("{what} by another hand")), Vec::<String>::new());
+    }
     // Down with its last dependant, and up again without the job.
     dormouse.comes_to(&app, "stopped").await;
     dormouse.comes_to(&database, "stopped").await;

@@ -21,6 +21,7 @@ mod docker_restart;
 mod docker_sleep;
 mod docker_ssh;
 mod docker_streams;
+mod docker_tls;
 mod edge_requests;
 mod faults_apps;
 mod faults_edges;

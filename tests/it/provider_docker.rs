@@ -16,7 +16,7 @@ const STOP: StopOrder = StopOrder { method: SleepMethod::Stop, signal: None, gra
 
 fn engine() -> Option<(DockerCli, Docker)> {
     let cli = DockerCli::new()?;
-    let provider = Docker::connect(node(), Some(&cli.address), false).unwrap();
+    let provider = Docker::connect(node(), &cli.address.as_str().into()).unwrap();
     Some((cli, provider))
 }
 

@@ -18,7 +18,7 @@ const PAUSE: StopOrder = StopOrder { method: SleepMethod::Pause, signal: None, g
 const STOP: StopOrder = StopOrder { method: SleepMethod::Stop, signal: None, grace: LONG };
 
 fn docker(engine: &ScriptedEngine) -> Docker {
-    Docker::connect(node(), Some(&engine.address()), false).unwrap()
+    Docker::connect(node(), &engine.address().as_str().into()).unwrap()
 }
 
 fn json(status: u16, body: &str) -> Reply {

@@ -240,8 +240,16 @@ pub(crate) struct Spare {
 }
 
 impl Spare {
+    /// Its daemon's address on the network, when it was told to listen there.
+    pub(crate) const HOST: &str = "10.231.0.2";
+
     /// Waits for its turn, and has the daemon running with or without `live-restore`.
     pub(crate) async fn new(live_restore: bool) -> Option<Self> {
+        Self::with(if live_restore { &["live-restore"] } else { &[] }).await
+    }
+
+    /// Waits for its turn, and has the daemon running; `words` as for the verb `start` of `tests/engines.sh`.
+    pub(crate) async fn with(words: &[&str]) -> Option<Self> {
         drop(DockerCli::new()?);
         let variable = |name| std::env::var(name).expect("the second engine of tests/engines.sh");
         let (address, run) = (variable("DORMOUSE_TEST_DOCKER_SPARE"), variable("DORMOUSE_TEST_RUN"));
@@ -249,7 +257,7 @@ impl Spare {
         let turn = tokio::task::spawn_blocking(move || turn.lock().map(|()| turn)).await;
         let turn = turn.expect("a thread").expect("a lock");
         engine("stop", &[]).await;
-        engine("start", if live_restore { &["live-restore"] } else { &[] }).await;
+        engine("start", words).await;
         Some(Self { cli: DockerCli::at(address), is_up: true, _turn: turn })
     }
 

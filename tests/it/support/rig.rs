@@ -267,7 +267,7 @@ impl Hand for ProcessHand {
 /// A rig on a real engine; absent when there is none.
 pub(crate) fn docker() -> Option<Rig> {
     let cli = DockerCli::new()?;
-    let provider = Docker::connect(node(), Some(&cli.address), false).unwrap();
+    let provider = Docker::connect(node(), &cli.address.as_str().into()).unwrap();
     Some(Rig { provider: Arc::new(provider), hand: Box::new(DockerHand(cli)) })
 }
 
