@@ -14,7 +14,7 @@ mod tls_self_signed;
 mod tls_stream;
 
 pub use listen::{accept, bind, check_free};
-pub use stream::{ReadHalf, Stream, WriteHalf};
+pub use stream::{Beneath, ReadHalf, Stream, Within, WriteHalf};
 pub use tls_accept::{NoTls, Secured, TlsServer};
 pub use tls_certificate::{BadCertificate, Certificate, CertificateSource};
 pub use tls_certificates::{Certificates, Serves, check_certificates};

@@ -21,7 +21,9 @@ const HANDSHAKE: u8 = 22;
 const HELLO: usize = 4096;
 
 /// The protocols that are offered, best first.
-const PROTOCOLS: [&[u8]; 1] = [b"http/1.1"];
+const PROTOCOLS: [&[u8]; 2] = [HTTP2, b"http/1.1"];
+
+const HTTP2: &[u8] = b"h2";
 
 /// TLS as servers speak it: one for all workers.
 #[derive(Debug)]
@@ -37,6 +39,8 @@ pub struct Secured {
     pub server_name: Option<Box<str>>,
     /// It was shown a certificate that is not of our own making.
     pub certified: bool,
+    /// It goes on in HTTP/2.
+    pub http2: bool,
 }
 
 /// Why there is no TLS connection.
@@ -110,7 +114,8 @@ impl TlsServer {
         let _ = stream.feed(rest);
         poll_fn(|cx| stream.poll_handshake(cx)).await.map_err(NoTls::Failed)?;
         let certified = server_name.as_deref().is_some_and(|name| self.certificates.certify(name));
-        Ok((stream, Secured { server_name, certified }))
+        let http2 = stream.protocol() == Some(HTTP2);
+        Ok((stream, Secured { server_name, certified, http2 }))
     }
 }
 

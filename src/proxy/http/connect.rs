@@ -21,7 +21,7 @@ pub(super) async fn connect(job: &mut Job<'_>, way: &Way) -> Result<Connection, 
     let (stream, slot) = tokio::select! {
         biased;
         opened = open(job, way) => opened?,
-        () = gone(job.client.stream.socket(), false) => return Err(Fault::ClientLeft),
+        () = gone(job.client.stream.beneath(), false) => return Err(Fault::ClientLeft),
     };
     // A forwarder accepts before the app listens, and closes then: what may not be repeated is sent only to a
     // connection that stays open.

@@ -27,6 +27,13 @@ mod forwarded;
 mod front;
 #[cfg(fuzzing)]
 pub mod fuzz;
+mod h2_connection;
+mod h2_frames;
+mod h2_reading;
+mod h2_request;
+mod h2_stream;
+mod h2_wire;
+mod h2_writing;
 mod leaving;
 mod limits;
 mod navigation;

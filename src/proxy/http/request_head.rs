@@ -98,11 +98,35 @@ pub(super) fn take(input: &mut Buf, max_line: usize, max_head: usize) -> Result<
         fields.push(Field { name: at(header.name.as_bytes()), value: at(header.value), known });
     }
     let is_11 = version == 1;
-    let mut text = String::with_capacity(head.len().min(USUAL_TEXT));
-    let target = facts.authority(method, target, is_11, &mut text)?;
     let framing = facts.framing(method, is_11)?;
     let upgrade = if is_11 && framing_is_empty(framing) && facts.upgrades { facts.upgrade } else { None };
     let upgrade = upgrade.filter(|protocol| !protocol.is_empty()).map(&at);
+    let line = Line { method, target, is_11 };
+    let head = assemble(Box::from(head), fields, &facts, line, framing, upgrade)?;
+    input.consume(length);
+    Ok(Some(head))
+}
+
+/// The request line, or what stands for it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Line<'a> {
+    pub(super) method: &'a str,
+    pub(super) target: &'a str,
+    pub(super) is_11: bool,
+}
+
+/// A head of fields that were classified and noted. `bytes` is what the fields are offsets into.
+pub(super) fn assemble(
+    bytes: Box<[u8]>,
+    fields: Vec<Field>,
+    facts: &Facts<'_>,
+    line: Line<'_>,
+    framing: Framing,
+    upgrade: Option<Range<usize>>,
+) -> Result<RequestHead, BadRequest> {
+    let Line { method, target, is_11 } = line;
+    let mut text = String::with_capacity(bytes.len().min(USUAL_TEXT));
+    let target = facts.authority(method, target, is_11, &mut text)?;
     let keep_alive = if is_11 { !facts.closes } else { facts.keeps && !facts.closes };
     let (expects_continue, te_trailers) = (facts.expects && is_11, facts.te_trailers && is_11);
     let named: Vec<Vec<u8>> = facts.named.iter().map(|name| name.to_vec()).collect();
@@ -111,8 +135,6 @@ pub(super) fn take(input: &mut Buf, max_line: usize, max_head: usize) -> Result<
     let method_end = text.len();
     text.push_str(target);
     let path_end = memchr::memchr(b'?', target.as_bytes()).map_or(text.len(), |at| method_end + at);
-    let bytes = Box::from(head);
-    input.consume(length);
     let mut head = RequestHead {
         bytes,
         fields,
@@ -129,7 +151,7 @@ pub(super) fn take(input: &mut Buf, max_line: usize, max_head: usize) -> Result<
         te_trailers,
     };
     head.drop_named(&named);
-    Ok(Some(head))
+    Ok(head)
 }
 
 fn framing_is_empty(framing: Framing) -> bool {

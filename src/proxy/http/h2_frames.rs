@@ -1,0 +1,104 @@
+//! A look at the frames of a client before they are worked on: floods of cheap ones, and header blocks that never end.
+//!
+//! Each frame that carries neither a request nor data costs; time, requests and data pay. Who owes too much is asked to
+//! calm down (RFC 9113, 10.5).
+
+use tokio::time::Instant;
+
+/// What a client may owe.
+const CREDIT: u64 = 4000;
+
+/// What each second pays.
+const EACH_SECOND: u64 = 1000;
+
+/// What a reset costs: the most expensive of the cheap frames, since what it takes back was begun.
+const RESET: u64 = 20;
+
+/// The bytes of the preface and of a frame's head.
+const PREFACE: usize = 24;
+const HEAD: usize = 9;
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const CONTINUATION: u8 = 9;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+/// What is known of the frames that came.
+#[derive(Debug)]
+pub(super) struct Frames {
+    /// Bytes of the preface or of a frame's payload that are still to come.
+    left: usize,
+    head: [u8; HEAD],
+    /// So many bytes of the head came.
+    known: usize,
+    owed: u64,
+    paid: Option<Instant>,
+    /// Since when a header block, or the preface, is unfinished.
+    pub(super) unfinished: Option<Instant>,
+    in_block: bool,
+}
+
+impl Default for Frames {
+    fn default() -> Self {
+        Self { left: PREFACE, head: [0; HEAD], known: 0, owed: 0, paid: None, unfinished: None, in_block: false }
+    }
+}
+
+impl Frames {
+    /// Looks at what came.
+    pub(super) fn look(&mut self, mut bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        let before = *self.paid.get_or_insert(now);
+        let pays = u64::try_from((now - before).as_millis()).unwrap_or(u64::MAX).saturating_mul(EACH_SECOND) / 1000;
+        if pays > 0 {
+            self.owed = self.owed.saturating_sub(pays);
+            self.paid = Some(now);
+        }
+        while !bytes.is_empty() {
+            let skipped = self.left.min(bytes.len());
+            self.left -= skipped;
+            bytes = bytes.get(skipped..).unwrap_or_default();
+            if self.left > 0 {
+                break;
+            }
+            let wanted = (HEAD - self.known).min(bytes.len());
+            let (taken, rest) = bytes.split_at(wanted);
+            if let Some(room) = self.head.get_mut(self.known..self.known + wanted) {
+                room.copy_from_slice(taken);
+            }
+            self.known += wanted;
+            bytes = rest;
+            if self.known == HEAD {
+                self.known = 0;
+                self.frame();
+            }
+        }
+        let unfinished = self.in_block || self.left > 0 || self.known > 0;
+        self.unfinished = if unfinished { self.unfinished.or(Some(now)) } else { None };
+    }
+
+    fn frame(&mut self) {
+        let [a, b, c, kind, flags, ..] = self.head;
+        self.left = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+        let has_data = self.left > 0 || flags & END_STREAM != 0;
+        match kind {
+            HEADERS | CONTINUATION => {
+                self.in_block = flags & END_HEADERS == 0;
+                self.owed += u64::from(self.in_block);
+            }
+            DATA if has_data => self.owed = self.owed.saturating_sub(2),
+            RST_STREAM => self.owed += RESET,
+            _ => self.owed += 1,
+        }
+    }
+
+    /// Whether the client owes too much.
+    pub(super) fn is_flood(&self) -> bool {
+        self.owed > CREDIT
+    }
+}
