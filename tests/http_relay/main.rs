@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests may panic")]
 
+mod frames;
+mod http2;
 mod relay;
 mod support;
 mod wake;
