@@ -1,14 +1,18 @@
-//! The gate, which every request to a backend passes twice: entered and left by one thread alone, and by eight at once.
+//! What a request pays for being watched: the gate, which every request to a backend passes twice, entered and left by one
+//! thread alone and by eight at once; and what is counted of a request.
 
 use std::{
     hint::black_box,
-    sync::Barrier,
+    sync::{Barrier, atomic::Ordering},
     thread,
     time::{Duration, Instant},
 };
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use dormouse::backend::{Entered, Gate};
+use dormouse::{
+    backend::{Entered, Gate},
+    telemetry::RouteCounters,
+};
 
 const THREADS: u64 = 8;
 
@@ -56,5 +60,20 @@ fn passes(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, passes);
+/// All counters that a request without trouble moves.
+fn counts(criterion: &mut Criterion) {
+    let counters = RouteCounters::default();
+    criterion.bench_function("counters of a request", |bencher| {
+        bencher.iter(|| {
+            counters.in_flight.fetch_add(1, Ordering::Relaxed);
+            counters.answered(black_box(200));
+            counters.bytes_in.fetch_add(black_box(500), Ordering::Relaxed);
+            counters.bytes_out.fetch_add(black_box(1_500), Ordering::Relaxed);
+            counters.took(black_box(Duration::from_micros(700)));
+            counters.in_flight.fetch_sub(1, Ordering::Relaxed);
+        });
+    });
+}
+
+criterion_group!(benches, passes, counts);
 criterion_main!(benches);

@@ -1,5 +1,5 @@
 //! The time from an app's listening to the first byte of the answer that woke it: plain processes, and containers where
-//! `DORMOUSE_TEST_DOCKER` names an engine. `--quick` takes fewer rounds.
+//! `DORMOUSE_TEST_DOCKER` names an engine, as in `tests/engines.sh with cargo bench --bench wake`. `--quick` takes fewer rounds.
 //!
 //! The app tells in its answer when it began to listen, by the same clock that the first byte is stamped with.
 

@@ -15,6 +15,7 @@
 //! | 2 | [`net`] | accept well |
 //! | 2 | [`store`] | what must survive a restart |
 //! | 2 | [`web`] | what a browser sees while it waits, or when something went wrong |
+//! | 3 | [`acme`] | certificates from an authority |
 //! | 3 | [`backend`] | the life of one backend, asleep to awake and back |
 //! | 3 | [`catalog`] | what should exist: file and labels merged, compared with before |
 //! | 4 | [`control`] | make it exist: own the backends and the live routes |
@@ -27,6 +28,7 @@
 //! upstream → the [`backend::Pass`] is dropped. What always holds: nothing reaches a backend without a pass, and no
 //! backend is let down while a pass is out.
 
+pub mod acme;
 pub mod api;
 pub mod app;
 pub mod backend;

@@ -23,10 +23,10 @@ fn main() -> ExitCode {
     };
     let done = if let Command::Serve(options) = command {
         runtime.block_on(serve(options, directory))
-    } else if matches!(command, Command::Demo) {
-        runtime.block_on(app::demo()).map_err(Failed::Other)
+    } else if let Command::Demo(options) = command {
+        runtime.block_on(app::demo(options.docker)).map_err(Failed::Other)
     } else if let Command::DemoApp(app) = command {
-        runtime.block_on(demo::run_app(&app.name, app.port)).map_err(Failed::Other)
+        runtime.block_on(demo::run_app(&app.name, app.port, app.in_container)).map_err(Failed::Other)
     } else {
         return runtime.block_on(cli::run(command, directory));
     };

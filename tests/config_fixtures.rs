@@ -349,6 +349,7 @@ fn backend(spec: &BackendSpec) -> String {
     let needs = spec.depends_on.iter().map(|d| match d.condition {
         Condition::Started => d.on.to_string(),
         Condition::Healthy => format!("{}:healthy", d.on),
+        Condition::Completed => format!("{}:completed", d.on),
     });
     list(&mut line, "needs", needs);
     line

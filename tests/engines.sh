@@ -111,19 +111,41 @@ engine_settings() { # NAME LIVE_RESTORE
 JSON
 }
 
+engine_shims() { pgrep -f -- "containerd-shim.* -address $(engine_dir "$1")/exec/"; }
+
+# A daemon that is killed while it starts a container forgets what it has begun: a process that never runs, in a network
+# whose address the returning daemon gives to somebody else, so that two answer for it. Ends what was left of earlier
+# daemons and is not among the containers that this one runs.
+engine_forgotten() { # NAME SHIM...
+  local running shim id
+  running=$(curl -sf --max-time 10 --unix-socket "$(engine_socket "$1")" http://docker/containers/json) || return 1
+  shift
+  for shim in "$@"; do
+    id=$(tr '\0' '\n' 2>/dev/null <"/proc/$shim/cmdline" | sed -n '/^-id$/{n;p;}')
+    [ -n "$id" ] || continue
+    case $running in *"\"Id\":\"$id\""*) continue ;; esac
+    pkill -9 -P "$shim"
+    kill -9 "$shim" 2>/dev/null
+  done
+  return 0
+}
+
 # Starts the daemon. With a session of its own it outlives a Ctrl-C at the terminal; the trap of the run ends it.
 engine_start() { # NAME [live-restore]
-  local name=$1 live=false dir
+  local name=$1 live=false dir shims
   [ "${2:-}" = live-restore ] && live=true
   dir=$(engine_dir "$name")
   is_daemon_of "$(engine_pid "$name")" "$name" && { echo "engine $name runs already" >&2; return 1; }
   rm -f "$dir/docker.pid" "$dir/exec/containerd/containerd.pid" "$(engine_socket "$name")"
   engine_settings "$name" "$live" >"$dir/daemon.json"
+  shims=$(engine_shims "$name")
   DOCKER_SERVICE_PREFER_OFFLINE_IMAGE=1 setsid \
     nsenter --target "$(cat "$dir/keeper")" --mount --uts --root --net="/run/netns/$(engine_space "$name")" \
     dockerd --config-file "$dir/daemon.json" >>"$dir/log" 2>&1 </dev/null &
   disown
   wait_until 60 engine_answers "$name" || { echo "the log of engine $name ends:" >&2; tail -20 "$dir/log" >&2; return 1; }
+  # shellcheck disable=SC2086 # one word each
+  engine_forgotten "$name" $shims
 }
 
 # Ends the daemon in order and waits for it.
@@ -160,7 +182,7 @@ engine_down() { # NAME
   find "/sys/fs/cgroup/$space" -name cgroup.freeze 2>/dev/null | while read -r file; do echo 0 >"$file"; done
   pid=$(engine_pid "$name")
   is_daemon_of "$pid" "$name" && kill -9 "$pid"
-  for shim in $(pgrep -f -- "containerd-shim.* -address $dir/exec/"); do pkill -9 -P "$shim"; done
+  for shim in $(engine_shims "$name"); do pkill -9 -P "$shim"; done
   sleep 0.2
   pkill -9 -f -- "(-address|--config) $dir/exec/"
   sleep 0.2

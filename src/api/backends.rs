@@ -118,6 +118,7 @@ fn tell(backend: &backend::Backend, view: &View) -> wire::Backend {
         name: id.name().to_owned(),
         state: status.state.as_str().to_owned(),
         asleep_as: asleep_as.map(str::to_owned),
+        put_to_sleep: status.put_to_sleep,
         since: status.since.to_string(),
         cause: status.cause.as_ref().map(wire::Cause::from),
         failure: status.failure.as_deref().map(str::to_owned),
@@ -137,6 +138,7 @@ fn tell(backend: &backend::Backend, view: &View) -> wire::Backend {
         },
         wake_ms: wire::WakeMillis { p50: millis(0.5), p95: millis(0.95) },
         asleep_share: asleep_share(&status, now),
+        gives_back_bytes: status.gives_back(),
         routes: leads_here.map(|route| route.alias.to_string()).collect(),
         policy: wire::Policy::from(&*backend.policy()),
     }

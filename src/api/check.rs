@@ -28,11 +28,11 @@ pub(super) async fn problems(State(api): State<Api>) -> Json<wire::Standing> {
     })
 }
 
-/// What is made of each listed container, and why.
+/// What is made of each listed container and of each process, and why.
 #[utoipa::path(get, path = "/api/v1/explain", tag = "configuration",
     responses((status = 200, body = wire::Explanations)))]
 pub(super) async fn explain_all(State(api): State<Api>) -> Json<wire::Explanations> {
-    let containers = api.control.view().explain().iter().map(wire::Explained::from).collect();
+    let containers = api.control.view().explain().iter().map(|explained| told(&api, explained)).collect();
     Json(wire::Explanations { containers })
 }
 
@@ -51,7 +51,7 @@ pub(super) async fn explain(
     };
     let found: Vec<&Explained> = all.iter().filter(meant).collect();
     match found.as_slice() {
-        [one] => Ok(Json(wire::Explained::from(*one))),
+        [one] => Ok(Json(told(&api, one))),
         [] => Err(no_container(&api, &name)),
         several => {
             let failure = Failure::new(Code::NoSuchContainer, format!("more than one container is named `{name}`"));
@@ -59,6 +59,16 @@ pub(super) async fn explain(
             Err(failure.with_hint(format!("name one of {}", names.collect::<Vec<_>>().join(", "))))
         }
     }
+}
+
+/// A process is listed by no engine: what it does is known from its backend.
+fn told(api: &Api, explained: &Explained) -> wire::Explained {
+    let mut told = wire::Explained::from(explained);
+    let process = explained.backend.as_ref().filter(|backend| backend.unit.command.is_some());
+    if let Some(backend) = process.and_then(|process| api.control.backend(&process.id)) {
+        told.state = backend.status().borrow().state.as_str().to_owned();
+    }
+    told
 }
 
 /// The same with the slash of `node/name` as it is.
@@ -72,8 +82,9 @@ pub(super) async fn explain_with_node(
 fn no_container(api: &Api, name: &str) -> Failure {
     let view = api.control.view();
     let names: Vec<String> =
-        view.containers.iter().map(|container| format!("{}/{}", container.node, container.name)).collect();
-    let failure = Failure::new(Code::NoSuchContainer, format!("no engine told of a container `{name}`"));
+        view.explain().iter().map(|it| format!("{}/{}", it.container.node, it.container.name)).collect();
+    let what = format!("no engine told of a container `{name}`, and no file of such a process");
+    let failure = Failure::new(Code::NoSuchContainer, what);
     suggest(failure, name, &names)
 }
 

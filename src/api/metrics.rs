@@ -26,6 +26,13 @@ pub(super) async fn metrics(State(api): State<Api>) -> ([(HeaderName, &'static s
             .targets()
             .map(|route| (route.spec.alias.clone(), route.counters.clone()))
             .collect(),
+        certificates: api
+            .control
+            .certificates()
+            .all()
+            .iter()
+            .filter_map(|one| Some((one.names.first()?.clone(), one.not_after.as_second())))
+            .collect(),
     };
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], api.control.journal().metrics().render(&world))
@@ -39,5 +46,6 @@ fn sample(backend: &Backend, now: Timestamp) -> BackendSample {
         passes: backend.passes(),
         held: u64::try_from(backend.held()).unwrap_or(u64::MAX),
         asleep: asleep(&status, now),
+        gives_back: status.gives_back().unwrap_or(0),
     }
 }

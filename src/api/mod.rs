@@ -11,6 +11,7 @@
 //! - Every error is `application/problem+json` with a `code` of one closed set.
 
 mod backends;
+mod certificates;
 mod check;
 mod connection;
 mod error;
@@ -24,6 +25,7 @@ mod serve;
 pub mod wire;
 mod wire_backend;
 mod wire_catalog;
+mod wire_certificate;
 mod wire_event;
 mod wire_order;
 mod wire_problem;

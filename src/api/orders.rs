@@ -131,7 +131,7 @@ fn outcome(backend: &Backend, answer: Answer) -> Outcome {
     match answer {
         Answer::Done => Ok(Json(told("done"))),
         Answer::AlreadySo => Ok(Json(told("already_so"))),
-        Answer::Denied(why) => Err(Failure::new(Code::Denied, why)),
+        Answer::Denied(why) => Err(Failure::new(Code::Denied, format!("`{}`: {why}", backend.id()))),
     }
 }
 

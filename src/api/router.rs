@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Code, Failure, backends, check, events, guard::guard, health, metrics, orders};
+use super::{Code, Failure, backends, certificates, check, events, guard::guard, health, metrics, orders};
 use crate::control::Control;
 
 /// The longest body that is read.
@@ -73,6 +73,7 @@ fn documented() -> OpenApiRouter<Api> {
         .routes(routes!(check::explain_all))
         .routes(routes!(check::explain))
         .routes(routes!(check::check))
+        .routes(routes!(certificates::certificates))
         .routes(routes!(check::reload))
         .routes(routes!(metrics::metrics))
         .routes(routes!(health::healthy))

@@ -9,26 +9,33 @@ use std::{
     time::Duration,
 };
 
-use axum::{Extension, Router};
-use hyper::server::conn::http1;
+use axum::Router;
+use hyper::{
+    Request,
+    body::Incoming,
+    server::conn::http1,
+    service::{Service, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, UnixListener},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{either::Either, sync::CancellationToken, task::TaskTracker};
 
 use super::Connection;
 
 /// The name of the Unix socket in the state directory.
 pub const SOCKET: &str = "dormouse.sock";
-/// Connections at once, for both listeners together.
-const MOST: usize = 256;
+/// Connections at once over TCP.
+const MOST_TCP: usize = 256;
+/// Connections at once through the Unix socket: places of its own, so that nobody on the network can take them.
+const MOST_UNIX: usize = 128;
 /// How long the head of a request may take.
 const HEAD: Duration = Duration::from_secs(10);
 /// How long requests in hand may take to end when the program ends.
@@ -68,37 +75,62 @@ pub async fn serve(
         }
         None => None,
     };
-    let connections = TaskTracker::new();
-    let places = Arc::new(Semaphore::new(MOST));
-    loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
-        tokio::select! {
-            () = end.cancelled() => break,
-            accepted = accept_tcp(tcp.as_ref()) => match accepted {
-                Ok(stream) => {
-                    let from = Connection::tcp(end.clone());
-                    connections.spawn(converse(stream, router.clone(), from, place));
-                }
-                Err(error) => pause(&error).await,
-            },
-            accepted = unix.accept() => match accepted {
-                Ok((stream, _)) => {
-                    let from = Connection::unix(stream.peer_cred().ok().map(|peer| peer.uid()), end.clone());
-                    connections.spawn(converse(stream, router.clone(), from, place));
-                }
-                Err(error) => pause(&error).await,
-            },
+    let house = House { router, connections: TaskTracker::new(), end };
+    let by_tcp = async {
+        if let Some(listener) = tcp {
+            house.admit(Door::Tcp(listener), MOST_TCP).await;
         }
-    }
-    connections.close();
-    connections.wait().await;
+    };
+    tokio::join!(by_tcp, house.admit(Door::Unix(unix), MOST_UNIX));
+    house.connections.close();
+    house.connections.wait().await;
     Ok(())
 }
 
-async fn accept_tcp(listener: Option<&TcpListener>) -> io::Result<tokio::net::TcpStream> {
-    match listener {
-        Some(listener) => listener.accept().await.map(|(stream, _)| stream),
-        None => std::future::pending().await,
+/// A way in.
+enum Door {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Door {
+    async fn accept(&self, end: &CancellationToken) -> io::Result<(Either<TcpStream, UnixStream>, Connection)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                Ok((Either::Left(stream), Connection::tcp(end.clone())))
+            }
+            Self::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                let user = stream.peer_cred().ok().map(|peer| peer.uid());
+                Ok((Either::Right(stream), Connection::unix(user, end.clone())))
+            }
+        }
+    }
+}
+
+/// What both doors share.
+struct House {
+    router: Router,
+    connections: TaskTracker,
+    end: CancellationToken,
+}
+
+impl House {
+    /// Lets in so many at once, until the end.
+    async fn admit(&self, door: Door, most: usize) {
+        let places = Arc::new(Semaphore::new(most));
+        while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+            tokio::select! {
+                () = self.end.cancelled() => return,
+                accepted = door.accept(&self.end) => match accepted {
+                    Ok((stream, from)) => {
+                        self.connections.spawn(converse(stream, self.router.clone(), from, place));
+                    }
+                    Err(error) => pause(&error).await,
+                },
+            }
+        }
     }
 }
 
@@ -114,7 +146,12 @@ async fn converse(
     _place: OwnedSemaphorePermit,
 ) {
     let end = from.end.clone();
-    let service = TowerToHyperService::new(router.layer(Extension(from)));
+    // The router is shared: who asks goes with each request, rather than into a router of each connection.
+    let shared = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(from.clone());
+        shared.call(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)

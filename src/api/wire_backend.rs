@@ -28,6 +28,8 @@ pub struct Backend {
     pub state: String,
     /// How it sleeps: `stopped` or `paused`; `null` when it does not.
     pub asleep_as: Option<String>,
+    /// Its sleep is Dormouse's doing, rather than its owner's.
+    pub put_to_sleep: bool,
     /// Since when it is in this state.
     pub since: String,
     /// What caused it.
@@ -52,6 +54,9 @@ pub struct Backend {
     pub wake_ms: WakeMillis,
     /// The share of time asleep since it is known, 0 to 1.
     pub asleep_share: Option<f64>,
+    /// Bytes of memory that its sleep gives back: what it used when Dormouse last let it down. `null` while it is up or
+    /// paused, and where that is not known.
+    pub gives_back_bytes: Option<u64>,
     /// The routes that lead to it.
     pub routes: Vec<String>,
     /// When and how it sleeps.

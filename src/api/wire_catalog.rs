@@ -93,9 +93,9 @@ pub struct Explanations {
 pub struct Explained {
     /// `node/name`.
     pub container: String,
-    /// Its image.
+    /// Its image; the command of a process.
     pub image: String,
-    /// `running`, `paused`, `stopped`, `changing` or `gone`.
+    /// `running`, `paused`, `stopped`, `changing` or `gone`; of a process the state of its backend.
     pub state: String,
     /// Its routes.
     pub routes: Vec<Route>,

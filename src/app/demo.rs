@@ -18,18 +18,63 @@ use crate::{
     backend::{Backend, StatusState},
     config::Loaded,
     control::{Control, FileSource},
-    demo::{DemoPorts, Row, RowState, Screen, config, intro},
+    demo::{self, DemoPorts, Housing, Row, RowState, Screen, config, intro},
     model::Problems,
+    provider::Workshop,
 };
 
 /// The table is drawn anew this often.
 const FRAME: Duration = Duration::from_millis(200);
 
-/// Runs the demo until Ctrl-C or SIGTERM.
-pub async fn demo() -> anyhow::Result<()> {
-    let ports = free_ports().context("find free ports on the loopback")?;
+/// Runs the demo until Ctrl-C or SIGTERM, its apps as processes or in containers.
+pub async fn demo(docker: bool) -> anyhow::Result<()> {
+    let end = CancellationToken::new();
+    let ending = end.clone();
+    tokio::spawn(async move {
+        until_told_to_end().await;
+        ending.cancel();
+    });
+    if docker {
+        return in_containers(end).await;
+    }
     let exe = std::env::current_exe().context("find this program's own file")?;
-    let (settings, routes, backends) = config(&exe, ports)?;
+    show(Housing::Processes(&exe), end).await
+}
+
+/// Makes an image and containers, and removes them however the demo ends.
+async fn in_containers(end: CancellationToken) -> anyhow::Result<()> {
+    let workshop = Workshop::open(None)?;
+    let prefix = format!("dormouse-demo-{}", std::process::id());
+    let engine = workshop.engine();
+    workshop.clear().await.with_context(|| format!("ask the Docker Engine at `{engine}`"))?;
+    say(&format!("Making an image of this program, and three containers, on {engine} ...\n\n"))?;
+    // Seen to its end, so that what is made is known and can be removed; told to end meanwhile, nothing is shown.
+    let result = match furnish(&workshop, &prefix).await {
+        Ok(()) => show(Housing::Containers(&prefix), end).await,
+        Err(error) => Err(error),
+    };
+    let cleared = workshop.clear().await;
+    result
+        .and(cleared.with_context(|| format!("remove what the demo has made on `{engine}`; the next one tries again")))
+}
+
+async fn furnish(workshop: &Workshop, prefix: &str) -> anyhow::Result<()> {
+    let layer = tokio::task::spawn_blocking(demo::layer).await?;
+    let layer = layer.context("pack this program and its libraries into an image")?;
+    let image = format!("{prefix}:1");
+    workshop.import(&image, layer, &demo::ENVIRONMENT).await?;
+    for container in demo::containers(prefix) {
+        let words = container.arguments.iter().map(String::as_str);
+        let command: Vec<_> = [demo::PROGRAM].into_iter().chain(words).collect();
+        workshop.create(&container.name, &image, &command, container.port).await?;
+    }
+    Ok(())
+}
+
+/// Serves the apps and shows what they do until the end.
+async fn show(housing: Housing<'_>, end: CancellationToken) -> anyhow::Result<()> {
+    let ports = free_ports().context("find free ports on the loopback")?;
+    let (settings, routes, backends) = config(housing, ports)?;
     let loaded = Loaded {
         settings,
         routes,
@@ -39,15 +84,9 @@ pub async fn demo() -> anyhow::Result<()> {
         files: Vec::new(),
     };
     let directory = Scratch::make()?;
-    let end = CancellationToken::new();
-    let ending = end.clone();
-    tokio::spawn(async move {
-        until_told_to_end().await;
-        ending.cancel();
-    });
-    say(&intro(ports.http))?;
-    let world =
-        World { source: FileSource::Made(Box::new(loaded.clone())), loaded, state_dir: directory.0.join("state") };
+    let state_dir = directory.0.join("state");
+    say(&intro(ports.http, &state_dir))?;
+    let world = World { source: FileSource::Made(Box::new(loaded.clone())), loaded, state_dir };
     let (drawing, drawn) = (end.clone(), tokio_util::task::TaskTracker::new());
     let result = run(world, end, |control| {
         drawn.spawn(draw(control.clone(), drawing));
@@ -136,7 +175,8 @@ fn row(backend: &Backend) -> Row {
         StatusState::Failed => RowState::Failed,
     };
     Row {
-        name: backend.id().name().to_owned(),
+        // A container's name begins with that of the demo.
+        name: backend.id().name().rsplit('-').next().unwrap_or_default().to_owned(),
         state,
         since: Instant::now().saturating_duration_since(status.since_instant),
         passes: usize::try_from(backend.passes()).unwrap_or(usize::MAX),

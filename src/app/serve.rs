@@ -21,12 +21,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::{certificates, files, nodes};
 use crate::{
+    acme,
     api::{self, Api},
-    backend::{Answer, Order},
+    backend::{Answer, Backend, Order, StatusState},
     config::Loaded,
     control::{self, Control, FileSource, Keeper},
     model::{HttpsRedirect, OnExit, Problems, Settings},
-    net::TlsServer,
+    net::{self, TlsServer},
     provider,
     proxy::{Limits, ProxySettings, Shared, bind_workers},
     store::Store,
@@ -65,7 +66,7 @@ const REMEMBER: Duration = Duration::from_secs(5);
 pub async fn serve(options: ServeOptions) -> Result<(), Failed> {
     let source = match (options.config.clone(), options.explicit) {
         (Some(path), _) => FileSource::File(path),
-        (None, explicit) => FileSource::None { explicit },
+        (None, explicit) => FileSource::None { explicit, https: usual_https() },
     };
     let (loaded, _) = control::check_alone(&source).map_err(Failed::Configuration)?;
     let end = CancellationToken::new();
@@ -76,6 +77,12 @@ pub async fn serve(options: ServeOptions) -> Result<(), Failed> {
     });
     let world = World { source, loaded, state_dir: options.state_dir };
     run(world, end, |_| ()).await.map_err(Failed::Other)
+}
+
+/// The usual address of HTTPS, where it can be had.
+fn usual_https() -> Option<SocketAddr> {
+    let address = SocketAddr::from(([0, 0, 0, 0], 443));
+    net::check_free(address).is_ok().then_some(address)
 }
 
 /// A checked configuration, and where its state is kept.
@@ -133,6 +140,7 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     let helpers = tokio_util::task::TaskTracker::new();
     helpers.spawn(files::watch_files(control.clone(), files, end.clone()));
     helpers.spawn(certificates::watch(Arc::clone(control.certificates()), in_force.clone(), end.clone()));
+    helpers.spawn(acme::run(state_dir.clone(), Arc::clone(control.certificates()), in_force.clone(), end.clone()));
     helpers.spawn(reload_on_hangup(control.clone(), end.clone()));
     helpers.spawn(follow_settings(in_force, proxy, connections, end.clone()));
     helpers.spawn(remember_now_and_then(control.clone(), store.clone(), end.clone()));
@@ -288,7 +296,12 @@ async fn remember_now_and_then(control: Control, store: Store, end: Cancellation
 }
 
 async fn wake_all(control: &Control) {
-    let wakes = control.backends().into_iter().map(|backend| async move {
+    // What its owner stopped stays so.
+    let is_hidden = |backend: &Backend| {
+        let status = backend.status().borrow().clone();
+        status.put_to_sleep || status.state == StatusState::Paused
+    };
+    let wakes = control.backends().into_iter().filter(is_hidden).map(|backend| async move {
         if let Answer::Denied(why) = backend.order(Order::Wake, "the end of Dormouse").await {
             tracing::warn!(backend = %backend.id(), why, "was not woken");
         }

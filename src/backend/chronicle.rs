@@ -9,10 +9,11 @@ use super::{
     Backend, Refused, Status, StatusState,
     driver::Driver,
     handle::Woke,
-    state::{Drain, Failure, Stage, State, Verdict, Waking},
+    machine::FOREIGN_PAUSE,
+    state::{Down, Drain, Failure, Stage, State, Verdict, Waking},
 };
 use crate::{
-    model::{BackendId, Cause, Condition, SleepMethod},
+    model::{BackendId, Cause, Condition, SleepMethod, format_duration},
     telemetry::Happening,
 };
 
@@ -27,6 +28,12 @@ impl Driver {
             self.stats.asleep += now - spent_since;
         }
         self.stats.counted_since.get_or_insert_with(Timestamp::now);
+        self.put_to_sleep = match (before, &self.state) {
+            (State::Stopping { .. }, State::Asleep(_)) => true,
+            // As it was when the program ended, unless somebody has been at it.
+            (State::Unknown { .. }, State::Asleep(_)) | (_, State::Unknown { .. }) => self.put_to_sleep,
+            _ => false,
+        };
         let cause = self.cause.clone().unwrap_or(Cause::Idle);
         match (before, &self.state) {
             (before, State::Waking(waking)) if waking.foreign => {
@@ -75,8 +82,8 @@ impl Driver {
                 let how = if down.paused.is_some() { "paused" } else { "stopped" };
                 self.journal(Happening::Slept { how, took: self.mark.elapsed() }, cause);
             }
-            (State::Awake(_) | State::Draining { .. }, State::Asleep(_)) => {
-                self.cause = Some(Cause::Engine("let down by another hand".to_owned()));
+            (State::Awake(_) | State::Draining { .. }, State::Asleep(down)) => {
+                self.cause = Some(Cause::Engine(by_another_hand(down)));
                 self.journal_now(Happening::Ended(None));
             }
             (State::Awake(_) | State::Draining { .. }, State::Failed(failed)) => {
@@ -124,6 +131,7 @@ impl Driver {
             retry_at: failed.map(|failed| failed.until),
             tries: failed.map_or(0, |failed| failed.tries),
             waits_for: self.waits_for(),
+            put_to_sleep: self.put_to_sleep,
             pinned_until: self.pinned_until,
             wakes: self.stats.clone(),
         };
@@ -134,8 +142,12 @@ impl Driver {
         if !matches!(self.state, State::Waking(Waking { stage: Stage::Gathering, .. })) {
             return Vec::new();
         }
-        let asleep = |backend: &&(Backend, Condition)| backend.0.shared.status.borrow().state != StatusState::Awake;
-        self.dependencies.iter().filter(asleep).map(|(backend, _)| backend.id().clone()).collect()
+        let awaited = |(backend, condition): &&(Backend, Condition)| {
+            let is_awake = backend.shared.status.borrow().state == StatusState::Awake;
+            // A job is waited for while it runs.
+            is_awake == (*condition == Condition::Completed)
+        };
+        self.dependencies.iter().filter(awaited).map(|(backend, _)| backend.id().clone()).collect()
     }
 
     pub(super) fn status_state(&self) -> StatusState {
@@ -151,4 +163,17 @@ impl Driver {
             State::Gone => StatusState::Gone,
         }
     }
+}
+
+/// What somebody else did, and what becomes of it.
+fn by_another_hand(down: &Down) -> String {
+    let how = if down.paused.is_some() { "paused" } else { "stopped" };
+    let then = match down {
+        Down { stays_down: true, .. } => "it stays down until it is ordered up".to_owned(),
+        Down { respected_until: Some(_), .. } => {
+            format!("requests wait for {}, then they wake it", format_duration(FOREIGN_PAUSE))
+        }
+        Down { .. } => "the next request wakes it".to_owned(),
+    };
+    format!("{how} by another hand; {then}")
 }

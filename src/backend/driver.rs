@@ -29,7 +29,7 @@ use super::{
     state::{Event, Facts, Failed, Order, Rules, Stage, State, Verdict, Waking},
 };
 use crate::{
-    model::{BackendSpec, Cause, Condition, ContainerState},
+    model::{BackendSpec, Cause, Condition, ContainerState, Running},
     provider::SharedProvider,
     telemetry::{Journal, Phases},
 };
@@ -54,6 +54,8 @@ pub struct Restored {
     pub pinned_until: Option<Timestamp>,
     /// Wakes and sleeps.
     pub stats: WakeStats,
+    /// Dormouse had put it to sleep.
+    pub put_to_sleep: bool,
     /// A cool-down that is not yet over.
     pub cooling: Option<Failed>,
 }
@@ -68,8 +70,12 @@ pub(super) struct Waiter {
 pub(super) enum Done {
     Gathered(Result<(Vec<Pass>, OwnedSemaphorePermit), Arc<str>>),
     Event(Event),
+    /// It was let down, or not; before it used so much memory.
+    LetDown(Option<u64>, Event),
     /// Dependencies of a backend that was found running.
     Adopted(Vec<Pass>),
+    /// A job has run to its end, or not.
+    Completed(Result<(), Arc<str>>),
 }
 
 #[derive(Debug)]
@@ -81,6 +87,8 @@ pub(super) struct Driver {
     pub(super) state: State,
     pub(super) waiters: Vec<Waiter>,
     pub(super) orders: Vec<PendingOrder>,
+    /// Dependants that wait for its end; while there are any, it runs as a job.
+    pub(super) completions: Vec<oneshot::Sender<Result<(), Arc<str>>>>,
     pub(super) jobs: JoinSet<(u64, Done)>,
     /// Counts the engine calls that change something: what was asked before them is stale.
     pub(super) epoch: u64,
@@ -91,6 +99,8 @@ pub(super) struct Driver {
     /// A dial failed: the next look decides whether it must prove itself again.
     pub(super) suspected: bool,
     pub(super) probe: Option<AbortHandle>,
+    /// How it is reached by the engine's word of this very moment: where the next probe begins.
+    pub(super) known: Option<Arc<Running>>,
     pub(super) kick: Arc<Notify>,
     /// Passes of dependencies, held from before the start until it is down.
     pub(super) held: Vec<Pass>,
@@ -101,6 +111,8 @@ pub(super) struct Driver {
     pub(super) since: (Timestamp, Instant),
     pub(super) phases: Phases,
     pub(super) mark: Instant,
+    /// Its present sleep is our doing.
+    pub(super) put_to_sleep: bool,
     pub(super) pinned_until: Option<Timestamp>,
     pub(super) generation: u64,
     pub(super) woke: Option<Woke>,
@@ -134,6 +146,7 @@ impl Backend {
             retry_at: None,
             tries: 0,
             waits_for: Vec::new(),
+            put_to_sleep: restored.put_to_sleep,
             pinned_until: restored.pinned_until,
             wakes: restored.stats.clone(),
         };
@@ -143,9 +156,11 @@ impl Backend {
             epoch: now,
             emptied: Notify::new(),
             reach: ArcSwapOption::empty(),
+            moved: Notify::new(),
             policy: ArcSwap::from_pointee(spec.policy.clone()),
             held: AtomicUsize::new(0),
             letters,
+            metrics: around.journal.metrics().clone(),
             status: watch::Sender::new(Arc::new(status)),
         });
         let driver = Driver {
@@ -156,6 +171,7 @@ impl Backend {
             state: State::Unknown { away: None, again: None, wanted: false, cooling: restored.cooling },
             waiters: Vec::new(),
             orders: Vec::new(),
+            completions: Vec::new(),
             jobs: JoinSet::new(),
             epoch: 0,
             looking: false,
@@ -163,6 +179,7 @@ impl Backend {
             start_told: false,
             suspected: false,
             probe: None,
+            known: None,
             kick: Arc::new(Notify::new()),
             held: Vec::new(),
             turn: None,
@@ -171,6 +188,7 @@ impl Backend {
             since: (Timestamp::now(), now),
             phases: Phases::default(),
             mark: now,
+            put_to_sleep: restored.put_to_sleep,
             pinned_until: restored.pinned_until,
             generation: 0,
             woke: None,
@@ -224,7 +242,10 @@ impl Driver {
         let wall = Timestamp::now();
         let schedule = &self.spec.policy.schedule;
         let window = if schedule.holds(wall) { schedule.next_change(wall) } else { None };
-        [self.pinned_until, window].into_iter().flatten().filter_map(|until| instant_of(until, wall)).max()
+        let kept = [self.pinned_until, window].into_iter().flatten().filter_map(|until| instant_of(until, wall));
+        // A job that is waited for is in use.
+        let job = (!self.completions.is_empty()).then(|| Instant::now() + self.spec.policy.wake_timeout);
+        kept.chain(job).max()
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -255,6 +276,7 @@ impl Driver {
             Letter::Order(order, person, reply) => self.ordered(order, person, reply),
             Letter::Pin(until, person, reply) => self.pin(until, person, reply),
             Letter::Hint => self.hinted(),
+            Letter::Complete(reply) => self.complete(reply),
             Letter::Started => {
                 self.start_told |=
                     matches!(self.state, State::Waking(Waking { stage: Stage::Starting(_) | Stage::Probing(_), .. }));
@@ -338,6 +360,12 @@ impl Driver {
                     self.held = passes;
                 }
             }
+            Done::Completed(result) => {
+                for reply in self.completions.drain(..) {
+                    let _ = reply.send(result.clone());
+                }
+                self.hinted();
+            }
             Done::Gathered(result) if epoch == self.epoch => {
                 let result = result.map(|(passes, turn)| {
                     self.held = passes;
@@ -345,6 +373,10 @@ impl Driver {
                     self.phases.dependencies = self.mark.elapsed();
                 });
                 self.advance(Event::Gathered(result));
+            }
+            Done::LetDown(memory, event) if epoch == self.epoch => {
+                self.stats.memory = memory.or(self.stats.memory);
+                self.advance(event);
             }
             Done::Event(event @ (Event::Seen(_) | Event::Unreachable(_))) => {
                 self.looking = false;
@@ -366,7 +398,7 @@ impl Driver {
                 }
                 self.advance(event);
             }
-            Done::Gathered(_) | Done::Event(_) => {}
+            Done::Gathered(_) | Done::Event(_) | Done::LetDown(..) => {}
         }
     }
 
@@ -382,7 +414,11 @@ impl Driver {
             return;
         }
         if let (true, Event::Seen(Ok(ContainerState::Running(at)))) = (suspected, &event) {
-            return self.advance(Event::Unreachable(Arc::new(at.clone())));
+            let at = Arc::new(at.clone());
+            self.known = Some(Arc::clone(&at));
+            self.advance(Event::Unreachable(at));
+            self.known = None;
+            return;
         }
         self.advance(event);
     }
@@ -397,6 +433,10 @@ impl Driver {
             let (state, action) = step(before.clone(), event, facts, rules);
             self.state = state;
             self.note_change(&before);
+            // Who comes in looks at the status: it says awake before the gate opens.
+            if self.state.is_open() {
+                self.publish(&before);
+            }
             self.follow_gate();
             if let Some(action) = action {
                 self.act(action);
@@ -404,7 +444,9 @@ impl Driver {
             self.answer_waiters(&before);
             self.answer_orders();
             self.release();
-            self.publish(&before);
+            if !self.state.is_open() {
+                self.publish(&before);
+            }
             let newly_draining =
                 matches!(self.state, State::Draining { .. }) && !matches!(before, State::Draining { .. });
             if !newly_draining {
@@ -421,6 +463,7 @@ impl Driver {
             if !matches!(self.state, State::Draining { .. }) {
                 // The next wake is another generation, also at the same address.
                 self.shared.reach.store(None);
+                self.shared.moved.notify_waiters();
             }
             return;
         };
@@ -434,6 +477,7 @@ impl Driver {
             self.generation = next_generation();
             let reach = Reach { at: Arc::clone(&awake.at), generation: self.generation, woke: self.woke };
             self.shared.reach.store(Some(Arc::new(reach)));
+            self.shared.moved.notify_waiters();
         }
         self.shared.gate.open();
     }
@@ -480,7 +524,8 @@ impl Driver {
         let found_up = matches!(self.state, State::Awake(_)) && self.held.is_empty() && !self.adopted;
         if found_up && !self.dependencies.is_empty() {
             self.adopted = true;
-            let (epoch, gather) = (self.epoch, self.gather());
+            // What runs already needs no job done before it.
+            let (epoch, gather) = (self.epoch, self.gather(false));
             self.jobs.spawn(async move { (epoch, Done::Adopted(gather.await.unwrap_or_default())) });
         }
     }

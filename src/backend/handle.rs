@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -20,7 +21,10 @@ use super::{
     Order, Refused, Status, StatusState,
     gate::{Entered, Gate},
 };
-use crate::model::{BackendId, BackendSpec, Cause, Condition, ContainerState, IdlePolicy, Running};
+use crate::{
+    model::{BackendId, BackendSpec, Cause, Condition, ContainerState, IdlePolicy, Running},
+    telemetry::Metrics,
+};
 
 /// A backend. Clones are handles to the same one; its driver ends when it is retired.
 #[derive(Debug, Clone)]
@@ -39,10 +43,14 @@ pub(super) struct Shared {
     pub(super) emptied: Notify,
     /// How the backend is reached while awake; swapped by the driver before the gate opens.
     pub(super) reach: ArcSwapOption<Reach>,
+    /// Told when that is swapped.
+    pub(super) moved: Notify,
     pub(super) policy: ArcSwap<IdlePolicy>,
     /// Callers who wait to get in.
     pub(super) held: AtomicUsize,
     pub(super) letters: mpsc::Sender<Letter>,
+    /// Where waits and refusals are counted; not touched by those who find it awake.
+    pub(super) metrics: Metrics,
     pub(super) status: watch::Sender<Arc<Status>>,
 }
 
@@ -72,6 +80,8 @@ pub(super) enum Letter {
     Pin(Option<Timestamp>, String, oneshot::Sender<Answer>),
     /// Something may have changed at the engine.
     Hint,
+    /// A dependant wants it to have run to its end.
+    Complete(oneshot::Sender<Result<(), Arc<str>>>),
     /// The engine told that it was started.
     Started,
     /// The engine told that it has ended, with this exit code.
@@ -187,6 +197,25 @@ impl Backend {
         if let Some(pass) = self.try_enter() {
             return Ok(pass);
         }
+        // One backend that waits for another is no request.
+        let counts = !matches!(cause, Cause::Dependant(_));
+        let since = Instant::now();
+        let outcome = self.wait(cause, patience).await;
+        if counts {
+            match &outcome {
+                Ok(_) => self.shared.metrics.held(self.id(), since.elapsed()),
+                Err(refused) => self.count_refusal(refused.kind()),
+            }
+        }
+        outcome
+    }
+
+    /// Counts a request that was not let in, by a word of a closed set.
+    pub fn count_refusal(&self, reason: &'static str) {
+        self.shared.metrics.refused(self.id(), reason);
+    }
+
+    async fn wait(&self, cause: Cause, patience: Duration) -> Result<Pass, Refused> {
         let Some(_place) = Place::take(&self.shared.held, self.shared.policy.load().max_held) else {
             return Err(Refused::TooManyHeld { retry_after: Duration::from_secs(5) });
         };
@@ -255,6 +284,23 @@ impl Backend {
         Some(kept.fold(idle.max(fresh), Duration::max))
     }
 
+    /// Resolves when connections of this generation are of no more use: it was let down, is reached otherwise, or has
+    /// been retired.
+    pub async fn outlives(&self, generation: u64) {
+        loop {
+            let mut moved = pin!(self.shared.moved.notified());
+            // From here on it hears of a move, also of one before it waits.
+            moved.as_mut().enable();
+            if self.shared.reach.load().as_ref().is_none_or(|reach| reach.generation != generation) {
+                return;
+            }
+            tokio::select! {
+                () = moved => {}
+                () = self.shared.letters.closed() => return,
+            }
+        }
+    }
+
     /// A dial to it failed while it was thought awake: the engine is asked at once.
     pub fn suspect(&self) {
         let _ = self.shared.letters.try_send(Letter::Suspect);
@@ -263,6 +309,14 @@ impl Backend {
     /// Something may have changed at the engine: it is asked.
     pub async fn hint(&self) {
         let _ = self.shared.letters.send(Letter::Hint).await;
+    }
+
+    /// Waits until it has run to its end with exit code 0, and has it run if it has not. The error says why not.
+    pub(super) async fn completed(&self) -> Result<(), Arc<str>> {
+        let (reply, answer) = oneshot::channel();
+        let gone = || Arc::from("there is no such backend any more");
+        self.shared.letters.send(Letter::Complete(reply)).await.map_err(|_| gone())?;
+        answer.await.unwrap_or_else(|_| Err(gone()))
     }
 
     /// The engine told that it was started: it is asked.

@@ -2,17 +2,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::Instant;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     Backend,
     driver::{Done, Driver},
     handle::Pass,
-    readiness,
+    once, readiness,
     state::{Action, CallFailed, Event, Stage, State, Waking},
 };
 use crate::{
-    model::{Cause, Condition, Health},
+    model::{Cause, Condition, Health, SleepMethod},
     provider::{ProviderError, StopOrder},
     telemetry::{Phases, chain},
 };
@@ -25,7 +25,7 @@ impl Driver {
                 self.epoch += 1;
                 self.mark = Instant::now();
                 self.phases = Phases::default();
-                let (epoch, turns, gather) = (self.epoch, Arc::clone(&self.around.turns), self.gather());
+                let (epoch, turns, gather) = (self.epoch, Arc::clone(&self.around.turns), self.gather(true));
                 self.jobs.spawn(async move {
                     let gathered = async {
                         let passes = gather.await?;
@@ -56,8 +56,14 @@ impl Driver {
                 let epoch = self.epoch;
                 let order = StopOrder { method, signal: spec.policy.stop_signal, grace: spec.policy.stop_timeout };
                 self.jobs.spawn(async move {
+                    // A pause gives nothing back.
+                    let memory = match method {
+                        SleepMethod::Pause => None,
+                        SleepMethod::Stop | SleepMethod::Kill => provider.memory(&spec.unit).await,
+                    };
                     let result = provider.stop(&spec.unit, order).await;
-                    (epoch, Done::Event(Event::Stopped(result.map(|_| ()).map_err(|error| call_failed(&error)))))
+                    let stopped = Event::Stopped(result.map(|_| ()).map_err(|error| call_failed(&error)));
+                    (epoch, Done::LetDown(memory, stopped))
                 });
             }
             Action::AskBusy => {
@@ -84,10 +90,12 @@ impl Driver {
         let (epoch, thawed) = (self.epoch, self.thawing);
         let (provider, spec) = (Arc::clone(&self.around.provider), Arc::clone(&self.spec));
         let kick = Arc::clone(&self.kick);
+        // Looked at a moment ago, when a dial to it had failed.
+        let known = self.known.take();
         let early = matches!(self.state, State::Waking(Waking { stage: Stage::Starting(_), .. }));
         self.probe = Some(self.jobs.spawn(async move {
             loop {
-                match readiness::until_ready(&*provider, &spec, thawed, &kick).await {
+                match readiness::until_ready(&*provider, &spec, thawed, known.clone(), &kick).await {
                     readiness::Outcome::Ready(at) => return (epoch, Done::Event(Event::Ready(at))),
                     // The start call has not answered: it is not up yet.
                     readiness::Outcome::Ended(_) if early => tokio::time::sleep(Duration::from_millis(1)).await,
@@ -111,10 +119,33 @@ impl Driver {
         });
     }
 
-    /// Enters all dependencies, in parallel.
-    pub(super) fn gather(&self) -> impl Future<Output = Result<Vec<Pass>, Arc<str>>> + use<> {
+    /// A dependant waits for its end: it is run as a job, once, however many wait.
+    pub(super) fn complete(&mut self, reply: oneshot::Sender<Result<(), Arc<str>>>) {
+        self.completions.push(reply);
+        if self.completions.len() > 1 {
+            return;
+        }
+        let (epoch, turns, gather) = (self.epoch, Arc::clone(&self.around.turns), self.gather(true));
+        let (provider, spec) = (Arc::clone(&self.around.provider), Arc::clone(&self.spec));
+        self.jobs.spawn(async move {
+            let run = async {
+                let _needed = gather.await?;
+                let _turn = turns.acquire_owned().await.map_err(|_| Arc::from("the program ends"))?;
+                once::run(&*provider, &spec).await
+            };
+            (epoch, Done::Completed(run.await))
+        });
+    }
+
+    /// Enters all dependencies, in parallel, and with `jobs` has those run that are jobs.
+    pub(super) fn gather(&self, jobs: bool) -> impl Future<Output = Result<Vec<Pass>, Arc<str>>> + use<> {
         let id = self.spec.id.clone();
-        let enter = self.dependencies.clone().into_iter().map(move |(backend, condition)| {
+        let (ran, others): (Vec<_>, Vec<_>) =
+            self.dependencies.clone().into_iter().partition(|(_, condition)| *condition == Condition::Completed);
+        let ran = ran.into_iter().filter(move |_| jobs).map(|(backend, _)| async move {
+            backend.completed().await.map_err(|why| Arc::from(format!("`{}`: {why}", backend.id())))
+        });
+        let enter = others.into_iter().map(move |(backend, condition)| {
             let cause = Cause::Dependant(id.clone());
             async move {
                 let pass = backend.enter(cause, Duration::from_secs(3600)).await;
@@ -125,7 +156,11 @@ impl Driver {
                 Ok(pass)
             }
         });
-        futures_util::future::try_join_all(enter)
+        let (ran, entered) = (futures_util::future::try_join_all(ran), futures_util::future::try_join_all(enter));
+        async move {
+            let (entered, _) = futures_util::future::try_join(entered, ran).await?;
+            Ok(entered)
+        }
     }
 }
 

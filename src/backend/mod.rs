@@ -33,6 +33,7 @@ mod gate;
 mod handle;
 mod jobs;
 mod machine;
+mod once;
 mod orders;
 mod readiness;
 mod refused;

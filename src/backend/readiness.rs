@@ -1,22 +1,24 @@
 //! Readiness: when a started backend can serve.
 //!
 //! No fixed sleep is on this path. After the engine's answer its own address is tried again and again with short
-//! time-outs: every millisecond in the first second, then slower. An engine's hint tries at once.
+//! time-outs: every millisecond in the first ten seconds, then slower. An engine's hint tries at once, and the engine
+//! is asked beside the tries, not between them.
 
-use std::{io, net::SocketAddr, ops::RangeInclusive, process::Stdio, sync::Arc, time::Duration};
+use std::{future::pending, io, net::SocketAddr, ops::RangeInclusive, process::Stdio, sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
 use regex::Regex;
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpStream, ToSocketAddrs},
+    net::TcpStream,
     sync::Notify,
     time::{Instant, sleep, timeout},
 };
 
 use crate::{
     model::{BackendSpec, ContainerState, Health, Readiness, Running},
-    provider::Provider,
+    provider::{Provider, ProviderError},
 };
 
 /// How a wait for readiness ended.
@@ -34,24 +36,73 @@ const CONNECT: Duration = Duration::from_millis(50);
 const FORWARDED: Duration = Duration::from_millis(20);
 /// The engine is asked again so often meanwhile: it may have moved, or ended without a word.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Where the engine's health check decides, it is asked so often, and at each hint.
+const HEALTH_AGAIN: Duration = Duration::from_millis(100);
+/// An engine that is away or between two states is asked so often, and at each hint.
+const AWAY_AGAIN: Duration = Duration::from_millis(50);
+/// A log that ended without the pattern is opened again after this.
+const LOG_AGAIN: Duration = Duration::from_millis(100);
 
-/// Waits until the backend is ready or has ended. The caller sets the deadline by dropping this.
-pub(super) async fn until_ready(provider: &dyn Provider, spec: &BackendSpec, thawed: bool, kick: &Notify) -> Outcome {
+/// Waits until the backend is ready or has ended. The caller sets the deadline by dropping this. What is `known` of how
+/// it is reached holds until the engine says otherwise: one that is away keeps nobody from a backend that answers.
+pub(super) async fn until_ready(
+    provider: &dyn Provider,
+    spec: &BackendSpec,
+    thawed: bool,
+    known: Option<Arc<Running>>,
+    kick: &Notify,
+) -> Outcome {
     let begun = Instant::now();
+    let mut reached = known;
+    let mut look = provider.look(&spec.unit);
     loop {
-        match provider.look(&spec.unit).await {
-            Ok(ContainerState::Running(running)) => {
-                let again = Instant::now() + LOOK_AGAIN;
-                if probe_until(provider, spec, &running, thawed, begun, again, kick).await {
-                    return Outcome::Ready(Arc::new(running));
+        let mut tries = Box::pin(until_answered(provider, spec, reached.clone(), thawed, begun, kick));
+        // A try may take long: it goes on beside the looks until it is reached otherwise.
+        reached = loop {
+            let seen = tokio::select! {
+                biased;
+                at = &mut tries => return Outcome::Ready(at),
+                seen = &mut look => seen,
+            };
+            match seen {
+                Ok(ContainerState::Running(at)) => {
+                    let health = health_decides(spec, &at, thawed);
+                    look = Box::pin(look_after(
+                        if health { HEALTH_AGAIN } else { LOOK_AGAIN },
+                        health,
+                        provider,
+                        spec,
+                        kick,
+                    ));
+                    if reached.as_deref() != Some(&at) {
+                        break Some(Arc::new(at));
+                    }
+                }
+                Ok(ContainerState::Changing) | Err(_) => {
+                    look = Box::pin(look_after(AWAY_AGAIN, reached.is_none(), provider, spec, kick));
+                }
+                Ok(ended @ (ContainerState::Paused(_) | ContainerState::Stopped { .. } | ContainerState::Gone)) => {
+                    return Outcome::Ended(ended);
                 }
             }
-            Ok(ContainerState::Changing) | Err(_) => rest(Duration::from_millis(50), kick).await,
-            Ok(ended @ (ContainerState::Paused(_) | ContainerState::Stopped { .. } | ContainerState::Gone)) => {
-                return Outcome::Ended(ended);
-            }
-        }
+        };
     }
+}
+
+/// Asks the engine after a pause, which a hint ends where nothing else waits for hints.
+async fn look_after(
+    pause: Duration,
+    hints: bool,
+    provider: &dyn Provider,
+    spec: &BackendSpec,
+    kick: &Notify,
+) -> Result<ContainerState, ProviderError> {
+    if hints {
+        rest(pause, kick).await;
+    } else {
+        sleep(pause).await;
+    }
+    provider.look(&spec.unit).await
 }
 
 async fn rest(pause: Duration, kick: &Notify) {
@@ -61,63 +112,61 @@ async fn rest(pause: Duration, kick: &Notify) {
     }
 }
 
-/// The pause between two tries, by the time since the engine's answer.
-fn pause_after(elapsed: Duration) -> Duration {
+/// The pause between two tries, by the time since the engine's answer. A refused connect costs some ten microseconds;
+/// requests and commands cost more.
+fn pause_after(elapsed: Duration, spec: &BackendSpec) -> Duration {
+    let costly = matches!(spec.ready, Readiness::Http { .. } | Readiness::Command(_));
     let millis = match elapsed.as_secs() {
+        _ if matches!(spec.ready, Readiness::Log(_)) => return LOG_AGAIN,
         0 => 1,
-        1..10 => 2,
+        1..10 if costly => 3,
+        1..10 => 1,
         10..60 => 20,
         _ => 50,
     };
     Duration::from_millis(millis)
 }
 
-async fn probe_until(
-    provider: &dyn Provider,
-    spec: &BackendSpec,
-    running: &Running,
-    thawed: bool,
-    begun: Instant,
-    again: Instant,
-    kick: &Notify,
-) -> bool {
-    loop {
-        if is_ready(provider, spec, running, thawed, begun, again).await {
-            return true;
-        }
-        // Health is the engine's to tell: every try needs a new look.
-        let ask_engine = matches!(spec.ready, Readiness::Engine);
-        if ask_engine {
-            rest(Duration::from_millis(100), kick).await;
-        } else {
-            rest(pause_after(begun.elapsed()), kick).await;
-        }
-        if ask_engine || Instant::now() >= again {
-            return false;
-        }
-    }
+/// Whether the engine's health check decides, so that there is nothing to try.
+fn health_decides(spec: &BackendSpec, running: &Running, thawed: bool) -> bool {
+    // Health stays bad after a thaw until its next round: an answer suffices.
+    matches!(spec.ready, Readiness::Engine) && !thawed && running.health.is_some()
 }
 
-async fn is_ready(
+/// Whether its ports are its own, whatever said that it is ready.
+fn answers_itself(provider: &dyn Provider, spec: &BackendSpec) -> bool {
+    spec.ports.iter().all(|port| provider.may_own(&spec.unit, *port))
+}
+
+/// Tries until it is ready; for ever, while it is not known how it is reached.
+async fn until_answered(
     provider: &dyn Provider,
     spec: &BackendSpec,
-    running: &Running,
+    reached: Option<Arc<Running>>,
     thawed: bool,
     begun: Instant,
-    again: Instant,
-) -> bool {
+    kick: &Notify,
+) -> Arc<Running> {
+    let Some(running) = reached else { return pending().await };
+    if health_decides(spec, &running, thawed) {
+        return if running.health == Some(Health::Healthy) { running } else { pending().await };
+    }
+    while !(is_ready(provider, spec, &running, begun).await && answers_itself(provider, spec)) {
+        rest(pause_after(begun.elapsed(), spec), kick).await;
+    }
+    running
+}
+
+async fn is_ready(provider: &dyn Provider, spec: &BackendSpec, running: &Running, begun: Instant) -> bool {
     match &spec.ready {
-        Readiness::Tcp => accepts(spec, running).await,
+        Readiness::Tcp | Readiness::Engine => accepts(spec, running).await,
         Readiness::Http { path, status, host } => answers(spec, running, path, status, host.as_deref()).await,
-        // Health stays bad after a thaw until its next round: an answer suffices.
-        Readiness::Engine if thawed => accepts(spec, running).await,
-        Readiness::Engine => match running.health {
-            Some(health) => health == Health::Healthy,
-            None => accepts(spec, running).await,
-        },
-        Readiness::Log(pattern) => shows(provider, spec, pattern, again).await,
+        Readiness::Log(pattern) => shows(provider, spec, pattern).await,
         Readiness::Command(argv) => succeeds(argv).await,
-        Readiness::Delay(delay) => begun.elapsed() >= *delay,
+        Readiness::Delay(delay) => {
+            tokio::time::sleep_until(begun + *delay).await;
+            true
+        }
     }
 }
 
@@ -130,8 +179,24 @@ async fn accepts(spec: &BackendSpec, running: &Running) -> bool {
     }
 }
 
+/// Connects within [`CONNECT`]. On this machine a closed port says no before the call returns: then nothing is left to
+/// wait for, and the runtime never hears of it.
 async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
-    timeout(CONNECT, TcpStream::connect(address)).await?
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    match socket.connect(&address.into()) {
+        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
+        outcome => outcome?,
+    }
+    no_error(socket.take_error()?)?;
+    let stream = TcpStream::from_std(socket.into())?;
+    timeout(CONNECT, stream.writable()).await??;
+    no_error(stream.take_error()?)?;
+    Ok(stream)
+}
+
+fn no_error(error: Option<io::Error>) -> io::Result<()> {
+    error.map_or(Ok(()), Err)
 }
 
 async fn stays_open(address: SocketAddr) -> bool {
@@ -152,13 +217,13 @@ async fn answers(
 ) -> bool {
     let Some((address, _)) = spec.ports.first().and_then(|port| running.dial(*port)) else { return false };
     let host = host.map_or_else(|| address.to_string(), str::to_owned);
-    status_of(address, &host, path).await.is_some_and(|code| status.contains(&code))
+    status_of(connect(address), &host, path).await.is_some_and(|code| status.contains(&code))
 }
 
 /// The status that a GET answers with; absent: no answer in five seconds.
-async fn status_of(address: impl ToSocketAddrs, host: &str, path: &str) -> Option<u16> {
+async fn status_of(connecting: impl Future<Output = io::Result<TcpStream>>, host: &str, path: &str) -> Option<u16> {
     let ask = async {
-        let mut stream = TcpStream::connect(address).await?;
+        let mut stream = connecting.await?;
         let head = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: dormouse\r\nConnection: close\r\n\r\n");
         stream.write_all(head.as_bytes()).await?;
         let mut line = [0; 12];
@@ -170,18 +235,15 @@ async fn status_of(address: impl ToSocketAddrs, host: &str, path: &str) -> Optio
     std::str::from_utf8(&line).ok()?.strip_prefix("HTTP/1.")?.get(2..5)?.parse().ok()
 }
 
-/// Follows the log of this run until the pattern shows, or until it is time to look again.
-async fn shows(provider: &dyn Provider, spec: &BackendSpec, pattern: &Regex, again: Instant) -> bool {
+/// Follows the log of this run until the pattern shows, or the log ends.
+async fn shows(provider: &dyn Provider, spec: &BackendSpec, pattern: &Regex) -> bool {
     let mut lines = provider.log_lines(&spec.unit);
-    let found = async {
-        while let Some(line) = lines.next().await {
-            if pattern.is_match(&line) {
-                return true;
-            }
+    while let Some(line) = lines.next().await {
+        if pattern.is_match(&line) {
+            return true;
         }
-        false
-    };
-    tokio::time::timeout_at(again, found).await.unwrap_or(false)
+    }
+    false
 }
 
 async fn succeeds(argv: &[String]) -> bool {
@@ -210,5 +272,5 @@ async fn answers_2xx(rest: &str) -> bool {
         None => (rest, "/"),
     };
     let address = if authority.contains(':') { authority.to_owned() } else { format!("{authority}:80") };
-    matches!(status_of(address, authority, path).await, Some(200..300))
+    matches!(status_of(TcpStream::connect(address), authority, path).await, Some(200..300))
 }

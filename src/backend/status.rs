@@ -57,10 +57,20 @@ pub struct Status {
     pub tries: u32,
     /// Dependencies that are being woken for it.
     pub waits_for: Vec<BackendId>,
+    /// Its present sleep is Dormouse's doing, rather than its owner's.
+    pub put_to_sleep: bool,
     /// It is kept awake until then by a person.
     pub pinned_until: Option<Timestamp>,
-    /// What it was found as.
+    /// What is known of its wakes and sleeps.
     pub wakes: WakeStats,
+}
+
+impl Status {
+    /// The memory that its sleep gives back, in bytes: what it used when it was last let down. Nothing while it is
+    /// paused, and unknown until Dormouse itself has let it down once.
+    pub fn gives_back(&self) -> Option<u64> {
+        self.wakes.memory.filter(|_| self.state == StatusState::Stopped)
+    }
 }
 
 /// What is known of wakes and sleeps before.
@@ -82,6 +92,8 @@ pub struct WakeStats {
     pub asleep: Duration,
     /// Since when that is counted.
     pub counted_since: Option<Timestamp>,
+    /// The memory that it used when it was last let down, in bytes.
+    pub memory: Option<u64>,
 }
 
 impl WakeStats {

@@ -382,3 +382,143 @@ fn quiet_leavers_leave_no_stamp() {
     assert_eq!(gate.watch(), 1);
     assert!(gate.leave(Some(9)));
 }
+
+#[tokio::test]
+async fn one_that_does_not_answer_is_up_again_once_it_does_though_the_engine_is_away() {
+    let world = world();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    world.engine.add("app", Script::default());
+    world.engine.hand_start("app");
+    let spec = BackendSpec { ports: vec![port], ..world.spec("app", policy(3600)) };
+    let around = world.around.clone();
+    let (backend, _driver) = Backend::spawn(spec, Vec::new(), around, Restored::default(), world.end.clone());
+    until(&backend, StatusState::Awake).await;
+    backend.suspect();
+    until(&backend, StatusState::Waking).await;
+    world.engine.go_away("the cable is cut");
+    let _app = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+    until(&backend, StatusState::Awake).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_in_finds_it_awake_by_its_status_too() {
+    let world = world();
+    let backend = world.backend("app", policy(3600), Script::default());
+    for round in 0..500 {
+        let pass = backend.enter(cause(), secs(60)).await.unwrap();
+        assert_eq!(backend.status().borrow().state, StatusState::Awake, "round {round}");
+        drop(pass);
+        assert!(matches!(backend.order(Order::SleepNow, "test").await, Answer::Done | Answer::AlreadySo));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_runs_once_to_its_end_before_those_that_need_it() {
+    let world = world();
+    let job = Script { dies_after: Some((secs(20), 0)), ..Script::default() };
+    // Its own idle policy would end it: one that is waited for is in use.
+    let migrate = world.backend("migrate", policy(5), job);
+    let on = || vec![(migrate.clone(), Condition::Completed)];
+    let one = world.dependent("one", policy(30), Script::default(), on());
+    let two = world.dependent("two", policy(30), Script::default(), on());
+    let begun = Instant::now();
+    let (first, second) = tokio::join!(one.enter(cause(), minutes(1)), two.enter(cause(), minutes(1)));
+    assert!(first.is_ok() && second.is_ok());
+    assert!(begun.elapsed() >= secs(20), "{:?}", begun.elapsed());
+    assert_eq!((world.engine.start_calls("migrate"), world.engine.stop_calls("migrate")), (1, 0));
+    drop((first, second));
+    until(&one, StatusState::Stopped).await;
+    drop(one.enter(cause(), minutes(1)).await.unwrap());
+    assert_eq!(world.engine.start_calls("migrate"), 1, "it has run already");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_fails_or_does_not_end_fails_its_dependants() {
+    let world = world();
+    let broken = world.backend("broken", policy(30), Script { dies_after: Some((secs(1), 3)), ..Script::default() });
+    let endless = IdlePolicy { wake_timeout: secs(7), ..IdlePolicy::default() };
+    let endless = world.backend("endless", endless, Script::default());
+    for (job, words) in [(broken, "`sim/broken`: it ended with exit code 3"), (endless, "it has not ended within 7s")] {
+        let name = format!("needs-{}", job.id().name());
+        let app = world.dependent(&name, policy(30), Script::default(), vec![(job, Condition::Completed)]);
+        let refused = app.enter(cause(), minutes(1)).await.unwrap_err().to_string();
+        assert!(refused.contains(words), "{refused}");
+        assert_eq!(world.engine.start_calls(&name), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_found_running_has_no_job_run() {
+    let world = world();
+    let job = world.backend("job", policy(30), Script { dies_after: Some((secs(1), 0)), ..Script::default() });
+    world.engine.add("app", Script::default());
+    world.engine.hand_start("app");
+    let (spec, around) = (world.spec("app", policy(3600)), world.around.clone());
+    let on = vec![(job, Condition::Completed)];
+    let (app, _driver) = Backend::spawn(spec, on, around, Restored::default(), world.end.clone());
+    until(&app, StatusState::Awake).await;
+    tokio::time::sleep(minutes(5)).await;
+    assert_eq!(world.engine.start_calls("job"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn waits_and_refusals_are_counted() {
+    let world = world();
+    let app = world.backend("app", IdlePolicy { max_held: 1, ..policy(60) }, Script::default());
+    let (first, second) = tokio::join!(app.enter(cause(), minutes(1)), app.enter(cause(), minutes(1)));
+    assert!(first.is_ok() && matches!(second, Err(Refused::TooManyHeld { .. })), "{first:?} {second:?}");
+    drop(app.enter(cause(), minutes(1)).await.unwrap());
+    let sample = crate::telemetry::BackendSample {
+        id: app.id().clone(),
+        state: "awake",
+        passes: 0,
+        held: 0,
+        asleep: Duration::ZERO,
+        gives_back: 0,
+    };
+    let all = crate::telemetry::World { backends: vec![sample], routes: Vec::new(), certificates: Vec::new() };
+    let text = world.around.journal.metrics().render(&all);
+    for line in [
+        r#"dormouse_held_seconds_count{backend="sim/app"} 1"#,
+        r#"dormouse_refused_total{backend="sim/app",reason="too_many_held"} 1"#,
+    ] {
+        assert!(text.contains(line), "{line} is missing in\n{text}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_stop_gives_back_is_told_and_a_pause_gives_nothing() {
+    let world = world();
+    let stops = world.backend("stops", policy(60), Script::default());
+    let pauses =
+        world.backend("pauses", IdlePolicy { stop_method: SleepMethod::Pause, ..policy(60) }, Script::default());
+    until(&stops, StatusState::Stopped).await;
+    assert_eq!(stops.status().borrow().gives_back(), None, "nobody knows what it used before");
+    for (backend, asleep, gives_back) in
+        [(&stops, StatusState::Stopped, Some(64 << 20)), (&pauses, StatusState::Paused, None)]
+    {
+        drop(backend.enter(cause(), minutes(1)).await.unwrap());
+        assert_eq!(backend.status().borrow().gives_back(), None, "it is up");
+        until(backend, asleep).await;
+        assert_eq!(backend.status().borrow().gives_back(), gives_back);
+        assert!(backend.status().borrow().put_to_sleep);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_are_of_use_until_it_is_let_down() {
+    let world = world();
+    let app = world.backend("app", policy(60), Script::default());
+    let pass = app.enter(cause(), minutes(1)).await.unwrap();
+    let generation = pass.generation();
+    let over = tokio::spawn({
+        let app = app.clone();
+        async move { app.outlives(generation).await }
+    });
+    tokio::time::sleep(minutes(5)).await;
+    assert!(!over.is_finished(), "it is in use");
+    drop(pass);
+    until(&app, StatusState::Stopped).await;
+    tokio::time::timeout(secs(1), over).await.expect("told at once").unwrap();
+    app.outlives(generation).await;
+}

@@ -24,12 +24,12 @@ pub enum Command {
     Serve(Serve),
     /// Check a configuration file; without one, show the problems of the running Dormouse
     Check(Check),
-    /// Say what is made of containers, and why
+    /// Say what is made of containers and processes, and why; ends with 2 where an error refuses a route
     Explain(Explain),
     /// Print the JSON Schema of the configuration file
     Schema,
     /// Try it on this machine, with apps of its own
-    Demo,
+    Demo(Demo),
     /// List the backends
     Ps(Json),
     /// Wake a backend and wait until it is awake
@@ -46,6 +46,8 @@ pub enum Command {
     Events(Events),
     /// List the routes
     Routes(Json),
+    /// List the certificates
+    Certificates(Json),
     /// Have the configuration read again
     Reload(Json),
     /// Print the completions of a shell
@@ -53,8 +55,11 @@ pub enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
-    /// Print the man page
-    Man,
+    /// Print a man page: of the whole, or of one command
+    Man {
+        /// The command
+        command: Option<String>,
+    },
     /// An app of the demo
     #[command(hide = true)]
     DemoApp(DemoApp),
@@ -83,14 +88,25 @@ pub enum LogStyle {
     Json,
 }
 
+/// `demo`.
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Run the apps in containers of the Docker Engine, from an image made of this program and removed at the end
+    #[arg(long)]
+    pub docker: bool,
+}
+
 /// `demo-app`.
 #[derive(Debug, Args)]
 pub struct DemoApp {
     /// Which.
     pub name: String,
-    /// Where it listens, on the loopback.
+    /// Where it listens.
     #[arg(long)]
     pub port: u16,
+    /// Listen on all addresses rather than the loopback, as an app in a container does.
+    #[arg(long)]
+    pub in_container: bool,
 }
 
 /// `check`.
@@ -108,7 +124,7 @@ pub struct Check {
 /// `explain`.
 #[derive(Debug, Args)]
 pub struct Explain {
-    /// The container, by its name or `node/name`; all of them without it
+    /// The container or process, by its name or `node/name`; all of them without it
     pub container: Option<String>,
     /// Read containers from a file in the form of `docker inspect` (`-`: standard input) and ask no engine
     #[arg(long, value_name = "FILE")]
@@ -143,7 +159,8 @@ pub struct Wake {
     /// The backend: `node/name`, its name alone, or the alias of a route that leads to it
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     pub name: Option<String>,
-    /// Every backend that sleeps
+    /// Every backend that Dormouse put to sleep, and every paused one. They sleep again once nobody uses them: end
+    /// Dormouse before, or let it do this itself with `on_exit: wake_all`
     #[arg(long)]
     pub all: bool,
     #[command(flatten)]

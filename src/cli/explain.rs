@@ -22,14 +22,19 @@ use crate::{
 pub(super) async fn explain(options: &Explain, client: &Client, output: &Output) -> Result<(), Trouble> {
     let all = match (&options.inspect, &options.config) {
         (Some(file), _) => alone(&inspected(file)?, options)?,
-        (None, Some(_)) => alone(&from_engine().await?, options)?,
+        (None, Some(_)) => match process(options)? {
+            Some(process) => process,
+            None => alone(&from_engine().await?, options)?,
+        },
         (None, None) => match running(options, client).await? {
             Some(all) => all,
             None => alone(&from_engine().await?, options)?,
         },
     };
+    let refused = all.iter().any(is_refused);
     if options.output.json {
-        return output.json(&wire::Explanations { containers: all });
+        output.json(&wire::Explanations { containers: all })?;
+        return if refused { Err(Trouble::Told(2)) } else { Ok(()) };
     }
     for (index, explained) in all.iter().enumerate() {
         if index > 0 {
@@ -37,7 +42,27 @@ pub(super) async fn explain(options: &Explain, client: &Client, output: &Output)
         }
         print(explained, output)?;
     }
-    if all.is_empty() { output.line("there are no containers") } else { Ok(()) }
+    if all.is_empty() {
+        output.line("there are no containers")?;
+    }
+    if refused { Err(Trouble::Told(2)) } else { Ok(()) }
+}
+
+/// Whether a mistake keeps a route of it from being made.
+fn is_refused(explained: &wire::Explained) -> bool {
+    explained.problems.iter().any(|problem| problem.severity == "error")
+}
+
+/// The named backend, where the configuration alone tells of it.
+fn process(options: &Explain) -> Result<Option<Vec<wire::Explained>>, Trouble> {
+    if options.container.is_none() {
+        return Ok(None);
+    }
+    match alone(&[], options) {
+        Ok(found) => Ok(Some(found)),
+        Err(Trouble::Failed(_)) => Ok(None),
+        Err(trouble) => Err(trouble),
+    }
 }
 
 async fn running(options: &Explain, client: &Client) -> Result<Option<Vec<wire::Explained>>, Trouble> {
@@ -55,7 +80,7 @@ async fn running(options: &Explain, client: &Client) -> Result<Option<Vec<wire::
 
 /// Explains containers with the named configuration, or with none.
 fn alone(containers: &[Container], options: &Explain) -> Result<Vec<wire::Explained>, Trouble> {
-    let source = options.config.clone().map_or(FileSource::None { explicit: false }, FileSource::File);
+    let source = options.config.clone().map_or(FileSource::None { explicit: false, https: None }, FileSource::File);
     let loaded = source.load().map_err(|problems| Trouble::Wrong(told(&problems)))?;
     let mut all: Vec<wire::Explained> =
         explain_alone(containers, &source, &loaded).iter().map(wire::Explained::from).collect();
@@ -108,6 +133,13 @@ fn print(explained: &wire::Explained, output: &Output) -> Result<(), Trouble> {
     }
     if !explained.depends_on.is_empty() {
         output.line(&format!("  needs: {}", explained.depends_on.join(", ")))?;
+    }
+    if is_refused(explained) {
+        let what = match explained.routes.len() {
+            0 => "it is not reached through Dormouse until the errors below are mended",
+            _ => "what the errors below name is left out, until they are mended",
+        };
+        output.line(&format!("  {} {what}", output.paint("refused:", Tone::Bad)))?;
     }
     for note in &explained.notes {
         output.line(&format!("  {} {note}", output.paint("note:", Tone::Quiet)))?;

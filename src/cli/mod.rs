@@ -7,6 +7,7 @@
 //! 0, 1 when it failed, 2 when the usage or a configuration is wrong; a reader that closes early is no error.
 
 mod arguments;
+mod certificates;
 mod check;
 mod client;
 mod events;
@@ -19,5 +20,5 @@ mod table;
 mod trouble;
 mod words;
 
-pub use arguments::{Arguments, Command, DemoApp, LogStyle, Serve};
+pub use arguments::{Arguments, Command, Demo, DemoApp, LogStyle, Serve};
 pub use run::{run, state_dir};

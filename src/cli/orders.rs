@@ -24,15 +24,28 @@ pub(super) async fn ps(json: bool, client: &Client, output: &Output) -> Result<(
         return output.json(&all);
     }
     let now = Timestamp::now();
-    let mut table =
-        Table::new(&["BACKEND", "STATE", "FOR", "IN USE", "SLEEPS IN", "TODAY", "P50", "P95", "ASLEEP", "LAST WAKE"]);
+    let mut table = Table::new(&[
+        "BACKEND",
+        "STATE",
+        "FOR",
+        "IN USE",
+        "SLEEPS IN",
+        "TODAY",
+        "P50",
+        "P95",
+        "ASLEEP",
+        "GIVES BACK",
+        "LAST WAKE",
+    ]);
     for backend in &all.backends {
         table.row(row(backend, now));
     }
     table.print(output)?;
     for backend in &all.backends {
-        if let Some(failure) = &backend.failure {
-            output.line(&format!("{}: {failure}", backend.id))?;
+        let by_another_hand =
+            backend.cause.as_ref().filter(|cause| backend.state == "asleep" && cause.kind == "engine");
+        if let Some(why) = backend.failure.as_ref().or(by_another_hand.map(|cause| &cause.text)) {
+            output.line(&format!("{}: {why}", backend.id))?;
         }
     }
     Ok(())
@@ -66,6 +79,7 @@ fn row(backend: &wire::Backend, now: Timestamp) -> Vec<(String, Tone)> {
         plain(millis(backend.wake_ms.p50)),
         plain(millis(backend.wake_ms.p95)),
         plain(share),
+        plain(backend.gives_back_bytes.map_or_else(dash, words::bytes)),
         plain(last),
     ]
 }
@@ -151,7 +165,9 @@ pub(super) async fn wake(options: &Wake, client: &Client, output: &Output) -> Re
 /// All at once; one that fails keeps none of the others from waking.
 async fn wake_all(json: bool, client: &Client, output: &Output) -> Result<(), Trouble> {
     let all: wire::Backends = client.get("/api/v1/backends").await?;
-    let down = all.backends.iter().filter(|backend| !matches!(backend.state.as_str(), "awake" | "gone"));
+    // What its owner stopped stays so. What is paused is invisible to most people, whoever paused it.
+    let hidden = |backend: &&wire::Backend| backend.put_to_sleep || backend.asleep_as.as_deref() == Some("paused");
+    let down = all.backends.iter().filter(hidden);
     let nothing = serde_json::json!({});
     let wakes = down.map(|backend| async { (&backend.id, order(client, &backend.id, "wake", &nothing).await) });
     let mut failed = false;
@@ -159,7 +175,9 @@ async fn wake_all(json: bool, client: &Client, output: &Output) -> Result<(), Tr
         match outcome {
             Ok(done) => tell(&done, "is awake", "was awake", json, output)?,
             Err(trouble) => {
-                complain(&format!("{id}: {trouble}"));
+                let text = trouble.to_string();
+                // Most say of whom they speak.
+                complain(&if text.contains(id.as_str()) { text } else { format!("{id}: {text}") });
                 failed = true;
             }
         }

@@ -6,7 +6,7 @@ use clap::CommandFactory;
 
 use super::{
     arguments::{Arguments, Command},
-    check,
+    certificates, check,
     client::Client,
     events, explain, orders,
     output::{Output, complain},
@@ -47,6 +47,7 @@ async fn carry_out(command: Command, client: Client, output: Output) -> Result<(
         Command::Unpin(options) => orders::unpin(options, &client, &output).await,
         Command::Restart(options) => orders::restart(options, &client, &output).await,
         Command::Events(options) => events::events(options, &client, &output).await,
+        Command::Certificates(options) => certificates::certificates(options.json, &client, &output).await,
         Command::Routes(options) => orders::routes(options.json, &client, &output).await,
         Command::Reload(options) => check::reload(options.json, &client, &output).await,
         Command::Completions { shell } => {
@@ -54,13 +55,25 @@ async fn carry_out(command: Command, client: Client, output: Output) -> Result<(
             clap_complete::generate(*shell, &mut Arguments::command(), "dormouse", &mut text);
             output.line(String::from_utf8_lossy(&text).trim_end())
         }
-        Command::Man => {
-            let mut text = Vec::new();
-            clap_mangen::Man::new(Arguments::command()).render(&mut text)?;
-            output.line(String::from_utf8_lossy(&text).trim_end())
-        }
-        Command::Serve(_) | Command::Demo | Command::DemoApp(_) => {
+        Command::Man { command } => man(command.as_deref(), &output),
+        Command::Serve(_) | Command::Demo(_) | Command::DemoApp(_) => {
             Err(Trouble::Failed("this command is carried out by the program itself".to_owned()))
         }
     }
+}
+
+/// Prints the page of the whole, or of one command.
+fn man(command: Option<&str>, output: &Output) -> Result<(), Trouble> {
+    let mut whole = Arguments::command();
+    whole.build();
+    let page = match command {
+        None => whole,
+        Some(name) => {
+            let found = whole.find_subcommand(name).cloned();
+            found.ok_or_else(|| Trouble::Wrong(format!("there is no command `{name}`")))?
+        }
+    };
+    let mut text = Vec::new();
+    clap_mangen::Man::new(page).render(&mut text)?;
+    output.line(String::from_utf8_lossy(&text).trim_end())
 }

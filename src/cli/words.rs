@@ -19,6 +19,16 @@ pub(super) fn duration(duration: Duration) -> String {
     }
 }
 
+/// An amount of memory: `850 KiB`, `64 MiB`, `1.5 GiB`.
+pub(super) fn bytes(bytes: u64) -> String {
+    let kib = bytes as f64 / 1024.0;
+    match kib {
+        ..1000.0 => format!("{kib:.0} KiB"),
+        ..1_024_000.0 => format!("{:.0} MiB", kib / 1024.0),
+        _ => format!("{:.1} GiB", kib / 1_048_576.0),
+    }
+}
+
 /// How long ago a time was, as the API writes it; what can not be read is shown as it is.
 pub(super) fn ago(at: &str, now: Timestamp) -> String {
     at.parse::<Timestamp>().map_or_else(|_| at.to_owned(), |at| whole(distance(at, now)))
@@ -63,6 +73,14 @@ mod tests {
         check(3_600_000, "1 h");
         check(5 * 3_600_000 + 20 * 60_000, "5 h 20 m");
         check(3 * 86_400_000 + 4 * 3_600_000, "3 d 4 h");
+    }
+
+    #[test]
+    fn amounts_of_memory_have_their_unit() {
+        let check = |amount, expected| assert_eq!(bytes(amount), expected);
+        check(850 << 10, "850 KiB");
+        check(64 << 20, "64 MiB");
+        check(1536 << 20, "1.5 GiB");
     }
 
     #[test]

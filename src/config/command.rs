@@ -1,6 +1,11 @@
 //! The command of a plain process.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    io::ErrorKind,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
 
 use super::{
     tree::{Fields, Value},
@@ -8,8 +13,15 @@ use super::{
 };
 use crate::model::{Command, Problem, Problems};
 
+/// Where programs are looked for when nobody says.
+const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// The command of a process: a list, or one line split at spaces.
-pub(super) fn command(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<Command> {
+pub(super) fn command(
+    fields: &mut Fields<'_>,
+    variable: &dyn Fn(&str) -> Option<String>,
+    problems: &mut Problems,
+) -> Option<Command> {
     let node = fields.get("command");
     let env = fields.get("env");
     let directory = fields.get("directory");
@@ -49,5 +61,36 @@ pub(super) fn command(fields: &mut Fields<'_>, problems: &mut Problems) -> Optio
     }
     let directory = directory.and_then(|node| values::text(node, problems)).map(PathBuf::from);
     let user = user.and_then(|node| values::text(node, problems)).map(str::to_owned);
-    Some(Command { argv, env: variables, directory, user })
+    let command = Command { argv, env: variables, directory, user };
+    if let Some(what) = lacks_its_program(&command, variable) {
+        let hint = "it can not be started until the program is there";
+        problems.0.push(Problem::warning(node.place.clone(), what).with_hint(hint));
+    }
+    Some(command)
+}
+
+/// What is wrong with the program of a command, as far as can be seen from here. No error: it may yet be installed.
+fn lacks_its_program(command: &Command, variable: &dyn Fn(&str) -> Option<String>) -> Option<String> {
+    let program = command.argv.first()?;
+    let start = command.directory.clone().unwrap_or_default();
+    if program.contains('/') {
+        let file = start.join(program);
+        return match is_program(&file) {
+            Some(false) => Some(format!("`{}` is no program", file.display())),
+            Some(true) => None,
+            None => Some(format!("there is no program `{}`", file.display())),
+        };
+    }
+    let path = command.env.get("PATH").cloned().or_else(|| variable("PATH")).unwrap_or_else(|| USUAL_PATH.to_owned());
+    let found = path.split(':').any(|folder| is_program(&start.join(folder).join(program)) == Some(true));
+    (!found).then(|| format!("there is no program `{program}` in any folder of the `PATH` `{path}`"))
+}
+
+/// Whether a file can be run; absent: there is none. What can not be looked at is believed.
+fn is_program(file: &Path) -> Option<bool> {
+    match std::fs::metadata(file) {
+        Ok(facts) => Some(facts.is_file() && facts.permissions().mode() & 0o111 != 0),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => None,
+        Err(_) => Some(true),
+    }
 }

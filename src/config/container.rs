@@ -1,7 +1,7 @@
 //! Routes and a backend from what an engine says of one container.
 
 use super::{
-    finish::{check_scheme, condition, hosts},
+    finish::{check_profile, check_scheme, condition, hosts},
     idle::{self, Author, IdleDraft, Wanted},
     images,
     labels::{self, Labelled},
@@ -197,10 +197,6 @@ impl Reading<'_> {
                 let mut parts = item.trim().split(':');
                 let name = parts.next().unwrap_or_default().to_owned();
                 let condition = parts.next().map(str::to_owned);
-                if condition.as_deref() == Some("service_completed_successfully") {
-                    self.made.notes.push(format!("dependency `{name}` of Compose runs once and is not waited for"));
-                    continue;
-                }
                 wanted.push(Wanted { name, condition, place: one.place.clone() });
             }
         }
@@ -275,12 +271,13 @@ impl Reading<'_> {
             }
         };
         let unasked = !self.labelled.asks_for_routes && (scheme.is_stream() || !self.labelled.any);
-        if unasked && scheme != Scheme::Http {
+        if unasked && !matches!(scheme, Scheme::Http | Scheme::Https) {
             self.made.problems.0.append(&mut problems.0);
             return Err(Some(format!("its port {port} speaks `{scheme}`, which is not in this version yet")));
         }
         let place = self.place();
         check_scheme(scheme, &draft, &place, &mut problems);
+        check_profile(&draft, self.settings, &mut problems);
         self.own_address(port, &place, &mut problems);
         ports::warn_of_host_port(self.container, &draft, &mut problems);
         let refused = errors(&problems) > 0;

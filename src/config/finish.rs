@@ -8,13 +8,9 @@ pub(super) fn condition(wanted: &Wanted, problems: &mut Problems) -> Option<Cond
     match wanted.condition.as_deref().map(str::to_ascii_lowercase).as_deref() {
         None | Some("started" | "service_started") => Some(Condition::Started),
         Some("healthy" | "service_healthy") => Some(Condition::Healthy),
-        Some("completed" | "service_completed_successfully") => {
-            let what = format!("`{}:completed` is not in this version yet", wanted.name);
-            problems.0.push(Problem::error(wanted.place.clone(), what));
-            None
-        }
+        Some("completed" | "service_completed_successfully") => Some(Condition::Completed),
         Some(other) => {
-            problems.0.push(unknown(&wanted.place, "condition", other, &["started", "healthy"]));
+            problems.0.push(unknown(&wanted.place, "condition", other, &["started", "healthy", "completed"]));
             None
         }
     }
@@ -32,14 +28,23 @@ pub(super) fn scheme(draft: &RouteDraft, port: Option<u16>) -> Scheme {
 
 /// Schemes whose machinery is missing, and listening ports where there are none.
 pub(super) fn check_scheme(scheme: Scheme, draft: &RouteDraft, place: &Place, problems: &mut Problems) {
-    if scheme != Scheme::Http {
+    if !matches!(scheme, Scheme::Http | Scheme::Https) {
         let what = format!("`{scheme}` routes are not in this version yet");
         let hint = "if the service speaks plain HTTP on that port, write `scheme: http`";
         problems.0.push(Problem::error(place.clone(), what).with_hint(hint));
     } else if draft.matches.listen_port.is_some() {
-        let what = "a listening port of its own for an `http` route is not in this version yet";
+        let what = format!("a listening port of its own for an `{scheme}` route is not in this version yet");
         let at = draft.port.as_ref().map_or(place, |(_, place)| place);
         problems.0.push(Problem::error(at.clone(), what).with_hint("write the target port alone"));
+    }
+}
+
+/// A profile of client certificates that nobody has described would let nobody in, or everybody.
+pub(super) fn check_profile(draft: &RouteDraft, settings: &Settings, problems: &mut Problems) {
+    let Some((name, place)) = &draft.client_profile else { return };
+    if !settings.tls.clients.contains_key(name) {
+        let known: Vec<&str> = settings.tls.clients.keys().map(String::as_str).collect();
+        problems.0.push(unknown(place, "profile of client certificates", name, &known));
     }
 }
 

@@ -235,8 +235,12 @@ impl Gatherer<'_> {
         let place = self.place(Some(key));
         let is_field = ROUTE_KEYS.iter().any(|field| normal(field) == normal(first));
         let near = nearest(first, known());
+        let as_elsewhere = matches!(normal(first).as_str(), "enable" | "enabled");
         let problem = Problem::error(place, format!("`{first}` is no label of a container, nor a mapping for a route"));
         let problem = match (is_field, near) {
+            _ if as_elsewhere => problem.with_hint(format!(
+                "remove it: a container with labels is served anyway, unless `{prefix}.exclude: true` says otherwise"
+            )),
             (true, _) => {
                 problem.with_hint(format!("write `{prefix}.<alias>.{first}`, or `{prefix}.*.{first}` for all"))
             }

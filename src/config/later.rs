@@ -8,23 +8,14 @@ use super::{
 use crate::model::{Problem, Problems};
 
 /// Keys of a route that only concern who gets in: refused while their machinery is missing.
-const RESTRICTING: [&str; 3] = ["rules", "rule_file", "inbound_mtls_profile"];
+const RESTRICTING: [&str; 2] = ["rules", "rule_file"];
 
 /// Keys without which a route can not work at all.
 const NEEDED: [&str; 9] =
     ["agent", "proxmox", "root", "spa", "index", "endpoints", "sni", "tls_termination", "relay_proxy_protocol_header"];
 
 /// Keys that a route can be served without.
-const LATER: [&str; 8] = [
-    "ssl_server_name",
-    "ssl_trusted_certificate",
-    "ssl_certificate",
-    "ssl_certificate_key",
-    "ssl_protocols",
-    "no_tls_verify",
-    "bind",
-    "access_log",
-];
+const LATER: [&str; 2] = ["bind", "access_log"];
 
 /// Checks and tells them all.
 pub(super) fn read(fields: &mut Fields<'_>, problems: &mut Problems) {

@@ -11,6 +11,7 @@
 //! - What restricts access and is not built yet refuses the route; other keys of later versions are warnings.
 //! - No message quotes a secret.
 
+mod acme;
 mod command;
 mod compose;
 mod container;
@@ -34,6 +35,7 @@ mod settings;
 mod static_routes;
 mod tls;
 mod tree;
+mod upstream_tls;
 mod values;
 mod written;
 mod yaml;

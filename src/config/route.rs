@@ -6,7 +6,7 @@ use super::{
     middlewares::{self, HeaderSets},
     ready,
     tree::{Fields, Node, Value},
-    values,
+    upstream_tls, values,
 };
 use crate::model::{
     Alias, AsleepResponse, BackendId, HeaderMatch, HealthCheck, HostPattern, Ignore, PathPattern, Place, Problem,
@@ -76,6 +76,7 @@ pub(super) struct RouteDraft {
     /// The match; its hosts are those of `hosts` alone.
     pub(super) matches: RouteMatch,
     pub(super) upstream: Upstream,
+    pub(super) client_profile: Option<(String, Place)>,
     pub(super) sets: HeaderSets,
     pub(super) health: Option<HealthCheck>,
     pub(super) waiting: Option<Waiting>,
@@ -101,6 +102,7 @@ impl RouteDraft {
     ) -> RouteSpec {
         RouteSpec {
             upstream: self.upstream,
+            client_profile: self.client_profile.map(|(name, _)| name),
             set_request_headers: self.sets.request,
             set_response_headers: self.sets.response,
             hide_request_headers: self.sets.hide_request,
@@ -122,6 +124,10 @@ pub(super) fn read(node: &Node, author: Author, problems: &mut Problems) -> Rout
     target(&mut fields, &mut draft, author, problems);
     matching(&mut fields, &mut draft.matches, problems);
     upstream(&mut fields, &mut draft.upstream, problems);
+    draft.client_profile = fields
+        .get("inbound_mtls_profile")
+        .and_then(|node| Some((values::text(node, problems)?.to_owned(), node.place.clone())));
+    draft.upstream.tls = upstream_tls::read(&mut fields, author, problems);
     draft.health = fields.get("healthcheck").and_then(|node| health(node, problems));
     if let Some(node) = fields.get("middlewares") {
         draft.sets = middlewares::read(node, problems);

@@ -97,7 +97,7 @@ const FILE: &[Key] = &[
     ("shutdown_timeout", Kind::Duration, "How long requests in flight may take to end"),
     ("access_log", Kind::Any, "Not in this version yet"),
     ("tls", Kind::Object(TLS), "Certificates, and what browsers are told"),
-    ("acme", Kind::Any, "Not in this version yet"),
+    ("acme", Kind::Either(ACME), "Certificates from an authority; using it is consent to the authority's terms"),
     (
         "https_redirect",
         Kind::Text,
@@ -115,7 +115,38 @@ const LISTEN: &[Key] = &[
 const TLS: &[Key] = &[
     ("certificates", Kind::Any, "Certificates with their keys: `[{cert: fullchain.pem, key: privkey.pem}]`"),
     ("folder", Kind::List, "Folders in which every certificate with its key is taken"),
+    (
+        "clients",
+        Kind::Any,
+        "Authorities whose certificates let clients in, by the name that routes give: `{staff: ca.pem}`",
+    ),
     ("hsts", Kind::Either(HSTS), "How long browsers use nothing but TLS: `180d`"),
+];
+
+const ACME: &[Key] = &[
+    (
+        "directory",
+        Kind::Text,
+        "The authority: `letsencrypt`, `letsencrypt-staging`, `zerossl`, or its directory's address",
+    ),
+    ("root", Kind::Text, "A file with the authority behind that address, when this machine does not trust it"),
+    ("email", Kind::Text, "Whom the authority writes to"),
+    ("eab", Kind::Object(EAB), "An account of the authority that ours belongs to"),
+    ("challenge", Kind::List, "How a host is shown to be ours: `http-01`, `tls-alpn-01`, `dns-01`"),
+    ("dns", Kind::Either(DNS), "A command that puts records into the DNS"),
+    (
+        "certificates",
+        Kind::Any,
+        "Certificates to have: a name, or a list of names for one; `*.example.com` needs `dns`",
+    ),
+    ("on_demand", Kind::Bool, "Hosts of routes get a certificate of their own when they are first asked for"),
+];
+
+const EAB: &[Key] = &[("kid", Kind::Text, "The id of the key"), ("hmac", Kind::Text, "The key, base64url")];
+
+const DNS: &[Key] = &[
+    ("command", Kind::List, "Run with `present NAME VALUE` and `cleanup NAME VALUE`"),
+    ("wait", Kind::Duration, "How long a record takes until everybody sees it"),
 ];
 
 const HSTS: &[Key] = &[
@@ -235,17 +266,21 @@ const ROUTE: &[Key] = &[
     ("root", Kind::Any, "Not in this version yet"),
     ("spa", Kind::Any, "Not in this version yet"),
     ("index", Kind::Any, "Not in this version yet"),
-    ("no_tls_verify", Kind::Any, "Not in this version yet"),
+    ("no_tls_verify", Kind::Bool, "Any certificate of an `https` endpoint is taken"),
     ("response_header_timeout", Kind::Duration, "From the request's last byte to the head of the response"),
     ("connect_timeout", Kind::Duration, "How long a connect may take"),
     ("max_conns_per_host", Kind::Number, "Connections to the endpoint at once, for each worker; `0`: no bound"),
     ("disable_compression", Kind::Bool, "Nothing is compressed in this version"),
-    ("ssl_server_name", Kind::Any, "Not in this version yet"),
-    ("ssl_trusted_certificate", Kind::Any, "Not in this version yet"),
-    ("ssl_certificate", Kind::Any, "Not in this version yet"),
-    ("ssl_certificate_key", Kind::Any, "Not in this version yet"),
-    ("ssl_protocols", Kind::Any, "Not in this version yet"),
-    ("inbound_mtls_profile", Kind::Any, "Not in this version yet"),
+    (
+        "ssl_server_name",
+        Kind::Text,
+        "The name that the certificate of an `https` endpoint must bear; `off`: it is not told the name",
+    ),
+    ("ssl_trusted_certificate", Kind::Text, "A file with the authorities that are trusted for an `https` endpoint"),
+    ("ssl_certificate", Kind::Text, "A file with our own certificate for an `https` endpoint"),
+    ("ssl_certificate_key", Kind::Text, "A file with its key"),
+    ("ssl_protocols", Kind::List, "Versions of TLS that are spoken to an `https` endpoint: `TLSv1.2`, `TLSv1.3`"),
+    ("inbound_mtls_profile", Kind::Text, "Only clients with a certificate of this profile (`tls: clients`) are let in"),
     ("rules", Kind::Any, "Not in this version yet"),
     ("rule_file", Kind::Any, "Not in this version yet"),
     ("healthcheck", Kind::Object(HEALTH), "Health checks of the endpoint; they never wake"),

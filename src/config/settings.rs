@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{
+    acme,
     idle::{self, Author},
     tls,
     tree::{Fields, Node, Value, unknown},
@@ -42,10 +43,10 @@ const GODOXY_KEYS: &[(&str, &str)] = &[
     ("entrypoint", "addresses are below `listen`, networks of proxies in front below `trusted_proxies`"),
     ("providers", "engines are below `nodes`, route files below `include`"),
     ("match_domains", "write `domains: [example.com]`"),
-    ("autocert", "certificates are below `tls`: `certificates: [{cert: …, key: …}]`"),
+    ("autocert", "certificates of files are below `tls`, those from an authority below `acme`"),
     ("acl", "lists of clients are not in this version yet"),
     ("timeout_shutdown", "write `shutdown_timeout: 30s`"),
-    ("inbound_mtls_profiles", "client certificates are not in this version yet"),
+    ("inbound_mtls_profiles", "profiles of client certificates are below `tls: clients`, as they are"),
     ("homepage", "Dormouse has no start page"),
     ("webui", "Dormouse has no start page"),
 ];
@@ -92,6 +93,15 @@ pub(super) fn read(fields: &mut Fields<'_>, base: &Path, problems: &mut Problems
     if let Some(node) = fields.get("tls") {
         settings.tls = tls::read(node, base, problems);
     }
+    if let Some(entry) = fields.entry("acme") {
+        settings.tls.acme = acme::read(entry, base, problems);
+    }
+    if settings.listen.https.is_empty()
+        && let Some(acme) = &settings.tls.acme
+    {
+        let problem = Problem::warning(acme.place.clone(), "certificates are got, but nothing listens for HTTPS");
+        problems.0.push(problem.with_hint("write `listen: {https: \":443\"}`"));
+    }
     if let Some(node) = fields.get("https_redirect") {
         settings.tls.redirect = tls::redirect(node, problems);
     }
@@ -111,7 +121,7 @@ pub(super) fn finish(mut fields: Fields<'_>, problems: &mut Problems) {
 }
 
 fn later(fields: &mut Fields<'_>, problems: &mut Problems) {
-    for key in ["access_log", "acme"] {
+    for key in ["access_log"] {
         if let Some(entry) = fields.entry(key) {
             let what = format!("`{key}` is not in this version yet and has no effect");
             problems.0.push(Problem::warning(entry.place.clone(), what));
@@ -231,8 +241,14 @@ fn engine_of(kind: &str, address: Option<&str>, node: &Node, problems: &mut Prob
     let kind = kind.trim().to_ascii_lowercase();
     let engine = match kind.as_str() {
         "docker" | "podman" => match address {
-            Some(address) if !["unix:///", "tcp://", "http://"].iter().any(|scheme| address.starts_with(scheme)) => {
-                problems.0.push(node.wrong("is no address of an engine: write `unix:///path` or `tcp://host:port`"));
+            Some(address)
+                if !["unix:///", "tcp://", "http://", "ssh://"].iter().any(|scheme| address.starts_with(scheme)) =>
+            {
+                problems.0.push(
+                    node.wrong(
+                        "is no address of an engine: write `unix:///path`, `tcp://host:port` or `ssh://user@host`",
+                    ),
+                );
                 return None;
             }
             address => EngineAddress::Docker(address.map(str::to_owned)),

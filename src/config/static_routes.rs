@@ -8,7 +8,7 @@ use std::{
 use super::{
     command::command,
     expand::Sources,
-    finish::{check_scheme, condition, hosts, scheme},
+    finish::{check_profile, check_scheme, condition, hosts, scheme},
     idle::{self, Author, IdleDraft, Wanted},
     ready,
     route::{self, RouteDraft},
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::model::{
     Alias, BackendId, BackendSpec, Dependency, Endpoint, NodeName, Place, Problem, Problems, Provenance, Readiness,
-    RouteSpec, RouteTarget, Scheme, Settings, Unit,
+    RouteSpec, RouteTarget, Scheme, Settings, Unit, UpstreamTls,
 };
 
 /// All routes and backends of all files, in the order written.
@@ -83,6 +83,7 @@ pub(super) fn check(
     draft.backends.iter().for_each(|entry| checker.backend(entry));
     let routes: Vec<RouteSpec> = draft.routes.iter().filter_map(|entry| checker.route(entry)).collect();
     checker.commands();
+    checker.ports(&routes);
     let (mut backends, mut written) = (Vec::new(), BTreeMap::new());
     for (id, gathered) in checker.backends {
         backends.push(gathered.spec);
@@ -123,7 +124,7 @@ impl Checker<'_, '_, '_> {
         }
         let mut fields = Fields::open(&entry.node, "backend", self.problems);
         let mut gathered = self.gather(id.clone(), &entry.place);
-        gathered.spec.unit.command = command(&mut fields, self.problems);
+        gathered.spec.unit.command = command(&mut fields, self.sources.env, self.problems);
         gathered.spec.unit.network =
             fields.get("network").and_then(|node| values::text(node, self.problems)).map(str::to_owned);
         let idle = fields.get("idle");
@@ -234,12 +235,19 @@ impl Checker<'_, '_, '_> {
         let backend = self.backend_of(&draft);
         let scheme = scheme(&draft, draft.port.as_ref().map(|(port, _)| *port));
         check_scheme(scheme, &draft, &entry.place, self.problems);
+        check_profile(&draft, self.settings, self.problems);
         let target = match &backend {
             Some(id) => self.backend_target(id, &draft, scheme, entry)?,
             None => self.address_target(&draft, scheme, entry)?,
         };
         let waiting_page = draft.waiting_page.as_ref().and_then(|(path, place)| self.page(path, place));
         let hosts = hosts(&alias, &draft, self.settings);
+        let mut draft = draft;
+        // Relative to the file that names them.
+        let UpstreamTls { roots, client, .. } = &mut draft.upstream.tls;
+        for path in roots.iter_mut().chain(client.iter_mut().flat_map(|(certificate, key)| [certificate, key])) {
+            *path = self.sources.resolve(path);
+        }
         Some(RouteSpec { waiting_page, ..draft.into_route(alias, entry.place.clone(), hosts, target) })
     }
 
@@ -371,6 +379,24 @@ impl Checker<'_, '_, '_> {
                 Problem::error(gathered.written.place.clone(), what)
                     .with_hint("a backend on a node with `process` is started by its `command`, below `backends`"),
             );
+        }
+    }
+
+    /// All processes live on one machine: while one of two with the same port sleeps, the other would answer for it.
+    fn ports(&mut self, routes: &[RouteSpec]) {
+        let mut taken: BTreeMap<(bool, u16), (&BackendId, &RouteSpec)> = BTreeMap::new();
+        for route in routes {
+            let RouteTarget::Backend { id, endpoint } = &route.target else { continue };
+            if !self.nodes.get(id.node()).copied().unwrap_or(false) {
+                continue;
+            }
+            let (first, by) = taken.entry((endpoint.scheme == Scheme::Udp, endpoint.port)).or_insert((id, route));
+            if *first != id {
+                let (port, at) = (endpoint.port, &by.place);
+                let what = format!("process `{id}` names port {port}, which is that of process `{first}` ({at})");
+                let hint = "give each process a port of its own: the wrong one might answer";
+                self.problems.0.push(Problem::error(route.place.clone(), what).with_hint(hint));
+            }
         }
     }
 }

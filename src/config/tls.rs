@@ -1,15 +1,17 @@
 //! `tls`, `https_redirect`: certificates from files, and what is told to browsers.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use super::{
     tree::{Fields, Node, Value},
     values,
 };
-use crate::model::{CertificateFiles, CertificateFolder, Hsts, HttpsRedirect, Problem, Problems, TlsSettings};
+use crate::model::{
+    CertificateFiles, CertificateFolder, ClientProfile, Hsts, HttpsRedirect, Problem, Problems, TlsSettings,
+};
 
 /// Every key of `tls`.
-pub(super) const TLS_KEYS: &[&str] = &["certificates", "folder", "hsts"];
+pub(super) const TLS_KEYS: &[&str] = &["certificates", "folder", "hsts", "clients"];
 
 /// Reads `tls`; relative paths start at `base`.
 pub(super) fn read(node: &Node, base: &Path, problems: &mut Problems) -> TlsSettings {
@@ -29,6 +31,9 @@ pub(super) fn read(node: &Node, base: &Path, problems: &mut Problems) -> TlsSett
                 .folders
                 .extend(path.map(|path| CertificateFolder { path: base.join(path), place: item.place.clone() }));
         }
+    }
+    if let Some(node) = fields.get("clients") {
+        settings.clients = clients(node, base, problems);
     }
     settings.hsts = fields.get("hsts").and_then(|node| hsts(node, problems));
     fields.finish(TLS_KEYS, problems);
@@ -54,6 +59,41 @@ fn files(node: &Node, base: &Path, problems: &mut Problems) -> Option<Certificat
         return None;
     };
     Some(CertificateFiles { key: key.unwrap_or_else(|| certificate.clone()), certificate, place: node.place.clone() })
+}
+
+/// `name: ca.pem`, or GoDoxy's `name: {use_system_cas, ca_files}`.
+pub(super) fn clients(node: &Node, base: &Path, problems: &mut Problems) -> BTreeMap<String, ClientProfile> {
+    let mut profiles = BTreeMap::new();
+    let Value::Map(entries) = &node.value else {
+        problems.0.push(node.wrong("is no mapping of names to authorities"));
+        return profiles;
+    };
+    for entry in entries.iter().filter(|entry| !entry.key.starts_with("x-")) {
+        let mut profile = ClientProfile { authorities: Vec::new(), system: false, place: entry.place.clone() };
+        let files = |node: &Node, problems: &mut Problems| {
+            values::texts(node, problems).into_iter().map(|path| base.join(path)).collect::<Vec<_>>()
+        };
+        if matches!(entry.node.value, Value::Map(_)) {
+            let mut fields = Fields::open(&entry.node, "profile", problems);
+            if let Some(node) = fields.get("use_system_cas") {
+                profile.system = values::boolean(node, problems).unwrap_or(false);
+            }
+            for key in ["ca", "ca_files"] {
+                if let Some(node) = fields.get(key) {
+                    profile.authorities.extend(files(node, problems));
+                }
+            }
+            fields.finish(&["ca", "ca_files", "use_system_cas"], problems);
+        } else {
+            profile.authorities = files(&entry.node, problems);
+        }
+        if profile.authorities.is_empty() && !profile.system {
+            let what = format!("`{}` names no authority: nobody could come in", entry.key);
+            problems.0.push(Problem::error(entry.place.clone(), what).with_hint("write `{ca: [clients.pem]}`"));
+        }
+        profiles.insert(entry.key.clone(), profile);
+    }
+    profiles
 }
 
 /// `off`, a duration, or a mapping.

@@ -2,15 +2,16 @@
 //!
 //! Doubled keys are errors, `<<` merges, anchors work within a budget, several documents are refused.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use granit_parser::{Event, Options, Parser, ScalarStyle, ScanError, Span, StrInput};
 
 use super::tree::{Entry, Node, Value};
 use crate::model::{Place, Problem, Problems};
 
-/// Nodes of one text, aliases expanded: far above any real configuration, far below what would hurt.
-const MOST_NODES: usize = 200_000;
+/// So many values may come out of anchors in any text, and one more for each byte of it. What a text holds itself is
+/// bounded by its size; what anchors make of it would not be.
+const MOST_COPIED: usize = 100_000;
 const DEEPEST: usize = 60;
 
 /// Turns a line and a column, both from 1, into a place.
@@ -24,7 +25,8 @@ pub(super) fn parse<'a>(text: &str, at: At<'a>, expand: Option<Expand<'a>>, prob
     let mut options = Options::default();
     options.emit_comments = false;
     let parser = Parser::new_from_str_with_options(text.trim_start_matches('\u{feff}'), options);
-    let mut builder = Builder { parser, at, expand, anchors: HashMap::new(), nodes: 0, problems };
+    let to_copy = MOST_COPIED.saturating_add(text.len());
+    let mut builder = Builder { parser, at, expand, anchors: HashMap::new(), nodes: 0, to_copy, problems };
     match builder.document() {
         Ok(node) => Some(node),
         Err(problem) => {
@@ -38,8 +40,11 @@ struct Builder<'i, 'a, 'p> {
     parser: Parser<'i, StrInput<'i>>,
     at: At<'a>,
     expand: Option<Expand<'a>>,
+    /// What each anchor names, and how many values that is.
     anchors: HashMap<usize, (Node, usize)>,
     nodes: usize,
+    /// So many values may still be copied for anchors and aliases.
+    to_copy: usize,
     problems: &'p mut Problems,
 }
 
@@ -88,18 +93,14 @@ impl<'i> Builder<'i, '_, '_> {
 
     fn node_from(&mut self, event: Event<'i>, span: Span, depth: usize) -> Result<Node, Problem> {
         let place = self.place(span);
-        self.count(1, &place)?;
         if depth > DEEPEST {
             return Err(Problem::error(place, "nested too deep"));
         }
-        let before = self.nodes;
         if let Event::Alias(id) = event {
-            let known = self.anchors.get(&id).map(|(node, size)| (node.clone(), *size));
-            let (node, size) =
-                known.ok_or_else(|| Problem::error(place.clone(), "this alias names no finished anchor"))?;
-            self.count(size, &place)?;
-            return Ok(node);
+            return self.alias(id, &place);
         }
+        let before = self.nodes;
+        self.nodes += 1;
         let anchor = event.anchor_id().unwrap_or(0);
         let node = if let Event::Scalar(text, style, ..) = event {
             self.scalar(&text, style, place)
@@ -111,21 +112,42 @@ impl<'i> Builder<'i, '_, '_> {
             return Err(Problem::error(place, "a value is missing here"));
         };
         if anchor > 0 {
-            self.anchors.insert(anchor, (node.clone(), self.nodes - before));
+            let size = self.nodes - before;
+            self.copy(size, &node.place)?;
+            self.anchors.insert(anchor, (node.clone(), size));
         }
         Ok(node)
     }
 
-    fn count(&mut self, more: usize, place: &Place) -> Result<(), Problem> {
-        self.nodes = self.nodes.saturating_add(more);
-        if self.nodes > MOST_NODES {
-            return Err(Problem::error(place.clone(), "too large: anchors expand to too many values"));
-        }
+    fn alias(&mut self, id: usize, place: &Place) -> Result<Node, Problem> {
+        let unknown = || Problem::error(place.clone(), "this alias names no finished anchor");
+        let size = self.anchors.get(&id).map(|(_, size)| *size).ok_or_else(unknown)?;
+        self.copy(size, place)?;
+        self.nodes += size;
+        self.anchors.get(&id).map(|(node, _)| node.clone()).ok_or_else(unknown)
+    }
+
+    /// Accounts for so many values before they are copied.
+    fn copy(&mut self, values: usize, place: &Place) -> Result<(), Problem> {
+        let left = self.to_copy.checked_sub(values);
+        self.to_copy =
+            left.ok_or_else(|| Problem::error(place.clone(), "too large: anchors expand to too many values"))?;
         Ok(())
     }
 
     fn scalar(&mut self, text: &str, style: ScalarStyle, place: Place) -> Node {
-        if !matches!(style, ScalarStyle::Plain) {
+        let quoted = matches!(style, ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted);
+        // Within braces a secret's name can only stand in quotes.
+        let is_secret = style == ScalarStyle::DoubleQuoted && text.starts_with("${file:") && text.ends_with('}');
+        if !matches!(style, ScalarStyle::Plain) && !is_secret {
+            if quoted
+                && self.expand.is_some()
+                && let Some(variable) = variable_in(text)
+            {
+                let what = format!("`{variable}` stands in quotes, where variables are not replaced");
+                let hint = "write the value without quotes, and outside of braces, to have it replaced";
+                self.problems.0.push(Problem::note(place.clone(), what).with_hint(hint));
+            }
             return Node::text(place, text);
         }
         if matches!(text, "" | "~" | "null" | "Null" | "NULL") {
@@ -157,6 +179,7 @@ impl<'i> Builder<'i, '_, '_> {
 
     fn map(&mut self, depth: usize) -> Result<Value, Problem> {
         let mut entries: Vec<Entry> = Vec::new();
+        let mut keys = HashSet::new();
         let mut merged = Vec::new();
         while let Some((event, span)) = self.next()? {
             let place = self.place(span);
@@ -170,28 +193,23 @@ impl<'i> Builder<'i, '_, '_> {
             let node = self.node(depth + 1)?;
             if key == "<<" {
                 merged.push((place, node));
-            } else if entries.iter().any(|entry| entry.key == key) {
-                self.problems.0.push(Problem::error(place, format!("`{key}` is set twice")));
-            } else {
+            } else if keys.insert(key.clone()) {
                 entries.push(Entry { key, place, node });
+            } else {
+                self.problems.0.push(Problem::error(place, format!("`{key}` is set twice")));
             }
         }
         for (place, node) in merged {
-            self.merge(&mut entries, &place, node);
+            self.merge(&mut entries, &mut keys, &place, node);
         }
         Ok(Value::Map(entries))
     }
 
-    fn merge(&mut self, entries: &mut Vec<Entry>, place: &Place, node: Node) {
+    /// What is there already stays; of several that are merged the first one counts.
+    fn merge(&mut self, entries: &mut Vec<Entry>, keys: &mut HashSet<String>, place: &Place, node: Node) {
         match node.value {
-            Value::Map(more) => {
-                for entry in more {
-                    if !entries.iter().any(|e| e.key == entry.key) {
-                        entries.push(entry);
-                    }
-                }
-            }
-            Value::List(all) => all.into_iter().for_each(|node| self.merge(entries, place, node)),
+            Value::Map(more) => entries.extend(more.into_iter().filter(|entry| keys.insert(entry.key.clone()))),
+            Value::List(all) => all.into_iter().for_each(|node| self.merge(entries, keys, place, node)),
             Value::Null | Value::Text(_) => {
                 self.problems.0.push(Problem::error(place.clone(), "`<<` must name a mapping"));
             }
@@ -199,6 +217,57 @@ impl<'i> Builder<'i, '_, '_> {
     }
 }
 
+/// The first variable that a text names, `$${` aside.
+fn variable_in(text: &str) -> Option<&str> {
+    let at = text.match_indices("${").map(|(at, _)| at).find(|at| !text[..*at].ends_with('$'))?;
+    let name = text[at + 2..].split(['}', ':']).next()?;
+    let sound = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let end = text[at..].find('}')?;
+    sound.then(|| &text[at..=at + end])
+}
+
 fn to_u32(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+
+    use super::*;
+
+    fn read(text: &str) -> (Option<Node>, Problems) {
+        let mut problems = Problems::default();
+        let at = |line, column| Place::File { path: "test.yaml".into(), line: Some(line), column: Some(column) };
+        (parse(text, &at, None, &mut problems), problems)
+    }
+
+    #[test]
+    fn a_text_may_be_as_large_as_it_is_written() {
+        let mut text = "usual: &usual { port: 80 }\nroutes:\n".to_owned();
+        for number in 0..40_000 {
+            let _ = writeln!(text, "  r{number}: {{ hosts: [a{number}.test], <<: *usual }}");
+        }
+        let (node, problems) = read(&text);
+        assert!(problems.0.is_empty(), "{problems}");
+        let Some(Node { value: Value::Map(entries), .. }) = node else { panic!("no mapping") };
+        assert!(matches!(&entries[1].node.value, Value::Map(routes) if routes.len() == 40_000));
+    }
+
+    #[test]
+    fn anchors_expand_to_little_more_than_the_text_itself() {
+        for bomb in [
+            // Each line ten times the one before.
+            (1..9).fold("a0: &a0 [x]\n".to_owned(), |mut text, n| {
+                let _ = writeln!(text, "a{n}: &a{n} [{}]", vec![format!("*a{}", n - 1); 10].join(", "));
+                text
+            }),
+            // A long list under many anchors, each of which keeps it whole.
+            format!("{}[{}]", "&a [".repeat(50), "x, ".repeat(20_000)) + &"]".repeat(50),
+        ] {
+            let (node, problems) = read(&bomb);
+            assert!(node.is_none());
+            assert!(problems.to_string().contains("anchors expand to too many values"), "{problems}");
+        }
+    }
 }

@@ -1,10 +1,12 @@
 //! What is made of a container, and why.
 
+use std::collections::BTreeMap;
+
 use super::{FileSource, View};
 use crate::{
     catalog::{self, Catalog, FilePart},
     config::{self, Loaded},
-    model::{BackendSpec, Container, Place, Problem, Problems, RouteSpec, Settings},
+    model::{BackendSpec, Container, ContainerState, Place, Problem, Problems, RouteSpec, Settings},
     net::check_certificates,
 };
 
@@ -26,10 +28,12 @@ pub struct Explained {
 }
 
 impl View {
-    /// What is made of each listed container, by name.
+    /// What is made of each listed container and of each process, by name.
     pub fn explain(&self) -> Vec<Explained> {
         let explain = |container: &Container| explain(container, &self.catalog, &self.settings, &self.own_networks);
-        self.containers.iter().map(explain).collect()
+        let mut all: Vec<Explained> = self.containers.iter().map(explain).collect();
+        all.extend(explain_processes(&self.catalog));
+        all
     }
 }
 
@@ -38,7 +42,41 @@ pub fn explain_alone(containers: &[Container], source: &FileSource, loaded: &Loa
     let all: Vec<&Container> = containers.iter().collect();
     let parts = catalog::discover(&all, &loaded.settings, None);
     let catalog = Catalog::merge(FilePart::new(source.name(), loaded), parts);
-    containers.iter().map(|container| explain(container, &catalog, &loaded.settings, &[])).collect()
+    let mut all: Vec<Explained> =
+        containers.iter().map(|container| explain(container, &catalog, &loaded.settings, &[])).collect();
+    all.extend(explain_processes(&catalog));
+    all
+}
+
+/// Processes are told by files alone. What they do is known only where they run.
+fn explain_processes(catalog: &Catalog) -> Vec<Explained> {
+    let explain = |spec: &BackendSpec| {
+        let command = spec.unit.command.as_ref()?;
+        let routes = catalog.routes.values().filter(|route| route.backend() == Some(&spec.id)).cloned();
+        Some(Explained {
+            container: Container {
+                node: spec.id.node().clone(),
+                id: spec.unit.name.clone(),
+                name: spec.id.name().to_owned(),
+                image: command.argv.join(" "),
+                labels: BTreeMap::new(),
+                ports: Vec::new(),
+                networks: Vec::new(),
+                mounts: Vec::new(),
+                network_mode: "host".to_owned(),
+                restart_policy: "no".to_owned(),
+                created: 0,
+                has_health_check: false,
+                state: ContainerState::Stopped { exit_code: None, error: None },
+            },
+            routes: routes.collect(),
+            backend: Some(spec.clone()),
+            excluded: None,
+            notes: Vec::new(),
+            problems: Vec::new(),
+        })
+    };
+    catalog.backends.values().filter_map(explain).collect()
 }
 
 /// All problems of a configuration by itself; an error in it refuses the whole.

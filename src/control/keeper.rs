@@ -122,7 +122,12 @@ impl Keeper {
         };
         let table = Arc::new(ArcSwap::from_pointee(LiveTable::build(std::iter::empty())));
         let hosts = Arc::clone(&table);
-        let certificates = Certificates::new(Box::new(move |host| hosts.load().knows_host(host)));
+        let asking = Arc::clone(&table);
+        let profile = move |host: &str| {
+            let table = asking.load();
+            table.of_host(host).into_iter().find_map(|route: &Arc<LiveRoute>| route.spec.client_profile.clone())
+        };
+        let certificates = Certificates::new(Box::new(move |host| hosts.load().knows_host(host)), Box::new(profile));
         certificates.configure(&loaded.settings.tls);
         let control = Control {
             table,
@@ -299,10 +304,11 @@ impl Keeper {
         if self.away.get(&node) == Some(&why) {
             return;
         }
-        tracing::warn!(%node, why, "the engine is away");
         let note = format!("node `{node}` is away: {why}");
         if self.away.insert(node, why).is_none() {
             self.control.journal.record(None, Happening::Note(note), Cause::Engine("away".to_owned()));
+        } else {
+            tracing::debug!("{note}");
         }
         self.publish();
     }

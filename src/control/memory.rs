@@ -19,8 +19,10 @@ pub(super) fn restored(memory: &BackendMemory, policy: &IdlePolicy) -> Restored 
         count: memory.wakes.total,
         last_cause: memory.wakes.last.as_ref().map(|last| last.cause.clone()),
         last_at: memory.wakes.last.as_ref().map(|last| last.at),
-        asleep: memory.asleep_for,
-        counted_since: Some(now),
+        // What slept when the program ended has slept on: nobody was there to wake it.
+        asleep: memory.asleep_total(now),
+        counted_since: memory.counted_since.or(Some(now)),
+        memory: memory.memory,
         today: memory.wakes.today,
         durations: memory.wakes.recent.clone(),
         ..WakeStats::default()
@@ -29,6 +31,7 @@ pub(super) fn restored(memory: &BackendMemory, policy: &IdlePolicy) -> Restored 
         idle_for: memory.idle.map_or(Duration::ZERO, |idle| idle.restored(now, timeout)),
         pinned_until: memory.pinned_until.filter(|until| *until > now),
         stats,
+        put_to_sleep: memory.put_to_sleep,
         cooling: memory.cool_down.and_then(|cool_down| cooling(cool_down, now)),
     }
 }
@@ -51,9 +54,11 @@ pub fn remember(backend: &Backend) -> BackendMemory {
         idle: (!asleep).then(|| IdleSoFar { idle: if in_use { Duration::ZERO } else { backend.quiet_for() }, at: now }),
         pinned_until: status.pinned_until,
         cool_down: status.retry_at.map(|at| CoolDown { attempts: status.tries, until: wall(at) }),
-        put_to_sleep: asleep,
+        put_to_sleep: status.put_to_sleep,
         asleep_since: asleep.then_some(status.since),
         asleep_for: stats.asleep,
+        counted_since: stats.counted_since,
+        memory: stats.memory,
         wakes: WakeMemory {
             total: stats.count,
             today: stats.today,
@@ -65,5 +70,29 @@ pub fn remember(backend: &Backend) -> BackendMemory {
             recent: stats.durations.clone(),
         },
         ..BackendMemory::new(backend.id().clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_share_of_time_asleep_goes_on_after_a_restart() {
+        let now = Timestamp::now();
+        let before = |seconds: u64| now - Duration::from_secs(seconds);
+        let memory = BackendMemory {
+            asleep_for: Duration::from_secs(20),
+            asleep_since: Some(before(50)),
+            counted_since: Some(before(140)),
+            memory: Some(5),
+            put_to_sleep: true,
+            ..BackendMemory::new("local/app".parse().unwrap())
+        };
+        let restored = restored(&memory, &IdlePolicy::default());
+        // The sleep that went on meanwhile counts.
+        assert!((70..100).contains(&restored.stats.asleep.as_secs()), "{:?}", restored.stats.asleep);
+        assert_eq!(restored.stats.counted_since, Some(before(140)));
+        assert_eq!((restored.stats.memory, restored.put_to_sleep), (Some(5), true));
     }
 }

@@ -1,6 +1,6 @@
 //! Where the configuration comes from.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use crate::{
     config::{self, Loaded},
@@ -17,6 +17,8 @@ pub enum FileSource {
     None {
         /// Labelled containers only.
         explicit: bool,
+        /// Where HTTPS is served.
+        https: Option<SocketAddr>,
     },
     /// One that is made, not read; it never changes.
     Made(Box<Loaded>),
@@ -36,9 +38,10 @@ impl FileSource {
     pub fn load(&self) -> Result<Loaded, Problems> {
         match self {
             Self::File(path) => with_certificates(config::load(path, &environment)?),
-            Self::None { explicit } => {
+            Self::None { explicit, https } => {
                 let text = if *explicit { "discover: labelled" } else { "{}" };
-                let loaded = config::check_text(text, &self.name(), &environment)?;
+                let mut loaded = config::check_text(text, &self.name(), &environment)?;
+                loaded.settings.listen.https.extend(*https);
                 Ok(Loaded { files: Vec::new(), ..loaded })
             }
             Self::Made(loaded) => Ok(Loaded::clone(loaded)),

@@ -1,6 +1,6 @@
 //! The apps: `slow` listens three seconds after its start, `live` streams, `nap` remembers a number.
 //!
-//! Each is a process of its own that ends with the one that started it.
+//! Each is a process of its own that ends with the one that started it, or, in a container, when it is told to.
 
 use std::{
     convert::Infallible,
@@ -27,7 +27,10 @@ use axum::{
 use futures_util::{SinkExt, Stream, StreamExt, stream};
 use hyper_util::rt::TokioIo;
 use jiff::Zoned;
-use tokio::net::TcpListener;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{Message, handshake::derive_accept_key, protocol::Role},
@@ -61,19 +64,28 @@ impl FromStr for App {
     }
 }
 
-/// Runs an app on this port of the loopback, until it fails or its parent is gone.
-pub async fn run_app(name: &str, port: u16) -> anyhow::Result<()> {
+/// Runs an app on this port, of the loopback or, in a container, of every address, until it fails, its parent is gone
+/// or it is told to end.
+pub async fn run_app(name: &str, port: u16, in_container: bool) -> anyhow::Result<()> {
     let app: App = name.parse()?;
     let parent = nix::unistd::getppid();
+    // The first process of a container is spared every signal that it does not ask for.
+    let mut told = signal(SignalKind::terminate())?;
+    tokio::select! {
+        served = serve(app, port, in_container) => Ok(served?),
+        () = orphaned(parent) => Ok(()),
+        _ = told.recv() => Ok(()),
+    }
+}
+
+async fn serve(app: App, port: u16, in_container: bool) -> std::io::Result<()> {
     let born = Instant::now();
     if app == App::Slow {
         tokio::time::sleep(SLOW_START).await;
     }
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
-    tokio::select! {
-        served = async { axum::serve(listener, router(app, born)).await } => Ok(served?),
-        () = orphaned(parent) => Ok(()),
-    }
+    let address = if in_container { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
+    let listener = TcpListener::bind((address, port)).await?;
+    axum::serve(listener, router(app, born)).await
 }
 
 /// Ends when another process has become the parent: the demo is over, in whatever way.
@@ -200,7 +212,7 @@ mod tests {
     use super::*;
 
     /// Serves the app on a port of its own.
-    async fn serve(app: App) -> u16 {
+    async fn start(app: App) -> u16 {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         tokio::spawn(async move { axum::serve(listener, router(app, Instant::now())).await });
@@ -218,17 +230,17 @@ mod tests {
 
     #[tokio::test]
     async fn nap_counts_and_slow_tells_of_itself() {
-        let nap = serve(App::Nap).await;
+        let nap = start(App::Nap).await;
         assert!(ask(nap, "/", "*/*").await.ends_with(&format!("nap: request 1 of process {}\n", std::process::id())));
         let page = ask(nap, "/", "text/html").await;
         assert!(page.contains("<div class=\"big\">2</div>") && page.contains("text/html"), "{page}");
-        let slow = serve(App::Slow).await;
+        let slow = start(App::Slow).await;
         assert!(ask(slow, "/", "*/*").await.contains(" MiB\n"));
     }
 
     #[tokio::test]
     async fn live_echoes_over_a_websocket_and_sends_the_time() {
-        let port = serve(App::Live).await;
+        let port = start(App::Live).await;
         let stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
         let (mut socket, _) =
             tokio_tungstenite::client_async(format!("ws://127.0.0.1:{port}/echo"), stream).await.unwrap();
@@ -251,7 +263,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_unknown_app_is_refused() {
-        let refused = run_app("fast", 1).await.unwrap_err();
+        let refused = run_app("fast", 1, false).await.unwrap_err();
         assert_eq!(refused.to_string(), "`fast` is no app of the demo: use `slow`, `live` or `nap`");
     }
 }

@@ -8,9 +8,9 @@ use std::{
 };
 
 use crate::model::{
-    BackendId, BackendSpec, BadName, Command, Condition, Dependency, Endpoint, EngineAddress, HostPattern, IdlePolicy,
-    Listen, NodeName, NodeSpec, Place, Provenance, Readiness, RouteMatch, RouteSpec, RouteTarget, Scheme, Settings,
-    SleepMethod, Unit,
+    BackendId, BackendSpec, BadName, Command, Condition, Dependency, Discover, Endpoint, EngineAddress, HostPattern,
+    IdlePolicy, Listen, NodeName, NodeSpec, Place, Provenance, Readiness, RouteMatch, RouteSpec, RouteTarget, Scheme,
+    Settings, SleepMethod, Unit,
 };
 
 /// The ports of the demo, all on the loopback.
@@ -28,6 +28,29 @@ pub struct DemoPorts {
     pub nap: u16,
 }
 
+/// What the apps run in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Housing<'a> {
+    /// Processes of this program, whose file this is.
+    Processes(&'a Path),
+    /// Containers of the Docker Engine whose names begin so.
+    Containers(&'a str),
+}
+
+/// A container of the demo.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DemoContainer {
+    /// Its name.
+    pub name: String,
+    /// What it runs: the words after the program.
+    pub arguments: [String; 5],
+    /// Where it listens.
+    pub port: u16,
+}
+
+/// Where apps in containers listen: each has an address of its own.
+const CONTAINER_PORT: u16 = 80;
+
 /// One app of the demo.
 struct App {
     name: &'static str,
@@ -38,49 +61,83 @@ struct App {
     needs: Option<&'static str>,
 }
 
-/// The configuration of the demo, whose apps are run by this program (`exe demo-app NAME --port PORT`).
-pub fn config(exe: &Path, ports: DemoPorts) -> Result<(Settings, Vec<RouteSpec>, Vec<BackendSpec>), BadName> {
+fn apps(ports: DemoPorts) -> [App; 3] {
     let app = |name, title, port, idle, method, needs| {
         let idle = Duration::from_secs(idle);
         App { name, title, port, idle, method, needs }
     };
-    let apps = [
+    [
         app("slow", "The slow starter", ports.slow, 12, SleepMethod::Stop, Some("nap")),
         app("live", "The live wire", ports.live, 10, SleepMethod::Stop, None),
         app("nap", "The napper", ports.nap, 8, SleepMethod::Pause, None),
-    ];
+    ]
+}
+
+/// The containers of the demo, which are to be made before it begins.
+pub fn containers(prefix: &str) -> [DemoContainer; 3] {
+    ["slow", "live", "nap"].map(|app| DemoContainer {
+        name: format!("{prefix}-{app}"),
+        arguments: ["demo-app", app, "--port", &CONTAINER_PORT.to_string(), "--in-container"].map(str::to_owned),
+        port: CONTAINER_PORT,
+    })
+}
+
+/// The configuration of the demo, whose apps are run by this program (`demo-app NAME --port PORT`).
+pub fn config(housing: Housing<'_>, ports: DemoPorts) -> Result<(Settings, Vec<RouteSpec>, Vec<BackendSpec>), BadName> {
+    let (engine, ports) = match housing {
+        Housing::Processes(_) => (EngineAddress::Process, ports),
+        Housing::Containers(_) => {
+            let (slow, live, nap) = (CONTAINER_PORT, CONTAINER_PORT, CONTAINER_PORT);
+            (EngineAddress::Docker(None), DemoPorts { slow, live, nap, ..ports })
+        }
+    };
+    let apps = apps(ports);
     let node: NodeName = "demo".parse()?;
     let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let settings = Settings {
         listen: Listen { http: vec![loopback(ports.http)], https: Vec::new(), api: Some(loopback(ports.api)) },
         domains: vec!["localhost".to_owned()],
-        nodes: BTreeMap::from([(node.clone(), NodeSpec { engine: EngineAddress::Process })]),
+        nodes: BTreeMap::from([(node.clone(), NodeSpec { engine })]),
+        // The containers of others are not ours to serve.
+        discover: Discover::Labelled,
+        prefixes: vec!["dormouse-demo".to_owned()],
         ..Settings::default()
     };
-    let routes = apps.iter().map(|app| route(app, &node)).collect::<Result<_, _>>()?;
-    let backends = apps.iter().map(|app| backend(app, &node, exe)).collect::<Result<_, _>>()?;
+    let routes = apps.iter().map(|app| route(app, &node, housing)).collect::<Result<_, _>>()?;
+    let backends = apps.iter().map(|app| backend(app, &node, housing)).collect::<Result<_, _>>()?;
     Ok((settings, routes, backends))
 }
 
-fn route(app: &App, node: &NodeName) -> Result<RouteSpec, BadName> {
+fn route(app: &App, node: &NodeName, housing: Housing<'_>) -> Result<RouteSpec, BadName> {
     let host: HostPattern = format!("{}.localhost", app.name).parse()?;
     let matches = RouteMatch { hosts: vec![host], ..RouteMatch::default() };
     let endpoint = Endpoint { scheme: Scheme::Http, port: app.port };
-    let target = RouteTarget::Backend { id: BackendId::new(node.clone(), app.name)?, endpoint };
+    let target = RouteTarget::Backend { id: BackendId::new(node.clone(), &housing.unit(app.name))?, endpoint };
     let route = RouteSpec::new(app.name.parse()?, Place::Body("demo".to_owned()), matches, target);
     Ok(RouteSpec { title: Some(app.title.to_owned()), ..route })
 }
 
-fn backend(app: &App, node: &NodeName, exe: &Path) -> Result<BackendSpec, BadName> {
-    let argv = [&exe.to_string_lossy(), "demo-app", app.name, "--port", &app.port.to_string()].map(str::to_owned);
-    let needs = app.needs.map(|name| BackendId::new(node.clone(), name)).transpose()?;
+impl Housing<'_> {
+    /// The name of an app at its engine.
+    fn unit(self, app: &str) -> String {
+        match self {
+            Self::Processes(_) => app.to_owned(),
+            Self::Containers(prefix) => format!("{prefix}-{app}"),
+        }
+    }
+
+    fn command(self, app: &App) -> Option<Command> {
+        let Self::Processes(exe) = self else { return None };
+        let argv = [&exe.to_string_lossy(), "demo-app", app.name, "--port", &app.port.to_string()].map(str::to_owned);
+        Some(Command { argv: argv.into(), env: BTreeMap::new(), directory: None, user: None })
+    }
+}
+
+fn backend(app: &App, node: &NodeName, housing: Housing<'_>) -> Result<BackendSpec, BadName> {
+    let needs = app.needs.map(|name| BackendId::new(node.clone(), &housing.unit(name))).transpose()?;
     Ok(BackendSpec {
-        id: BackendId::new(node.clone(), app.name)?,
-        unit: Unit {
-            name: app.name.to_owned(),
-            network: None,
-            command: Some(Command { argv: argv.into(), env: BTreeMap::new(), directory: None, user: None }),
-        },
+        id: BackendId::new(node.clone(), &housing.unit(app.name))?,
+        unit: Unit { name: housing.unit(app.name), network: None, command: housing.command(app) },
         policy: IdlePolicy {
             idle_timeout: Some(app.idle),
             stop_method: app.method,
@@ -96,7 +153,7 @@ fn backend(app: &App, node: &NodeName, exe: &Path) -> Result<BackendSpec, BadNam
 }
 
 /// What to try, for the terminal.
-pub fn intro(http_port: u16) -> String {
+pub fn intro(http_port: u16, state_dir: &Path) -> String {
     let port = if http_port == 80 { String::new() } else { format!(":{http_port}") };
     format!(
         "Three small apps are asleep behind a proxy on 127.0.0.1{port}. Each wakes on the first request\n\
@@ -113,7 +170,12 @@ pub fn intro(http_port: u16) -> String {
          \x20   curl http://nap.localhost{port}/             wait 10 s between two of them\n\
          \x20   (a curl that does not know these names: curl -H 'Host: nap.localhost' http://127.0.0.1{port}/)\n\
          \n\
-         Ctrl-C ends it all and leaves nothing behind.\n"
+         \x20 In another terminal, the command line of a running Dormouse:\n\
+         \x20   dormouse --state-dir {state_dir} ps      what runs, what sleeps, and when it sleeps next\n\
+         \x20   dormouse --state-dir {state_dir} events  who woke what, and why\n\
+         \n\
+         Ctrl-C ends it all and leaves nothing behind.\n",
+        state_dir = state_dir.display(),
     )
 }
 
@@ -127,7 +189,7 @@ mod tests {
 
     #[test]
     fn every_app_has_a_route_and_a_backend_that_fit() {
-        let (settings, routes, backends) = config(Path::new("/bin/dormouse"), PORTS).unwrap();
+        let (settings, routes, backends) = config(Housing::Processes(Path::new("/bin/dormouse")), PORTS).unwrap();
         assert!(settings.listen.http.iter().chain(&settings.listen.api).all(|at| at.ip().is_loopback()));
         let ids: BTreeSet<&BackendId> = backends.iter().map(|backend| &backend.id).collect();
         assert_eq!((routes.len(), ids.len()), (3, 3));
@@ -146,12 +208,26 @@ mod tests {
     }
 
     #[test]
+    fn in_containers_each_app_has_one_of_its_own_that_listens_where_it_is_dialled() {
+        let (settings, _, backends) = config(Housing::Containers("demo-7"), PORTS).unwrap();
+        assert_eq!(settings.discover, Discover::Labelled);
+        for (backend, container) in backends.iter().zip(containers("demo-7")) {
+            assert_eq!(backend.unit.name, container.name);
+            assert_eq!(backend.unit.command, None);
+            assert_eq!(backend.ports, [container.port]);
+            assert_eq!(container.arguments[3], container.port.to_string());
+            assert!(container.name.ends_with(&format!("-{}", container.arguments[1])));
+        }
+    }
+
+    #[test]
     fn the_text_names_every_host_with_its_port() {
-        let text = intro(8080);
+        let text = intro(8080, Path::new("/tmp/demo/state"));
+        assert!(text.contains("dormouse --state-dir /tmp/demo/state ps "), "{text}");
         for name in ["slow", "live", "nap"] {
             assert!(text.matches(&format!("http://{name}.localhost:8080/")).count() >= 2, "{text}");
         }
         assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
-        assert!(!intro(80).contains(":80"));
+        assert!(!intro(80, Path::new("/tmp")).contains(":80"));
     }
 }

@@ -103,4 +103,6 @@ pub enum Condition {
     Started,
     /// Its engine's health check says healthy, or, where it has none, its own readiness holds.
     Healthy,
+    /// It has run to its end with exit code 0, once: it is a job, and not needed while others run.
+    Completed,
 }

@@ -29,4 +29,7 @@ pub use problem::{Place, Problem, Problems, Severity};
 pub use route_spec::{Audience, HeaderMatch, HealthCheck, PathPattern, RouteMatch, RouteSpec, RouteTarget, Upstream};
 pub use schedule::{BadWindow, Schedule, Window};
 pub use settings::{Discover, EngineAddress, Listen, NodeSpec, OnExit, Settings};
-pub use tls::{CertificateFiles, CertificateFolder, Hsts, HttpsRedirect, TlsSettings};
+pub use tls::{
+    AcmeChallenge, AcmeSettings, CertificateFiles, CertificateFolder, ClientProfile, DnsHook, ExternalAccount, Hsts,
+    HttpsRedirect, Secret, TlsSettings, UpstreamTls,
+};

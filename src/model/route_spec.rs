@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Alias, AsleepResponse, BackendId, Endpoint, HostPattern, Ignore, Place, Waiting};
+use super::{Alias, AsleepResponse, BackendId, Endpoint, HostPattern, Ignore, Place, UpstreamTls, Waiting};
 
 /// A route as configured and checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,6 +17,8 @@ pub struct RouteSpec {
     pub target: RouteTarget,
     /// How the endpoint is spoken to.
     pub upstream: Upstream,
+    /// Only clients with a certificate of this profile are let in.
+    pub client_profile: Option<String>,
     /// Who may use it.
     pub audience: Audience,
     /// Header fields set on the request before it is forwarded.
@@ -109,6 +111,8 @@ pub struct Upstream {
     pub response_header_timeout: Duration,
     /// Connections to the endpoint at once, for each worker; absent: no bound.
     pub max_conns: Option<usize>,
+    /// How TLS is spoken to it, where it is.
+    pub tls: UpstreamTls,
 }
 
 impl Default for Upstream {
@@ -117,6 +121,7 @@ impl Default for Upstream {
             connect_timeout: Duration::from_secs(5),
             response_header_timeout: Duration::from_secs(60),
             max_conns: None,
+            tls: UpstreamTls::default(),
         }
     }
 }
@@ -165,6 +170,7 @@ impl RouteSpec {
             ignore: Ignore::default(),
             asleep_response: None,
             health: None,
+            client_profile: None,
         }
     }
 

@@ -54,7 +54,7 @@ pub struct NodeSpec {
 /// Which engine, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EngineAddress {
-    /// A Docker-compatible engine at `unix:///path` or `tcp://host:port`; absent: `DOCKER_HOST`, else the Docker
+    /// A Docker-compatible engine at `unix:///path`, `tcp://host:port` or `ssh://user@host`; absent: `DOCKER_HOST`, else the Docker
     /// socket, else Podman's.
     Docker(Option<String>),
     /// Our own children.

@@ -1,6 +1,6 @@
 //! Settings of TLS: which certificates there are, and what is told to browsers.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use super::Place;
 
@@ -15,6 +15,10 @@ pub struct TlsSettings {
     pub hsts: Option<Hsts>,
     /// Whether who comes in clear is sent to TLS.
     pub redirect: HttpsRedirect,
+    /// Certificates from an authority; absent: none.
+    pub acme: Option<AcmeSettings>,
+    /// Whose certificates let clients in, by the names that routes give.
+    pub clients: BTreeMap<String, ClientProfile>,
 }
 
 /// A certificate with its chain, and its key.
@@ -33,6 +37,17 @@ pub struct CertificateFiles {
 pub struct CertificateFolder {
     /// The folder.
     pub path: PathBuf,
+    /// Where it was written.
+    pub place: Place,
+}
+
+/// Authorities whose certificates let clients in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientProfile {
+    /// Their files, PEM.
+    pub authorities: Vec<PathBuf>,
+    /// Those that this machine trusts, too.
+    pub system: bool,
     /// Where it was written.
     pub place: Place,
 }
@@ -58,6 +73,117 @@ pub enum HttpsRedirect {
     Port(u16),
     /// No.
     Off,
+}
+
+/// How certificates are got from an authority (ACME, RFC 8555).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AcmeSettings {
+    /// The authority's directory.
+    pub directory: String,
+    /// A file (PEM) with the authority behind the directory itself; absent: those that this machine trusts.
+    pub root: Option<PathBuf>,
+    /// Whom the authority writes to.
+    pub email: Option<String>,
+    /// An account of the authority that ours belongs to.
+    pub external: Option<ExternalAccount>,
+    /// How we show that a host is ours, best first.
+    pub challenges: Vec<AcmeChallenge>,
+    /// What puts records into the DNS.
+    pub dns: Option<DnsHook>,
+    /// Certificates to have, each for one name or several.
+    pub certificates: Vec<Vec<String>>,
+    /// Hosts of routes get one of their own when they are first asked for.
+    pub on_demand: bool,
+    /// Where it was written.
+    pub place: Place,
+}
+
+/// A way to show that a host is ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AcmeChallenge {
+    /// By an answer on port 80.
+    Http,
+    /// By a certificate on port 443.
+    TlsAlpn,
+    /// By a record in the DNS.
+    Dns,
+}
+
+/// A command that puts records into the DNS and takes them out: `command present NAME VALUE`, `command cleanup …`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DnsHook {
+    /// The program and its first arguments.
+    pub command: Vec<String>,
+    /// How long a record takes until everybody sees it.
+    pub wait: Duration,
+}
+
+/// An account of the authority that ours belongs to (external account binding).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExternalAccount {
+    /// Its key's id.
+    pub id: String,
+    /// Its key, base64url.
+    pub key: Secret,
+}
+
+/// How TLS is spoken to an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct UpstreamTls {
+    /// Its certificate must be for it, and from an authority that is trusted.
+    pub verify: bool,
+    /// It is told the name that is asked for.
+    pub sends_name: bool,
+    /// The name that its certificate must bear; absent: its own.
+    pub server_name: Option<String>,
+    /// The authorities that are trusted; absent: those of this machine.
+    pub roots: Option<PathBuf>,
+    /// Our own certificate and its key, for an endpoint that asks for one.
+    pub client: Option<(PathBuf, PathBuf)>,
+    /// Nothing older than TLS 1.3.
+    pub only_13: bool,
+}
+
+impl Default for UpstreamTls {
+    fn default() -> Self {
+        Self { verify: true, sends_name: true, server_name: None, roots: None, client: None, only_13: false }
+    }
+}
+
+/// What no log may show.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Keeps this.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// To be used, never to be shown.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}
+
+impl AcmeChallenge {
+    /// Every challenge.
+    pub const ALL: [Self; 3] = [Self::Http, Self::TlsAlpn, Self::Dns];
+
+    /// Its name in the protocol.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http-01",
+            Self::TlsAlpn => "tls-alpn-01",
+            Self::Dns => "dns-01",
+        }
+    }
 }
 
 impl Hsts {

@@ -1,8 +1,10 @@
 //! Listeners and the accept loop.
 
 use std::{
+    convert::Infallible,
     io,
     net::{SocketAddr, TcpListener as StdListener},
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
@@ -10,12 +12,15 @@ use std::{
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{AcquireError, OwnedSemaphorePermit, Semaphore},
 };
 use tokio_util::sync::CancellationToken;
 
 /// Connections that wait for an accept.
 const BACKLOG: i32 = 4096;
+
+/// How long all permits may be taken before those who wait are turned away: a burst passes in less, a hoard does not.
+const FULL: Duration = Duration::from_secs(1);
 
 /// The first and the longest pause after an accept that failed for want of something.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
@@ -44,17 +49,19 @@ pub fn bind(address: SocketAddr) -> io::Result<StdListener> {
 }
 
 /// Accepts until `shutdown`, at most as many connections at once as there are `permits`. Each connection is handed
-/// over with its permit. Never ends because an accept failed.
+/// over with its permit; while there has been none for a second, without one to be turned away. Never ends because an
+/// accept failed.
 pub async fn accept(
     listener: TcpListener,
     permits: Arc<Semaphore>,
     shutdown: CancellationToken,
     mut take: impl FnMut(TcpStream, SocketAddr, OwnedSemaphorePermit),
+    mut turn_away: impl FnMut(TcpStream),
 ) {
     let mut pause = PAUSES.0;
     loop {
         let next = async {
-            let permit = Arc::clone(&permits).acquire_owned().await;
+            let permit = permit(&listener, &permits, &mut turn_away).await;
             (listener.accept().await, permit)
         };
         let (accepted, permit) = tokio::select! {
@@ -77,6 +84,34 @@ pub async fn accept(
                 pause = (pause * 2).min(PAUSES.1);
             }
             // That one connection failed before it was taken; the next may be well.
+            Err(error) => tracing::debug!(%error, "a connection was lost before it was accepted"),
+        }
+    }
+}
+
+/// A permit. Who comes while there is none for too long is turned away meanwhile.
+async fn permit(
+    listener: &TcpListener,
+    permits: &Arc<Semaphore>,
+    turn_away: &mut impl FnMut(TcpStream),
+) -> Result<OwnedSemaphorePermit, AcquireError> {
+    let mut permit = pin!(Arc::clone(permits).acquire_owned());
+    if let Ok(permit) = tokio::time::timeout(FULL, &mut permit).await {
+        return permit;
+    }
+    tracing::warn!("all places for connections are taken: new ones are turned away until some are free");
+    tokio::select! {
+        biased;
+        permit = permit => permit,
+        never = turn_all_away(listener, turn_away) => match never {},
+    }
+}
+
+async fn turn_all_away(listener: &TcpListener, turn_away: &mut impl FnMut(TcpStream)) -> Infallible {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => turn_away(stream),
+            Err(error) if is_scarcity(&error) => tokio::time::sleep(PAUSES.1).await,
             Err(error) => tracing::debug!(%error, "a connection was lost before it was accepted"),
         }
     }
@@ -117,6 +152,7 @@ mod tests {
             move |stream, _, permit| {
                 let _ = sender.send((stream, permit));
             },
+            drop,
         ));
         let _first = TcpStream::connect(address).await.unwrap();
         let second = TcpStream::connect(address).await.unwrap();
@@ -125,6 +161,32 @@ mod tests {
         drop(held);
         let (stream, _) = taken.recv().await.unwrap();
         assert_eq!(stream.peer_addr().unwrap(), second.local_addr().unwrap());
+        shutdown.cancel();
+        task.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_comes_while_all_places_are_taken_is_turned_away_until_one_is_free() {
+        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (taken_in, mut taken) = tokio::sync::mpsc::unbounded_channel();
+        let (turned_in, mut turned) = tokio::sync::mpsc::unbounded_channel();
+        let shutdown = CancellationToken::new();
+        let task = tokio::spawn(accept(
+            TcpListener::from_std(listener).unwrap(),
+            Arc::new(Semaphore::new(1)),
+            shutdown.clone(),
+            move |stream, _, permit| drop(taken_in.send((stream, permit))),
+            move |stream| drop(turned_in.send(stream)),
+        ));
+        let _first = TcpStream::connect(address).await.unwrap();
+        let held = taken.recv().await.unwrap();
+        let second = TcpStream::connect(address).await.unwrap();
+        assert_eq!(turned.recv().await.unwrap().peer_addr().unwrap(), second.local_addr().unwrap());
+        drop(held);
+        // The place is given to who comes next.
+        let third = TcpStream::connect(address).await.unwrap();
+        assert_eq!(taken.recv().await.unwrap().0.peer_addr().unwrap(), third.local_addr().unwrap());
         shutdown.cancel();
         task.await.unwrap();
     }

@@ -1,15 +1,21 @@
 //! The beginning of a client's TLS connection.
 
-use std::{future::poll_fn, io, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    future::poll_fn,
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use rustls::{
     ServerConfig,
-    server::{AcceptedAlert, Acceptor, NoServerSessionStorage},
+    server::{AcceptedAlert, Acceptor, NoServerSessionStorage, danger::ClientCertVerifier},
     version::{TLS12, TLS13},
 };
 use tokio::net::TcpStream;
 
-use super::{Certificates, tls_certificate::provider, tls_stream::TlsStream};
+use super::{Certificates, tls_certificate::provider, tls_certificates::Challenged, tls_stream::TlsStream};
 
 /// A client has this long for its handshake.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -19,6 +25,9 @@ const HANDSHAKE: u8 = 22;
 
 /// What is read at once of a client's first words.
 const HELLO: usize = 4096;
+
+/// The protocol of an authority's challenge (RFC 8737).
+const CHALLENGE: &[u8] = b"acme-tls/1";
 
 /// The protocols that are offered, best first.
 const PROTOCOLS: [&[u8]; 2] = [HTTP2, b"http/1.1"];
@@ -30,7 +39,16 @@ const HTTP2: &[u8] = b"h2";
 pub struct TlsServer {
     certificates: Arc<Certificates>,
     config: Arc<ServerConfig>,
+    /// Where clients are asked for their certificate: by profile, for as long as the profile stays as it is. Each has
+    /// ticket keys of its own, so that nobody comes from one into another.
+    // Held for one look-up, and while a profile is used for the first time.
+    asking: Mutex<HashMap<String, Asking>>,
+    /// For an authority that wants to see that a host is ours.
+    challenge: Arc<ServerConfig>,
 }
+
+/// What checks the certificates of clients, and the configuration that was made with it.
+type Asking = (Arc<dyn ClientCertVerifier>, Arc<ServerConfig>);
 
 /// What is known of a client after its handshake.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +59,10 @@ pub struct Secured {
     pub certified: bool,
     /// It goes on in HTTP/2.
     pub http2: bool,
+    /// The profile of client certificates that its host asks for.
+    pub profile: Option<String>,
+    /// It showed a certificate of that profile.
+    pub verified: bool,
 }
 
 /// Why there is no TLS connection.
@@ -49,6 +71,9 @@ pub enum NoTls {
     /// The client speaks something else. What it said was read away.
     #[error("the client does not speak TLS")]
     Other(TcpStream),
+    /// An authority has seen that a host is ours.
+    #[error("the client came for the handshake alone")]
+    Done,
     /// The handshake failed or the connection did.
     #[error("the TLS handshake failed")]
     Failed(#[source] io::Error),
@@ -57,20 +82,32 @@ pub enum NoTls {
 impl TlsServer {
     /// With these certificates.
     pub fn new(certificates: Arc<Certificates>) -> Result<Self, rustls::Error> {
-        let mut config = ServerConfig::builder_with_provider(provider())
+        let config = make(&certificates, None)?;
+        let mut challenge = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&TLS13, &TLS12])?
             .with_no_client_auth()
-            .with_cert_resolver(Arc::clone(&certificates) as _);
-        config.alpn_protocols = PROTOCOLS.iter().map(|name| name.to_vec()).collect();
-        // Tickets are kept by clients, under keys that change every few hours; nothing is kept here.
-        config.ticketer = rustls::crypto::ring::Ticketer::new()?;
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-        Ok(Self { certificates, config: Arc::new(config) })
+            .with_cert_resolver(Arc::new(Challenged(Arc::clone(&certificates))));
+        challenge.alpn_protocols = vec![CHALLENGE.to_vec()];
+        challenge.session_storage = Arc::new(NoServerSessionStorage {});
+        Ok(Self { certificates, config: Arc::new(config), asking: Mutex::default(), challenge: Arc::new(challenge) })
     }
 
     /// The certificates.
     pub fn certificates(&self) -> &Arc<Certificates> {
         &self.certificates
+    }
+
+    fn asking(&self, name: &str, verifier: &Arc<dyn ClientCertVerifier>) -> Result<Arc<ServerConfig>, NoTls> {
+        let mut asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((before, config)) = asking.get(name)
+            && Arc::ptr_eq(before, verifier)
+        {
+            return Ok(Arc::clone(config));
+        }
+        let config = make(&self.certificates, Some(Arc::clone(verifier)));
+        let config = Arc::new(config.map_err(|error| NoTls::Failed(io::Error::other(error)))?);
+        asking.insert(name.to_owned(), (Arc::clone(verifier), Arc::clone(&config)));
+        Ok(config)
     }
 
     /// Does the handshake, within a time.
@@ -104,8 +141,19 @@ impl TlsServer {
             }
         };
         let hello = accepted.client_hello();
-        let server_name = hello.server_name().map(|name| name.trim_end_matches('.').to_ascii_lowercase().into());
-        let session = match accepted.into_connection(Arc::clone(&self.config)) {
+        let server_name: Option<Box<str>> =
+            hello.server_name().map(|name| name.trim_end_matches('.').to_ascii_lowercase().into());
+        let challenged = hello.alpn().is_some_and(|mut names| names.any(|name| name == CHALLENGE));
+        let profile = server_name.as_deref().and_then(|name| self.certificates.profile_of(name));
+        let config = match &profile {
+            _ if challenged => Arc::clone(&self.challenge),
+            Some((name, Some(verifier))) => self.asking(name, verifier)?,
+            Some((_, None)) | None => Arc::clone(&self.config),
+        };
+        if let Some(name) = server_name.as_deref().filter(|_| !challenged) {
+            self.certificates.wait_for(name).await;
+        }
+        let session = match accepted.into_connection(config) {
             Ok(session) => session,
             Err((error, alert)) => return Err(refused(&tcp, error, alert)),
         };
@@ -113,10 +161,33 @@ impl TlsServer {
         // A failure is told by the handshake below, after the other side was told.
         let _ = stream.feed(rest);
         poll_fn(|cx| stream.poll_handshake(cx)).await.map_err(NoTls::Failed)?;
+        if challenged {
+            // The handshake was all that the authority came for.
+            stream.say_goodbye();
+            return Err(NoTls::Done);
+        }
         let certified = server_name.as_deref().is_some_and(|name| self.certificates.certify(name));
+        let verified = profile.is_some() && stream.shows_certificate();
         let http2 = stream.protocol() == Some(HTTP2);
-        Ok((stream, Secured { server_name, certified, http2 }))
+        Ok((stream, Secured { server_name, certified, profile: profile.map(|(name, _)| name), verified, http2 }))
     }
+}
+
+fn make(
+    certificates: &Arc<Certificates>,
+    clients: Option<Arc<dyn ClientCertVerifier>>,
+) -> Result<ServerConfig, rustls::Error> {
+    let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(&[&TLS13, &TLS12])?;
+    let builder = match clients {
+        Some(clients) => builder.with_client_cert_verifier(clients),
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_cert_resolver(Arc::clone(certificates) as _);
+    config.alpn_protocols = PROTOCOLS.iter().map(|name| name.to_vec()).collect();
+    // Tickets are kept by clients, under keys that change every few hours; nothing is kept here.
+    config.ticketer = rustls::crypto::ring::Ticketer::new()?;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    Ok(config)
 }
 
 async fn read(tcp: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {

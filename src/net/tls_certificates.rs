@@ -11,13 +11,17 @@ use std::{
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use rustls::{
-    server::{ClientHello, ResolvesServerCert},
+    server::{ClientHello, ResolvesServerCert, danger::ClientCertVerifier},
     sign::CertifiedKey,
 };
+use tokio::sync::mpsc;
 
 use super::{
     tls_certificate::{Certificate, CertificateSource},
+    tls_challenges::Challenges,
     tls_choice::Choice,
+    tls_clients::Profiles,
+    tls_demand::{Demand, Wish},
     tls_files::{self, Found},
     tls_self_signed::SelfSigned,
 };
@@ -26,6 +30,9 @@ use crate::model::{CertificateFiles, CertificateFolder, Place, Problem, Problems
 /// Says whether a host is one that is served here.
 pub type Serves = Box<dyn Fn(&str) -> bool + Send + Sync>;
 
+/// Says which profile of client certificates a host asks for, if any.
+pub type Asks = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
 /// So many hosts with self-signed certificates are told of one by one.
 const TOLD: usize = 20;
 
@@ -33,7 +40,11 @@ const TOLD: usize = 20;
 pub struct Certificates {
     choice: ArcSwap<Choice>,
     self_signed: SelfSigned,
+    challenges: Challenges,
+    demand: Demand,
     serves: Serves,
+    asks: Asks,
+    profiles: ArcSwap<Profiles>,
     // Held while files are read and the choice is built: changes come one after the other.
     sources: Mutex<Sources>,
 }
@@ -42,6 +53,7 @@ pub struct Certificates {
 struct Sources {
     entries: Vec<(Entry, Found)>,
     authority: Vec<Arc<Certificate>>,
+    authority_problems: Vec<Problem>,
 }
 
 /// An entry of the configuration.
@@ -84,17 +96,30 @@ impl Entry {
 
 /// Reads every certificate that the settings name, and tells what is wrong with them.
 pub fn check_certificates(settings: &TlsSettings) -> Problems {
-    Problems(Entry::all(settings).flat_map(|entry| entry.load().problems).collect())
+    let certificates = Entry::all(settings).flat_map(|entry| entry.load().problems);
+    Problems(certificates.chain(Profiles::new(&settings.clients).problems()).collect())
 }
 
 impl Certificates {
-    /// None yet. `serves` says for which hosts a self-signed one is made.
-    pub fn new(serves: Serves) -> Self {
-        Self { choice: ArcSwap::default(), self_signed: SelfSigned::default(), serves, sources: Mutex::default() }
+    /// None yet. `serves` says for which hosts a self-signed one is made, `asks` what clients of a host must show.
+    pub fn new(serves: Serves, asks: Asks) -> Self {
+        Self {
+            choice: ArcSwap::default(),
+            self_signed: SelfSigned::default(),
+            challenges: Challenges::default(),
+            demand: Demand::default(),
+            serves,
+            asks,
+            profiles: ArcSwap::default(),
+            sources: Mutex::default(),
+        }
     }
 
     /// Takes these settings. An entry that can not be read keeps what it gave before.
     pub fn configure(&self, settings: &TlsSettings) {
+        if self.profiles.load().settings != settings.clients {
+            self.profiles.store(Arc::new(Profiles::new(&settings.clients)));
+        }
         self.change(|sources| {
             let before = std::mem::take(&mut sources.entries);
             sources.entries = Entry::all(settings).map(|entry| loaded(entry, &before)).collect();
@@ -109,9 +134,14 @@ impl Certificates {
         });
     }
 
-    /// Takes these from an authority, in place of all that came from one before.
-    pub fn set_from_authority(&self, certificates: Vec<Arc<Certificate>>) {
-        self.change(|sources| sources.authority = certificates);
+    /// Takes these from an authority, in place of all that came from one before, and what is wrong there.
+    pub fn set_from_authority(&self, certificates: Vec<Arc<Certificate>>, problems: Vec<Problem>) {
+        self.change(|sources| (sources.authority, sources.authority_problems) = (certificates, problems));
+    }
+
+    /// Whether hosts without a certificate can get one.
+    pub fn set_demand(&self, active: bool) {
+        self.demand.set_active(active);
     }
 
     fn change(&self, change: impl FnOnce(&mut Sources)) {
@@ -129,6 +159,36 @@ impl Certificates {
     /// Whether a host (in canonical spelling) is one that is served here.
     pub fn serves(&self, host: &str) -> bool {
         (self.serves)(host)
+    }
+
+    /// The profile of client certificates that a host (in canonical spelling) asks for, and what checks them; absent:
+    /// the profile can not be used.
+    pub(super) fn profile_of(&self, host: &str) -> Option<(String, Option<Arc<dyn ClientCertVerifier>>)> {
+        let name = (self.asks)(host)?;
+        let verifier = self.profiles.load().verifier(&name);
+        Some((name, verifier))
+    }
+
+    /// What an authority asks for.
+    pub fn challenges(&self) -> &Challenges {
+        &self.challenges
+    }
+
+    /// The hosts that are asked for without having a certificate. One taker gets them.
+    pub fn wishes(&self) -> mpsc::Receiver<Wish> {
+        self.demand.listen()
+    }
+
+    /// A host (in canonical spelling) is asked for in clear: it may get a certificate for the next time.
+    pub fn wish_for(&self, host: &str) {
+        self.demand.tell(host);
+    }
+
+    /// A host (in canonical spelling) is asked for by TLS. Waits for its certificate when one is on its way.
+    pub(super) async fn wait_for(&self, host: &str) {
+        if !self.certify(host) && (self.serves)(host) {
+            self.demand.wait(host).await;
+        }
     }
 
     /// All of them, those of files first.
@@ -155,6 +215,7 @@ impl Certificates {
             let (Entry::Pair(CertificateFiles { place, .. }) | Entry::Folder(CertificateFolder { place, .. })) = entry;
             problems.extend(found.certificates.iter().filter_map(|one| ending(one, place, now)));
         }
+        problems.extend(sources.authority_problems.iter().cloned());
         drop(sources);
         let hosts = self.self_signed_hosts();
         for host in hosts.iter().take(TOLD) {
@@ -235,6 +296,16 @@ impl ResolvesServerCert for Certificates {
     }
 }
 
+/// Shows what an authority asks for, and nothing else.
+#[derive(Debug)]
+pub(super) struct Challenged(pub(super) Arc<Certificates>);
+
+impl ResolvesServerCert for Challenged {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.0.challenges.certificate(&hello.server_name()?.to_ascii_lowercase())
+    }
+}
+
 impl fmt::Debug for Certificates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Certificates").field("all", &self.all()).finish_non_exhaustive()
@@ -271,7 +342,7 @@ mod tests {
         write(pem(&["app.test"]));
         let files = CertificateFiles { certificate: at("a.pem"), key: at("a.key"), place: place() };
         let settings = TlsSettings { certificates: vec![files], ..TlsSettings::default() };
-        let certificates = Certificates::new(Box::new(|_| true));
+        let certificates = Certificates::new(Box::new(|_| true), Box::new(|_| None));
         certificates.configure(&settings);
         assert_eq!(certificates.problems(), []);
         assert!(certificates.certify("app.test") && !certificates.certify("other.test"));
@@ -292,7 +363,7 @@ mod tests {
 
     #[test]
     fn a_host_without_a_certificate_gets_one_of_ours_which_is_told_and_certifies_nothing() {
-        let certificates = Certificates::new(Box::new(|host| host == "app.test"));
+        let certificates = Certificates::new(Box::new(|host| host == "app.test"), Box::new(|_| None));
         let shared = leaf(&certificates, None);
         assert_eq!(leaf(&certificates, Some("stranger.test")), shared);
         assert_eq!(certificates.problems(), []);
@@ -300,7 +371,7 @@ mod tests {
         assert!(!certificates.certify("app.test"));
         assert_eq!(certificates.self_signed_hosts(), ["app.test"]);
         assert!(certificates.problems()[0].to_string().starts_with("warning: host app.test: has no certificate"));
-        certificates.set_from_authority(vec![Arc::new(sample(&["app.test"]))]);
+        certificates.set_from_authority(vec![Arc::new(sample(&["app.test"]))], Vec::new());
         assert!(certificates.certify("app.test"));
         assert_eq!(certificates.problems(), []);
     }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use rcgen::{CertificateParams, DnType, KeyPair};
+use rcgen::{CertificateParams, CustomExtension, DistinguishedName, DnType, KeyPair};
 use rustls::{pki_types::PrivateKeyDer, sign::CertifiedKey};
 use tokio::time::Instant;
 
@@ -76,6 +76,32 @@ impl SelfSigned {
         hosts.sort();
         hosts
     }
+}
+
+/// The certificate by which a host shows an authority that it is ours (RFC 8737).
+pub fn challenge_certificate(host: &str, digest: &[u8]) -> Result<Arc<CertifiedKey>, BadCertificate> {
+    let failed = |error: rcgen::Error| BadCertificate::Certificate(error.to_string());
+    let key = KeyPair::generate().map_err(failed)?;
+    let mut params = CertificateParams::new(vec![host.to_owned()]).map_err(failed)?;
+    params.custom_extensions.push(CustomExtension::new_acme_identifier(digest));
+    certified(&params.self_signed(&key).map_err(failed)?, &key)
+}
+
+/// A new private key (PEM), and a request (DER) for a certificate for these names.
+pub fn signing_request(names: &[String]) -> Result<(String, Vec<u8>), BadCertificate> {
+    let failed = |error: rcgen::Error| BadCertificate::Certificate(error.to_string());
+    let key = KeyPair::generate().map_err(failed)?;
+    let mut params = CertificateParams::new(names.to_vec()).map_err(failed)?;
+    params.distinguished_name = DistinguishedName::new();
+    let request = params.serialize_request(&key).map_err(failed)?;
+    Ok((key.serialize_pem(), request.der().to_vec()))
+}
+
+fn certified(certificate: &rcgen::Certificate, key: &KeyPair) -> Result<Arc<CertifiedKey>, BadCertificate> {
+    let private = PrivateKeyDer::try_from(key.serialize_der()).map_err(|why| BadCertificate::Key(why.to_owned()))?;
+    let signing = provider().key_provider.load_private_key(private);
+    let signing = signing.map_err(|error| BadCertificate::Key(error.to_string()))?;
+    Ok(Arc::new(CertifiedKey::new(vec![certificate.der().clone()], signing)))
 }
 
 impl Made {

@@ -46,6 +46,8 @@ struct State {
     /// The other side ended its connection, in order or not.
     ended: bool,
     failed: Option<io::ErrorKind>,
+    /// What of the other side can not be taken.
+    refusal: Option<rustls::Error>,
 }
 
 /// The reading side.
@@ -64,8 +66,15 @@ pub struct TlsWriteHalf<'a> {
 
 impl TlsStream {
     pub(super) fn new(tcp: TcpStream, session: impl Into<Connection>) -> Self {
-        let state =
-            State { session: session.into(), waiting: 0, behind: Vec::new(), owed: 0, ended: false, failed: None };
+        let state = State {
+            session: session.into(),
+            waiting: 0,
+            behind: Vec::new(),
+            owed: 0,
+            ended: false,
+            failed: None,
+            refusal: None,
+        };
         Self { tcp, state: RefCell::new(state) }
     }
 
@@ -82,6 +91,16 @@ impl TlsStream {
     pub(super) fn split(&mut self) -> (TlsReadHalf<'_>, TlsWriteHalf<'_>) {
         let (read, write) = self.tcp.split();
         (TlsReadHalf { tcp: read, state: &self.state }, TlsWriteHalf { tcp: write, state: &self.state })
+    }
+
+    /// What of the other side could not be taken, when that is why it failed.
+    pub(super) fn refusal(&mut self) -> Option<rustls::Error> {
+        self.state.get_mut().refusal.take()
+    }
+
+    /// Whether the other side showed a certificate, which then was one that could be taken.
+    pub(super) fn shows_certificate(&mut self) -> bool {
+        self.state.get_mut().session.peer_certificates().is_some_and(|chain| !chain.is_empty())
     }
 
     /// Takes encrypted bytes that were read already.
@@ -154,7 +173,10 @@ impl State {
             let taken = self.session.read_tls(&mut bytes);
             let processed = taken.and_then(|count| {
                 let processed = self.session.process_new_packets();
-                processed.map(|state| (count, state)).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+                processed.map(|state| (count, state)).map_err(|error| {
+                    self.refusal.get_or_insert(error);
+                    io::ErrorKind::InvalidData.into()
+                })
             });
             match processed {
                 Ok((count, state)) => {

@@ -23,7 +23,7 @@ use super::{
     Changed, Hint, Provider, ProviderError, StopOrder,
     deadlines::{self, detached, within},
     docker_client::{Answer, Client, Version, escape},
-    docker_events, docker_logs,
+    docker_events, docker_logs, docker_memory,
     docker_place::{BadPlace, Place},
     docker_translate::{self as translate, View},
 };
@@ -50,7 +50,7 @@ pub struct Docker {
 }
 
 impl Docker {
-    /// Takes `unix:///path` or `tcp://host:port`; absent: `DOCKER_HOST`, else the usual sockets of Docker and Podman.
+    /// Takes `unix:///path`, `tcp://host:port` or `ssh://user@host`; absent: `DOCKER_HOST`, else the usual sockets of Docker and Podman.
     /// A `tcp` address of another machine needs `insecure`. Does not connect yet.
     pub fn connect(node: NodeName, address: Option<&str>, insecure: bool) -> Result<Self, BadPlace> {
         let client = Arc::new(Client::new(Place::find(address, insecure)?));
@@ -310,6 +310,15 @@ impl Docker {
 }
 
 impl Provider for Docker {
+    /// A container has an address of its own, or a port that its engine keeps for it.
+    fn may_own(&self, _unit: &Unit, _port: u16) -> bool {
+        true
+    }
+
+    fn memory<'a>(&'a self, unit: &'a Unit) -> BoxFuture<'a, Option<u64>> {
+        Box::pin(docker_memory::used(&self.client, &unit.name))
+    }
+
     fn list(&self) -> BoxFuture<'_, Result<Vec<Container>, ProviderError>> {
         Box::pin(async { within(&self.client.engine(), deadlines::LOOK, self.all()).await })
     }

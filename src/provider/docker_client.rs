@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
     Method, Request, StatusCode,
     body::{Bytes, Incoming},
@@ -55,6 +55,11 @@ impl Answer {
     pub(super) fn json(&self) -> Option<Value> {
         serde_json::from_slice(&self.body).ok()
     }
+
+    /// The objects of an answer that tells of progress, a line each.
+    pub(super) fn lines(&self) -> impl Iterator<Item = Value> {
+        self.body.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok())
+    }
 }
 
 impl Client {
@@ -79,8 +84,20 @@ impl Client {
 
     /// Asks, and reads the whole answer.
     pub(super) async fn call(&self, method: Method, path: &str, deadline: Duration) -> Result<Answer, ProviderError> {
+        self.send_body(method, path, "application/json", Bytes::new(), deadline).await
+    }
+
+    /// As [`Self::call`], with a body.
+    pub(super) async fn send_body(
+        &self,
+        method: Method,
+        path: &str,
+        kind: &str,
+        body: Bytes,
+        deadline: Duration,
+    ) -> Result<Answer, ProviderError> {
         within(&self.engine(), deadline, async {
-            let answer = self.send(method, path).await?;
+            let answer = self.send(method, path, kind, body).await?;
             let status = answer.status();
             let body = Limited::new(answer.into_body(), LONGEST_ANSWER).collect().await;
             let body = body.map_err(|source| ProviderError::Away { engine: self.engine(), source })?;
@@ -91,7 +108,8 @@ impl Client {
 
     /// Asks, and returns the answer's body as it comes. The deadline is for the head.
     pub(super) async fn stream(&self, path: &str, deadline: Duration) -> Result<Incoming, ProviderError> {
-        let answer = within(&self.engine(), deadline, self.send(Method::GET, path)).await?;
+        let answer = self.send(Method::GET, path, "application/json", Bytes::new());
+        let answer = within(&self.engine(), deadline, answer).await?;
         if answer.status().is_success() {
             Ok(answer.into_body())
         } else {
@@ -99,7 +117,13 @@ impl Client {
         }
     }
 
-    async fn send(&self, method: Method, path: &str) -> Result<hyper::Response<Incoming>, ProviderError> {
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        kind: &str,
+        body: Bytes,
+    ) -> Result<hyper::Response<Incoming>, ProviderError> {
         let (connection, machine) = self.place.connect().await.map_err(|error| self.away(error))?;
         *self.machine.lock().unwrap_or_else(PoisonError::into_inner) = machine;
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(connection)).await;
@@ -110,7 +134,8 @@ impl Client {
             .uri(path)
             .header("Host", "docker")
             .header("User-Agent", concat!("dormouse/", env!("CARGO_PKG_VERSION")))
-            .body(Empty::<Bytes>::new())
+            .header("Content-Type", kind)
+            .body(Full::new(body))
             .map_err(|error| self.away(io::Error::other(error)))?;
         let answer = sender.send_request(request).await.map_err(|error| self.away(error))?;
         let version = answer.headers().get("Api-Version").and_then(|text| Version::parse(text.to_str().ok()?));

@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::docker_ssh::SshPlace;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream},
@@ -26,6 +27,8 @@ pub(super) enum Place {
     Unix(Vec<PathBuf>),
     /// A host and port.
     Tcp { host: String, port: u16 },
+    /// Another machine's own engine, through its SSH server.
+    Ssh(SshPlace),
 }
 
 /// A connection to an engine.
@@ -34,7 +37,7 @@ pub(super) trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
 
 impl Place {
-    /// `unix://` and `tcp://` are understood; absent: `DOCKER_HOST`, else Docker's usual sockets, else Podman's.
+    /// `unix://`, `tcp://` and `ssh://` are understood; absent: `DOCKER_HOST`, else Docker's usual sockets, else Podman's.
     pub(super) fn find(address: Option<&str>, insecure: bool) -> Result<Self, BadPlace> {
         let from_environment = || std::env::var("DOCKER_HOST").ok().filter(|address| !address.is_empty());
         match address.map(str::to_owned).or_else(from_environment) {
@@ -65,10 +68,14 @@ impl Place {
             }
             return Ok(Self::Tcp { host: host.to_owned(), port });
         }
-        if address.starts_with("https://") || address.starts_with("ssh://") {
-            return Err(bad("asks for TLS or SSH, which is not in this version yet: use `unix://` or `tcp://`"));
+        if let Some(rest) = address.strip_prefix("ssh://") {
+            let place = SshPlace::parse(rest);
+            return place.map(Self::Ssh).ok_or_else(|| bad("must be `ssh://user@host` or `ssh://user@host:port`"));
         }
-        Err(bad("is neither `unix:///path` nor `tcp://host:port`"))
+        if address.starts_with("https://") {
+            return Err(bad("asks for TLS, which is not in this version yet: use `unix://`, `tcp://` or `ssh://`"));
+        }
+        Err(bad("is neither `unix:///path` nor `tcp://host:port` nor `ssh://user@host`"))
     }
 
     /// Connects, and tells the address under which ports published on the engine's machine are reached.
@@ -86,6 +93,10 @@ impl Place {
                 let machine = stream.peer_addr()?.ip();
                 Ok((Box::new(stream), machine))
             }
+            Self::Ssh(place) => {
+                let (stream, machine) = place.connect().await?;
+                Ok((Box::new(stream), machine))
+            }
         }
     }
 }
@@ -99,6 +110,7 @@ impl fmt::Display for Place {
             }
             Self::Tcp { host, port } if host.contains(':') => write!(f, "tcp://[{host}]:{port}"),
             Self::Tcp { host, port } => write!(f, "tcp://{host}:{port}"),
+            Self::Ssh(place) => write!(f, "{place}"),
         }
     }
 }
@@ -128,6 +140,7 @@ mod tests {
         check("tcp://127.0.0.1:2375", "tcp://127.0.0.1:2375");
         check("tcp://localhost:2375/", "tcp://localhost:2375");
         check("tcp://[::1]:2375", "tcp://[::1]:2375");
+        check("ssh://me@host:2222/", "ssh://me@host:2222");
     }
 
     #[test]
@@ -140,7 +153,8 @@ mod tests {
     #[test]
     fn what_cannot_be_used_says_why() {
         for (text, words) in [
-            ("ssh://me@host", "not in this version yet"),
+            ("ssh://me@host/run/docker.sock", "ssh://user@host"),
+            ("ssh://-oProxyCommand=x", "ssh://user@host"),
             ("https://host:2376", "not in this version yet"),
             ("unix://relative", "absolute"),
             ("tcp://host", "tcp://host:port"),

@@ -14,16 +14,21 @@ mod docker;
 mod docker_client;
 mod docker_events;
 mod docker_logs;
+mod docker_memory;
 mod docker_own;
 mod docker_place;
+mod docker_ssh;
 mod docker_translate;
+mod docker_workshop;
 mod error;
 mod hints;
 mod process;
 mod process_book;
 mod process_child;
 mod process_log;
+mod process_memory;
 mod process_os;
+mod process_ports;
 mod process_unit;
 mod simulated;
 mod simulated_script;
@@ -33,6 +38,7 @@ pub use docker::Docker;
 pub use docker_own::own_container;
 pub use docker_place::BadPlace;
 pub use docker_translate::{BadInspect, parse_inspect};
+pub use docker_workshop::Workshop;
 pub use error::ProviderError;
 pub use process::Process;
 pub use process_book::{FileBook, ProcessBook, ProcessRecord};
@@ -107,6 +113,13 @@ pub trait Provider: Send + Sync + fmt::Debug {
 
     /// Hints, for ever: reconnects by itself, with back-off, and says [`Hint::All`] after each (re)connect.
     fn events(&self) -> BoxStream<'static, Hint>;
+
+    /// The memory that it uses now, in bytes; absent where its engine does not tell at once.
+    fn memory<'a>(&'a self, unit: &'a Unit) -> BoxFuture<'a, Option<u64>>;
+
+    /// Whether what accepts on this port of a running unit may be the unit itself. `false` only where it is known to be
+    /// another's: then a connection proves nothing.
+    fn may_own(&self, unit: &Unit, port: u16) -> bool;
 
     /// The lines of its log since its last start, then each new one; ends with the unit, or when the engine breaks off.
     fn log_lines<'a>(&'a self, unit: &'a Unit) -> BoxStream<'a, String>;

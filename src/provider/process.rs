@@ -150,6 +150,15 @@ impl Provider for Process {
         self.surroundings.hints.listen(Hint::All)
     }
 
+    fn memory<'a>(&'a self, unit: &'a Unit) -> BoxFuture<'a, Option<u64>> {
+        Box::pin(async { self.unit(unit)?.memory().await })
+    }
+
+    /// On the loopback all units are at one address: what listened before this one was started is another's.
+    fn may_own(&self, unit: &Unit, port: u16) -> bool {
+        self.unit(unit).is_none_or(|unit| unit.may_own(port))
+    }
+
     fn log_lines<'a>(&'a self, unit: &'a Unit) -> BoxStream<'a, String> {
         let Some(unit) = self.unit(unit) else { return stream::empty().boxed() };
         let path = process_log::path(&self.surroundings.directory, unit.name());

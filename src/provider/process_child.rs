@@ -30,7 +30,29 @@ pub(super) fn give_birth(command: &Command, log: fs::File, note: &Path) -> io::R
     let note_file = fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(note)?;
     child.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
     write_note_before_exec(&mut child, note_file);
-    child.spawn()
+    child.spawn().map_err(|error| with_program(&error, command))
+}
+
+/// Ends a child that was just born, with its group, and waits for it.
+pub(super) async fn undo_birth(child: &mut tokio::process::Child) {
+    if let Some(group) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
+        // Not yet waited for, the number is still its own.
+        let _ = nix::sys::signal::killpg(nix::unistd::Pid::from_raw(group), nix::sys::signal::Signal::SIGKILL);
+    }
+    let _ = child.wait().await;
+}
+
+/// The kernel says only what went wrong, not with which program.
+fn with_program(error: &io::Error, command: &Command) -> io::Error {
+    let program = command.argv.first().map_or("", String::as_str);
+    let text = if error.kind() != io::ErrorKind::NotFound {
+        format!("its program `{program}` can not be run: {error}")
+    } else if program.contains('/') {
+        format!("there is no program `{program}`")
+    } else {
+        format!("there is no program `{program}` in any folder of its `PATH`")
+    };
+    io::Error::new(error.kind(), text)
 }
 
 fn prepare(command: &Command) -> io::Result<tokio::process::Command> {

@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
     process::ExitStatus,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -21,8 +21,9 @@ use super::{
     hints::Hints,
     process::{ENGINE, reached},
     process_book::{ProcessBook, ProcessRecord},
-    process_child, process_log,
+    process_child, process_log, process_memory,
     process_os::{Activity, Identity, boot_id},
+    process_ports::{Listeners, is_taken, listeners},
 };
 use crate::model::{Command, ContainerState, SleepMethod};
 
@@ -31,6 +32,9 @@ const EFFECT_PAUSE: Duration = Duration::from_millis(2);
 
 /// How long a frozen group may take to show it, before it is tried again.
 const FREEZE_TRY: Duration = Duration::from_millis(100);
+
+/// How long the end of a process that the kernel calls ended may take to be noted.
+const NOTED: Duration = Duration::from_secs(1);
 
 /// How often the length of a running unit's log is looked at.
 const LOG_CARE: Duration = Duration::from_secs(10);
@@ -104,6 +108,16 @@ pub(super) struct ProcessUnit {
     /// We are ending it: its group has the rest of the grace time after its leader.
     ending: AtomicBool,
     log_begin: AtomicU64,
+    /// A std mutex: held while the kernel is asked who listens, which takes microseconds.
+    before: Mutex<Before>,
+}
+
+/// The machine as it was before the present run.
+#[derive(Debug, Default)]
+struct Before {
+    listeners: Listeners,
+    /// That one of them has the unit's port is told once.
+    told: bool,
 }
 
 impl ProcessUnit {
@@ -115,6 +129,7 @@ impl ProcessUnit {
             turn: tokio::sync::Mutex::default(),
             ending: AtomicBool::new(false),
             log_begin: AtomicU64::new(0),
+            before: Mutex::default(),
         }
     }
 
@@ -131,6 +146,29 @@ impl ProcessUnit {
         self.log_begin.load(Ordering::Acquire)
     }
 
+    /// The memory of its whole group.
+    pub(super) async fn memory(&self) -> Option<u64> {
+        let Life::Up(identity) = self.life.borrow().clone() else { return None };
+        // Every process of the machine is looked at: some milliseconds where there are many.
+        tokio::task::spawn_blocking(move || process_memory::of_group(identity.pid)).await.ok()?
+    }
+
+    /// Whether who listens on this port may be this unit: true unless all who do were there before it.
+    pub(super) fn may_own(&self, port: u16) -> bool {
+        let mut before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
+        // What can not be told is believed.
+        let Ok(now) = listeners() else { return true };
+        let taken = is_taken(port, &before.listeners, &now);
+        if taken && !std::mem::replace(&mut before.told, true) {
+            tracing::warn!(
+                unit = self.name,
+                port,
+                "another program listens on the port of a process since before its start: the process is not ready"
+            );
+        }
+        !taken
+    }
+
     /// What it does now, read from the kernel.
     pub(super) async fn state(&self) -> ContainerState {
         let life = self.life.borrow().clone();
@@ -141,18 +179,25 @@ impl ProcessUnit {
                 Activity::Ended => {}
             }
         }
-        match self.down().await {
+        match self.down(NOTED).await {
             Life::Down { exit_code, error } => ContainerState::Stopped { exit_code, error },
             Life::Up(_) => ContainerState::Changing,
         }
     }
 
-    /// Waits until it is down.
-    async fn down(&self) -> Life {
+    /// Waits until it is down, and so long at most.
+    async fn down(&self, patience: Duration) -> Life {
         let mut life = self.life.subscribe();
-        match life.wait_for(|life| matches!(life, Life::Down { .. })).await {
-            Ok(life) => life.clone(),
-            Err(_) => Life::Down { exit_code: None, error: None },
+        let _ = timeout(patience, life.wait_for(|life| matches!(life, Life::Down { .. }))).await;
+        let life = life.borrow();
+        life.clone()
+    }
+
+    /// As [`Self::down`]; an error when it is not down by then.
+    async fn must_be_down(&self, patience: Duration) -> Result<(), ProviderError> {
+        match self.down(patience).await {
+            Life::Down { .. } => Ok(()),
+            Life::Up(_) => Err(late(patience)),
         }
     }
 
@@ -176,7 +221,7 @@ impl ProcessUnit {
             match identity.activity() {
                 Activity::Running => return Ok(Changed::Already),
                 Activity::Frozen => return self.thaw(identity).await,
-                Activity::Ended => drop(self.down().await),
+                Activity::Ended => self.must_be_down(deadlines::FREEZE).await?,
             }
         }
         let command = command.ok_or_else(|| ProviderError::NoSuchUnit { unit: self.name.clone() })?;
@@ -193,13 +238,19 @@ impl ProcessUnit {
     async fn give_birth(self: &Arc<Self>, command: Command) -> io::Result<()> {
         let note = self.surroundings.note(&self.name);
         let (log, begin) = process_log::open(&self.log_path())?;
+        let listeners = listeners().unwrap_or_default();
+        *self.before.lock().unwrap_or_else(PoisonError::into_inner) = Before { listeners, told: false };
         let born = {
             let note = note.clone();
             tokio::task::spawn_blocking(move || process_child::give_birth(&command, log, &note))
         };
         let mut child = born.await.map_err(io::Error::other)??;
-        let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
-        let identity = pid.and_then(Identity::of).ok_or_else(|| io::Error::other("it ended before it was known"))?;
+        let Some(identity) = identify(&child) else {
+            // It could neither be told from others nor be found again: it must not live on unknown.
+            process_child::undo_birth(&mut child).await;
+            remove_if_there(&note)?;
+            return Err(io::Error::other("what the kernel tells of it could not be read; it was ended"));
+        };
         self.ending.store(false, Ordering::Release);
         self.log_begin.store(begin, Ordering::Release);
         self.life.send_replace(Life::Up(identity));
@@ -225,7 +276,7 @@ impl ProcessUnit {
         let activity = identity.activity();
         match (order.method, activity) {
             (_, Activity::Ended) => {
-                self.down().await;
+                self.must_be_down(deadlines::FREEZE).await?;
                 return Ok(Changed::Already);
             }
             (SleepMethod::Pause, Activity::Frozen) => return Ok(Changed::Already),
@@ -238,7 +289,7 @@ impl ProcessUnit {
             (SleepMethod::Stop, Activity::Running) => self.ask_to_end(identity, order).await?,
         }
         self.signal(identity, libc::SIGKILL, "kill")?;
-        self.down().await;
+        self.must_be_down(deadlines::FREEZE).await?;
         Ok(Changed::Done)
     }
 
@@ -247,7 +298,7 @@ impl ProcessUnit {
         let until = Instant::now() + order.grace;
         self.ending.store(true, Ordering::Release);
         self.signal(identity, order.signal.map_or(libc::SIGTERM, |signal| signal.number()), "stop")?;
-        if timeout(order.grace, self.down()).await.is_ok() {
+        if let Life::Down { .. } = self.down(order.grace).await {
             while identity.group_lives() && Instant::now() < until {
                 sleep(EFFECT_PAUSE).await;
             }
@@ -266,7 +317,7 @@ impl ProcessUnit {
             }
             self.signal(identity, libc::SIGCONT, "pause")?;
             if Instant::now() > until {
-                return Err(late());
+                return Err(late(deadlines::FREEZE));
             }
             sleep(EFFECT_PAUSE).await;
         }
@@ -277,7 +328,7 @@ impl ProcessUnit {
     async fn thaw(&self, identity: Identity) -> Result<Changed, ProviderError> {
         self.signal(identity, libc::SIGCONT, "thaw")?;
         if !self.until(identity, deadlines::FREEZE, |activity| activity != Activity::Frozen).await {
-            return Err(late());
+            return Err(late(deadlines::FREEZE));
         }
         self.surroundings.hints.unit(&self.name, "unpause");
         Ok(Changed::Done)
@@ -349,8 +400,12 @@ impl ProcessUnit {
     }
 }
 
-fn late() -> ProviderError {
-    ProviderError::TimedOut { engine: ENGINE.to_owned(), after: deadlines::FREEZE }
+fn late(after: Duration) -> ProviderError {
+    ProviderError::TimedOut { engine: ENGINE.to_owned(), after }
+}
+
+fn identify(child: &tokio::process::Child) -> Option<Identity> {
+    Identity::of(i32::try_from(child.id()?).ok()?)
 }
 
 /// As shells and engines count: a process that a signal ended has 128 and the signal's number.
@@ -363,5 +418,45 @@ fn remove_if_there(path: &std::path::Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provider::FileBook;
+
+    fn unit(directory: &std::path::Path) -> Arc<ProcessUnit> {
+        let book = Arc::new(FileBook::open(directory).unwrap());
+        let around = Surroundings::new(directory.to_owned(), book, Hints::new()).unwrap();
+        Arc::new(ProcessUnit::new("app", Arc::new(around)))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_end_that_is_not_noted_is_neither_waited_for_without_end_nor_called_a_success() {
+        let directory = tempfile::tempdir().unwrap();
+        let unit = unit(directory.path());
+        // No kernel gives such a number, and nobody watches it: its end is never noted.
+        unit.life.send_replace(Life::Up(Identity { pid: i32::MAX, start_time: 1 }));
+        assert_eq!(unit.state().await, ContainerState::Changing);
+        let order = StopOrder { method: SleepMethod::Stop, signal: None, grace: Duration::from_secs(5) };
+        assert!(matches!(unit.let_down(order).await, Err(ProviderError::TimedOut { .. })));
+        assert!(matches!(unit.bring_up(None).await, Err(ProviderError::TimedOut { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_child_that_can_not_be_known_is_ended_with_its_group() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = fs::File::create(directory.path().join("log")).unwrap();
+        let argv = ["sh", "-c", "sleep 1000 & wait"].map(str::to_owned).to_vec();
+        let command = Command { argv, env: Default::default(), directory: None, user: None };
+        let mut child = process_child::give_birth(&command, log, &directory.path().join("note")).unwrap();
+        let identity = identify(&child).unwrap();
+        process_child::undo_birth(&mut child).await;
+        let since = Instant::now();
+        while identity.group_lives() {
+            assert!(since.elapsed() < Duration::from_secs(60), "its group lives on");
+            sleep(EFFECT_PAUSE).await;
+        }
     }
 }

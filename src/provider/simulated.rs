@@ -200,6 +200,18 @@ impl Simulated {
 }
 
 impl Provider for Simulated {
+    fn may_own(&self, _unit: &Unit, _port: u16) -> bool {
+        true
+    }
+
+    /// Whatever runs uses the same.
+    fn memory<'a>(&'a self, unit: &'a Unit) -> BoxFuture<'a, Option<u64>> {
+        Box::pin(async {
+            let runs = matches!(self.look(unit).await, Ok(ContainerState::Running(_) | ContainerState::Paused(_)));
+            runs.then_some(64 << 20)
+        })
+    }
+
     fn list(&self) -> BoxFuture<'_, Result<Vec<Container>, ProviderError>> {
         let work = async { Ok(self.world.memory().units.values().map(|unit| unit.facts.clone()).collect()) };
         Box::pin(self.answer(Call::List, deadlines::LOOK, work))

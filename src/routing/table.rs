@@ -97,6 +97,14 @@ impl<T> RouteTable<T> {
         })
     }
 
+    /// The targets of all routes that answer to this host, whatever the path and the rest.
+    pub fn of_host(&self, host: &str) -> Vec<&T> {
+        let Some(host) = Host::read(host) else { return Vec::new() };
+        let exact = self.exact.get(host.as_str()).map(Rules::all).into_iter();
+        let rules = exact.chain(self.general_rules(host.as_str())).flatten();
+        rules.filter_map(|rule| self.targets.get(rule.target)).collect()
+    }
+
     /// All targets, in the order they were given.
     pub fn targets(&self) -> impl ExactSizeIterator<Item = &T> {
         self.targets.iter()

@@ -18,7 +18,7 @@ use super::rows::{self, Read};
 use crate::model::{Place, Problem};
 
 /// The steps from nothing to the present form of the database; `user_version` counts those that are done.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/1.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("migrations/1.sql"), include_str!("migrations/2.sql")];
 
 /// Marks the file as ours.
 const APPLICATION_ID: u32 = 0x444f_524d;

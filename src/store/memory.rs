@@ -26,6 +26,10 @@ pub struct BackendMemory {
     pub asleep_since: Option<Timestamp>,
     /// How long it slept before that, all together.
     pub asleep_for: Duration,
+    /// Since when that is counted.
+    pub counted_since: Option<Timestamp>,
+    /// The memory that it used when it was last let down, in bytes.
+    pub memory: Option<u64>,
     /// Its wakes.
     pub wakes: WakeMemory,
     /// Its process, when the engine is our own.
@@ -99,6 +103,8 @@ impl BackendMemory {
             put_to_sleep: false,
             asleep_since: None,
             asleep_for: Duration::ZERO,
+            counted_since: None,
+            memory: None,
             wakes: WakeMemory::default(),
             process: None,
         }

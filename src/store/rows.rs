@@ -34,7 +34,7 @@ pub(super) async fn write(connection: &mut SqliteConnection, memory: &BackendMem
     let (idle, last, process) = (memory.idle, memory.wakes.last.as_ref(), memory.process.as_ref());
     let recent: Vec<String> = memory.wakes.recent.iter().map(|took| millis(took).to_string()).collect();
     let (day, today) = memory.wakes.today.last().unwrap_or_default();
-    sqlx::query("INSERT OR REPLACE INTO backend VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)")
+    sqlx::query("INSERT OR REPLACE INTO backend VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)")
         .bind(memory.id.to_string())
         .bind(idle.map(|idle| millis(idle.idle)))
         .bind(idle.map(|idle| idle.at.as_millisecond()))
@@ -54,6 +54,8 @@ pub(super) async fn write(connection: &mut SqliteConnection, memory: &BackendMem
         .bind(process.map(|process| i64::from(process.pid)))
         .bind(process.map(|process| process.started.cast_signed()))
         .bind(process.map(|process| process.boot.clone()))
+        .bind(memory.counted_since.map(Timestamp::as_millisecond))
+        .bind(memory.memory.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX)))
         .execute(connection)
         .await?;
     Ok(())
@@ -74,6 +76,7 @@ fn from_row(row: &SqliteRow) -> Result<Option<BackendMemory>, sqlx::Error> {
     let (put_to_sleep, asleep_since) = (number("put_to_sleep")?, number("asleep_since")?);
     let (asleep_for, wakes, today) = (number("asleep_for")?, number("wakes")?, number("wakes_today")?);
     let (last_at, last_took) = (number("last_wake_at")?, number("last_wake_took")?);
+    let (counted, memory) = (number("counted_since")?, number("memory")?);
     let (pid, started) = (number("process_pid")?, number("process_started")?);
     let (id, day, cause) = (text("id")?, text("wakes_day")?, text("last_wake_cause")?);
     let (recent, boot) = (text("recent_wakes")?, text("process_boot")?);
@@ -89,6 +92,8 @@ fn from_row(row: &SqliteRow) -> Result<Option<BackendMemory>, sqlx::Error> {
             put_to_sleep: put_to_sleep? != 0,
             asleep_since: maybe(asleep_since, moment)?,
             asleep_for: duration(asleep_for?)?,
+            counted_since: maybe(counted, moment)?,
+            memory: maybe(memory, |bytes| u64::try_from(bytes).ok())?,
             wakes: WakeMemory {
                 total: u64::try_from(wakes?).ok()?,
                 today: WakesToday::new(day?.parse::<Date>().ok()?, u64::try_from(today?).ok()?),

@@ -23,6 +23,8 @@ fn memory(name: &str, count: u32) -> BackendMemory {
     memory.put_to_sleep = true;
     memory.asleep_since = Some(at);
     memory.asleep_for = Duration::from_secs(77);
+    memory.counted_since = Some(at);
+    memory.memory = Some(123 << 20);
     memory.process = Some(ProcessRecord { pid: 4711, started: u64::MAX, boot: "b".into() });
     memory.wakes = WakeMemory {
         total: 2,

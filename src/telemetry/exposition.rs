@@ -20,6 +20,7 @@ pub(super) fn write(counted: &Counted, world: &World) -> String {
     page.0.extend(backends(&world.backends));
     page.0.extend(counts(counted));
     page.0.extend(routes(world));
+    page.0.push(certificates(world));
     let mut registry = Registry::with_prefix("dormouse");
     registry.register_collector(Box::new(page));
     let mut out = String::new();
@@ -89,19 +90,21 @@ fn build() -> Family {
     build
 }
 
-fn backends(samples: &[BackendSample]) -> [Family; 4] {
+fn backends(samples: &[BackendSample]) -> [Family; 5] {
     let mut state = Family::gauge("backend_state", "1 for the state that the backend is in");
     let mut passes = Family::gauge("passes", "Requests, streams and dependants that use the backend now");
     let mut held = Family::gauge("held", "Requests that wait for the backend now");
     let mut asleep = Family::counter("asleep_seconds", "Time that the backend slept");
+    let mut given_back = Family::gauge("given_back_bytes", "Memory that the backend's sleep gives back");
     for sample in samples {
         let backend = || ("backend", sample.id.to_string());
         state.add([backend(), ("state", sample.state.to_owned())], Value::Gauge(1));
         passes.add_gauge([backend()], sample.passes);
         held.add_gauge([backend()], sample.held);
         asleep.add([backend()], Value::Seconds(sample.asleep.as_secs_f64()));
+        given_back.add_gauge([backend()], sample.gives_back);
     }
-    [state, passes, held, asleep]
+    [state, passes, held, asleep, given_back]
 }
 
 fn counts(counted: &Counted) -> [Family; 7] {
@@ -141,6 +144,15 @@ fn by_word(family: &mut Family, backend: &dyn Fn() -> Label, name: &'static str,
 }
 
 /// Routes that had a request; the others would only take room.
+fn certificates(world: &World) -> Family {
+    let mut ends =
+        Family::gauge("certificate_end_seconds", "The second since 1970 until which the certificate is good");
+    for (host, end) in &world.certificates {
+        ends.add([("host", host.clone())], Value::Gauge(*end));
+    }
+    ends
+}
+
 fn routes(world: &World) -> [Family; 7] {
     let mut requests = Family::counter("requests", "Answered requests by the class of their status");
     let mut durations = Family::histogram("request_seconds", "From a request's arrival to the end of its answer");

@@ -163,6 +163,8 @@ impl Journal {
         self.shared.metrics.observe(&entry);
         match &entry.backend {
             Some(id) => tracing::info!(backend = %id, cause = %entry.cause, "{}", entry.what),
+            // An engine that goes away is worth a look in the morning, and so is when it came back.
+            None if matches!(entry.cause, Cause::Engine(_)) => tracing::warn!(cause = %entry.cause, "{}", entry.what),
             None => tracing::info!(cause = %entry.cause, "{}", entry.what),
         }
     }

@@ -28,6 +28,8 @@ pub struct World {
     pub backends: Vec<BackendSample>,
     /// Every route with its counters.
     pub routes: Vec<(Alias, Arc<RouteCounters>)>,
+    /// The first host of each certificate, and the second since 1970 until which it is good.
+    pub certificates: Vec<(String, i64)>,
 }
 
 /// A backend at a scrape.
@@ -43,6 +45,8 @@ pub struct BackendSample {
     pub held: u64,
     /// All time asleep, the present sleep included.
     pub asleep: Duration,
+    /// Bytes of memory that its sleep gives back.
+    pub gives_back: u64,
 }
 
 #[derive(Debug, Default)]
@@ -146,11 +150,15 @@ mod tests {
     }
 
     fn sample(name: &str, state: &'static str) -> BackendSample {
-        BackendSample { id: id(name), state, passes: 2, held: 3, asleep: Duration::from_millis(2500) }
+        BackendSample { id: id(name), state, passes: 2, held: 3, asleep: Duration::from_millis(2500), gives_back: 7 }
     }
 
     fn world(names: &[&str]) -> World {
-        World { backends: names.iter().map(|name| sample(name, "awake")).collect(), routes: Vec::new() }
+        World {
+            backends: names.iter().map(|name| sample(name, "awake")).collect(),
+            routes: Vec::new(),
+            certificates: Vec::new(),
+        }
     }
 
     fn check(text: &str, lines: &[&str]) {
@@ -210,6 +218,7 @@ mod tests {
                 r#"dormouse_passes{backend="local/a"} 2"#,
                 r#"dormouse_held{backend="local/a"} 3"#,
                 r#"dormouse_asleep_seconds_total{backend="local/a"} 2.5"#,
+                r#"dormouse_given_back_bytes{backend="local/a"} 7"#,
                 r#"dormouse_held_seconds_count{backend="local/a"} 1"#,
                 r#"dormouse_refused_total{backend="local/a",reason="too_many_held"} 1"#,
                 r#"dormouse_requests_total{route="app",class="2xx"} 1"#,

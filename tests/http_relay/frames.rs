@@ -147,6 +147,8 @@ pub(crate) struct H2 {
     pub(crate) socket: TcpStream,
     /// Data that was received is not answered with more room.
     pub(crate) stingy: bool,
+    /// The other side has said that it takes no more requests.
+    told: bool,
 }
 
 impl H2 {
@@ -159,7 +161,7 @@ impl H2 {
     pub(crate) fn connect_with(proxy: &Proxy, settings: &[(u16, u32)]) -> Self {
         let mut own = setting(1, 0);
         own.extend(settings.iter().flat_map(|(id, value)| setting(*id, *value)));
-        let mut h2 = Self { socket: connect(proxy), stingy: false };
+        let mut h2 = Self { socket: connect(proxy), stingy: false, told: false };
         h2.raw(&[PREFACE, &frame(SETTINGS, 0, 0, &own)].concat());
         h2
     }
@@ -203,6 +205,7 @@ impl H2 {
                     if code != NO_ERROR {
                         return Outcome::GoAway(code);
                     }
+                    self.told = true;
                 }
                 RST_STREAM if frame.stream == stream => {
                     return Outcome::Reset(u32::from_be_bytes(frame.payload.try_into().unwrap()));
@@ -235,7 +238,7 @@ impl H2 {
 
     /// Reads until the connection has ended; the code it was ended with.
     pub(crate) fn ending(&mut self) -> Outcome {
-        let mut code = None;
+        let mut code = self.told.then_some(NO_ERROR);
         while let Some(frame) = self.read() {
             if frame.kind == GOAWAY {
                 code = Some(u32::from_be_bytes(frame.payload[4..8].try_into().unwrap()));

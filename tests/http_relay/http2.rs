@@ -63,7 +63,9 @@ fn an_answer_ends_where_it_ends() {
                 Some("/empty") => "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
                 Some("/none") => "HTTP/1.1 204 No Content\r\n\r\n",
                 Some("/same") => "HTTP/1.1 304 Not Modified\r\nContent-Length: 7\r\n\r\n",
-                Some("/chunks") => "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\no\r\n1;x\r\nk\r\n0\r\n\r\n",
+                Some("/chunks") => {
+                    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\no\r\n1;x\r\nk\r\n0\r\n\r\n"
+                }
                 Some("/trailers") => {
                     "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nGrpc-Status: 0\r\n\r\n"
                 }
@@ -100,12 +102,19 @@ fn an_answer_ends_where_it_ends() {
 #[test]
 fn what_was_cut_is_never_shown_as_whole() {
     let proxy = proxy(upstream(|_, stream| {
-        let answer = match read_head(stream).split(' ').nth(1) {
+        let head = read_head(stream);
+        let nonsense = head.starts_with("GET /nonsense ");
+        let answer = match head.split(' ').nth(1) {
             Some("/length") => "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf",
             Some("/chunks") => "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
-            _ => "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\nnonsense",
+            _ => "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
         };
         stream.write_all(answer.as_bytes()).unwrap();
+        // Behind what was sent on already.
+        if nonsense {
+            thread::sleep(Duration::from_millis(100));
+            let _ = stream.write_all(b"nonsense");
+        }
     }));
     let mut client = H2::connect(&proxy);
     for (stream, path) in [(1, "/length"), (3, "/chunks"), (5, "/nonsense")] {

@@ -4,6 +4,7 @@
 
 mod frames;
 mod http2;
+mod http2_rules;
 mod relay;
 mod support;
 mod wake;

@@ -82,9 +82,15 @@ async fn world() -> World {
     }
     let node = Node { provider: Arc::new(engine.clone()), engine: "simulated".to_owned(), discovers: true };
     let nodes = BTreeMap::from([("local".parse().unwrap(), node)]);
-    let loaded = (FileSource::None { explicit: false }).load().unwrap();
-    let (keeper, control) =
-        Keeper::new(FileSource::None { explicit: false }, loaded, nodes, None, HashMap::new(), Journal::default());
+    let loaded = (FileSource::None { explicit: false, https: None }).load().unwrap();
+    let (keeper, control) = Keeper::new(
+        FileSource::None { explicit: false, https: None },
+        loaded,
+        nodes,
+        None,
+        HashMap::new(),
+        Journal::default(),
+    );
     let end = CancellationToken::new();
     let directory = tempfile::tempdir().unwrap();
     let unix = directory.path().join(api::SOCKET);
@@ -394,5 +400,22 @@ async fn the_document_describes_every_path() {
     for schema in ["Backend", "Event", "ProblemDetails", "Explained"] {
         assert!(document["components"]["schemas"][schema].is_object(), "{schema}");
     }
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_socket_is_reached_however_many_connect_over_tcp() {
+    let world = world().await;
+    let since = std::time::Instant::now();
+    let mut hoard = Vec::new();
+    for _ in 0..300 {
+        hoard.push(TcpStream::connect(world.tcp).await.unwrap());
+    }
+    let socket = UnixStream::connect(&world.unix).await.unwrap();
+    let answer = exchange(socket, "GET", "/healthz", "host: localhost\r\n", "").await;
+    assert_eq!(answer.status, 200);
+    // Later some of those who say nothing would have been sent away.
+    assert!(since.elapsed() < std::time::Duration::from_secs(9), "{:?}", since.elapsed());
+    drop(hoard);
     world.finish().await;
 }

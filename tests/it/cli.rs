@@ -125,6 +125,9 @@ fn what_needs_nothing_works_anywhere() {
     assert!(serde_json::from_str::<Value>(&out).unwrap().is_object());
     assert!(ran(place.path(), &["completions", "bash"]).1.contains("dormouse"));
     assert!(ran(place.path(), &["man"]).1.starts_with(".ie"));
+    let (code, page, _) = ran(place.path(), &["man", "pin"]);
+    assert!(code == 0 && page.contains("TH dormouse") && page.contains("For so long"), "{page}");
+    assert_eq!(ran(place.path(), &["man", "frobnicate"]).0, 2);
     assert_eq!(ran(place.path(), &["frobnicate"]).0, 2);
     assert_eq!(ran(place.path(), &["pin", "app"]).0, 2, "for how long?");
     let (code, _, err) = ran(place.path(), &["ps"]);
@@ -146,7 +149,7 @@ fn an_inspected_container_is_explained_without_an_engine() {
     let inspect = &format!("[{}, {}]", object("app", "dormouse.idle_timeout"), object("bad", "dormouse.aliasses"));
     write(place.path(), "app.json", inspect);
     let (code, out, err) = ran(place.path(), &["explain", "--inspect", "app.json", "--json"]);
-    assert_eq!(code, 0, "{err}");
+    assert_eq!(code, 2, "a mistake is not passed over: {err}");
     let explained: Value = serde_json::from_str(&out).unwrap();
     let app = &explained["containers"][0];
     assert_eq!(app["container"], "local/app");
@@ -163,8 +166,14 @@ fn an_inspected_container_is_explained_without_an_engine() {
         .unwrap();
     piped.stdin.take().unwrap().write_all(inspect.as_bytes()).unwrap();
     let (code, out, err) = told(piped.wait_with_output().unwrap());
-    assert_eq!(code, 0, "{err}");
+    assert_eq!(code, 2, "{err}");
     assert!(out.starts_with("local/app  shop:1  stopped\n"), "{out}");
+    assert!(
+        out.contains("\n  refused: it is not reached through Dormouse until the errors below are mended\n"),
+        "{out}"
+    );
+    write(place.path(), "good.json", &object("app", "dormouse.idle_timeout"));
+    assert_eq!(ran(place.path(), &["explain", "--inspect", "good.json"]).0, 0);
     write(place.path(), "broken.json", "{");
     assert_eq!(ran(place.path(), &["explain", "--inspect", "broken.json"]).0, 2);
 }
@@ -183,12 +192,15 @@ fn a_running_one_is_listed_and_ordered() {
     assert!(running.good(&["routes"]).contains("http://here/nap:"));
     assert_eq!(running.good(&["pin", "nap", "--for", "2h"]), "here/nap is kept awake\n");
     let (code, _, err) = running.ran(&["sleep", "nap"]);
-    assert_eq!((code, err.as_str()), (1, "error: it is pinned awake; unpin it first\n"));
+    assert_eq!((code, err.as_str()), (1, "error: `here/nap`: it is pinned awake; unpin it first\n"));
     assert_eq!(running.ran(&["pin", "nap", "--for", "2"]).0, 2);
     assert_eq!(running.good(&["unpin", "nap"]), "here/nap is no longer pinned\n");
     assert_eq!(running.good(&["sleep", "nap", "--now"]), "here/nap sleeps\n");
     assert_eq!(running.good(&["wake", "--all"]), "here/nap is awake\n");
     assert_eq!(running.good(&["restart", "nap"]), "here/nap is awake again\n");
+    let explained = running.good(&["explain", "nap"]);
+    assert!(explained.starts_with("here/nap  sleep 1000  awake\n  route nap: "), "{explained}");
+    assert!(running.good(&["explain", "here/nap", "--config", "d.yaml"]).starts_with("here/nap  sleep 1000  "));
     let (code, _, err) = running.ran(&["wake", "nop"]);
     assert_eq!(code, 1);
     assert!(err.contains("did you mean `here/nap`?"), "{err}");

@@ -168,3 +168,56 @@ async fn a_crash_at_one_request_costs_at_most_that_one_and_nothing_unsafe_is_rep
     assert!(history.statuses().get(&502).copied().unwrap_or(0) <= 1);
     assert!(dormouse.log().contains("ended by itself"), "its end is not in the journal");
 }
+
+/// Connections to an address on the loopback that this machine still knows, those that only wait to be forgotten aside.
+fn connections_to(port: u16) -> usize {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let to = format!(":{port:04X}");
+    let fields = |line: &str| line.split_ascii_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let open = |fields: &Vec<String>| fields[2].ends_with(&to) && fields[3] != "06";
+    table.lines().skip(1).map(fields).filter(open).count()
+}
+
+#[tokio::test]
+async fn connections_to_an_app_are_closed_when_it_sleeps() {
+    let app = App::new("app").idle("idle_timeout: 1s");
+    let (dormouse, history) = one(&app).await;
+    assert_eq!(history.ask(&app, "GET").await, Some(200));
+    assert!(connections_to(app.port) > 0, "its connection is kept for the next request");
+    dormouse.reaches("app", "asleep").await;
+    let asleep = Instant::now();
+    until("no connection is left", async || connections_to(app.port), |left| *left == 0).await;
+    assert!(asleep.elapsed() < Duration::from_secs(20), "only those are closed that waited for a minute");
+    assert_eq!(history.ask(&app, "GET").await, Some(200));
+}
+
+#[tokio::test]
+async fn another_program_on_its_port_never_answers_for_it() {
+    // It would find out by itself that the port is taken, but late.
+    let app = App::new("app").options(&["--delay-listen", "500ms"]).idle("idle_timeout: 1h");
+    let foreign = tokio::net::TcpListener::bind(("127.0.0.1", app.port)).await.unwrap();
+    let stranger = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = foreign.accept().await {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nstranger").await;
+        }
+    });
+    let (dormouse, history) = one(&app).await;
+    assert_eq!(history.ask(&app, "GET").await, Some(503));
+    assert!(dormouse.log().contains("another program listens on the port"), "{}", dormouse.log());
+    stranger.abort();
+    let _ = stranger.await;
+    until("an answer", async || history.ask(&app, "GET").await, |status| *status == Some(200)).await;
+    // An answer of the stranger would be the answer of another.
+    history.check(&[&app], &[503]);
+}
+
+#[tokio::test]
+async fn a_process_without_its_program_says_which() {
+    let app = App::new("app").idle("idle_timeout: 1h");
+    let text = config(&[&app]).replace(&*crate::support::apps::app_program().display().to_string(), "no-such-program");
+    let dormouse = Dormouse::start(&text).await;
+    assert_eq!(History::new(dormouse.http).ask(&app, "GET").await, Some(503));
+    let told = dormouse.api("GET", "/api/v1/backends/jobs/app").await;
+    let failure = told["failure"].as_str().unwrap();
+    assert!(failure.contains("there is no program `no-such-program`"), "{failure}");
+}

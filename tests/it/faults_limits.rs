@@ -50,6 +50,49 @@ async fn without_descriptors_it_waits_and_recovers_by_itself() {
     assert_eq!(history.ask(&app, "GET").await, Some(200));
 }
 
+/// Whether the other end has closed.
+fn is_over(stream: &TcpStream) -> bool {
+    let mut bytes = [0; 1024];
+    loop {
+        match stream.try_read(&mut bytes) {
+            Ok(0) => return true,
+            Ok(_) => {}
+            Err(error) => return error.kind() != std::io::ErrorKind::WouldBlock,
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_hoard_of_silent_connections_keeps_nobody_from_an_answer() {
+    let app = App::new("app").idle("idle_timeout: 1h");
+    let dormouse = Dormouse::start_bounded(&config(&[&app]), 1024).await;
+    let history = History::new(dormouse.http);
+    assert_eq!(history.ask(&app, "GET").await, Some(200));
+    let before = memory(&dormouse, "VmRSS:");
+    let mut hoard = Vec::new();
+    for _ in 0..1010 {
+        hoard.push(TcpStream::connect(dormouse.http).await.unwrap());
+    }
+    let ended = async || hoard.iter().filter(|stream| is_over(stream)).count();
+    until("those without a place are turned away", ended, |ended| *ended >= 1010 - 512).await;
+    // Some of them are waited for, so that they can read why.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let busy = dormouse.cpu_time();
+    for number in 0..40 {
+        let status = history.ask(&app, if number % 2 == 0 { "GET" } else { "POST" }).await;
+        assert!(matches!(status, Some(200 | 503)), "neither served nor told: {status:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let (spent, grown) = (dormouse.cpu_time().saturating_sub(busy), memory(&dormouse, "VmRSS:").saturating_sub(before));
+    println!("{:?}, the longest took {:?}; {spent:?}, {grown} KiB", history.statuses(), history.longest());
+    assert!(history.longest() < Duration::from_secs(15), "{:?}", history.longest());
+    assert!(spent < Duration::from_secs(1), "a busy loop: {spent:?} in two seconds");
+    assert!(grown < 32 << 10, "{grown} KiB for a thousand who say nothing");
+    drop(hoard);
+    until("an answer", async || history.ask(&app, "GET").await, |status| *status == Some(200)).await;
+    history.check(&[&app], &[503]);
+}
+
 fn memory(dormouse: &Dormouse, which: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", dormouse.pid())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix(which)).unwrap();

@@ -6,16 +6,20 @@
     clippy::print_stdout,
     reason = "a test fails by panicking"
 )]
+mod acme;
 mod api;
 mod browser;
 mod cli;
 mod dependencies;
+mod docker_demo;
+mod docker_dependencies;
 mod docker_engine_away;
 mod docker_failures;
 mod docker_first_byte;
 mod docker_hands;
 mod docker_restart;
 mod docker_sleep;
+mod docker_ssh;
 mod edge_requests;
 mod faults_apps;
 mod faults_edges;

@@ -3,7 +3,7 @@
 use std::{fs, net::SocketAddr, time::Duration};
 
 use crate::support::{
-    apps::{App, config},
+    apps::{App, config, free_port},
     dormouse::Dormouse,
     tls::{Authority, YEAR, curl, s_client},
     wait::until,
@@ -157,4 +157,185 @@ async fn a_client_that_says_nothing_keeps_nobody_from_being_served() {
     let mut byte = [0];
     let ended = tokio::time::timeout(Duration::from_secs(60), tokio::io::AsyncReadExt::read(&mut silent[0], &mut byte));
     assert!(matches!(ended.await, Ok(Ok(0) | Err(_))), "a silent client is still there");
+}
+
+/// An endpoint that speaks TLS: `openssl s_server`, which answers with a page about the connection.
+struct Endpoint {
+    child: std::process::Child,
+    port: u16,
+}
+
+impl Endpoint {
+    async fn start(authority: &Authority, name: &str, options: &[&str]) -> Self {
+        let port = free_port();
+        let path = |ending: &str| authority.path(&format!("{name}.{ending}"));
+        let child = std::process::Command::new("openssl")
+            .args(["s_server", "-quiet", "-www", "-accept", &format!("127.0.0.1:{port}")])
+            .arg("-cert")
+            .arg(path("pem"))
+            .arg("-key")
+            .arg(path("key"))
+            .args(options)
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn();
+        let endpoint = Self { child: child.expect("openssl"), port };
+        let listens = async || tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok();
+        until("the endpoint listens", listens, |up| *up).await;
+        endpoint
+    }
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_that_speaks_https_is_checked_unless_the_route_says_not_to() {
+    let authority = Authority::new("an authority of tests");
+    let clients = Authority::new("an authority of clients");
+    authority.issue("inner", &["inner.test"], YEAR);
+    clients.issue_to_client("proxy");
+    let ca = clients.path("ca.pem").display().to_string();
+    let plain = Endpoint::start(&authority, "inner", &[]).await;
+    let asking = Endpoint::start(&authority, "inner", &["-Verify", "1", "-verify_return_error", "-CAfile", &ca]).await;
+    let roots = authority.path("ca.pem").display().to_string();
+    let own = format!(
+        "ssl_certificate: \"{}\", ssl_certificate_key: \"{}\"",
+        clients.path("proxy.pem").display(),
+        clients.path("proxy.key").display()
+    );
+    let (port, other) = (plain.port, asking.port);
+    let text = format!(
+        "routes:\n  unchecked: {{ host: 127.0.0.1, port: {port}, scheme: https, no_tls_verify: true }}\n  \
+         strict: {{ host: 127.0.0.1, port: {port}, scheme: https }}\n  \
+         trusting: {{ host: 127.0.0.1, port: {port}, scheme: https, ssl_server_name: inner.test, ssl_trusted_certificate: \"{roots}\" }}\n  \
+         misnamed: {{ host: 127.0.0.1, port: {port}, scheme: https, ssl_server_name: outer.test, ssl_trusted_certificate: \"{roots}\" }}\n  \
+         mutual: {{ host: 127.0.0.1, port: {other}, scheme: https, no_tls_verify: true, {own} }}\n  \
+         anonymous: {{ host: 127.0.0.1, port: {other}, scheme: https, no_tls_verify: true }}\n  \
+         clear: {{ host: 127.0.0.1, port: {port}, scheme: http }}\n"
+    );
+    let dormouse = Dormouse::start(&text).await;
+    for (name, expected) in
+        [("unchecked", 200), ("trusting", 200), ("mutual", 200), ("strict", 502), ("misnamed", 502), ("anonymous", 502)]
+    {
+        // Twice: a second connection takes the session up again.
+        for _ in 0..2 {
+            let reply = dormouse.get(name, "/").await;
+            assert_eq!(reply.status, expected, "{name}: {reply:?}\n{}", dormouse.log());
+        }
+    }
+    assert!(dormouse.log().contains("no TLS to the service"), "{}", dormouse.log());
+    assert_ne!(dormouse.get("clear", "/").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_route_for_holders_of_certificates_lets_nobody_else_in_and_wakes_for_nobody_else() {
+    let (secret, open) = (App::new("secret").route(", inbound_mtls_profile: staff"), App::new("open"));
+    let authority = Authority::new("an authority of tests");
+    let (staff, strangers) = (Authority::new("staff"), Authority::new("strangers"));
+    authority.issue("all", &["secret.test", "open.test"], YEAR);
+    staff.issue_to_client("me");
+    strangers.issue_to_client("you");
+    let clients = format!(", clients: {{ staff: \"{}\" }}", staff.path("ca.pem").display());
+    let text = with_certificates(&[&secret, &open], &[authority.entry("all")], &clients) + "https_redirect: false\n";
+    let dormouse = Dormouse::start_secure(&text).await;
+    let at = https(&dormouse);
+    let with = |of: &Authority, name: &str| {
+        ["pem", "key"].map(|ending| of.path(&format!("{name}.{ending}")).display().to_string())
+    };
+    let [mine, my_key] = with(&staff, "me");
+    let [yours, your_key] = with(&strangers, "you");
+    let reply = authority.curl("secret.test", at, "/", &[]).await;
+    assert_eq!(reply.status, 403, "{reply:?}");
+    let reply = authority.curl("secret.test", at, "/", &["--cert", &yours, "--key", &your_key]).await;
+    assert!(!reply.ok, "{reply:?}");
+    assert_eq!(dormouse.get("secret", "/").await.status, 403);
+    // By way of another host of ours, with and without a certificate.
+    let fronted = ["-H", "Host: secret.test", "--cert", mine.as_str(), "--key", my_key.as_str()];
+    assert_eq!(authority.curl("open.test", at, "/", &fronted).await.status, 421);
+    let reply =
+        authority.curl("secret.test", at, "/", &["-H", "Host: open.test", "--cert", &mine, "--key", &my_key]).await;
+    assert_eq!(reply.status, 421);
+    assert_eq!((secret.journal().starts(), open.journal().starts()), (0, 0), "somebody was woken for");
+    let reply = authority.curl("secret.test", at, "/", &["--cert", &mine, "--key", &my_key]).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    assert_eq!(authority.curl("open.test", at, "/", &[]).await.status, 200);
+}
+
+#[tokio::test]
+async fn certificates_are_told_by_name_issuer_and_end_and_a_near_end_is_a_problem() {
+    let app = App::new("app");
+    let authority = Authority::new("an authority of tests");
+    authority.issue("app", &["app.test", "www.test"], Duration::from_secs(3600));
+    let dormouse = Dormouse::start_secure(&with_certificates(&[&app], &[authority.entry("app")], "")).await;
+    let told = dormouse.api("GET", "/api/v1/certificates").await;
+    let one = &told["certificates"][0];
+    assert_eq!(
+        (&one["names"], &one["issuer"]),
+        (&serde_json::json!(["app.test", "www.test"]), &"an authority of tests".into())
+    );
+    assert_eq!((&one["source"], &one["expired"]), (&"file".into(), &false.into()));
+    assert!(!told.to_string().contains("PRIVATE"), "{told}");
+    // Half an hour before its end, of an hour: the last third is not reached.
+    let problems = async || dormouse.api("GET", "/api/v1/problems").await["problems"].to_string();
+    assert!(!problems().await.contains(" ends at "));
+    authority.issue("app", &["app.test"], Duration::from_secs(10));
+    until("the near end is told", problems, |told| told.contains(" ends at ") || told.contains(" ended at ")).await;
+    let command = std::process::Command::new(env!("CARGO_BIN_EXE_dormouse"))
+        .arg("--state-dir")
+        .arg(dormouse.state_dir())
+        .arg("certificates")
+        .output()
+        .unwrap();
+    let printed = String::from_utf8(command.stdout).unwrap();
+    assert!(printed.contains("app.test") && printed.contains("an authority of tests"), "{printed}");
+}
+
+#[tokio::test]
+async fn a_tunnel_through_tls_carries_both_ways_until_it_is_closed() {
+    let app = App::new("app").idle("idle_timeout: 1h");
+    let authority = Authority::new("an authority of tests");
+    authority.issue("app", &["app.test"], YEAR);
+    let dormouse = Dormouse::start_secure(&with_certificates(&[&app], &[authority.entry("app")], "")).await;
+    let (at, ca) = (https(&dormouse), authority.path("ca.pem"));
+    let talk = tokio::task::spawn_blocking(move || {
+        use std::io::{Read, Write};
+        let mut roots = rustls::RootCertStore::empty();
+        let pem = fs::read(ca).unwrap();
+        for one in rustls::pki_types::pem::PemObject::pem_slice_iter(&pem) {
+            let one: rustls::pki_types::CertificateDer<'_> = one.unwrap();
+            roots.add(one.into_owned()).unwrap();
+        }
+        let config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        let session = rustls::ClientConnection::new(config.into(), "app.test".try_into().unwrap()).unwrap();
+        let mut stream = rustls::StreamOwned::new(session, std::net::TcpStream::connect(at).unwrap());
+        stream.sock.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        let request = "GET /ws HTTP/1.1\r\nHost: app.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                       Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
+        }
+        assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&head));
+        // Text frames of 100 bytes, masked with zeros, which come back without a mask.
+        for round in 0..50 {
+            let payload = [b'a' + round % 26; 100];
+            stream.write_all(&[&[0x81, 0x80 | 100, 0, 0, 0, 0], &payload[..]].concat()).unwrap();
+            let mut frame = vec![0; 102];
+            stream.read_exact(&mut frame).unwrap();
+            assert_eq!(frame, [&[0x81, 100], &payload[..]].concat());
+        }
+        stream.conn.send_close_notify();
+        stream.flush().unwrap();
+    });
+    talk.await.unwrap();
+    assert_eq!(app.journal().starts(), 1);
 }

@@ -24,6 +24,15 @@ pub(crate) enum Kind {
     HaProxy,
 }
 
+/// What the contender has to route to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Routes {
+    /// So many hosts, all to the one upstream.
+    Fixed(usize),
+    /// One host, to an upstream of its own that sleeps until it is asked for; Dormouse alone can do that.
+    Sleeping,
+}
+
 /// A program with its arguments, ready to be started under something else.
 pub(crate) struct Recipe {
     program: PathBuf,
@@ -80,11 +89,13 @@ impl Kind {
         Some(Recipe { program, arguments, libraries })
     }
 
-    /// Writes the configuration for so many host routes, all to one upstream, and says how to start with it.
-    pub(crate) fn prepare(self, directory: &Path, port: u16, upstream: u16, routes: usize) -> io::Result<Recipe> {
+    /// Writes the configuration for these routes, and says how to start with it.
+    fn prepare(self, directory: &Path, port: u16, upstream: u16, routes: Routes) -> io::Result<Recipe> {
         fs::create_dir_all(directory)?;
-        let hosts: Vec<String> = (0..routes).map(host).collect();
+        let count = if let Routes::Fixed(count) = routes { count } else { 1 };
+        let hosts: Vec<String> = (0..count).map(host).collect();
         let text = match self {
+            Self::Dormouse if routes == Routes::Sleeping => sleeping(port)?,
             Self::Dormouse => dormouse(port, upstream, &hosts),
             Self::Nginx => nginx(directory, port, upstream, &hosts),
             Self::HaProxy => {
@@ -132,7 +143,7 @@ pub(crate) fn start(
     kind: Kind,
     directory: &Path,
     upstream: u16,
-    routes: usize,
+    routes: Routes,
     wrapper: &[String],
 ) -> io::Result<Running> {
     let port = free_port()?;
@@ -209,12 +220,27 @@ pub(crate) fn request(path: &str, host: &str, extra: &str) -> Vec<u8> {
     .into_bytes()
 }
 
+fn dormouse_listens(port: u16) -> String {
+    format!("listen:\n  http: \"127.0.0.1:{port}\"\n  api: \"127.0.0.1:0\"\n")
+}
+
 fn dormouse(port: u16, upstream: u16, hosts: &[String]) -> String {
-    let mut text = format!("listen:\n  http: \"127.0.0.1:{port}\"\n  api: \"127.0.0.1:0\"\nnodes: {{}}\nroutes:\n");
+    let mut text = format!("{}nodes: {{}}\nroutes:\n", dormouse_listens(port));
     for (number, host) in hosts.iter().enumerate() {
         let _ = writeln!(text, "  app-{number}: {{ hosts: [\"{host}\"], host: 127.0.0.1, port: {upstream} }}");
     }
     text
+}
+
+/// The route leads to a backend that is started by the first request, and is this program again.
+fn sleeping(port: u16) -> io::Result<String> {
+    let (own, app) = (env::current_exe()?, free_port()?);
+    let command = format!("[\"taskset\", \"-c\", \"{LOAD_CORE}\", \"{}\", \"upstream\", \"{app}\"]", own.display());
+    let (listens, host) = (dormouse_listens(port), host(0));
+    Ok(format!(
+        "{listens}nodes: {{ jobs: process }}\nbackends:\n  jobs/app: {{ command: {command} }}\nroutes:\n  \
+         app: {{ hosts: [\"{host}\"], backend: jobs/app, port: {app}, idle: {{ idle_timeout: 1h }} }}\n"
+    ))
 }
 
 fn nginx(directory: &Path, port: u16, upstream: u16, hosts: &[String]) -> String {

@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     Options,
-    contender::{self, Kind, LOAD_CORE, Running, host, request},
+    contender::{self, Kind, LOAD_CORE, Routes, Running, host, request},
     counters,
     load::{self, Manner, Outcome, Plan, Until},
     process,
@@ -22,6 +22,8 @@ struct Scenario {
     must: f64,
     goal: f64,
     plan: Plan,
+    /// Requests of one count of instructions or system calls; 0: these are not counted.
+    counted: u64,
 }
 
 fn scenarios() -> Vec<Scenario> {
@@ -37,22 +39,24 @@ fn scenarios() -> Vec<Scenario> {
     };
     let handshake = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     vec![
-        Scenario { name: "keep-alive", must: 0.85, goal: 0.70, plan: plan(64, get("/1k", ""), keep) },
+        Scenario { name: "keep-alive", must: 0.85, goal: 0.70, plan: plan(64, get("/1k", ""), keep), counted: 2_000 },
         Scenario {
             name: "new",
             must: 1.05,
             goal: 0.95,
             plan: plan(32, get("/1k", "Connection: close\r\n"), Manner::Fresh),
+            counted: 1_000,
         },
-        Scenario { name: "64k", must: 0.90, goal: 0.65, plan: plan(32, get("/64k", ""), keep) },
-        Scenario { name: "1m", must: 0.75, goal: 0.60, plan: plan(8, get("/1m", ""), keep) },
-        Scenario { name: "chunked", must: 1.00, goal: 0.85, plan: plan(32, get("/chunked", ""), keep) },
-        Scenario { name: "post", must: 0.70, goal: 0.50, plan: plan(64, vec![post], keep) },
+        Scenario { name: "64k", must: 0.90, goal: 0.65, plan: plan(32, get("/64k", ""), keep), counted: 500 },
+        Scenario { name: "1m", must: 0.75, goal: 0.60, plan: plan(8, get("/1m", ""), keep), counted: 100 },
+        Scenario { name: "chunked", must: 1.00, goal: 0.85, plan: plan(32, get("/chunked", ""), keep), counted: 500 },
+        Scenario { name: "post", must: 0.70, goal: 0.50, plan: plan(64, vec![post], keep), counted: 500 },
         Scenario {
             name: "websocket",
             must: 1.05,
             goal: 0.90,
             plan: plan(32, get("/ws", handshake), Manner::WebSocket),
+            counted: 0,
         },
     ]
 }
@@ -61,13 +65,13 @@ fn scenarios() -> Vec<Scenario> {
 const OTHERS: [&str; 4] = ["memory", "routes", "instructions", "calls"];
 
 /// The upstream's process; ended when dropped.
-struct Upstream {
+pub(crate) struct Upstream {
     child: Child,
-    port: u16,
+    pub(crate) port: u16,
 }
 
 impl Upstream {
-    fn start() -> io::Result<Self> {
+    pub(crate) fn start() -> io::Result<Self> {
         let port = contender::free_port()?;
         let own = std::env::current_exe()?;
         let child =
@@ -136,7 +140,7 @@ fn processor_time_and_memory(
     let running: Vec<Running> = options
         .contenders
         .iter()
-        .map(|kind| contender::start(*kind, &directory(options, *kind), upstream.port, 10, &[]))
+        .map(|kind| contender::start(*kind, &directory(options, *kind), upstream.port, Routes::Fixed(10), &[]))
         .collect::<io::Result<_>>()?;
     let at_start: Vec<u64> = running.iter().map(|contender| process::memory(contender.pid())).collect();
 
@@ -223,8 +227,8 @@ fn routes(options: &Options, upstream: &Upstream) -> io::Result<()> {
     let mut rows = Vec::new();
     for kind in &options.contenders {
         let place = directory(options, *kind);
-        let few = contender::start(*kind, &place.join("few"), upstream.port, 10, &[])?;
-        let many = contender::start(*kind, &place.join("many"), upstream.port, MANY, &[])?;
+        let few = contender::start(*kind, &place.join("few"), upstream.port, Routes::Fixed(10), &[])?;
+        let many = contender::start(*kind, &place.join("many"), upstream.port, Routes::Fixed(MANY), &[])?;
         let bytes =
             process::memory(many.pid()).saturating_sub(process::memory(few.pid())) as f64 * 1024.0 / (MANY - 10) as f64;
         let plan = |routes: usize| Plan {
@@ -260,6 +264,7 @@ fn routes(options: &Options, upstream: &Upstream) -> io::Result<()> {
     Ok(())
 }
 
+/// What processor time is a noisy measure of, for every scenario that is made of requests.
 fn per_request_counters(
     options: &Options,
     upstream: &Upstream,
@@ -267,27 +272,33 @@ fn per_request_counters(
     instructions: bool,
     calls: bool,
 ) -> io::Result<()> {
-    let scale = if options.quick { 1 } else { 4 };
-    let Some(scenario) = scenarios.first() else { return Ok(()) };
     let mut rows = Vec::new();
-    for kind in &options.contenders {
-        let place = directory(options, *kind);
-        let count = |wanted: bool, of: &dyn Fn() -> io::Result<f64>, digits: usize| {
-            if wanted { of().map(|count| format!("{count:.digits$}")) } else { Ok(String::new()) }
-        };
-        rows.push(vec![
-            kind.name().to_owned(),
-            count(instructions, &|| counters::instructions(*kind, &place, upstream.port, &scenario.plan, scale), 0)?,
-            count(calls, &|| counters::system_calls(*kind, &place, upstream.port, &scenario.plan, scale), 2)?,
-        ]);
+    for scenario in scenarios.iter().filter(|scenario| scenario.counted > 0) {
+        let requests = if options.quick { scenario.counted / 2 } else { scenario.counted * 2 };
+        for kind in &options.contenders {
+            let place = directory(options, *kind);
+            let load = counters::Load { kind: *kind, directory: &place, upstream: upstream.port, plan: &scenario.plan };
+            let count = |wanted: bool, of: &dyn Fn() -> io::Result<f64>, digits: usize| {
+                if wanted { of().map(|count| format!("{count:.digits$}")) } else { Ok(String::new()) }
+            };
+            rows.push(vec![
+                scenario.name.to_owned(),
+                kind.name().to_owned(),
+                count(instructions, &|| counters::instructions(&load, Routes::Fixed(10), requests), 0)?,
+                count(calls, &|| counters::system_calls(&load, requests), 2)?,
+            ]);
+        }
     }
-    println!(
-        "Per keep-alive request of 1 KiB, 64 connections. Must and goal for Dormouse: 18000 / 12000, 4.5 / 4.1.\n"
-    );
-    table::print(&["contender", "user instructions", "system calls"], &rows);
+    println!("Per request. Must and goal for Dormouse, keep-alive: 18000 / 12000, 4.5 / 4.1.\n");
+    table::print(&["scenario", "contender", "user instructions", "system calls"], &rows);
     Ok(())
 }
 
-fn directory(options: &Options, kind: Kind) -> std::path::PathBuf {
+/// The first line of the table, and how many requests are counted of it.
+pub(crate) fn keep_alive() -> Option<(Plan, u64)> {
+    scenarios().into_iter().next().map(|scenario| (scenario.plan, scenario.counted))
+}
+
+pub(crate) fn directory(options: &Options, kind: Kind) -> std::path::PathBuf {
     Path::new(&options.directory).join(kind.name())
 }

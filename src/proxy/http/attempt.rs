@@ -2,7 +2,11 @@
 
 use std::{io, net::SocketAddr, rc::Rc, time::Duration};
 
-use crate::{backend::Pass, control::LiveRoute};
+use crate::{
+    backend::Pass,
+    control::LiveRoute,
+    net::{NoUpstreamTls, TlsTarget},
+};
 
 use super::{
     buffer::Buf,
@@ -23,6 +27,8 @@ pub(super) struct Way {
     /// The address is the backend's own, not a forwarder that accepts for it.
     pub(super) own: bool,
     pub(super) generation: u64,
+    /// TLS is spoken there, and to whom.
+    pub(super) tls: Option<TlsTarget>,
     /// Keeps the backend awake as long as it lives.
     pub(super) pass: Option<Pass>,
 }
@@ -69,6 +75,8 @@ impl Job<'_> {
 pub(super) enum Fault {
     /// No connection.
     Dial(io::Error),
+    /// No TLS on it that can be trusted.
+    Tls(NoUpstreamTls),
     /// All connections that the route allows are in use.
     Crowded,
     /// The connection ended before the first byte of an answer.
@@ -102,13 +110,14 @@ pub(super) struct Failure {
 /// Tries.
 pub(super) async fn attempt(job: &mut Job<'_>, way: &Way, fresh: bool) -> Result<Next, Failure> {
     let early = |fault| Failure { fault, written: 0, reused: false };
-    let key = Key { address: way.address, generation: way.generation };
+    let tls = way.tls.as_ref().map_or(0, |tls| tls.id);
+    let key = Key { address: way.address, generation: way.generation, tls };
     let worker = Rc::clone(&job.client.worker);
-    let pooled = if fresh { None } else { worker.pool.take(key) };
+    let pooled = if fresh { None } else { worker.pool.take(key, job.client.arrived) };
     let reused = pooled.is_some();
     let mut upstream = match pooled {
         Some(connection) => connection,
-        None => connect(job, way).await.map_err(early)?,
+        None => Box::pin(connect(job, way)).await.map_err(early)?,
     };
     let pump = match job.body.take() {
         Some(pump) => pump,
@@ -126,7 +135,7 @@ pub(super) async fn attempt(job: &mut Job<'_>, way: &Way, fresh: bool) -> Result
             return Err(Failure { fault, written, reused });
         }
     };
-    Ok(respond(job, way, key, upstream, run, head, input).await)
+    Ok(respond(job, way, key, upstream, &mut run, &head, input).await)
 }
 
 /// The request's head, and what came of its body, ready to be written.

@@ -12,7 +12,7 @@ pub enum BadRequest {
     /// Too many fields, or too many bytes of them.
     #[error("The request has too many or too long header fields.")]
     HeadTooLarge,
-    /// Not HTTP/1.0 or 1.1.
+    /// Not HTTP/1.
     #[error("This version of HTTP is not spoken here.")]
     Version,
     /// A body whose length nobody told.
@@ -21,9 +21,9 @@ pub enum BadRequest {
     /// An expectation that nobody here knows.
     #[error("The request expects what is not known here.")]
     Expectation,
-    /// `CONNECT`, which this is not for.
+    /// `CONNECT`, which this is not for, and `TRACE`, which would show what a browser hides and wake a service for nothing.
     #[error("This method is not allowed.")]
-    Connect,
+    Method,
     /// A tunnel for a protocol that is not carried.
     #[error("This protocol is not carried here.")]
     Protocol,
@@ -34,7 +34,7 @@ impl BadRequest {
     pub fn status(self) -> u16 {
         match self {
             Self::Malformed(_) => 400,
-            Self::Connect => 405,
+            Self::Method => 405,
             Self::LengthRequired => 411,
             Self::TargetTooLong => 414,
             Self::Expectation => 417,

@@ -2,6 +2,8 @@
 
 use std::{cell::RefCell, fmt, mem, rc::Rc};
 
+use super::shelf::{Lent, Shelf};
+
 /// The size of a lent buffer.
 pub(super) const SIZE: usize = 16 * 1024;
 
@@ -19,6 +21,7 @@ const KEPT_BIG: usize = 8;
 pub(super) struct Buffers {
     free: RefCell<Vec<Vec<u8>>>,
     big: RefCell<Vec<Vec<u8>>>,
+    parts: Rc<Shelf>,
 }
 
 /// A buffer with a filled part. It goes back to its worker when it is dropped.
@@ -36,6 +39,11 @@ impl Buffers {
         Buf { bytes, start: 0, end: 0, home: Rc::clone(self) }
     }
 
+    /// Lends what a head is kept in.
+    pub(super) fn lend_parts(&self) -> Lent {
+        self.parts.lend()
+    }
+
     /// Lends an empty buffer for bulk.
     pub(super) fn lend_big(self: &Rc<Self>) -> Buf {
         let bytes = self.big.borrow_mut().pop().unwrap_or_else(|| vec![0; BIG]);
@@ -44,6 +52,11 @@ impl Buffers {
 }
 
 impl Buf {
+    /// Lends what a head is kept in that is read from this.
+    pub(super) fn lend_parts(&self) -> Lent {
+        self.home.parts.lend()
+    }
+
     /// What is in it.
     pub(super) fn filled(&self) -> &[u8] {
         self.bytes.get(self.start..self.end).unwrap_or_default()
@@ -60,6 +73,11 @@ impl Buf {
 
     pub(super) fn is_empty(&self) -> bool {
         self.start == self.end
+    }
+
+    /// There is no room behind the filled part.
+    pub(super) fn is_full(&self) -> bool {
+        self.end == self.bytes.len()
     }
 
     /// The room behind the filled part.

@@ -4,7 +4,10 @@ use std::{io, time::Duration};
 
 use tokio::net::TcpStream;
 
-use crate::backend::{Backend, StatusState};
+use crate::{
+    backend::{Backend, StatusState},
+    net::{NoUpstreamTls, Stream},
+};
 
 use super::{
     attempt::{Fault, Job, Way},
@@ -26,16 +29,20 @@ pub(super) async fn connect(job: &mut Job<'_>, way: &Way) -> Result<Connection, 
     // A forwarder accepts before the app listens, and closes then: what may not be repeated is sent only to a
     // connection that stays open.
     if !way.own && !job.head.may_be_repeated() {
-        let ended = tokio::time::timeout(FORWARDER_PROOF, stream.readable()).await.is_ok();
+        let ended = match &stream {
+            Stream::Plain(tcp) => tokio::time::timeout(FORWARDER_PROOF, tcp.readable()).await.is_ok(),
+            // One with TLS has proved itself.
+            Stream::Tls(_) | Stream::Within(_) => false,
+        };
         if ended {
             return Err(Fault::Dial(io::ErrorKind::ConnectionReset.into()));
         }
     }
-    Ok(Connection::new(stream.into(), slot))
+    Ok(Connection::new(stream, slot))
 }
 
 /// A connection to the upstream, with its place where the route bounds them.
-async fn open(job: &Job<'_>, way: &Way) -> Result<(TcpStream, Option<Slot>), Fault> {
+async fn open(job: &Job<'_>, way: &Way) -> Result<(Stream, Option<Slot>), Fault> {
     let upstream = &job.route.spec.upstream;
     let patience = upstream.connect_timeout;
     let slot = match upstream.max_conns {
@@ -48,7 +55,19 @@ async fn open(job: &Job<'_>, way: &Way) -> Result<(TcpStream, Option<Slot>), Fau
         stream = dial::connect(way.address, patience) => stream.map_err(Fault::Dial)?,
         () = ended(job.route.backend.as_ref()) => return Err(Fault::Dial(io::ErrorKind::HostUnreachable.into())),
     };
-    Ok((stream, slot))
+    Ok((secured(job, way, stream).await?, slot))
+}
+
+/// Speaks TLS on it, where the endpoint does.
+async fn secured(job: &Job<'_>, way: &Way, tcp: TcpStream) -> Result<Stream, Fault> {
+    let Some(target) = &way.tls else { return Ok(Stream::Plain(tcp)) };
+    let clients = &job.client.worker.shared.tls_clients;
+    match Box::pin(clients.connect(tcp, target, &job.route.spec.upstream.tls)).await {
+        Ok(tls) => Ok(Stream::Tls(tls)),
+        // An app that is starting may still end connections.
+        Err(NoUpstreamTls::Failed(error)) => Err(Fault::Dial(error)),
+        Err(error) => Err(Fault::Tls(error)),
+    }
 }
 
 /// Resolves when the backend is down.

@@ -18,26 +18,32 @@ const KEPT: Duration = Duration::from_secs(10);
 
 /// Looked-up addresses of one worker. The operating system's resolver knows no lifetimes, so ours is short.
 #[derive(Debug, Default)]
-pub(super) struct Names(RefCell<HashMap<String, (SocketAddr, Instant)>>);
+pub(super) struct Names(RefCell<HashMap<String, (IpAddr, Instant)>>);
 
 impl Names {
     /// The address of a host: itself, or the first that the resolver gives.
     pub(super) async fn resolve(&self, host: &str, port: u16) -> io::Result<SocketAddr> {
-        if let Ok(address) = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
-            return Ok(SocketAddr::new(address, port));
+        let address = match self.known(host) {
+            Some(address) => address,
+            None => Box::pin(self.look_up(host)).await?,
+        };
+        Ok(SocketAddr::new(address, port))
+    }
+
+    fn known(&self, host: &str) -> Option<IpAddr> {
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        if let Ok(address) = bare.parse::<IpAddr>() {
+            return Some(address);
         }
-        let key = format!("{host}:{port}");
-        let kept = self.0.borrow().get(&key).copied();
-        if let Some((address, since)) = kept
-            && since.elapsed() < KEPT
-        {
-            return Ok(address);
-        }
-        let found: Vec<SocketAddr> = lookup_host((host, port)).await?.collect();
+        self.0.borrow().get(host).filter(|(_, since)| since.elapsed() < KEPT).map(|(address, _)| *address)
+    }
+
+    async fn look_up(&self, host: &str) -> io::Result<IpAddr> {
+        let found: Vec<IpAddr> = lookup_host((host, 0)).await?.map(|address| address.ip()).collect();
         // IPv4 first: a container that listens on `0.0.0.0` alone is the common case.
         let address = found.iter().find(|address| address.is_ipv4()).or(found.first()).copied();
         let address = address.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
-        self.0.borrow_mut().insert(key, (address, Instant::now()));
+        self.0.borrow_mut().insert(host.to_owned(), (address, Instant::now()));
         Ok(address)
     }
 

@@ -43,18 +43,21 @@ impl Drop for InFlight<'_> {
 }
 
 /// Does a request, from its head to the end of its answer.
-pub(super) async fn run(client: &mut Client, head: RequestHead) -> Next {
-    let route = match find(client, &head) {
+pub(super) async fn run(client: &mut Client, head: &RequestHead) -> Next {
+    if let Some(answer) = secure::challenge(client, head) {
+        return Box::pin(client.answer(Some(head), &answer)).await;
+    }
+    let route = match find(client, head) {
         Ok(route) => route,
-        Err(answer) => return client.answer(Some(&head), &answer).await,
+        Err(answer) => return Box::pin(client.answer(Some(head), &answer)).await,
     };
     let _in_flight = InFlight::new(&route.counters);
-    let mut job = Job { client, head: &head, route: &route, body: None, wake: None };
+    let mut job = Job { client, head, route: &route, body: None, wake: None };
     let mut tries = Tries::default();
     loop {
         let way = match enter(&mut job).await {
             Ok(way) => way,
-            Err(Entry::Answer(answer)) => return say(&mut job, &answer).await,
+            Err(Entry::Answer(answer)) => return Box::pin(say(&mut job, &answer)).await,
             Err(Entry::Done(next)) => {
                 job.took();
                 return next;
@@ -73,10 +76,10 @@ pub(super) async fn run(client: &mut Client, head: RequestHead) -> Next {
                 // The pass is given back meanwhile: what has died can be seen as such, and woken.
                 drop(way);
                 if !pause.is_zero() {
-                    tokio::time::sleep(pause).await;
+                    Box::pin(tokio::time::sleep(pause)).await;
                 }
             }
-            Verdict::Say(answer) => return say(&mut job, &answer).await,
+            Verdict::Say(answer) => return Box::pin(say(&mut job, &answer)).await,
             Verdict::Left => {
                 route.counters.client_left.fetch_add(1, Ordering::Relaxed);
                 return Next::Reset;
@@ -96,7 +99,7 @@ async fn say(job: &mut Job<'_>, answer: &Answer) -> Next {
 /// The route of a request that may use it.
 fn find(client: &Client, head: &RequestHead) -> Result<Arc<LiveRoute>, Answer> {
     let shared = &client.worker.shared;
-    let marked = head.fields.iter().any(|field| field.known == Known::HopMark);
+    let marked = head.fields().iter().any(|field| field.known == Known::HopMark);
     if marked && head.all(HOP_MARK).flat_map(|value| value.split(',')).any(|mark| mark.trim() == shared.mark) {
         return Err(Answer::new(508, "This request came back to where it had been sent from."));
     }
@@ -113,7 +116,7 @@ fn find(client: &Client, head: &RequestHead) -> Result<Arc<LiveRoute>, Answer> {
     {
         return Err(unknown());
     }
-    secure::check(client, head)?;
+    secure::check(client, head, route)?;
     // Where routes differ by path, a slash that is hidden from us must not be one to the backend.
     if !route.spec.matches.paths.is_empty() && hides_slash(path) {
         return Err(Answer::new(400, "The path hides a slash."));
@@ -136,8 +139,19 @@ fn hides_slash(path: &str) -> bool {
 
 /// The way to the route's endpoint, which is awake then.
 async fn enter(job: &mut Job<'_>) -> Result<Way, Entry> {
+    let way = reach(job).await?;
     if let RouteTarget::Backend { endpoint, .. } | RouteTarget::Address { endpoint, .. } = &job.route.spec.target
-        && endpoint.scheme != Scheme::Http
+        && endpoint.scheme == Scheme::Https
+    {
+        let tls = secure::target(&job.route.spec, way.address).map_err(Entry::Answer)?;
+        return Ok(Way { tls: Some(tls), ..way });
+    }
+    Ok(way)
+}
+
+async fn reach(job: &mut Job<'_>) -> Result<Way, Entry> {
+    if let RouteTarget::Backend { endpoint, .. } | RouteTarget::Address { endpoint, .. } = &job.route.spec.target
+        && !matches!(endpoint.scheme, Scheme::Http | Scheme::Https)
     {
         // Plain HTTP on a port that speaks something else would only look like an answer.
         return Err(Entry::Answer(Answer::new(502, "The service speaks a protocol that is not supported yet.")));
@@ -146,7 +160,7 @@ async fn enter(job: &mut Job<'_>) -> Result<Way, Entry> {
         RouteTarget::Address { host, endpoint } => {
             let found = job.client.worker.names.resolve(host, endpoint.port).await;
             let address = found.map_err(|_| Entry::Answer(Answer::new(502, "The service can not be reached.")))?;
-            Ok(Way { address, own: true, generation: 0, pass: None })
+            Ok(Way { address, own: true, generation: 0, tls: None, pass: None })
         }
         RouteTarget::Down { .. } => Err(Entry::Answer(
             Answer::new(503, "The service has been switched off by its owner.").retry_after(Duration::from_secs(30)),
@@ -211,6 +225,13 @@ impl Tries {
                     UpstreamError::Connect,
                     Answer::new(if late { 504 } else { 502 }, "The service can not be reached."),
                 )
+            }
+            Fault::Tls(error) => {
+                tracing::warn!(
+                    route = %job.route.spec.alias,
+                    "no TLS to the service: {error} (`no_tls_verify: true` takes any certificate)"
+                );
+                counted(UpstreamError::Connect, Answer::new(502, "The service can not be reached safely."))
             }
             Fault::Silent if failure.reused && safe && !self.stale => {
                 (self.stale, self.fresh) = (true, true);

@@ -2,7 +2,8 @@
 
 use std::{
     future::{Future, poll_fn},
-    net::SocketAddr,
+    io::{Read as _, Write as _},
+    net::{Shutdown, SocketAddr},
     pin::Pin,
     rc::Rc,
     sync::Arc,
@@ -11,7 +12,7 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWriteExt, ReadBuf},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf},
     net::TcpStream,
     task::unconstrained,
     time::Instant,
@@ -58,7 +59,7 @@ pub(super) struct Client {
     /// When the first byte of the request came.
     pub(super) arrived: Instant,
     /// When the last answer ended, or the connection began.
-    quiet_since: Instant,
+    pub(super) quiet_since: Instant,
     shutdown: CancellationToken,
     /// The shutdown, once it wakes this task.
     stop: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
@@ -127,7 +128,7 @@ pub(super) async fn connection(
     let mut first = client.secured.is_none();
     loop {
         let next = match client.head().await {
-            Ok(Some(head)) => Box::pin(exchange::run(&mut client, head)).await,
+            Ok(Some(head)) => Box::pin(exchange::run(&mut client, &head)).await,
             Ok(None) => Next::Close,
             Err(_) if first && client.speaks_http2() => {
                 let Client { stream, input, .. } = client;
@@ -143,6 +144,36 @@ pub(super) async fn connection(
             Next::Reset => return client.reset(),
         }
     }
+}
+
+/// When it is worth trying again: somebody may have left by then.
+const FULL_FOR: Duration = Duration::from_secs(5);
+
+/// Tells a client that there is no place for it, and stays until it has read that, within bounds.
+pub(super) async fn turn_away(mut stream: TcpStream, (time, most): (Duration, usize)) {
+    let tell = async {
+        stream.write_all(&crowded()).await?;
+        stream.shutdown().await?;
+        // What it sends is read away: closed before, the answer might not reach it.
+        let mut rest = stream.take(most as u64);
+        tokio::io::copy(&mut rest, &mut tokio::io::sink()).await
+    };
+    // It has left, or is not worth a longer wait.
+    let _ = tokio::time::timeout(time, tell).await;
+}
+
+/// The same without staying: who has not sent its request yet may only see the end.
+pub(super) fn turn_away_at_once(stream: TcpStream) {
+    // A fresh socket takes a short answer, and what has come is read, so that closing is no reset.
+    if let Ok(mut stream) = stream.into_std() {
+        let _ = stream.read(&mut [0; 4096]);
+        let _ = stream.write(&crowded());
+        let _ = stream.shutdown(Shutdown::Write);
+    }
+}
+
+fn crowded() -> Vec<u8> {
+    Answer::new(503, "Too many connections are open.").retry_after(FULL_FOR).write(None, false)
 }
 
 impl Client {
@@ -277,7 +308,8 @@ impl Client {
     /// sends is read away, within bounds.
     async fn linger(mut self) {
         let (time, mut bytes) = self.settings.limits.linger;
-        if self.stream.shutdown().await.is_err() {
+        // In clear that is done at once; a goodbye of TLS may have to wait for room.
+        if !matches!(tokio::time::timeout(time, self.stream.shutdown()).await, Ok(Ok(()))) {
             return;
         }
         drop(self.input.take());

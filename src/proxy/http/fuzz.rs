@@ -70,7 +70,7 @@ pub fn request(bytes: &[u8]) -> Result<Option<ReadRequest>, BadRequest> {
     let peer = Peer::new(SocketAddr::from(([192, 0, 2, 1], 1)), 80, false, &[]);
     let mut out = buffers.lend();
     rewrite::request(&head, &spec(), &peer, "mark", SocketAddr::from(([192, 0, 2, 2], 80)), &mut out);
-    let passing = head.fields.iter().filter(|field| field.known == Known::Other);
+    let passing = head.fields().iter().filter(|field| field.known == Known::Other);
     Ok(Some(ReadRequest {
         left: input.len(),
         method: head.method().to_owned(),
@@ -94,7 +94,7 @@ pub fn response(bytes: &[u8], to_head: bool) -> Result<Option<ReadResponse>, Bad
     let ending = Ending { is_11: true, keep_alive: true, wake: None, set: &[], hide: &[] };
     rewrite::response(&head, input.filled(), ending, &mut out);
     let part = |at: &std::ops::Range<usize>| bytes.get(at.clone()).unwrap_or_default().to_vec();
-    let passing = head.fields.iter().filter(|field| field.known == Known::Other);
+    let passing = head.fields().iter().filter(|field| field.known == Known::Other);
     Ok(Some(ReadResponse {
         length: head.length,
         status: head.status,

@@ -39,7 +39,7 @@ const WINDOW: u32 = 256 * 1024;
 const WINDOW_OF_ALL: u32 = 1024 * 1024;
 
 /// What of an answer waits for the client at most.
-const SEND_BUFFER: usize = 64 * 1024;
+const SEND_BUFFER: usize = 32 * 1024;
 
 /// Streams that were reset before they were worked on, at most.
 const RESET_EARLY: usize = 20;
@@ -136,17 +136,13 @@ impl Driver<'_> {
                 self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
                 continue;
             }
-            match (self.wire.borrow_mut().poll_send(cx), ended) {
+            let sent = self.wire.borrow_mut().poll_send(cx);
+            match (sent, ended) {
                 (Poll::Ready(Ok(_)), Some(result)) => return Poll::Ready(result),
                 (Poll::Ready(Ok(true)), None) => continue,
-                (Poll::Ready(Ok(false)), None) => self.blocked = None,
+                (Poll::Ready(Ok(false)), None) => self.note_progress(self.live.count.get() == 0 && self.has_streams()),
                 (Poll::Ready(Err(error)), _) => return Poll::Ready(Err(error)),
-                (Poll::Pending, _) => {
-                    let total = self.wire.borrow().total;
-                    if self.blocked.is_none_or(|(_, before)| before != total) {
-                        self.blocked = Some((Instant::now(), total));
-                    }
-                }
+                (Poll::Pending, _) => self.note_progress(true),
             }
             if self.ending.is_none() && self.stop.as_mut().poll(cx).is_ready() {
                 self.end();
@@ -175,6 +171,21 @@ impl Driver<'_> {
         }
     }
 
+    /// Whether answers that were written are not sent to their end.
+    fn has_streams(&self) -> bool {
+        self.connection.has_streams()
+    }
+
+    /// Notes since when the client takes nothing of what waits for it.
+    fn note_progress(&mut self, waits: bool) {
+        let total = self.wire.borrow().total;
+        if !waits {
+            self.blocked = None;
+        } else if self.blocked.is_none_or(|(_, before)| before != total) {
+            self.blocked = Some((Instant::now(), total));
+        }
+    }
+
     /// Takes no new requests, and ends when those that are worked on have ended.
     fn end(&mut self) {
         self.connection.graceful_shutdown();
@@ -184,13 +195,12 @@ impl Driver<'_> {
     /// Ready when the client had its time.
     fn poll_time(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let limits = &self.link.settings.limits;
-        let at = |instant: Instant, patience| instant + patience;
         loop {
-            let unfinished = self.wire.borrow().frames.unfinished.map(|since| at(since, limits.header_timeout));
-            let blocked = self.blocked.map(|(since, _)| at(since, limits.body_window));
-            let idle = (self.live.count.get() == 0).then(|| match self.ending {
+            let unfinished = self.wire.borrow().frames.unfinished.map(|since| since + limits.header_timeout);
+            let blocked = self.blocked.map(|(since, _)| since + limits.body_window);
+            let idle = (self.live.count.get() == 0 && self.blocked.is_none()).then(|| match self.ending {
                 Some(ending) => ending.max(self.live.quiet_since.get()),
-                None => at(self.live.quiet_since.get(), limits.keep_alive_timeout),
+                None => self.live.quiet_since.get() + limits.keep_alive_timeout,
             });
             let Some(next) = [unfinished, blocked, idle].into_iter().flatten().min() else { return Poll::Pending };
             self.timer.set(next);
@@ -211,13 +221,14 @@ impl Driver<'_> {
 /// Works on one request.
 async fn work(link: Rc<Link>, request: Request<RecvStream>, mut respond: SendResponse<Bytes>, alive: Alive) {
     let (parts, body) = request.into_parts();
-    let read = h2_request::head(&parts, body.is_end_stream(), &link.settings.limits.for_heads());
+    let room = link.worker.buffers.lend_parts();
+    let read = h2_request::head(&parts, body.is_end_stream(), &link.settings.limits.for_heads(), room);
     drop(parts);
     let unfit = match read {
         Ok(head) => {
             let stream = H2Stream::new(Some(&head), body, respond);
             let mut client = Client::new(&link, Stream::Within(Box::new(stream)));
-            exchange::run(&mut client, head).await;
+            exchange::run(&mut client, &head).await;
             return drop(alive);
         }
         Err(unfit) => unfit,

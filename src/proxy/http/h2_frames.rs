@@ -1,6 +1,6 @@
 //! A look at the frames of a client before they are worked on: floods of cheap ones, and header blocks that never end.
 //!
-//! Each frame that carries neither a request nor data costs; time, requests and data pay. Who owes too much is asked to
+//! Each frame that carries neither a request nor data costs; time and data, sent or taken, pay. Who owes too much is asked to
 //! calm down (RFC 9113, 10.5).
 
 use tokio::time::Instant;
@@ -10,6 +10,9 @@ const CREDIT: u64 = 4000;
 
 /// What each second pays.
 const EACH_SECOND: u64 = 1000;
+
+/// So many bytes that the client takes pay for one frame.
+const BYTES: usize = 1024;
 
 /// What a reset costs: the most expensive of the cheap frames, since what it takes back was begun.
 const RESET: u64 = 20;
@@ -34,15 +37,26 @@ pub(super) struct Frames {
     /// So many bytes of the head came.
     known: usize,
     owed: u64,
+    /// Bytes that were sent and have not paid yet.
+    taken: usize,
     paid: Option<Instant>,
-    /// Since when a header block, or the preface, is unfinished.
+    /// Since when the preface, a header block, or a frame other than one of data, is unfinished.
     pub(super) unfinished: Option<Instant>,
     in_block: bool,
 }
 
 impl Default for Frames {
     fn default() -> Self {
-        Self { left: PREFACE, head: [0; HEAD], known: 0, owed: 0, paid: None, unfinished: None, in_block: false }
+        Self {
+            left: PREFACE,
+            head: [0; HEAD],
+            known: 0,
+            owed: 0,
+            taken: 0,
+            paid: None,
+            unfinished: None,
+            in_block: false,
+        }
     }
 }
 
@@ -78,14 +92,21 @@ impl Frames {
                 self.frame();
             }
         }
-        let unfinished = self.in_block || self.left > 0 || self.known > 0;
-        self.unfinished = if unfinished { self.unfinished.or(Some(now)) } else { None };
+        let in_payload = self.left > 0 && self.head.get(3) != Some(&DATA);
+        if self.in_block || in_payload || self.known > 0 {
+            self.unfinished.get_or_insert(now);
+        } else {
+            self.unfinished = None;
+        }
     }
 
     fn frame(&mut self) {
         let [a, b, c, kind, flags, ..] = self.head;
         self.left = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
         let has_data = self.left > 0 || flags & END_STREAM != 0;
+        if !self.in_block {
+            self.unfinished = None;
+        }
         match kind {
             HEADERS | CONTINUATION => {
                 self.in_block = flags & END_HEADERS == 0;
@@ -95,6 +116,13 @@ impl Frames {
             RST_STREAM => self.owed += RESET,
             _ => self.owed += 1,
         }
+    }
+
+    /// So many bytes were sent: a client that takes much has much to acknowledge.
+    pub(super) fn sent(&mut self, bytes: usize) {
+        self.taken += bytes;
+        self.owed = self.owed.saturating_sub((self.taken / BYTES) as u64);
+        self.taken %= BYTES;
     }
 
     /// Whether the client owes too much.

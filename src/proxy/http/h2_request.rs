@@ -7,7 +7,12 @@ use std::{
 };
 
 use h2::ext::Protocol;
-use http::{HeaderMap, Method, header::COOKIE, request::Parts};
+use http::{
+    HeaderMap, HeaderValue, Method,
+    header::{COOKIE, HOST},
+    request::Parts,
+    uri::PathAndQuery,
+};
 
 use super::{
     bad_request::BadRequest,
@@ -16,6 +21,7 @@ use super::{
     request_facts::Facts,
     request_head::{Field, Framing, Line, MAX_FIELDS, RequestHead, assemble},
     request_target::authority,
+    shelf::Lent,
 };
 
 /// What each field counts beside its bytes (RFC 9113, 6.5.2).
@@ -36,42 +42,25 @@ impl From<BadRequest> for Unfit {
     }
 }
 
-/// Reads a head. `ended`: no body follows it.
-pub(super) fn head(parts: &Parts, ended: bool, limits: &HeadLimits) -> Result<RequestHead, Unfit> {
-    let websocket = match parts.extensions.get::<Protocol>() {
+/// Reads a head into parts that were lent. `ended`: no body follows it.
+pub(super) fn head(request: &Parts, ended: bool, limits: &HeadLimits, mut parts: Lent) -> Result<RequestHead, Unfit> {
+    let websocket = match request.extensions.get::<Protocol>() {
         Some(protocol) if protocol.as_str().eq_ignore_ascii_case("websocket") => true,
         Some(_) => return Err(BadRequest::Protocol.into()),
         None => false,
     };
-    let mut text = Text::default();
     let mut facts = Facts::default();
-    let host = parts.headers.get(http::header::HOST).map(http::HeaderValue::as_bytes);
-    let named = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
-    if let (Some(named), Some(host)) = (named, host)
-        && !is_same_host(named, host)
-    {
-        return Err(Unfit::Malformed);
-    }
-    if parts.headers.get_all(http::header::HOST).iter().count() > 1 {
-        return Err(Unfit::Malformed);
-    }
-    if let Some(host) = named.or(host) {
+    if let Some(host) = host(request)? {
         facts.note(Known::Host, host)?;
     }
-    fields(&parts.headers, &mut facts, &mut text, limits)?;
-    let upgrade = websocket.then(|| text.websocket(&parts.headers));
-    let method = if websocket { "GET" } else { parts.method.as_str() };
-    let target = match parts.uri.path_and_query() {
-        Some(target) if parts.method != Method::CONNECT || websocket => target.as_str(),
-        None if parts.method == Method::CONNECT => "/",
-        Some(_) | None => return Err(Unfit::Malformed),
-    };
-    if !(target.starts_with('/') || target == "*" && parts.method == Method::OPTIONS) {
-        return Err(Unfit::Malformed);
-    }
+    fields(&request.headers, &mut facts, &mut parts, limits)?;
+    let upgrade = websocket.then(|| handshake(&request.headers, &mut parts));
+    let method = if websocket { "GET" } else { request.method.as_str() };
+    let target = target(request, websocket)?;
     if method.len() + target.len() > limits.line {
         return Err(BadRequest::TargetTooLong.into());
     }
+    let (target, host_end) = facts.authority(method, target, true, &mut parts.text)?;
     let framing = match facts.framing(method, true)? {
         Framing::Empty if websocket => Framing::Empty,
         _ if websocket => return Err(Unfit::Malformed),
@@ -81,36 +70,49 @@ pub(super) fn head(parts: &Parts, ended: bool, limits: &HeadLimits) -> Result<Re
         Framing::Empty => Framing::Chunked,
         framing @ (Framing::Length(_) | Framing::Chunked | Framing::UntilClose) => framing,
     };
-    let line = Line { method, target, is_11: true };
-    Ok(assemble(text.bytes.into_boxed_slice(), text.fields, &facts, line, framing, upgrade)?)
+    Ok(assemble(parts, &facts, Line { method, target, host_end, is_11: true }, framing, upgrade))
 }
 
-/// The fields as text, with what is known of each.
-#[derive(Debug, Default)]
-struct Text {
-    bytes: Vec<u8>,
-    fields: Vec<Field>,
+/// The one host that a request names: a `Host` beside `:authority` may only repeat it.
+fn host(request: &Parts) -> Result<Option<&[u8]>, Unfit> {
+    let named = request.uri.authority().map(|authority| authority.as_str().as_bytes());
+    let mut hosts = request.headers.get_all(HOST).iter().map(HeaderValue::as_bytes);
+    match (named, hosts.next(), hosts.next()) {
+        (_, _, Some(_)) => Err(Unfit::Malformed),
+        (Some(named), Some(host), None) if !is_same_host(named, host) => Err(Unfit::Malformed),
+        (named, host, None) => Ok(named.or(host)),
+    }
 }
 
-impl Text {
-    fn push(&mut self, name: &[u8], value: &[u8], known: Known) {
-        let (name, value) = (self.add(name), self.add(value));
-        self.fields.push(Field { name, value, known });
+/// What is asked for: a path, or `*`; nothing that could be read as a whole address.
+fn target(request: &Parts, websocket: bool) -> Result<&str, Unfit> {
+    let connects = request.method == Method::CONNECT && !websocket;
+    match request.uri.path_and_query().map(PathAndQuery::as_str) {
+        _ if connects => Ok("/"),
+        Some(target) if target.starts_with('/') => Ok(target),
+        Some("*") if request.method == Method::OPTIONS => Ok("*"),
+        Some(_) | None => Err(Unfit::Malformed),
     }
+}
 
-    fn add(&mut self, part: &[u8]) -> Range<usize> {
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(part);
-        start..self.bytes.len()
-    }
+/// Adds a field.
+fn push(parts: &mut Lent, name: &[u8], value: &[u8], known: Known) {
+    let (name, value) = (add(parts, name), add(parts, value));
+    parts.fields.push(Field { name, value, known });
+}
 
-    /// What a handshake of HTTP/1.1 has and one of HTTP/2 has not (RFC 8441, 5). Returns where the protocol stands.
-    fn websocket(&mut self, headers: &HeaderMap) -> Range<usize> {
-        if !headers.contains_key("sec-websocket-key") {
-            self.push(b"sec-websocket-key", &key(), Known::Other);
-        }
-        self.add(b"websocket")
+fn add(parts: &mut Lent, part: &[u8]) -> Range<usize> {
+    let start = parts.bytes.len();
+    parts.bytes.extend_from_slice(part);
+    start..parts.bytes.len()
+}
+
+/// Adds what a handshake of HTTP/1.1 has and one of HTTP/2 has not (RFC 8441, 5). Returns where the protocol stands.
+fn handshake(headers: &HeaderMap, parts: &mut Lent) -> Range<usize> {
+    if !headers.contains_key("sec-websocket-key") {
+        push(parts, b"sec-websocket-key", &key(), Known::Other);
     }
+    add(parts, b"websocket")
 }
 
 /// A key of a handshake: sixteen bytes in base64, other ones each time.
@@ -132,7 +134,7 @@ fn key() -> [u8; 24] {
 fn fields<'a>(
     headers: &'a HeaderMap,
     facts: &mut Facts<'a>,
-    text: &mut Text,
+    parts: &mut Lent,
     limits: &HeadLimits,
 ) -> Result<(), Unfit> {
     if headers.len() > MAX_FIELDS {
@@ -142,11 +144,11 @@ fn fields<'a>(
     if size > limits.head {
         return Err(BadRequest::HeadTooLarge.into());
     }
-    text.bytes.reserve(size);
-    text.fields.reserve(headers.len() + 1);
+    parts.bytes.reserve(size);
+    parts.fields.reserve(headers.len() + 1);
     for (name, value) in headers {
         let (name, value) = (name.as_str().as_bytes(), value.as_bytes());
-        if value.first().or(value.last()).is_some_and(is_blank) || value.last().is_some_and(is_blank) {
+        if [value.first(), value.last()].into_iter().flatten().any(is_blank) {
             return Err(Unfit::Malformed);
         }
         match field::classify(name) {
@@ -156,18 +158,18 @@ fn fields<'a>(
             Known::Other if name == COOKIE.as_str().as_bytes() => {}
             known => {
                 facts.note(known, value)?;
-                text.push(name, value, known);
+                push(parts, name, value, known);
             }
         }
     }
     // In crumbs it came, whole it goes on (RFC 9113, 8.2.3).
     let mut crumbs = headers.get_all(COOKIE).iter();
     if let Some(first) = crumbs.next() {
-        text.push(b"cookie", first.as_bytes(), Known::Other);
+        push(parts, b"cookie", first.as_bytes(), Known::Other);
         for crumb in crumbs {
-            text.add(b"; ");
-            let end = text.add(crumb.as_bytes()).end;
-            if let Some(cookie) = text.fields.last_mut() {
+            add(parts, b"; ");
+            let end = add(parts, crumb.as_bytes()).end;
+            if let Some(cookie) = parts.fields.last_mut() {
                 cookie.value.end = end;
             }
         }
@@ -176,13 +178,13 @@ fn fields<'a>(
 }
 
 fn is_blank(byte: &u8) -> bool {
-    matches!(byte, b' ' | b'\t')
+    matches!(*byte, b' ' | b'\t')
 }
 
 fn is_same_host(one: &[u8], other: &[u8]) -> bool {
     let clean = |text| {
         let mut out = String::new();
-        authority(text, &mut out).ok().map(|()| out)
+        authority(text, &mut out).ok().map(|_| out)
     };
     one == other || (clean(one).is_some() && clean(one) == clean(other))
 }

@@ -57,6 +57,7 @@ impl Wire {
             }
             self.sent += count;
             self.total += count as u64;
+            self.frames.sent(count);
         }
         self.sent = 0;
         self.out.clear();

@@ -47,6 +47,7 @@ mod response_head;
 mod rewrite;
 mod secure;
 mod send;
+mod shelf;
 mod tunnel;
 mod waiting;
 mod wake;

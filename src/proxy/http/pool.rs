@@ -1,11 +1,12 @@
 //! Connections to upstreams that wait for their next request; one pool for each worker.
 //!
 //! The last one put back is the first one taken. A connection is known by the address and the generation of the
-//! backend behind it: when the backend slept and woke, or got another address, the old ones are never used again.
+//! backend behind it: when the backend is let down, or gets another address, the old ones are dropped, and never used
+//! again.
 
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     hash::{BuildHasherDefault, Hasher},
     net::SocketAddr,
     rc::Rc,
@@ -18,7 +19,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::net::Stream;
+use crate::{backend::Backend, net::Stream};
 
 /// A connection may wait this long.
 const IDLE: Duration = Duration::from_secs(60);
@@ -35,6 +36,8 @@ pub(super) struct Key {
     pub(super) address: SocketAddr,
     /// Of the backend; 0 for an address that never sleeps.
     pub(super) generation: u64,
+    /// How TLS is spoken on it; 0 for a connection in clear.
+    pub(super) tls: u64,
 }
 
 /// A quick hash: the keys are addresses of backends, which no client chooses.
@@ -102,6 +105,8 @@ pub(super) struct Pool {
     /// By address and bound; only where a route sets one.
     places: RefCell<HashMap<(SocketAddr, usize), Rc<Places>>>,
     sweeping: Cell<bool>,
+    /// Of backends: someone waits for the end of this generation.
+    watched: RefCell<HashSet<Key>>,
 }
 
 impl Connection {
@@ -133,10 +138,9 @@ impl Drop for Waiter<'_> {
 
 impl Pool {
     /// A waiting connection that is still good.
-    pub(super) fn take(&self, key: Key) -> Option<Connection> {
+    pub(super) fn take(&self, key: Key, now: Instant) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
         let waiting = idle.get_mut(&key)?;
-        let now = Instant::now();
         while let Some(Idle { mut connection, since }) = waiting.pop() {
             if now - since < IDLE && now - connection.born < AGE && connection.is_quiet() {
                 return Some(connection);
@@ -156,8 +160,9 @@ impl Pool {
         Some(Slot { _place: place, places: Rc::clone(&places) })
     }
 
-    /// Puts a connection back. One whose place others wait for is dropped instead.
-    pub(super) fn put(self: &Rc<Self>, key: Key, connection: Connection) {
+    /// Puts a connection back, to be dropped when the backend that it leads to is let down. One whose place others wait
+    /// for is dropped at once.
+    pub(super) fn put(self: &Rc<Self>, key: Key, connection: Connection, now: Instant, backend: Option<&Backend>) {
         if connection.slot.as_ref().is_some_and(|slot| slot.places.waiting.get() > 0) {
             return;
         }
@@ -165,19 +170,30 @@ impl Pool {
             tokio::task::spawn_local(Rc::clone(self).sweep());
         }
         let mut idle = self.idle.borrow_mut();
-        let known = idle.contains_key(&key);
-        if !known {
-            idle.retain(|other, _| other.address != key.address);
-        }
-        let waiting = idle.entry(key).or_default();
-        if waiting.len() < KEPT {
-            waiting.push(Idle { connection, since: Instant::now() });
+        let item = Idle { connection, since: now };
+        match idle.get_mut(&key) {
+            Some(waiting) if waiting.len() < KEPT => waiting.push(item),
+            Some(_) => {}
+            None => {
+                idle.retain(|other, _| other.address != key.address || other.generation == key.generation);
+                idle.insert(key, vec![item]);
+                if let Some(backend) = backend.filter(|_| self.watched.borrow_mut().insert(key)) {
+                    tokio::task::spawn_local(Rc::clone(self).keep_while_awake(key, backend.clone()));
+                }
+            }
         }
     }
 
     /// Drops every waiting connection of an address.
     pub(super) fn forget(&self, address: SocketAddr) {
         self.idle.borrow_mut().retain(|key, _| key.address != address);
+    }
+
+    /// Drops all connections of a generation when it is over.
+    async fn keep_while_awake(self: Rc<Self>, key: Key, backend: Backend) {
+        backend.outlives(key.generation).await;
+        self.idle.borrow_mut().remove(&key);
+        self.watched.borrow_mut().remove(&key);
     }
 
     /// Drops those that waited too long. Runs only while some wait, so that a quiet worker has no timer.

@@ -93,7 +93,8 @@ impl Pump {
             surplus: None,
             sent: 0,
             received: 0,
-            bulk: false,
+            // What came with the head filled its buffer: more is there.
+            bulk: begun.as_ref().is_some_and(Buf::is_full),
             home: Rc::clone(home),
         };
         if let Some(mut begun) = begun.filter(|begun| !begun.is_empty()) {

@@ -75,31 +75,32 @@ impl<'a> Facts<'a> {
         Ok(())
     }
 
-    /// Puts the one authority into `out`, which is empty. Returns the target as it is passed on (origin form or `*`).
+    /// Puts the one authority into `out`, which is empty. Returns the target as it is passed on (origin form or `*`),
+    /// and where in `out` the host ends.
     pub(super) fn authority<'b>(
         &self,
         method: &str,
         target: &'b str,
         is_11: bool,
         out: &mut String,
-    ) -> Result<&'b str, BadRequest> {
-        if method == "CONNECT" {
-            return Err(BadRequest::Connect);
+    ) -> Result<(&'b str, usize), BadRequest> {
+        if matches!(method, "CONNECT" | "TRACE") {
+            return Err(BadRequest::Method);
         }
-        match self.host {
+        let host_end = match self.host {
             Some(host) => authority(host, out)?,
             None if is_11 => return Err(BadRequest::Malformed("no Host")),
-            None => {}
-        }
+            None => 0,
+        };
         if !target.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'#' | b'<' | b'>' | b'`')) {
             return Err(BadRequest::Malformed("bad request target"));
         }
         if target.starts_with('/') {
             check_path(target)?;
-            return Ok(target);
+            return Ok((target, host_end));
         }
         if target == "*" && method == "OPTIONS" {
-            return Ok(target);
+            return Ok((target, host_end));
         }
         let scheme_end = target.find("://").ok_or(BadRequest::Malformed("bad request target"))?;
         let (scheme, rest) = target.split_at(scheme_end);
@@ -117,8 +118,8 @@ impl<'a> Facts<'a> {
         check_path(path)?;
         // The target wins over Host (RFC 9112, 3.2.2), and is what is passed on.
         out.clear();
-        authority(named.as_bytes(), out)?;
-        Ok(path)
+        let host_end = authority(named.as_bytes(), out)?;
+        Ok((path, host_end))
     }
 
     pub(super) fn framing(&self, method: &str, is_11: bool) -> Result<Framing, BadRequest> {

@@ -11,13 +11,11 @@ use super::{
     buffer::Buf,
     field::{self, Known},
     request_facts::Facts,
+    shelf::{Lent, Parts},
 };
 
 /// Fields of one head at most.
 pub(super) const MAX_FIELDS: usize = 120;
-
-/// Room for the method, host and target of most requests.
-const USUAL_TEXT: usize = 192;
 
 /// How a message body is delimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,12 +41,10 @@ pub(super) struct Field {
 /// A request head that was accepted.
 #[derive(Debug)]
 pub(super) struct RequestHead {
-    /// A copy, so that a request that waits or streams holds no buffer.
-    bytes: Box<[u8]>,
-    pub(super) fields: Vec<Field>,
-    /// The authority, the method and the target, one behind the other. The authority is the host with its port, lower
+    /// The head as it came, copied, so that a request that waits or streams holds no buffer; its fields; and as text
+    /// the authority, the method and the target, one behind the other. The authority is the host with its port, lower
     /// case, no trailing dot; what is routed by and what is passed on. Empty: none.
-    text: String,
+    parts: Lent,
     host_end: usize,
     authority_end: usize,
     method_end: usize,
@@ -76,69 +72,78 @@ pub(super) fn take(input: &mut Buf, max_line: usize, max_head: usize) -> Result<
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) => return partial(bytes, max_line, max_head),
         Err(httparse::Error::TooManyHeaders) => return Err(BadRequest::HeadTooLarge),
-        Err(error) => return Err(unparsed(bytes, error)),
+        Err(error) => {
+            let refused = unparsed(bytes, error);
+            let Some(minor) = newer_minor(bytes).filter(|_| refused == BadRequest::Version) else {
+                return Err(refused);
+            };
+            // Its sender speaks a newer HTTP/1, which is 1.1 for those who know no more (RFC 9110, 2.5).
+            if let Some(minor) = input.filled_mut().get_mut(minor) {
+                *minor = b'1';
+            }
+            return take(input, max_line, max_head);
+        }
     };
     let head = bytes.get(..length).unwrap_or_default();
     check_size(head, max_line, max_head)?;
     let (Some(method), Some(target), Some(version)) = (parsed.method, parsed.path, parsed.version) else {
         return Err(BadRequest::Malformed("no request line"));
     };
-    if !field::lines_end_in_crlf(head) {
-        return Err(BadRequest::Malformed("a line does not end in CR LF"));
-    }
     let at = |part: &[u8]| {
         let start = (part.as_ptr() as usize).wrapping_sub(base);
         start..start + part.len()
     };
     let mut facts = Facts::default();
-    let mut fields = Vec::with_capacity(parsed.headers.len());
+    let mut parts = input.lend_parts();
+    let Parts { bytes: copy, text, fields } = &mut *parts;
     for header in parsed.headers.iter() {
         let known = field::classify(header.name.as_bytes());
         facts.note(known, header.value)?;
         fields.push(Field { name: at(header.name.as_bytes()), value: at(header.value), known });
     }
+    if !lines_are_whole(head, fields) {
+        return Err(BadRequest::Malformed("a line does not end in CR LF"));
+    }
+    copy.extend_from_slice(head);
     let is_11 = version == 1;
+    let (target, host_end) = facts.authority(method, target, is_11, text)?;
     let framing = facts.framing(method, is_11)?;
     let upgrade = if is_11 && framing_is_empty(framing) && facts.upgrades { facts.upgrade } else { None };
     let upgrade = upgrade.filter(|protocol| !protocol.is_empty()).map(&at);
-    let line = Line { method, target, is_11 };
-    let head = assemble(Box::from(head), fields, &facts, line, framing, upgrade)?;
+    let head = assemble(parts, &facts, Line { method, target, host_end, is_11 }, framing, upgrade);
     input.consume(length);
     Ok(Some(head))
 }
 
-/// The request line, or what stands for it.
+/// A request line that was understood, or what stands for it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Line<'a> {
     pub(super) method: &'a str,
     pub(super) target: &'a str,
+    pub(super) host_end: usize,
     pub(super) is_11: bool,
 }
 
-/// A head of fields that were classified and noted. `bytes` is what the fields are offsets into.
+/// A head whose fields were classified and noted. `parts` has the bytes, the fields, and the authority as text.
 pub(super) fn assemble(
-    bytes: Box<[u8]>,
-    fields: Vec<Field>,
+    mut parts: Lent,
     facts: &Facts<'_>,
     line: Line<'_>,
     framing: Framing,
     upgrade: Option<Range<usize>>,
-) -> Result<RequestHead, BadRequest> {
-    let Line { method, target, is_11 } = line;
-    let mut text = String::with_capacity(bytes.len().min(USUAL_TEXT));
-    let target = facts.authority(method, target, is_11, &mut text)?;
+) -> RequestHead {
+    let Line { method, target, host_end, is_11 } = line;
     let keep_alive = if is_11 { !facts.closes } else { facts.keeps && !facts.closes };
     let (expects_continue, te_trailers) = (facts.expects && is_11, facts.te_trailers && is_11);
     let named: Vec<Vec<u8>> = facts.named.iter().map(|name| name.to_vec()).collect();
-    let (host_end, authority_end) = (host_length(&text), text.len());
+    let text = &mut parts.text;
+    let authority_end = text.len();
     text.push_str(method);
     let method_end = text.len();
     text.push_str(target);
     let path_end = memchr::memchr(b'?', target.as_bytes()).map_or(text.len(), |at| method_end + at);
     let mut head = RequestHead {
-        bytes,
-        fields,
-        text,
+        parts,
         host_end,
         authority_end,
         method_end,
@@ -151,7 +156,7 @@ pub(super) fn assemble(
         te_trailers,
     };
     head.drop_named(&named);
-    Ok(head)
+    head
 }
 
 fn framing_is_empty(framing: Framing) -> bool {
@@ -197,22 +202,39 @@ fn unparsed(bytes: &[u8], error: httparse::Error) -> BadRequest {
     }
 }
 
-fn host_length(authority: &str) -> usize {
-    match authority.rfind(':') {
-        Some(at) if !authority.ends_with(']') => at,
-        Some(_) | None => authority.len(),
-    }
+/// Whether each line ends in CR LF; a lone LF is read differently by different readers. The parser takes no folded
+/// lines, so that each line but the first begins with a field, and there and at the end it is enough to look.
+pub(super) fn lines_are_whole(head: &[u8], fields: &[Field]) -> bool {
+    let ends = |end: usize| head.get(..end).is_some_and(|before| before.ends_with(b"\r\n"));
+    head.ends_with(b"\r\n\r\n") && fields.iter().all(|field| ends(field.name.start))
+}
+
+/// Where the minor version of a request line stands that names an HTTP/1 after 1.1.
+fn newer_minor(bytes: &[u8]) -> Option<usize> {
+    let line = bytes.get(..memchr::memchr(b'\n', bytes)?)?.trim_ascii_end();
+    let (before, minor) = line.split_at_checked(line.len().checked_sub(1)?)?;
+    (before.ends_with(b" HTTP/1.") && matches!(minor, [b'2'..=b'9'])).then_some(before.len())
 }
 
 impl RequestHead {
+    /// The head as it came.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.parts.bytes
+    }
+
+    /// Its fields.
+    pub(super) fn fields(&self) -> &[Field] {
+        &self.parts.fields
+    }
+
     /// The bytes of a part of the head.
     pub(super) fn part(&self, at: &Range<usize>) -> &[u8] {
-        self.bytes.get(at.clone()).unwrap_or_default()
+        self.bytes().get(at.clone()).unwrap_or_default()
     }
 
     /// The method.
     pub(super) fn method(&self) -> &str {
-        self.text.get(self.authority_end..self.method_end).unwrap_or_default()
+        self.parts.text.get(self.authority_end..self.method_end).unwrap_or_default()
     }
 
     /// Whether the answer has no body whatever it says.
@@ -222,32 +244,32 @@ impl RequestHead {
 
     /// Path and query, as they came.
     pub(super) fn target(&self) -> &str {
-        self.text.get(self.method_end..).unwrap_or_default()
+        self.parts.text.get(self.method_end..).unwrap_or_default()
     }
 
     /// The path without query.
     pub(super) fn path(&self) -> &str {
-        self.text.get(self.method_end..self.path_end).unwrap_or_default()
+        self.parts.text.get(self.method_end..self.path_end).unwrap_or_default()
     }
 
     /// Host and port as they are passed on.
     pub(super) fn authority(&self) -> &str {
-        self.text.get(..self.authority_end).unwrap_or_default()
+        self.parts.text.get(..self.authority_end).unwrap_or_default()
     }
 
     /// The host without port.
     pub(super) fn host(&self) -> &str {
-        self.text.get(..self.host_end).unwrap_or_default()
+        self.parts.text.get(..self.host_end).unwrap_or_default()
     }
 
     /// The port that the client named.
     pub(super) fn port(&self) -> Option<&str> {
-        self.text.get(self.host_end + 1..self.authority_end)
+        self.parts.text.get(self.host_end + 1..self.authority_end)
     }
 
     /// Bytes of the head.
     pub(super) fn len(&self) -> usize {
-        self.bytes.len()
+        self.parts.bytes.len()
     }
 
     /// The first value of a field, by name in any case; text only.
@@ -257,7 +279,7 @@ impl RequestHead {
 
     /// All values of a field.
     pub(super) fn all<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
-        self.fields
+        self.fields()
             .iter()
             .filter(move |field| {
                 field.name.len() == name.len() && self.part(&field.name).eq_ignore_ascii_case(name.as_bytes())
@@ -283,8 +305,8 @@ impl RequestHead {
         if named.is_empty() {
             return;
         }
-        let bytes = &self.bytes;
-        for field in &mut self.fields {
+        let Parts { bytes, fields, .. } = &mut *self.parts;
+        for field in fields {
             let name = bytes.get(field.name.clone()).unwrap_or_default();
             if field.known == Known::Other && named.iter().any(|option| option.eq_ignore_ascii_case(name)) {
                 field.known = Known::Hop;

@@ -33,14 +33,14 @@ pub(super) async fn respond(
     way: &Way,
     key: Key,
     mut upstream: Connection,
-    mut run: Run,
-    head: ResponseHead,
+    run: &mut Run,
+    head: &ResponseHead,
     mut input: Buf,
 ) -> Next {
     let counters = &job.route.counters;
     counters.answered(head.status);
     let (is_11, worker) = (job.head.is_11, Rc::clone(&job.client.worker));
-    let (emit, may_stay) = rewrite::emit(&head, is_11);
+    let (emit, may_stay) = rewrite::emit(head, is_11);
     // A client that still sends is told that this connection ends with the answer.
     let keep_alive =
         job.head.keep_alive && may_stay && run.pump.finished() && !run.write_failed && !job.client.is_stopping();
@@ -53,18 +53,18 @@ pub(super) async fn respond(
         hsts: secure::hsts(job.client, job.head),
     };
     let mut out = worker.buffers.lend();
-    rewrite::response(&head, input.filled(), ending, &mut out);
+    rewrite::response(head, input.filled(), ending, &mut out);
     input.consume(head.length);
     let begun = Some(input).filter(|input| !input.is_empty());
     if head.status == 101 {
         job.took();
-        return tunnel::run(job, way, upstream, out, begun).await;
+        return Box::pin(tunnel::run(job, way, upstream, out, begun)).await;
     }
     let Ok(mut pump) = Pump::new(head.framing, emit, out, begun, &worker.buffers) else {
         counters.upstream_failed(UpstreamError::Malformed);
-        return refuse(job).await;
+        return Box::pin(refuse(job)).await;
     };
-    let end = stream(job, way, &mut upstream, &mut run, &mut pump).await;
+    let end = stream(job, way, &mut upstream, run, &mut pump).await;
     counters.bytes_in.fetch_add(run.pump.received + job.head.len() as u64, Ordering::Relaxed);
     counters.bytes_out.fetch_add(pump.sent, Ordering::Relaxed);
     let whole = run.pump.finished() && !run.write_failed;
@@ -72,7 +72,7 @@ pub(super) async fn respond(
         End::Whole => {
             job.took();
             if head.keep_alive && whole && pump.take_surplus().is_none() {
-                worker.pool.put(key, upstream);
+                worker.pool.put(key, upstream, job.client.quiet_since, job.route.backend.as_ref());
             }
             match (keep_alive, whole) {
                 (true, true) => Next::Again,

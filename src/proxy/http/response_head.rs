@@ -8,7 +8,8 @@ use httparse::{Header, ParserConfig};
 use super::{
     buffer::Buf,
     field::{self, Known},
-    request_head::{Field, Framing, MAX_FIELDS},
+    request_head::{Field, Framing, MAX_FIELDS, lines_are_whole},
+    shelf::{Lent, Parts},
 };
 
 /// The backend's answer can not be understood in one way.
@@ -22,7 +23,8 @@ pub(super) struct ResponseHead {
     pub(super) length: usize,
     pub(super) status: u16,
     pub(super) reason: Range<usize>,
-    pub(super) fields: Vec<Field>,
+    /// Of these only the fields are used.
+    parts: Lent,
     pub(super) framing: Framing,
     /// What `Content-Length` said, also where there is no body to come (HEAD, 304).
     pub(super) told_length: Option<u64>,
@@ -50,9 +52,6 @@ pub(super) fn read(input: &Buf, to_head: bool, max_head: usize) -> Result<Option
         Err(httparse::Error::TooManyHeaders) => return Err(BadResponse("too many fields")),
         Err(_) => return Err(BadResponse("not the grammar of HTTP/1.1")),
     };
-    if !field::lines_end_in_crlf(bytes.get(..length).unwrap_or_default()) {
-        return Err(BadResponse("a line does not end in CR LF"));
-    }
     let (Some(status), Some(version)) = (parsed.code, parsed.version) else {
         return Err(BadResponse("no status line"));
     };
@@ -64,11 +63,15 @@ pub(super) fn read(input: &Buf, to_head: bool, max_head: usize) -> Result<Option
         start..start + part.len()
     };
     let mut facts = Facts::default();
-    let mut fields = Vec::with_capacity(parsed.headers.len());
+    let mut parts = input.lend_parts();
+    let Parts { fields, .. } = &mut *parts;
     for header in parsed.headers.iter() {
         let known = field::classify(header.name.as_bytes());
         facts.note(known, header.value)?;
         fields.push(Field { name: at(header.name.as_bytes()), value: at(header.value), known });
+    }
+    if !lines_are_whole(bytes.get(..length).unwrap_or_default(), fields) {
+        return Err(BadResponse("a line does not end in CR LF"));
     }
     if !facts.named.is_empty() {
         for item in fields.iter_mut().filter(|item| item.known == Known::Other) {
@@ -85,13 +88,20 @@ pub(super) fn read(input: &Buf, to_head: bool, max_head: usize) -> Result<Option
         length,
         status,
         reason,
-        fields,
+        parts,
         framing,
         told_length: facts.length,
         told_chunked: facts.chunked,
         keep_alive: keep_alive && framing != Framing::UntilClose,
         upgrade: facts.upgrade.map(at),
     }))
+}
+
+impl ResponseHead {
+    /// Its fields.
+    pub(super) fn fields(&self) -> &[Field] {
+        &self.parts.fields
+    }
 }
 
 #[derive(Debug, Default)]

@@ -1,10 +1,14 @@
 //! What hangs on TLS: the handshake, who is sent to TLS, and what browsers are told to remember.
 
+use std::net::SocketAddr;
+
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    net::{NoTls, Secured, TlsServer, TlsStream},
+    control::LiveRoute,
+    model::{RouteSpec, RouteTarget},
+    net::{NoTls, Secured, TlsServer, TlsStream, TlsTarget},
     routing::Host,
 };
 
@@ -23,6 +27,7 @@ pub(super) async fn handshake(
     };
     accepted.map_err(|error| match error {
         NoTls::Other(tcp) => Some(tcp),
+        NoTls::Done => None,
         NoTls::Failed(error) => {
             tracing::debug!(%error, "a TLS handshake failed");
             None
@@ -35,16 +40,74 @@ pub(super) fn speaks_tls() -> Answer {
     Answer::new(400, "This port speaks HTTPS; the request came as plain HTTP.")
 }
 
-/// Sends those to TLS who came in clear to a host that has a certificate.
-pub(super) fn check(client: &Client, head: &RequestHead) -> Result<(), Answer> {
-    let (Some(tls), Some(port)) = (&client.worker.shared.tls, client.settings.https_redirect) else { return Ok(()) };
-    let certified = || Host::read(head.host()).is_some_and(|host| tls.certificates().certify(host.as_str()));
-    if client.secured.is_some() || head.target() == "*" || client.peer.came_by_tls(head) || !certified() {
+/// Where an authority looks for the answer to its challenge (RFC 8555, 8.3).
+const CHALLENGES: &str = "/.well-known/acme-challenge/";
+
+/// The answer to an authority that wants to see that a host is ours. Other tokens are those of the services.
+pub(super) fn challenge(client: &Client, head: &RequestHead) -> Option<Answer> {
+    let token = head.path().strip_prefix(CHALLENGES)?;
+    let body = client.worker.shared.tls.as_ref()?.certificates().challenges().answer(token)?;
+    Some(Answer { body: Some(body), ..Answer::new(200, "") })
+}
+
+/// Sends those to TLS who came in clear to a host that has a certificate, and lets those in who may come to this
+/// route over this connection.
+pub(super) fn check(client: &Client, head: &RequestHead, route: &LiveRoute) -> Result<(), Answer> {
+    let wanted = route.spec.client_profile.as_deref();
+    match &client.secured {
+        Some(secured) => admit(secured, wanted, head),
+        None => {
+            redirect(client, head)?;
+            if wanted.is_some() { Err(no_certificate()) } else { Ok(()) }
+        }
+    }
+}
+
+/// What was agreed for one host does not hold for another that asks for something else.
+fn admit(secured: &Secured, wanted: Option<&str>, head: &RequestHead) -> Result<(), Answer> {
+    if wanted.is_none() && secured.profile.is_none() {
         return Ok(());
     }
+    let same_host = secured.server_name.as_deref().is_some_and(|name| name.eq_ignore_ascii_case(head.host()));
+    if !same_host && secured.profile.as_deref() != wanted {
+        return Err(Answer::new(421, "This connection was made for another host."));
+    }
+    match wanted {
+        Some(wanted) if !secured.verified || secured.profile.as_deref() != Some(wanted) => Err(no_certificate()),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn no_certificate() -> Answer {
+    Answer::new(403, "The service asks for a client certificate.")
+}
+
+fn redirect(client: &Client, head: &RequestHead) -> Result<(), Answer> {
+    let Some(tls) = &client.worker.shared.tls else { return Ok(()) };
+    if head.target() == "*" || client.peer.came_by_tls(head) {
+        return Ok(());
+    }
+    let Some(host) = Host::read(head.host()) else { return Ok(()) };
+    if !tls.certificates().certify(host.as_str()) {
+        tls.certificates().wish_for(host.as_str());
+        return Ok(());
+    }
+    let Some(port) = client.settings.https_redirect else { return Ok(()) };
     let port = if port == 443 { String::new() } else { format!(":{port}") };
     let location = format!("https://{}{port}{}", head.host(), head.target());
     Err(Answer { location: Some(location), ..Answer::new(308, "The service is reached through HTTPS.") })
+}
+
+/// Whom TLS is spoken to at an endpoint.
+pub(super) fn target(route: &RouteSpec, address: SocketAddr) -> Result<TlsTarget, Answer> {
+    let host = match &route.target {
+        RouteTarget::Address { host, .. } => host.trim_start_matches('[').trim_end_matches(']').to_owned(),
+        RouteTarget::Backend { .. } | RouteTarget::Down { .. } => address.ip().to_string(),
+    };
+    TlsTarget::new(&host, &route.upstream.tls).map_err(|error| {
+        tracing::warn!(route = %route.alias, %error, "no TLS to the service");
+        Answer::new(502, "The service can not be reached safely.")
+    })
 }
 
 /// What this client is told to remember of the host that it asked for.

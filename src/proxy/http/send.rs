@@ -77,7 +77,7 @@ impl Run {
                 };
             }
             if job.head.is_11 && (head.status != 100 || job.head.expects_continue) {
-                interim(job, &head, &buf).await?;
+                Box::pin(interim(job, &head, &buf)).await?;
             }
             buf.consume(head.length);
             input = Some(buf).filter(|buf| !buf.is_empty());

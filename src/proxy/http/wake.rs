@@ -45,14 +45,15 @@ pub(super) async fn enter(job: &mut Job<'_>, port: u16) -> Result<Way, Entry> {
     let pass = match awake {
         Some(pass) => pass,
         None if ignored => return Err(Entry::Answer(asleep(job, &policy))),
-        None => wake(job, backend, &policy).await?,
+        // Kept apart, so that the requests that need no wake do not carry its room.
+        None => Box::pin(wake(job, backend, &policy)).await?,
     };
     if pass.waited() {
         job.wake = pass.woke().map(|woke| woke.took);
     }
     let (address, own) =
         pass.dial(port).ok_or_else(|| Entry::Answer(Answer::new(502, "The service can not be reached.")))?;
-    Ok(Way { address, own, generation: pass.generation(), pass: Some(pass) })
+    Ok(Way { address, own, generation: pass.generation(), tls: None, pass: Some(pass) })
 }
 
 fn is_ignored(job: &Job<'_>, policy: &IdlePolicy) -> bool {
@@ -95,6 +96,7 @@ async fn wake(job: &mut Job<'_>, backend: &Backend, policy: &IdlePolicy) -> Resu
         return Err(Entry::Answer(Answer::new(403, "The service sleeps and is started under another address.")));
     }
     if causes_wake(backend) && !job.client.worker.shared.may_wake(client(job)) {
+        backend.count_refusal("too_many_wakes");
         let answer = Answer::new(429, "Too many services were started from your address.");
         return Err(Entry::Answer(answer.retry_after(Duration::from_secs(60))));
     }

@@ -22,7 +22,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     control::LiveTable,
-    net::{self, TlsServer},
+    net::{self, TlsClients, TlsServer},
 };
 
 use super::{buffer::Buffers, dial::Names, front, limits::Limits, pool::Pool};
@@ -65,6 +65,8 @@ pub struct Shared {
     pub settings: Arc<ArcSwap<ProxySettings>>,
     /// TLS, where there is any.
     pub(super) tls: Option<Arc<TlsServer>>,
+    /// TLS towards endpoints.
+    pub(super) tls_clients: TlsClients,
     /// Marks what passed through this very program, so that a loop is seen.
     pub(super) mark: String,
     /// Requests that caused a wake, by client.
@@ -91,7 +93,14 @@ impl Shared {
     ) -> Arc<Self> {
         // Seeded by the operating system: nobody outside can guess it.
         let mark = format!("{:016x}{:016x}", RandomState::new().hash_one(1), RandomState::new().hash_one(2));
-        Arc::new(Self { table, settings, tls, mark, wakes: Rate::new(Duration::from_secs(60)) })
+        Arc::new(Self {
+            table,
+            settings,
+            tls,
+            tls_clients: TlsClients::default(),
+            mark,
+            wakes: Rate::new(Duration::from_secs(60)),
+        })
     }
 
     /// Counts a request that would cause a wake; says whether this client may.
@@ -144,14 +153,24 @@ async fn serve_with(
     let listener = TcpListener::from_std(listener)?;
     let tasks = TaskTracker::new();
     let permits = Arc::clone(&worker.0.permits);
-    net::accept(listener, permits, shutdown.clone(), |stream, peer, permit| {
+    let take = |stream, peer, permit| {
         let (worker, tls, shutdown) = (worker.clone(), tls.clone(), shutdown.clone());
         tasks.spawn_local(async move {
             front::connection(worker, stream, tls, peer, shutdown).await;
             drop(permit);
         });
-    })
-    .await;
+    };
+    // So many are waited for at once; a hoard of more is told and cut.
+    let lobby = Arc::new(Semaphore::new((permits.available_permits() / 8).clamp(4, 64)));
+    let linger = worker.0.shared.settings.load().limits.linger;
+    let turn_away = |stream| {
+        let Ok(place) = Arc::clone(&lobby).try_acquire_owned() else { return front::turn_away_at_once(stream) };
+        tasks.spawn_local(async move {
+            front::turn_away(stream, linger).await;
+            drop(place);
+        });
+    };
+    net::accept(listener, permits, shutdown.clone(), take, turn_away).await;
     tasks.close();
     let patience = worker.0.shared.settings.load().shutdown_timeout;
     if tokio::time::timeout(patience, tasks.wait()).await.is_err() {

@@ -18,7 +18,7 @@ use std::{
 
 use tokio::process::Command;
 
-use super::wait::until;
+use super::{not_run::not_run, wait::until};
 
 const LABEL: &str = "dormouse.test";
 
@@ -41,12 +41,7 @@ impl DockerCli {
         if let Ok(address) = std::env::var("DORMOUSE_TEST_DOCKER") {
             return Some(Self::at(address));
         }
-        assert!(
-            std::env::var_os("DORMOUSE_TEST_NO_DOCKER").is_some(),
-            "this test needs a Docker Engine: set DORMOUSE_TEST_DOCKER to its address, or DORMOUSE_TEST_NO_DOCKER=1 \
-             to leave such tests out",
-        );
-        println!("NOT RUN: there is no Docker Engine (DORMOUSE_TEST_NO_DOCKER)");
+        not_run("DORMOUSE_TEST_NO_DOCKER", "a Docker Engine, whose address DORMOUSE_TEST_DOCKER names");
         None
     }
 

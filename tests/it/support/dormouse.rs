@@ -33,6 +33,8 @@ pub(crate) struct Dormouse {
     directory: TempDir,
     child: Option<Child>,
     environment: Vec<(String, String)>,
+    /// The bound on its descriptors, soft and hard.
+    descriptors: Option<u32>,
     /// Where it serves HTTP.
     pub(crate) http: SocketAddr,
     /// Where it serves HTTPS, if it does.
@@ -60,25 +62,46 @@ impl Dormouse {
         Self::start_in(config, &[]).await
     }
 
+    /// As [`Self::start`], with a bound on its descriptors that it can not raise.
+    pub(crate) async fn start_bounded(config: &str, descriptors: u32) -> Self {
+        let mut dormouse = Self::new(&[], None);
+        dormouse.descriptors = Some(descriptors);
+        dormouse.configure(config);
+        dormouse.start_again().await;
+        dormouse
+    }
+
     /// As [`Self::start`], with variables of its environment.
     pub(crate) async fn start_in(config: &str, environment: &[(&str, &str)]) -> Self {
-        Self::start_with(config, environment, None).await
+        let mut dormouse = Self::new(environment, None);
+        dormouse.configure(config);
+        dormouse.start_again().await;
+        dormouse
     }
 
     /// As [`Self::start`], with HTTPS too.
     pub(crate) async fn start_secure(config: &str) -> Self {
-        Self::start_with(config, &[], Some(SocketAddr::from(([127, 0, 0, 1], free_port())))).await
+        let mut dormouse = Self::new(&[], Some(SocketAddr::from(([127, 0, 0, 1], free_port()))));
+        dormouse.configure(config);
+        dormouse.start_again().await;
+        dormouse
     }
 
-    async fn start_with(config: &str, environment: &[(&str, &str)], https: Option<SocketAddr>) -> Self {
+    /// As [`Self::start_secure`], at these addresses.
+    pub(crate) async fn start_at(config: &str, http: SocketAddr, https: SocketAddr) -> Self {
+        let mut dormouse = Self::new(&[], Some(https));
+        dormouse.http = http;
+        dormouse.configure(config);
+        dormouse.start_again().await;
+        dormouse
+    }
+
+    fn new(environment: &[(&str, &str)], https: Option<SocketAddr>) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         // One address for the whole test, also after a restart.
         let http = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let mut dormouse = Self { directory, child: None, environment: environment.collect(), http, https };
-        dormouse.configure(config);
-        dormouse.start_again().await;
-        dormouse
+        Self { directory, child: None, environment: environment.collect(), descriptors: None, http, https }
     }
 
     /// Writes the configuration anew, in place. One that runs reads it again by itself.
@@ -92,7 +115,17 @@ impl Dormouse {
     pub(crate) async fn start_again(&mut self) {
         assert!(self.child.is_none(), "it still runs");
         let log = fs::File::options().create(true).append(true).open(self.log_file()).expect("a log file");
-        let child = Command::new(env!("CARGO_BIN_EXE_dormouse"))
+        let program = env!("CARGO_BIN_EXE_dormouse");
+        let mut command = match self.descriptors {
+            Some(most) => {
+                // It becomes the program, under the same pid.
+                let mut command = Command::new("prlimit");
+                command.arg(format!("--nofile={most}:{most}")).arg(program);
+                command
+            }
+            None => Command::new(program),
+        };
+        let child = command
             .args(serve(&self.directory.path().join("dormouse.yaml"), &self.state_dir()))
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())

@@ -3,6 +3,8 @@ pub(crate) mod apps;
 pub(crate) mod docker;
 pub(crate) mod dormouse;
 pub(crate) mod history;
+pub(crate) mod not_run;
+pub(crate) mod pebble;
 pub(crate) mod rig;
 pub(crate) mod scripted_engine;
 pub(crate) mod tls;

@@ -53,6 +53,17 @@ impl Authority {
         self.issue_in(self.directory.path(), name, hosts, good);
     }
 
+    /// Writes `NAME.pem` and `NAME.key`: a certificate by which a client shows who it is.
+    pub(crate) fn issue_to_client(&self, name: &str) {
+        let mut params = CertificateParams::new(vec![format!("{name}.client.test")]).expect("names");
+        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+        params.distinguished_name.push(DnType::CommonName, name);
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        fs::write(self.path(&format!("{name}.key")), key.serialize_pem()).expect("a file");
+        fs::write(self.path(&format!("{name}.pem")), certificate.pem()).expect("a file");
+    }
+
     /// As [`Self::issue`], into a directory of its own.
     pub(crate) fn issue_in(&self, directory: &Path, name: &str, hosts: &[&str], good: Duration) {
         let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();

@@ -15,6 +15,7 @@ use tokio::{
 
 use super::{
     apps::free_port,
+    not_run::not_run,
     wait::{must, until},
 };
 
@@ -40,7 +41,7 @@ impl Browser {
             .stderr(log)
             .spawn();
         let Ok(driver) = driver else {
-            println!("NOT RUN: there is no chromedriver");
+            not_run("DORMOUSE_TEST_NO_BROWSER", "Chromium and its `chromedriver`");
             return None;
         };
         let mut browser = Self { driver, at, session: String::new(), _profile: profile };

@@ -1,0 +1,50 @@
+//! The gate for changes: what a request costs in the two figures that do not swing. Needs no quiet machine.
+
+use std::io;
+
+use crate::{
+    Options,
+    contender::{Kind, Routes},
+    counters,
+    scenario::{self, Upstream},
+    table,
+};
+
+/// User instructions of a keep-alive request of 1 KiB.
+const INSTRUCTIONS: f64 = 18_000.0;
+/// Its system calls.
+const CALLS: f64 = 4.5;
+/// A backend that may sleep costs so much more than an address that may not.
+const TRACKING: f64 = 1.03;
+
+/// Prints the figures, and fails when one is above its bound.
+pub(crate) fn run(options: &Options) -> io::Result<()> {
+    let (kind, directory) = (Kind::Dormouse, scenario::directory(options, Kind::Dormouse));
+    if !options.contenders.contains(&kind) {
+        return Err(io::Error::other("Dormouse is not there"));
+    }
+    let (plan, counted) = scenario::keep_alive().ok_or_else(|| io::Error::other("no scenario"))?;
+    let upstream = Upstream::start()?;
+    let requests = if options.quick { counted } else { counted * 4 };
+    let load = counters::Load { kind, directory: &directory, upstream: upstream.port, plan: &plan };
+    let instructions = |routes| counters::instructions(&load, routes, requests);
+    let fixed = instructions(Routes::Fixed(10))?;
+    let sleeping = instructions(Routes::Sleeping)?;
+    let calls = counters::system_calls(&load, requests)?;
+    let bounds = [
+        ("user instructions", fixed, INSTRUCTIONS, 0),
+        ("user instructions, backend that may sleep", sleeping, INSTRUCTIONS, 0),
+        ("ratio of the two: idle tracking", sleeping / fixed, TRACKING, 3),
+        ("system calls", calls, CALLS, 2),
+    ];
+    let row = |(name, value, bound, digits): &(&str, f64, f64, usize)| {
+        vec![(*name).to_owned(), format!("{value:.digits$}"), format!("{bound:.digits$}")]
+    };
+    table::print(
+        &["per keep-alive request of 1 KiB", "counted", "at most"],
+        &bounds.iter().map(row).collect::<Vec<_>>(),
+    );
+    // A figure that is no number is not within its bound.
+    let over: Vec<&str> = bounds.iter().filter(|line| !(line.1 <= line.2)).map(|line| line.0).collect();
+    if over.is_empty() { Ok(()) } else { Err(io::Error::other(format!("above the bound: {}", over.join("; ")))) }
+}

@@ -1,0 +1,124 @@
+//! When a certificate is due. Pure.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+/// Pauses after failures grow up to these.
+const LONGEST: (Duration, Duration) = (Duration::from_secs(3600), Duration::from_secs(12 * 3600));
+
+/// What kind of failure it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The authority was not reached or gave no answer: tried again soon.
+    Unreachable,
+    /// It said no: it counts how often it must.
+    Refused,
+}
+
+/// The failures in a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Failures {
+    pub(super) count: u32,
+    pub(super) last: Timestamp,
+    pub(super) kind: Kind,
+    pub(super) why: String,
+}
+
+/// A certificate to have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// What it is for; the first one names it.
+    pub(super) names: Vec<String>,
+    /// From when to when the one that is there is good.
+    pub(super) has: Option<(Timestamp, Timestamp)>,
+    pub(super) failures: Option<Failures>,
+    /// Wanted because somebody asked for the host, and only as long as it is served.
+    pub(super) on_demand: bool,
+}
+
+impl Plan {
+    pub(super) fn new(names: Vec<String>, on_demand: bool) -> Self {
+        Self { names, has: None, failures: None, on_demand }
+    }
+
+    /// When it is to be ordered.
+    pub(super) fn due(&self) -> Timestamp {
+        let wanted = self.has.map_or(Timestamp::MIN, |(from, to)| {
+            let lifetime = to.duration_since(from).unsigned_abs();
+            to.saturating_sub(lifetime / 3).unwrap_or(Timestamp::MIN)
+        });
+        let again = self.failures.as_ref().map_or(Timestamp::MIN, |failures| {
+            failures.last.saturating_add(pause(failures.count, failures.kind)).unwrap_or(Timestamp::MAX)
+        });
+        wanted.max(again)
+    }
+
+    /// It was tried in vain.
+    pub(super) fn failed(&mut self, now: Timestamp, kind: Kind, why: String) {
+        let count = self.failures.as_ref().filter(|before| before.kind == kind).map_or(0, |before| before.count) + 1;
+        self.failures = Some(Failures { count, last: now, kind, why });
+    }
+
+    /// Whether it is for this host, also by a wildcard.
+    pub(super) fn covers(&self, host: &str) -> bool {
+        self.names.iter().any(|name| match name.strip_prefix("*.") {
+            Some(suffix) => host.split_once('.').is_some_and(|(_, rest)| rest == suffix),
+            None => name == host,
+        })
+    }
+}
+
+/// How long nothing is tried after so many failures in a row.
+fn pause(count: u32, kind: Kind) -> Duration {
+    let exponent = count.saturating_sub(1).min(16);
+    match kind {
+        Kind::Unreachable => Duration::from_secs(5).saturating_mul(2u32.saturating_pow(exponent)).min(LONGEST.0),
+        Kind::Refused => Duration::from_secs(60).saturating_mul(5u32.saturating_pow(exponent)).min(LONGEST.1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::ToSpan;
+
+    use super::*;
+
+    fn now() -> Timestamp {
+        "2026-03-01T00:00:00Z".parse().unwrap()
+    }
+
+    #[test]
+    fn one_that_is_missing_is_due_at_once_and_one_that_is_there_at_a_third_of_its_time_left() {
+        let mut plan = Plan::new(vec!["app.example.com".into()], false);
+        assert!(plan.due() <= now());
+        plan.has = Some((now(), now() + (90 * 24).hours()));
+        assert_eq!(plan.due(), now() + (60 * 24).hours());
+        plan.has = Some((now(), now() + (6 * 24).hours()));
+        assert_eq!(plan.due(), now() + (4 * 24).hours());
+    }
+
+    #[test]
+    fn failures_make_it_wait_ever_longer_but_not_for_ever() {
+        let mut plan = Plan::new(vec!["app.example.com".into()], false);
+        let mut waits = Vec::new();
+        for _ in 0..8 {
+            plan.failed(now(), Kind::Refused, "no".into());
+            waits.push(plan.due().duration_since(now()).as_secs());
+        }
+        assert_eq!(waits, [60, 300, 1500, 7500, 37_500, 43_200, 43_200, 43_200]);
+        plan.failed(now(), Kind::Unreachable, "away".into());
+        assert_eq!(plan.due().duration_since(now()).as_secs(), 5, "another kind of failure begins anew");
+        for _ in 0..40 {
+            plan.failed(now(), Kind::Unreachable, "away".into());
+        }
+        assert_eq!(plan.due().duration_since(now()).as_secs(), 3600);
+    }
+
+    #[test]
+    fn a_wildcard_is_for_one_label_more() {
+        let plan = Plan::new(vec!["example.com".into(), "*.example.com".into()], false);
+        assert!(plan.covers("example.com") && plan.covers("a.example.com"));
+        assert!(!plan.covers("b.a.example.com") && !plan.covers("example.org"));
+    }
+}

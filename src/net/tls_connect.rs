@@ -1,0 +1,210 @@
+//! TLS towards upstreams.
+
+use std::{
+    collections::{HashMap, hash_map::DefaultHasher},
+    fmt,
+    future::poll_fn,
+    hash::{Hash, Hasher},
+    io,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use rustls::{
+    ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+    version::{TLS12, TLS13},
+};
+use tokio::{net::TcpStream, time::Instant};
+
+use super::{
+    tls_certificate::{chain, private_key, provider},
+    tls_stream::TlsStream,
+};
+use crate::model::UpstreamTls;
+
+/// An upstream has this long for its handshake.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What was made of settings is made anew after so long: files of authorities and keys change.
+const KEPT: Duration = Duration::from_secs(600);
+
+/// How upstreams are spoken to, by their settings; for all workers.
+#[derive(Debug, Default)]
+pub struct TlsClients {
+    // Held for one look-up, and while files are read: once in a while for each route.
+    made: Mutex<HashMap<UpstreamTls, (Made, Instant)>>,
+}
+
+type Made = Result<Arc<ClientConfig>, String>;
+
+/// Why there is no TLS connection to an upstream.
+#[derive(Debug, thiserror::Error)]
+pub enum NoUpstreamTls {
+    /// The route's settings can not be used.
+    #[error("{0}")]
+    Settings(String),
+    /// It is not whom we want to speak to, or speaks no TLS that we do.
+    #[error("{0}")]
+    Refused(rustls::Error),
+    /// The connection failed.
+    #[error(transparent)]
+    Failed(io::Error),
+}
+
+/// Whose name the certificate must bear, and what sets connections with these settings apart from others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsTarget {
+    name: ServerName<'static>,
+    /// Equal for connections that are alike; never 0.
+    pub id: u64,
+}
+
+impl TlsTarget {
+    /// The upstream of this name, or of this address when it has none, under these settings.
+    pub fn new(host: &str, settings: &UpstreamTls) -> Result<Self, NoUpstreamTls> {
+        let named = settings.server_name.as_deref().unwrap_or(host);
+        let name = ServerName::try_from(named.to_owned())
+            .map_err(|_| NoUpstreamTls::Settings(format!("`{named}` is no name that a certificate can bear")))?;
+        let mut hasher = DefaultHasher::new();
+        (settings, named).hash(&mut hasher);
+        Ok(Self { name, id: hasher.finish() | 1 })
+    }
+}
+
+impl TlsClients {
+    /// Does the handshake on a fresh connection.
+    pub async fn connect(
+        &self,
+        tcp: TcpStream,
+        target: &TlsTarget,
+        settings: &UpstreamTls,
+    ) -> Result<Box<TlsStream>, NoUpstreamTls> {
+        let config = self.config(settings).map_err(NoUpstreamTls::Settings)?;
+        let session = ClientConnection::new(config, target.name.clone()).map_err(NoUpstreamTls::Refused)?;
+        let mut stream = Box::new(TlsStream::new(tcp, session));
+        let done = tokio::time::timeout(PATIENCE, poll_fn(|cx| stream.poll_handshake(cx))).await;
+        match done {
+            Ok(Ok(())) => Ok(stream),
+            Ok(Err(error)) => Err(match stream.refusal() {
+                Some(refusal) => NoUpstreamTls::Refused(refusal),
+                None => NoUpstreamTls::Failed(error),
+            }),
+            Err(_) => Err(NoUpstreamTls::Failed(io::ErrorKind::TimedOut.into())),
+        }
+    }
+
+    fn config(&self, settings: &UpstreamTls) -> Made {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((config, since)) = made.get(settings)
+            && since.elapsed() < KEPT
+        {
+            return config.clone();
+        }
+        let config = make(settings).map(Arc::new);
+        made.insert(settings.clone(), (config.clone(), Instant::now()));
+        config
+    }
+}
+
+fn make(settings: &UpstreamTls) -> Result<ClientConfig, String> {
+    let provider = provider();
+    let versions: &[_] = if settings.only_13 { &[&TLS13] } else { &[&TLS13, &TLS12] };
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(versions);
+    let builder = builder.map_err(|error| error.to_string())?.dangerous();
+    let verifier: Arc<dyn ServerCertVerifier> = if settings.verify {
+        let roots = Arc::new(roots(settings.roots.as_deref())?);
+        WebPkiServerVerifier::builder_with_provider(roots, provider).build().map_err(|error| error.to_string())?
+    } else {
+        Arc::new(AnyCertificate(provider))
+    };
+    let builder = builder.with_custom_certificate_verifier(verifier);
+    let mut config = match &settings.client {
+        Some((certificate, key)) => {
+            let told = |path: &Path, error: &dyn fmt::Display| format!("`{}` {error}", path.display());
+            let chain = chain(&read(certificate)?).map_err(|error| told(certificate, &error))?;
+            let key_file = key;
+            let key = private_key(&read(key)?).map_err(|error| told(key_file, &error))?;
+            builder.with_client_auth_cert(chain, key).map_err(|error| told(certificate, &error))?
+        }
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.enable_sni = settings.sends_name;
+    Ok(config)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    std::fs::read(path).map_err(|error| format!("can not read `{}`: {error}", path.display()))
+}
+
+/// The authorities of a file, or those that this machine trusts.
+fn roots(file: Option<&Path>) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    match file {
+        Some(path) => add_file(&mut roots, path)?,
+        None => add_system(&mut roots)?,
+    }
+    Ok(roots)
+}
+
+/// Trusts the authorities of a file.
+pub(super) fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), String> {
+    let found = chain(&read(path)?).map_err(|error| format!("`{}` {error}", path.display()))?;
+    let (good, _) = roots.add_parsable_certificates(found);
+    if good == 0 { Err(format!("`{}` holds no authority", path.display())) } else { Ok(()) }
+}
+
+/// Trusts the authorities that this machine trusts.
+pub(super) fn add_system(roots: &mut RootCertStore) -> Result<(), String> {
+    let (good, _) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if good == 0 {
+        return Err("this machine trusts no authority (Debian package `ca-certificates`)".to_owned());
+    }
+    Ok(())
+}
+
+/// Takes whatever certificate is shown; that its holder has the key is still checked.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

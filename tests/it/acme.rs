@@ -1,0 +1,190 @@
+//! Certificates from a real ACME server.
+
+use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, time::Duration};
+
+use crate::support::{
+    apps::{App, config, free_port},
+    dormouse::Dormouse,
+    pebble::{KEY, Options, Pebble},
+    tls::{Curled, curl, s_client},
+    wait::until,
+};
+
+fn https(dormouse: &Dormouse) -> SocketAddr {
+    dormouse.https.expect("it serves HTTPS")
+}
+
+/// A Dormouse that is not started before its authority looks at its ports.
+struct Ports {
+    http: SocketAddr,
+    https: SocketAddr,
+}
+
+impl Ports {
+    fn new() -> Self {
+        let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        Self { http: local(free_port()), https: local(free_port()) }
+    }
+
+    async fn pebble(&self, options: Options) -> Pebble {
+        Pebble::start(self.http, self.https, options).await
+    }
+
+    async fn dormouse(&self, config: &str) -> Dormouse {
+        Dormouse::start_at(config, self.http, self.https).await
+    }
+}
+
+async fn ask(dormouse: &Dormouse, root: &Path, host: &str) -> Curled {
+    let at = https(dormouse);
+    let trust = vec!["--cacert".to_owned(), root.display().to_string()];
+    curl(&format!("https://{host}:{}/", at.port()), host, at, trust).await
+}
+
+async fn is_certified(dormouse: &Dormouse, root: &Path, host: &str) {
+    until(&format!("a certificate for {host}"), async || ask(dormouse, root, host).await, |reply| reply.status == 200)
+        .await;
+}
+
+/// The certificate that is shown, in PEM.
+async fn shown(dormouse: &Dormouse, host: &str) -> String {
+    let said = s_client(https(dormouse), &["-servername", host], "").await;
+    let pem = said.split("-----BEGIN CERTIFICATE-----").nth(1).and_then(|rest| rest.split("-----END").next());
+    pem.unwrap_or_else(|| panic!("no certificate: {said}")).to_owned()
+}
+
+async fn problems(dormouse: &Dormouse) -> String {
+    dormouse.api("GET", "/api/v1/problems").await["problems"].to_string()
+}
+
+#[tokio::test]
+async fn a_host_of_a_route_gets_a_certificate_when_it_is_asked_for_and_keeps_it_over_a_kill() {
+    let (app, ports) = (App::new("app").idle("idle_timeout: 1h"), Ports::new());
+    let pebble = ports.pebble(Options::default()).await;
+    let text = format!("{}acme: {{ {}, email: me@example.com }}\n", config(&[&app]), pebble.settings());
+    let mut dormouse = ports.dormouse(&text).await;
+    let root = pebble.root().await;
+    // The very first handshake waits for it; on a slow machine the second one has it.
+    is_certified(&dormouse, &root, "app.example.com").await;
+    let first = shown(&dormouse, "app.example.com").await;
+    // A host that no route claims gets none.
+    let reply = ask(&dormouse, &root, "stranger.example.com").await;
+    assert!(!reply.ok, "{reply:?}");
+    assert!(!pebble.log().contains("stranger"), "{}", pebble.log());
+    // Now that there is one, who comes in clear is sent there.
+    let url = format!("http://app.example.com:{}/", dormouse.http.port());
+    assert_eq!(curl(&url, "app.example.com", dormouse.http, Vec::new()).await.status, 308);
+    dormouse.kill();
+    let kept = files(&dormouse.state_dir().join("certificates"));
+    assert_eq!(kept.len(), 2, "an account and a certificate: {kept:?}");
+    for file in &kept {
+        assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600, "{file:?}");
+    }
+    let ordered = pebble.log().matches("new-order").count();
+    dormouse.start_again().await;
+    assert_eq!(shown(&dormouse, "app.example.com").await, first);
+    assert_eq!(ask(&dormouse, &root, "app.example.com").await.status, 200);
+    assert_eq!(pebble.log().matches("new-order").count(), ordered, "nothing is ordered again");
+    assert!(!dormouse.log().contains("PRIVATE KEY"));
+}
+
+fn files(directory: &Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    }
+    found
+}
+
+#[tokio::test]
+async fn certificates_that_are_named_are_got_by_tls_alpn_and_by_dns() {
+    let (app, ports) = (App::new("app"), Ports::new());
+    let pebble = ports.pebble(Options { bound: true, ..Options::default() }).await;
+    let (settings, hook) = (pebble.settings(), pebble.hook());
+    let eab = format!("eab: {{ kid: {}, hmac: {} }}", KEY.0, KEY.1);
+    // By TLS alone, two names in one.
+    let named = "certificates: [[app.example.com, www.example.com]]";
+    let alpn = format!("{}acme: {{ {settings}, {eab}, challenge: tls-alpn-01, {named} }}\n", config(&[&app]));
+    let dormouse = ports.dormouse(&alpn).await;
+    let root = pebble.root().await;
+    is_certified(&dormouse, &root, "app.example.com").await;
+    let said = s_client(https(&dormouse), &["-servername", "www.example.com"], "").await;
+    assert_eq!(said.matches("BEGIN CERTIFICATE").count(), 1, "{said}");
+    assert_eq!(shown(&dormouse, "www.example.com").await, shown(&dormouse, "app.example.com").await);
+    // A wildcard by DNS, taken up at run time.
+    let dns = format!("dns: {{ command: [\"{}\"], wait: 0s }}", hook.display());
+    let wild = format!(
+        "{}acme: {{ {settings}, {eab}, {dns}, certificates: [[wild.test, \"*.wild.test\"]] }}\n",
+        config(&[&app])
+    );
+    dormouse.configure(&wild);
+    is_certified(&dormouse, &root, "app.wild.test").await;
+    until(
+        "the records are taken out",
+        async || fs::read_to_string(pebble.hook_notes()).unwrap_or_default(),
+        |notes| notes.matches("cleanup _acme-challenge.wild.test. ").count() == 2,
+    )
+    .await;
+    assert!(!dormouse.log().contains(KEY.1), "a secret is in the log");
+}
+
+#[tokio::test]
+async fn a_certificate_is_renewed_without_a_cut() {
+    let (app, ports) = (App::new("app"), Ports::new());
+    let pebble = ports.pebble(Options { good: Duration::from_secs(30), ..Options::default() }).await;
+    let text = format!("{}acme: {{ {}, certificates: [app.example.com] }}\n", config(&[&app]), pebble.settings());
+    let dormouse = ports.dormouse(&text).await;
+    let root = pebble.root().await;
+    is_certified(&dormouse, &root, "app.example.com").await;
+    let first = shown(&dormouse, "app.example.com").await;
+    let (at, trust) = (https(&dormouse), vec!["--cacert".to_owned(), root.display().to_string()]);
+    let url = format!("https://app.example.com:{}/download?bytes=1200000&rate=40000", at.port());
+    let download = curl(&url, "app.example.com", at, trust);
+    let renewed = until("a new one", async || shown(&dormouse, "app.example.com").await, |now| *now != first);
+    let (reply, _) = tokio::join!(download, renewed);
+    assert_eq!((reply.ok, reply.body.len()), (true, 1_200_000), "{}", reply.said);
+    assert_eq!(ask(&dormouse, &root, "app.example.com").await.status, 200);
+}
+
+#[tokio::test]
+async fn an_authority_that_fails_is_told_and_tried_again_and_a_refusal_has_its_reason() {
+    let (app, ports) = (App::new("app"), Ports::new());
+    let mut pebble = ports.pebble(Options::default()).await;
+    let text = format!(
+        "{}acme: {{ {}, certificates: [app.example.com, other.example.com] }}\n",
+        config(&[&app]),
+        pebble.settings()
+    );
+    // Nobody answers where this host is said to be.
+    let elsewhere = "127.0.0.77";
+    pebble.stop();
+    let dormouse = ports.dormouse(&text).await;
+    until(
+        "it is told",
+        async || problems(&dormouse).await,
+        |told| told.contains("no certificate for `app.example.com`"),
+    )
+    .await;
+    // It serves all the same.
+    let reply = curl(
+        &format!("https://app.example.com:{}/", https(&dormouse).port()),
+        "app.example.com",
+        https(&dormouse),
+        vec!["--insecure".to_owned()],
+    )
+    .await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    pebble.start_again().await;
+    pebble.set_address("other.example.com", elsewhere).await;
+    let root = pebble.root().await;
+    is_certified(&dormouse, &root, "app.example.com").await;
+    let told = until(
+        "the refusal",
+        async || problems(&dormouse).await,
+        |told| told.contains("other.example.com` from") && told.contains("127.0.0.77"),
+    )
+    .await;
+    assert!(!told.contains("no certificate for `app.example.com`"), "{told}");
+    assert!(told.contains("tried again at"), "{told}");
+}
