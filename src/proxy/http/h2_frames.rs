@@ -130,3 +130,61 @@ impl Frames {
         self.owed > CREDIT
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(length: u32, kind: u8, flags: u8) -> Vec<u8> {
+        let [_, a, b, c] = length.to_be_bytes();
+        let mut frame = vec![a, b, c, kind, flags, 0, 0, 0, 1];
+        frame.resize(HEAD + length as usize, 0);
+        frame
+    }
+
+    fn begun() -> Frames {
+        let mut frames = Frames::default();
+        frames.look(&[0; PREFACE]);
+        assert!(frames.unfinished.is_none());
+        frames
+    }
+
+    #[test]
+    fn cheap_frames_are_a_flood_and_those_that_go_with_data_are_not() {
+        const PING: u8 = 6;
+        const WINDOW_UPDATE: u8 = 8;
+        let (mut flood, mut taking, mut sending, mut resets) = (begun(), begun(), begun(), begun());
+        for _ in 0..3 * CREDIT {
+            flood.look(&frame(8, PING, 0));
+            taking.look(&frame(4, WINDOW_UPDATE, 0));
+            taking.look(&frame(4, WINDOW_UPDATE, 0));
+            taking.sent(16 * 1024);
+            sending.look(&frame(8, PING, 0));
+            sending.look(&frame(100, DATA, 0));
+        }
+        for _ in 0..CREDIT {
+            resets.look(&frame(100, HEADERS, END_HEADERS | END_STREAM));
+            resets.look(&frame(4, RST_STREAM, 0));
+        }
+        assert!(flood.is_flood() && resets.is_flood());
+        assert!(!taking.is_flood() && !sending.is_flood());
+    }
+
+    #[test]
+    fn what_is_unfinished_is_seen_in_any_pieces() {
+        let block = [frame(20, HEADERS, END_STREAM), frame(20, CONTINUATION, END_HEADERS)].concat();
+        for piece in 1..block.len() {
+            let mut frames = begun();
+            for bytes in block[..block.len() - 1].chunks(piece) {
+                frames.look(bytes);
+                assert!(frames.unfinished.is_some(), "in pieces of {piece}");
+            }
+            frames.look(&[0]);
+            assert!(frames.unfinished.is_none(), "in pieces of {piece}");
+        }
+        // A body has its own rule.
+        let mut frames = begun();
+        frames.look(&frame(100, DATA, 0)[..50]);
+        assert!(frames.unfinished.is_none());
+    }
+}

@@ -156,7 +156,13 @@ fn fields<'a>(
             // Nothing is about the connection alone (RFC 9113, 8.2.2).
             Known::Connection | Known::TransferEncoding | Known::Upgrade => return Err(Unfit::Malformed),
             Known::Other if name == COOKIE.as_str().as_bytes() => {}
-            known => {
+            known @ (Known::ContentLength
+            | Known::Te
+            | Known::Expect
+            | Known::Hop
+            | Known::Forwarding
+            | Known::HopMark
+            | Known::Other) => {
                 facts.note(known, value)?;
                 push(parts, name, value, known);
             }
@@ -187,4 +193,55 @@ fn is_same_host(one: &[u8], other: &[u8]) -> bool {
         authority(text, &mut out).ok().map(|_| out)
     };
     one == other || (clean(one).is_some() && clean(one) == clean(other))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use http::Request;
+
+    use super::{
+        super::{buffer::Buffers, limits::Limits},
+        *,
+    };
+
+    fn read(request: http::request::Builder, ended: bool) -> Result<RequestHead, Unfit> {
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        head(&parts, ended, &Limits::default().for_heads(), Rc::new(Buffers::default()).lend_parts())
+    }
+
+    #[test]
+    fn a_head_is_that_of_a_request_of_http_1() {
+        let request = Request::post("http://App.Test:81/a?b=c").header("cookie", "a=1").header("x", "y");
+        let head = read(request.header("cookie", "b=2"), false).unwrap();
+        assert_eq!((head.method(), head.target(), head.path()), ("POST", "/a?b=c", "/a"));
+        assert_eq!((head.host(), head.port(), head.authority()), ("app.test", Some("81"), "app.test:81"));
+        assert_eq!((head.get("cookie"), head.get("x")), (Some("a=1; b=2"), Some("y")));
+        assert!(head.is_11 && head.keep_alive && head.framing == Framing::Chunked);
+        assert_eq!(read(Request::post("http://a/"), true).unwrap().framing, Framing::Length(0));
+        assert_eq!(read(Request::get("http://a/"), true).unwrap().framing, Framing::Empty);
+    }
+
+    #[test]
+    fn what_is_no_request_is_told_from_what_is_refused() {
+        for (request, expected) in [
+            (Request::get("http://a/").header("host", "b"), Unfit::Malformed),
+            (Request::get("http://a/").header("upgrade", "websocket"), Unfit::Malformed),
+            (Request::get("http://a/").header("x", "y "), Unfit::Malformed),
+            (Request::get("http://a/").header("x", "y".repeat(40_000)), Unfit::Refused(BadRequest::HeadTooLarge)),
+            (Request::get(format!("http://a/{}", "x".repeat(9000))), Unfit::Refused(BadRequest::TargetTooLong)),
+            (Request::connect("a:1"), Unfit::Refused(BadRequest::Method)),
+        ] {
+            assert_eq!(read(request, true).err(), Some(expected));
+        }
+    }
+
+    #[test]
+    fn a_key_is_sixteen_bytes_and_another_one_each_time() {
+        let (one, other) = (key(), key());
+        assert_ne!(one, other);
+        assert!(one.ends_with(b"==") && one[..22].iter().all(|b| b.is_ascii_alphanumeric() || b"+/".contains(b)));
+        assert!(b"AQgw".contains(&one[21]));
+    }
 }
