@@ -82,7 +82,7 @@ impl Outcome {
     pub(crate) fn answer(self) -> Answer {
         match self {
             Self::Answer(answer) => answer,
-            other => panic!("no answer, but {other:?}"),
+            Self::Reset(_) | Self::GoAway(_) | Self::Closed => panic!("no answer, but {self:?}"),
         }
     }
 }

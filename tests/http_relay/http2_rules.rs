@@ -21,6 +21,9 @@ enum Expected {
 }
 use Expected::{Ended, Error, Refused, Seen};
 
+/// A name, a head, the frames behind it, and what is expected.
+type Body<'a> = (&'a str, Vec<u8>, Vec<(u8, u8, Vec<u8>)>, Expected);
+
 /// What is wrong with a case, if anything.
 fn check(proxy: &Proxy, name: &str, expected: Expected, write: impl Fn(&mut H2)) -> Option<String> {
     let mut client = H2::connect(proxy);
@@ -42,9 +45,9 @@ fn check(proxy: &Proxy, name: &str, expected: Expected, write: impl Fn(&mut H2))
     let text = next.text();
     assert!(next.status() == 200 && text.starts_with("GET /next HTTP/1.1\r\n"), "after {name}: {text}");
     assert!(text.ends_with("\r\n\r\n"), "after {name}: {text}");
-    (!holds).then(|| match outcome {
+    (!holds).then(|| match &outcome {
         Outcome::Answer(answer) => format!("{name}: {expected:?}, but {} {}", answer.status(), answer.text()),
-        other => format!("{name}: {expected:?}, but {other:?}"),
+        Outcome::Reset(_) | Outcome::GoAway(_) | Outcome::Closed => format!("{name}: {expected:?}, but {outcome:?}"),
     })
 }
 
@@ -204,7 +207,7 @@ fn requests_that_two_readers_would_read_differently() {
 fn bodies_that_are_not_what_was_told() {
     let proxy = proxy(upstream(echo));
     let post = |more: &[(&str, &str)]| request("POST", "/", more);
-    let cases: Vec<(&str, Vec<u8>, Vec<(u8, u8, Vec<u8>)>, Expected)> = vec![
+    let cases: Vec<Body<'_>> = vec![
         (
             "too short",
             post(&[("content-length", "5")]),
