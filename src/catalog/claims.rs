@@ -1,13 +1,16 @@
 //! Who gets an alias, and who answers which requests: the first to claim them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use crate::model::{Alias, PathPattern, Place, Problem, Problems, RouteMatch, RouteSpec};
 
 /// The routes that were kept, and why others were not.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
-    pub(super) routes: BTreeMap<Alias, RouteSpec>,
+    pub(super) routes: BTreeMap<Alias, Arc<RouteSpec>>,
     pub(super) problems: Problems,
     /// The route that answers each kind of requests.
     answered: HashMap<(String, RouteMatch), Alias>,
@@ -15,7 +18,8 @@ pub(super) struct Claims {
 
 impl Claims {
     /// Keeps a route unless its alias is claimed, or the very same requests are answered already.
-    pub(super) fn claim(&mut self, route: RouteSpec) {
+    pub(super) fn claim(&mut self, route: impl Into<Arc<RouteSpec>>) {
+        let route = route.into();
         if let Some(keeper) = self.routes.get(&route.alias) {
             if !stands_for(keeper, &route) {
                 self.problems.0.push(claimed(keeper, &route));
@@ -27,7 +31,7 @@ impl Claims {
             let at = self.routes.get(first).map(|first| format!(" of {}", owner(&first.place))).unwrap_or_default();
             let what = format!("route `{}` answers the same requests of `{host}` as route `{first}`{at}", route.alias);
             let hint = "give one of them another host, or other paths";
-            self.problems.0.push(Problem::error(route.place, what).with_hint(hint));
+            self.problems.0.push(Problem::error(route.place.clone(), what).with_hint(hint));
             return;
         }
         self.answered.extend(fronts.into_iter().map(|front| (front, route.alias.clone())));

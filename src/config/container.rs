@@ -296,7 +296,7 @@ impl Reading<'_> {
         let leads_to_backend = draft.host.is_none();
         let hosts = hosts(alias, &draft, self.settings);
         let audience = self.audience();
-        let route = RouteSpec { audience, ..draft.into_route(alias.clone(), place, hosts, target) };
+        let route = RouteSpec { audience, ..draft.into_route(alias.clone(), place, hosts, target, None) };
         if let Some(problem) = own_address::refusal(&route, self.settings) {
             self.made.problems.0.push(problem);
             return Err(None);

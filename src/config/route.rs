@@ -10,7 +10,7 @@ use super::{
 };
 use crate::model::{
     Alias, AsleepResponse, BackendId, HeaderMatch, HealthCheck, HostPattern, Ignore, PathPattern, Place, Problem,
-    Problems, Readiness, RouteMatch, RouteSpec, RouteTarget, Scheme, Upstream, Waiting,
+    Problems, Readiness, RouteMatch, RouteOptions, RouteSpec, RouteTarget, Scheme, Upstream, Waiting,
 };
 
 /// Every key of a route.
@@ -92,15 +92,16 @@ pub(super) struct RouteDraft {
 }
 
 impl RouteDraft {
-    /// The route that it makes, once it is known what it answers to and where it leads.
+    /// The route that it makes, once it is known what it answers to, where it leads, and the text of its own waiting page.
     pub(super) fn into_route(
         self,
         alias: Alias,
         place: Place,
         hosts: Vec<HostPattern>,
         target: RouteTarget,
+        waiting_page: Option<String>,
     ) -> RouteSpec {
-        RouteSpec {
+        let options = RouteOptions {
             upstream: self.upstream,
             client_profile: self.client_profile.map(|(name, _)| name),
             set_request_headers: self.sets.request,
@@ -108,12 +109,14 @@ impl RouteDraft {
             hide_request_headers: self.sets.hide_request,
             hide_response_headers: self.sets.hide_response,
             waiting: self.waiting,
+            waiting_page,
             title: self.title,
             ignore: self.ignore,
             asleep_response: self.asleep_response,
             health: self.health,
-            ..RouteSpec::new(alias, place, RouteMatch { hosts, ..self.matches }, target)
-        }
+        };
+        let matches = RouteMatch { hosts, ..self.matches };
+        RouteSpec { options: options.shared(), ..RouteSpec::new(alias, place, matches, target) }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
+    sync::Arc,
 };
 
 use super::{
@@ -50,7 +51,7 @@ fn add(all: &mut Vec<Entry>, node: &Node, what: &str, problems: &mut Problems) {
 
 /// What the files say.
 pub(super) struct Read {
-    pub(super) routes: Vec<RouteSpec>,
+    pub(super) routes: Vec<Arc<RouteSpec>>,
     pub(super) backends: Vec<BackendSpec>,
     pub(super) written: BTreeMap<BackendId, Written>,
 }
@@ -81,7 +82,7 @@ pub(super) fn check(
     let mut checker =
         Checker { settings, nodes, sources, problems, backends: BTreeMap::new(), aliases: BTreeMap::new() };
     draft.backends.iter().for_each(|entry| checker.backend(entry));
-    let routes: Vec<RouteSpec> = draft.routes.iter().filter_map(|entry| checker.route(entry)).collect();
+    let routes: Vec<_> = draft.routes.iter().filter_map(|entry| checker.route(entry)).map(Arc::new).collect();
     checker.commands();
     checker.ports(&routes);
     let (mut backends, mut written) = (Vec::new(), BTreeMap::new());
@@ -248,7 +249,7 @@ impl Checker<'_, '_, '_> {
         for path in roots.iter_mut().chain(client.iter_mut().flat_map(|(certificate, key)| [certificate, key])) {
             *path = self.sources.resolve(path);
         }
-        Some(RouteSpec { waiting_page, ..draft.into_route(alias, entry.place.clone(), hosts, target) })
+        Some(draft.into_route(alias, entry.place.clone(), hosts, target, waiting_page))
     }
 
     /// The backend that a route names, or that GoDoxy's `idlewatcher` names.
@@ -383,7 +384,7 @@ impl Checker<'_, '_, '_> {
     }
 
     /// All processes live on one machine: while one of two with the same port sleeps, the other would answer for it.
-    fn ports(&mut self, routes: &[RouteSpec]) {
+    fn ports(&mut self, routes: &[Arc<RouteSpec>]) {
         let mut taken: BTreeMap<(bool, u16), (&BackendId, &RouteSpec)> = BTreeMap::new();
         for route in routes {
             let RouteTarget::Backend { id, endpoint } = &route.target else { continue };

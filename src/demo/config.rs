@@ -4,13 +4,14 @@ use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
     path::Path,
+    sync::Arc,
     time::Duration,
 };
 
 use crate::model::{
     BackendId, BackendSpec, BadName, Command, Condition, Dependency, Discover, Endpoint, EngineAddress, HostPattern,
-    IdlePolicy, Listen, NodeName, NodeSpec, Place, Provenance, Readiness, RouteMatch, RouteSpec, RouteTarget, Scheme,
-    Settings, SleepMethod, Unit,
+    IdlePolicy, Listen, NodeName, NodeSpec, Place, Provenance, Readiness, RouteMatch, RouteOptions, RouteSpec,
+    RouteTarget, Scheme, Settings, SleepMethod, Unit,
 };
 
 /// The ports of the demo, all on the loopback.
@@ -83,7 +84,10 @@ pub fn containers(prefix: &str) -> [DemoContainer; 3] {
 }
 
 /// The configuration of the demo, whose apps are run by this program (`demo-app NAME --port PORT`).
-pub fn config(housing: Housing<'_>, ports: DemoPorts) -> Result<(Settings, Vec<RouteSpec>, Vec<BackendSpec>), BadName> {
+pub fn config(
+    housing: Housing<'_>,
+    ports: DemoPorts,
+) -> Result<(Settings, Vec<Arc<RouteSpec>>, Vec<BackendSpec>), BadName> {
     let (engine, ports) = match housing {
         Housing::Processes(_) => (EngineAddress::Process, ports),
         Housing::Containers(_) => {
@@ -103,7 +107,7 @@ pub fn config(housing: Housing<'_>, ports: DemoPorts) -> Result<(Settings, Vec<R
         prefixes: vec!["dormouse-demo".to_owned()],
         ..Settings::default()
     };
-    let routes = apps.iter().map(|app| route(app, &node, housing)).collect::<Result<_, _>>()?;
+    let routes = apps.iter().map(|app| route(app, &node, housing).map(Arc::new)).collect::<Result<_, _>>()?;
     let backends = apps.iter().map(|app| backend(app, &node, housing)).collect::<Result<_, _>>()?;
     Ok((settings, routes, backends))
 }
@@ -114,7 +118,8 @@ fn route(app: &App, node: &NodeName, housing: Housing<'_>) -> Result<RouteSpec, 
     let endpoint = Endpoint { scheme: Scheme::Http, port: app.port };
     let target = RouteTarget::Backend { id: BackendId::new(node.clone(), &housing.unit(app.name))?, endpoint };
     let route = RouteSpec::new(app.name.parse()?, Place::Body("demo".to_owned()), matches, target);
-    Ok(RouteSpec { title: Some(app.title.to_owned()), ..route })
+    let options = RouteOptions { title: Some(app.title.to_owned()), ..RouteOptions::default() };
+    Ok(RouteSpec { options: options.shared(), ..route })
 }
 
 impl Housing<'_> {

@@ -1,6 +1,9 @@
 //! What a route is meant to be: a match that leads to an endpoint.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use super::{Alias, AsleepResponse, BackendId, Endpoint, HostPattern, Ignore, Place, UpstreamTls, Waiting};
 
@@ -15,12 +18,19 @@ pub struct RouteSpec {
     pub matches: RouteMatch,
     /// Where it leads.
     pub target: RouteTarget,
+    /// Who may use it.
+    pub audience: Audience,
+    /// How it is served.
+    pub options: Arc<RouteOptions>,
+}
+
+/// How a route is served: all that most routes leave as it is, and then share.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct RouteOptions {
     /// How the endpoint is spoken to.
     pub upstream: Upstream,
     /// Only clients with a certificate of this profile are let in.
     pub client_profile: Option<String>,
-    /// Who may use it.
-    pub audience: Audience,
     /// Header fields set on the request before it is forwarded.
     pub set_request_headers: Vec<(String, String)>,
     /// Header fields set on the response.
@@ -41,6 +51,14 @@ pub struct RouteSpec {
     pub asleep_response: Option<AsleepResponse>,
     /// Health checks of the endpoint.
     pub health: Option<HealthCheck>,
+}
+
+impl RouteOptions {
+    /// These options, which are kept once where nothing was said.
+    pub fn shared(self) -> Arc<Self> {
+        static USUAL: LazyLock<Arc<RouteOptions>> = LazyLock::new(Arc::default);
+        if self == **USUAL { Arc::clone(&USUAL) } else { Arc::new(self) }
+    }
 }
 
 /// What a route answers to.
@@ -153,25 +171,7 @@ pub struct HealthCheck {
 impl RouteSpec {
     /// A route for everyone, with everything that is not said here left at its default.
     pub fn new(alias: Alias, place: Place, matches: RouteMatch, target: RouteTarget) -> Self {
-        Self {
-            alias,
-            place,
-            matches,
-            target,
-            upstream: Upstream::default(),
-            audience: Audience::Everyone,
-            set_request_headers: Vec::new(),
-            set_response_headers: Vec::new(),
-            hide_request_headers: Vec::new(),
-            hide_response_headers: Vec::new(),
-            waiting: None,
-            waiting_page: None,
-            title: None,
-            ignore: Ignore::default(),
-            asleep_response: None,
-            health: None,
-            client_profile: None,
-        }
+        Self { alias, place, matches, target, audience: Audience::Everyone, options: RouteOptions::default().shared() }
     }
 
     /// The backend it leads to, when it leads to one.

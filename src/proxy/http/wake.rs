@@ -57,7 +57,7 @@ pub(super) async fn enter(job: &mut Job<'_>, port: u16) -> Result<Way, Entry> {
 }
 
 fn is_ignored(job: &Job<'_>, policy: &IdlePolicy) -> bool {
-    let rules = [&job.route.spec.ignore, &policy.ignore];
+    let rules = [&job.route.spec.options.ignore, &policy.ignore];
     if rules.iter().all(|rules| rules.is_empty()) {
         return false;
     }
@@ -76,7 +76,8 @@ fn client(job: &Job<'_>) -> IpAddr {
 
 /// What those get who neither wake nor wait.
 fn asleep(job: &Job<'_>, policy: &IdlePolicy) -> Answer {
-    let AsleepResponse { status, body } = job.route.spec.asleep_response.as_ref().unwrap_or(&policy.asleep_response);
+    let AsleepResponse { status, body } =
+        job.route.spec.options.asleep_response.as_ref().unwrap_or(&policy.asleep_response);
     let mut answer = Answer::new(*status, "The service sleeps.");
     answer.body.clone_from(body);
     if *status == 503 { answer.retry_after(Duration::from_secs(30)) } else { answer }
@@ -103,7 +104,7 @@ async fn wake(job: &mut Job<'_>, backend: &Backend, policy: &IdlePolicy) -> Resu
     let cause = cause(job);
     // What `waiting` says is for page loads; whatever else comes is held.
     let page_load = navigation::is_navigation(job.head);
-    match job.route.spec.waiting.unwrap_or(policy.waiting) {
+    match job.route.spec.options.waiting.unwrap_or(policy.waiting) {
         Waiting::Reject if page_load => {
             backend.knock(cause);
             let usual = backend.status().borrow().wakes.quantile(0.5).unwrap_or(Duration::from_secs(5));
