@@ -29,7 +29,7 @@ pub use listen::{accept, bind, bind_udp, check_free};
 pub use minecraft::{Handshake, handshake, pong, status_answer};
 pub use opening::{Judgement, judge};
 pub use proxy_header::{Carries, Ends, ProxyHeader, proxy_header, take_proxy_header};
-pub use stream::{ReadHalf, Stream, WriteHalf};
+pub use stream::{Beneath, ReadHalf, Stream, Within, WriteHalf};
 pub use tls_accept::{NoTls, Secured, TlsServer};
 pub use tls_certificate::{BadCertificate, Certificate, CertificateSource};
 pub use tls_certificates::{Asks, Certificates, Serves, check_certificates};

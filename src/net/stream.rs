@@ -1,12 +1,12 @@
-//! A connection's bytes, in clear or through TLS.
+//! A connection's bytes, in clear, through TLS, or inside another connection.
 //!
-//! An enum rather than a type parameter: which of the two it is costs one foreseeable branch, and everything above is
+//! An enum rather than a type parameter: which of them it is costs one foreseeable branch, and everything above is
 //! compiled once.
 
 use std::{
-    io,
+    fmt, io,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use tokio::{
@@ -23,6 +23,32 @@ pub enum Stream {
     Plain(TcpStream),
     /// Through TLS.
     Tls(Box<TlsStream>),
+    /// Inside another connection.
+    Within(Box<dyn Within>),
+}
+
+/// A connection inside another one, such as a stream of HTTP/2: read and written as if it had a socket of its own. Both
+/// sides belong to one task, which is why a shared reference is enough.
+pub trait Within: fmt::Debug {
+    /// Ready when there is something to read, or an end or a failure to be told of.
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    /// Reads; nothing read is the end.
+    fn poll_read(&self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>>;
+    /// Writes; says how much was taken.
+    fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>>;
+    /// No more will be written.
+    fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    /// Ready when the other side has given up.
+    fn poll_left(&self, cx: &mut Context<'_>) -> Poll<()>;
+}
+
+/// What a [`Stream`] rests on: for what happens to it, never for its bytes.
+#[derive(Debug, Clone, Copy)]
+pub enum Beneath<'a> {
+    /// A socket.
+    Socket(&'a TcpStream),
+    /// Another connection.
+    Within(&'a dyn Within),
 }
 
 /// The reading side of a [`Stream`].
@@ -32,6 +58,8 @@ pub enum ReadHalf<'a> {
     Plain(tcp::ReadHalf<'a>),
     /// Through TLS.
     Tls(TlsReadHalf<'a>),
+    /// Inside another connection.
+    Within(&'a dyn Within),
 }
 
 /// The writing side of a [`Stream`].
@@ -41,15 +69,18 @@ pub enum WriteHalf<'a> {
     Plain(tcp::WriteHalf<'a>),
     /// Through TLS.
     Tls(TlsWriteHalf<'a>),
+    /// Inside another connection.
+    Within(&'a dyn Within),
 }
 
 impl Stream {
-    /// The connection beneath: for its options and for what happens to it, never for its bytes.
+    /// What it rests on.
     #[inline]
-    pub fn socket(&self) -> &TcpStream {
+    pub fn beneath(&self) -> Beneath<'_> {
         match self {
-            Self::Plain(tcp) => tcp,
-            Self::Tls(tls) => tls.socket(),
+            Self::Plain(tcp) => Beneath::Socket(tcp),
+            Self::Tls(tls) => Beneath::Socket(tls.socket()),
+            Self::Within(within) => Beneath::Within(within.as_ref()),
         }
     }
 
@@ -65,6 +96,10 @@ impl Stream {
                 let (read, write) = tls.split();
                 (ReadHalf::Tls(read), WriteHalf::Tls(write))
             }
+            Self::Within(within) => {
+                let within: &dyn Within = &**within;
+                (ReadHalf::Within(within), WriteHalf::Within(within))
+            }
         }
     }
 
@@ -74,6 +109,7 @@ impl Stream {
         match self {
             Self::Plain(tcp) => tcp.poll_read_ready(cx),
             Self::Tls(tls) => tls.split().0.poll_read_ready(cx),
+            Self::Within(within) => within.poll_read_ready(cx),
         }
     }
 
@@ -85,6 +121,7 @@ impl Stream {
                 matches!(tcp.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
             }
             Self::Tls(tls) => tls.is_quiet(),
+            Self::Within(within) => within.poll_read_ready(&mut Context::from_waker(Waker::noop())).is_pending(),
         }
     }
 
@@ -92,7 +129,7 @@ impl Stream {
     #[inline]
     pub fn say_goodbye(&mut self) {
         match self {
-            Self::Plain(_) => {}
+            Self::Plain(_) | Self::Within(_) => {}
             Self::Tls(tls) => tls.say_goodbye(),
         }
     }
@@ -105,12 +142,13 @@ impl From<TcpStream> for Stream {
 }
 
 impl ReadHalf<'_> {
-    /// The connection beneath: for its options and for what happens to it, never for its bytes.
+    /// What it rests on.
     #[inline]
-    pub fn socket(&self) -> &TcpStream {
+    pub fn beneath(&self) -> Beneath<'_> {
         match self {
-            Self::Plain(tcp) => tcp.as_ref(),
-            Self::Tls(tls) => tls.socket(),
+            Self::Plain(tcp) => Beneath::Socket(tcp.as_ref()),
+            Self::Tls(tls) => Beneath::Socket(tls.socket()),
+            Self::Within(within) => Beneath::Within(*within),
         }
     }
 
@@ -120,6 +158,7 @@ impl ReadHalf<'_> {
         match self {
             Self::Plain(tcp) => tcp.as_ref().poll_read_ready(cx),
             Self::Tls(tls) => tls.poll_read_ready(cx),
+            Self::Within(within) => within.poll_read_ready(cx),
         }
     }
 }
@@ -130,6 +169,7 @@ impl AsyncRead for ReadHalf<'_> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, out),
             Self::Tls(tls) => tls.poll_read(cx, out),
+            Self::Within(within) => within.poll_read(cx, out),
         }
     }
 }
@@ -140,6 +180,7 @@ impl AsyncWrite for WriteHalf<'_> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_write(cx, bytes),
             Self::Tls(tls) => tls.poll_write(cx, bytes),
+            Self::Within(within) => within.poll_write(cx, bytes),
         }
     }
 
@@ -153,6 +194,7 @@ impl AsyncWrite for WriteHalf<'_> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
             Self::Tls(tls) => tls.poll_shutdown(cx),
+            Self::Within(within) => within.poll_shutdown(cx),
         }
     }
 }
@@ -163,6 +205,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, out),
             Self::Tls(tls) => tls.split().0.poll_read(cx, out),
+            Self::Within(within) => within.poll_read(cx, out),
         }
     }
 }
@@ -173,6 +216,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_write(cx, bytes),
             Self::Tls(tls) => tls.split().1.poll_write(cx, bytes),
+            Self::Within(within) => within.poll_write(cx, bytes),
         }
     }
 
@@ -186,6 +230,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
             Self::Tls(tls) => tls.split().1.poll_shutdown(cx),
+            Self::Within(within) => within.poll_shutdown(cx),
         }
     }
 }

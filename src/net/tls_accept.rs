@@ -30,7 +30,9 @@ const HELLO: usize = 4096;
 const CHALLENGE: &[u8] = b"acme-tls/1";
 
 /// The protocols that are offered, best first.
-const PROTOCOLS: [&[u8]; 1] = [b"http/1.1"];
+const PROTOCOLS: [&[u8]; 2] = [HTTP2, b"http/1.1"];
+
+const HTTP2: &[u8] = b"h2";
 
 /// TLS as servers speak it: one for all workers.
 #[derive(Debug)]
@@ -55,6 +57,8 @@ pub struct Secured {
     pub server_name: Option<Box<str>>,
     /// It was shown a certificate that is not of our own making.
     pub certified: bool,
+    /// It goes on in HTTP/2.
+    pub http2: bool,
     /// The profile of client certificates that its host asks for.
     pub profile: Option<String>,
     /// It showed a certificate of that profile.
@@ -164,7 +168,8 @@ impl TlsServer {
         }
         let certified = server_name.as_deref().is_some_and(|name| self.certificates.certify(name));
         let verified = profile.is_some() && stream.shows_certificate();
-        Ok((stream, Secured { server_name, certified, profile: profile.map(|(name, _)| name), verified }))
+        let http2 = stream.protocol() == Some(HTTP2);
+        Ok((stream, Secured { server_name, certified, profile: profile.map(|(name, _)| name), verified, http2 }))
     }
 }
 

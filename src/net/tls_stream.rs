@@ -83,6 +83,11 @@ impl TlsStream {
         &self.tcp
     }
 
+    /// The protocol that both sides agreed on.
+    pub(super) fn protocol(&mut self) -> Option<&[u8]> {
+        self.state.get_mut().session.alpn_protocol()
+    }
+
     pub(super) fn split(&mut self) -> (TlsReadHalf<'_>, TlsWriteHalf<'_>) {
         let (read, write) = self.tcp.split();
         (TlsReadHalf { tcp: read, state: &self.state }, TlsWriteHalf { tcp: write, state: &self.state })

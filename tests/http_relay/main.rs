@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests may panic")]
 
+mod frames;
+mod http2;
+mod http2_rules;
 mod relay;
 mod support;
 mod wake;

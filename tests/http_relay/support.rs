@@ -112,7 +112,14 @@ pub(crate) fn read_chunked(stream: &mut impl Read) -> Vec<u8> {
         }
         let size = usize::from_str_radix(std::str::from_utf8(&line).unwrap().trim(), 16).unwrap();
         if size == 0 {
-            read_exactly(stream, 2);
+            // The end, perhaps with trailers.
+            let mut line = Vec::new();
+            while line != b"\r\n" {
+                line.clear();
+                while !line.ends_with(b"\r\n") {
+                    line.extend(read_exactly(stream, 1));
+                }
+            }
             return body;
         }
         body.extend(read_exactly(stream, size));

@@ -23,7 +23,7 @@ use dormouse::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::support::*;
+use crate::{frames::*, support::*};
 
 /// What an app does with a connection; the number counts connections over all runs.
 type App = Arc<dyn Fn(usize, &mut TcpStream) + Send + Sync>;
@@ -424,4 +424,57 @@ fn a_silent_websocket_is_closed_with_1001_after_stream_idle() {
     assert_eq!(read_exactly(&mut client, 4), [0x88, 2, 3, 0xE9]);
     drop(client);
     until("the pass is given back", || sleeper.backend.passes() == 0);
+}
+
+#[test]
+fn http2_wakes_and_is_held_and_what_is_refused_does_not_wake() {
+    let sleeper = sleeper(echo);
+    let mut client = H2::connect(&sleeper.proxy);
+    for (stream, block) in [
+        (1, request("GET", "/a/../b", &[])),
+        (3, request("GET", "/", &[("connection", "close")])),
+        (5, request("POST", "/", &[("content-length", "1"), ("content-length", "2")])),
+    ] {
+        client.send(HEADERS, END_HEADERS | END_STREAM, stream, block);
+        let outcome = client.outcome(stream);
+        assert!(!matches!(&outcome, Outcome::Answer(answer) if answer.status() != 400), "{outcome:?}");
+    }
+    assert_eq!(sleeper.starts(), 0);
+    // Many at once, with and without bodies, on one connection.
+    for at in 0..20 {
+        client.send(HEADERS, END_HEADERS, 2 * at + 7, request("POST", &format!("/{at}"), &[]));
+        client.send(DATA, END_STREAM, 2 * at + 7, format!("body of {at}"));
+    }
+    let mut ended = 0;
+    let mut bodies = String::new();
+    while ended < 20 {
+        let frame = client.read().expect("answers to all");
+        ended += usize::from(frame.kind == DATA && frame.flags & END_STREAM != 0);
+        if frame.kind == DATA {
+            bodies.push_str(&text(frame.payload));
+        }
+    }
+    for at in 0..20 {
+        assert!(bodies.contains(&format!("\r\n\r\nbody of {at}")), "{at} is missing in {bodies}");
+    }
+    assert_eq!(sleeper.starts(), 1);
+}
+
+#[test]
+fn a_held_request_of_http2_that_is_taken_back_is_not_forwarded() {
+    let script = Script { start_delay: Duration::from_millis(400), ..Script::default() };
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let heads = Arc::clone(&seen);
+    let sleeper = sleeper_with(policy(), script, settings(), move |_, stream| {
+        let head = read_head(stream);
+        heads.lock().unwrap().push(head.clone());
+        write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
+    });
+    let mut client = H2::connect(&sleeper.proxy);
+    client.send(HEADERS, END_HEADERS | END_STREAM, 1, request("GET", "/taken-back", &[]));
+    until("a wake", || sleeper.backend.status().borrow().state == StatusState::Waking);
+    client.send(RST_STREAM, 0, 1, CANCEL.to_be_bytes());
+    assert_eq!(client.get(3, "/wanted").answer().text(), "ok");
+    let seen = seen.lock().unwrap();
+    assert!(seen.len() == 1 && seen[0].starts_with("GET /wanted "), "{seen:?}");
 }

@@ -28,6 +28,7 @@ mod faults_edges;
 mod faults_limits;
 mod faults_state;
 mod hold_bodies;
+mod http2;
 mod keep_awake;
 mod killed;
 mod not_woken;

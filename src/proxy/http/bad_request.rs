@@ -24,6 +24,9 @@ pub enum BadRequest {
     /// `CONNECT`, which this is not for, and `TRACE`, which would show what a browser hides and wake a service for nothing.
     #[error("This method is not allowed.")]
     Method,
+    /// A tunnel for a protocol that is not carried.
+    #[error("This protocol is not carried here.")]
+    Protocol,
 }
 
 impl BadRequest {
@@ -36,6 +39,7 @@ impl BadRequest {
             Self::TargetTooLong => 414,
             Self::Expectation => 417,
             Self::HeadTooLarge => 431,
+            Self::Protocol => 501,
             Self::Version => 505,
         }
     }

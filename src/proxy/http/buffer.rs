@@ -39,6 +39,11 @@ impl Buffers {
         Buf { bytes, start: 0, end: 0, home: Rc::clone(self) }
     }
 
+    /// Lends what a head is kept in.
+    pub(super) fn lend_parts(&self) -> Lent {
+        self.parts.lend()
+    }
+
     /// Lends an empty buffer for bulk.
     pub(super) fn lend_big(self: &Rc<Self>) -> Buf {
         let bytes = self.big.borrow_mut().pop().unwrap_or_else(|| vec![0; BIG]);

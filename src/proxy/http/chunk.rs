@@ -38,8 +38,18 @@ pub struct ChunkScanner {
     side: usize,
     /// A trailer section that did not come at once.
     trailer: Vec<u8>,
-    /// Only the data is wanted, not the framing.
-    data_only: bool,
+    passes: Passes,
+    /// Bytes of data that may be taken before [`ChunkScanner::make_room`] is called again.
+    room: u64,
+}
+
+/// What is passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Passes {
+    Everything,
+    Data,
+    /// The data, and the trailer section apart from it.
+    DataAndTrailer,
 }
 
 /// What became of a piece of input.
@@ -56,7 +66,21 @@ pub struct Scanned {
 impl ChunkScanner {
     /// A reader that lets the framing through, or the data alone.
     pub fn new(data_only: bool) -> Self {
-        Self { state: State::Size(0), left: 0, side: 0, trailer: Vec::new(), data_only }
+        Self::with(if data_only { Passes::Data } else { Passes::Everything })
+    }
+
+    /// A reader that lets the data through, and gives the trailer section as `tail`.
+    pub(super) fn apart() -> Self {
+        Self::with(Passes::DataAndTrailer)
+    }
+
+    fn with(passes: Passes) -> Self {
+        Self { state: State::Size(0), left: 0, side: 0, trailer: Vec::new(), passes, room: u64::MAX }
+    }
+
+    /// So many bytes of data may be taken from now on.
+    pub(super) fn make_room(&mut self, room: usize) {
+        self.room = room as u64;
     }
 
     /// Reads on. What is to be passed on is moved to the front of `input`; trailers that came in pieces are put
@@ -65,12 +89,14 @@ impl ChunkScanner {
         let (mut read, mut write) = (0, 0);
         while self.state != State::Done {
             if self.state == State::Data {
-                let here = usize::try_from(self.left).unwrap_or(usize::MAX).min(input.len() - read);
+                let most = self.left.min(self.room);
+                let here = usize::try_from(most).unwrap_or(usize::MAX).min(input.len() - read);
                 if write != read {
                     input.copy_within(read..read + here, write);
                 }
                 (read, write) = (read + here, write + here);
                 self.left -= here as u64;
+                self.room -= here as u64;
                 if self.left > 0 {
                     break;
                 }
@@ -83,7 +109,7 @@ impl ChunkScanner {
             let Some(byte) = input.get(read).copied() else { break };
             read += 1;
             if self.line(byte)?
-                && !self.data_only
+                && self.passes == Passes::Everything
                 && let Some(to) = input.get_mut(write)
             {
                 *to = byte;
@@ -154,7 +180,7 @@ impl ChunkScanner {
             self.trailer.push(*byte);
             if self.trailer == b"\r\n" || self.trailer.ends_with(b"\r\n\r\n") {
                 let section = trailers(&self.trailer)?;
-                if !self.data_only {
+                if self.passes != Passes::Data {
                     tail.extend_from_slice(&section);
                 }
                 self.trailer = Vec::new();

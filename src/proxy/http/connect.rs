@@ -24,14 +24,16 @@ pub(super) async fn connect(job: &mut Job<'_>, way: &Way) -> Result<Connection, 
     let (stream, slot) = tokio::select! {
         biased;
         opened = open(job, way) => opened?,
-        () = gone(job.client.stream.socket(), false) => return Err(Fault::ClientLeft),
+        () = gone(job.client.stream.beneath(), false) => return Err(Fault::ClientLeft),
     };
     // A forwarder accepts before the app listens, and closes then: what may not be repeated is sent only to a
     // connection that stays open.
     if !way.own && !job.head.may_be_repeated() {
-        // One with TLS has proved itself.
-        let plain = matches!(stream, Stream::Plain(_));
-        let ended = plain && tokio::time::timeout(FORWARDER_PROOF, stream.socket().readable()).await.is_ok();
+        let ended = match &stream {
+            Stream::Plain(tcp) => tokio::time::timeout(FORWARDER_PROOF, tcp.readable()).await.is_ok(),
+            // One with TLS has proved itself.
+            Stream::Tls(_) | Stream::Within(_) => false,
+        };
         if ended {
             return Err(Fault::Dial(io::ErrorKind::ConnectionReset.into()));
         }

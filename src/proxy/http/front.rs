@@ -20,7 +20,7 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::{
-    net::{Secured, Stream, TlsServer},
+    net::{Beneath, Secured, Stream, TlsServer},
     proxy::told,
 };
 
@@ -31,17 +31,29 @@ use super::{
     deadline::Deadline,
     exchange,
     forwarded::Peer,
+    h2_connection,
     request_head::{self, RequestHead},
     secure,
     worker::{Inner, ProxySettings, Worker},
 };
 
-/// A client's connection.
+/// What all requests of a connection have in common.
+#[derive(Debug, Clone)]
+pub(super) struct Link {
+    pub(super) worker: Rc<Inner>,
+    pub(super) settings: Arc<ProxySettings>,
+    pub(super) peer: Rc<Peer>,
+    /// What is known of its TLS; absent: it came in clear.
+    pub(super) secured: Option<Rc<Secured>>,
+    pub(super) shutdown: CancellationToken,
+}
+
+/// A client's connection, or one stream of it.
 pub(super) struct Client {
     pub(super) stream: Stream,
     /// What is known of its TLS; absent: it came in clear.
-    pub(super) secured: Option<Secured>,
-    pub(super) peer: Peer,
+    pub(super) secured: Option<Rc<Secured>>,
+    pub(super) peer: Rc<Peer>,
     /// What came and was not used yet. Nothing is held while nothing came.
     pub(super) input: Option<Buf>,
     pub(super) worker: Rc<Inner>,
@@ -52,9 +64,8 @@ pub(super) struct Client {
     /// When the last answer ended, or the connection began.
     pub(super) quiet_since: Instant,
     shutdown: CancellationToken,
-    stop: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// The shutdown wakes this task.
-    hears_stop: bool,
+    /// The shutdown, once it wakes this task.
+    stop: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
 }
 
 /// What becomes of the connection.
@@ -102,31 +113,34 @@ pub(super) async fn connection(
             Err(None) => return,
         },
     };
-    let (now, keep_alive) = (Instant::now(), settings.limits.keep_alive_timeout);
-    let mut client = Client {
-        stream,
-        peer: Peer::new(ends.source, port, secured.is_some(), &settings.trusted_proxies),
-        secured,
-        input: None,
+    let http2 = secured.as_ref().is_some_and(|secured| secured.http2);
+    let link = Link {
+        peer: Rc::new(Peer::new(ends.source, port, secured.is_some(), &settings.trusted_proxies)),
+        secured: secured.map(Rc::new),
         worker,
         settings,
-        timer: Deadline::new(now + keep_alive),
-        arrived: now,
-        quiet_since: now,
-        stop: Box::pin(shutdown.clone().cancelled_owned()),
         shutdown,
-        hears_stop: false,
     };
+    if http2 {
+        return h2_connection::serve(Rc::new(link), stream, None).await;
+    }
+    let mut client = Client::new(&link, stream);
     if let Some(answer) = clear {
         client.answer(None, &answer).await;
         return client.linger().await;
     }
+    let mut first = client.secured.is_none();
     loop {
         let next = match client.head().await {
             Ok(Some(head)) => Box::pin(exchange::run(&mut client, &head)).await,
             Ok(None) => Next::Close,
+            Err(_) if first && client.speaks_http2() => {
+                let Client { stream, input, .. } = client;
+                return Box::pin(h2_connection::serve(Rc::new(link), stream, input)).await;
+            }
             Err(answer) => client.answer(None, &answer).await,
         };
+        first = false;
         match next {
             Next::Again => {}
             Next::Close => return client.stream.say_goodbye(),
@@ -167,6 +181,28 @@ fn crowded() -> Vec<u8> {
 }
 
 impl Client {
+    pub(super) fn new(link: &Link, stream: Stream) -> Self {
+        let now = Instant::now();
+        Self {
+            stream,
+            peer: Rc::clone(&link.peer),
+            secured: link.secured.clone(),
+            input: None,
+            worker: Rc::clone(&link.worker),
+            settings: Arc::clone(&link.settings),
+            timer: Deadline::new(now + link.settings.limits.keep_alive_timeout),
+            arrived: now,
+            quiet_since: now,
+            shutdown: link.shutdown.clone(),
+            stop: None,
+        }
+    }
+
+    /// Whether what came is the beginning of a connection of HTTP/2, which is no request (RFC 9113, 3.3).
+    fn speaks_http2(&self) -> bool {
+        self.input.as_ref().is_some_and(|input| input.filled().starts_with(b"PRI * HTTP/2.0\r\n"))
+    }
+
     /// Whether no new request is taken on this connection.
     pub(super) fn is_stopping(&self) -> bool {
         self.shutdown.is_cancelled()
@@ -188,7 +224,13 @@ impl Client {
                 if !started {
                     self.arrived = Instant::now();
                 }
-                let head = request_head::take(&mut input, limits.line, limits.head)?;
+                let head = match request_head::take(&mut input, limits.line, limits.head) {
+                    Ok(head) => head,
+                    Err(bad) => {
+                        self.input = Some(input);
+                        return Err(bad.into());
+                    }
+                };
                 if head.is_none() && !input.make_room(limits.head) {
                     return Err(BadRequest::HeadTooLarge.into());
                 }
@@ -224,11 +266,11 @@ impl Client {
         if self.is_stopping() {
             return Poll::Ready(());
         }
-        if self.hears_stop {
+        if self.stop.is_some() {
             return Poll::Pending;
         }
-        self.hears_stop = true;
-        Pin::new(&mut unconstrained(self.stop.as_mut())).poll(cx)
+        let stop = self.stop.insert(Box::pin(self.shutdown.clone().cancelled_owned()));
+        Pin::new(&mut unconstrained(stop.as_mut())).poll(cx)
     }
 
     /// The answer has ended. Returns how long it took since the request's first byte.
@@ -289,6 +331,12 @@ impl Client {
 
     /// Ends the connection with a reset.
     fn reset(self) {
-        let _ = socket2::SockRef::from(self.stream.socket()).set_linger(Some(Duration::ZERO));
+        match self.stream.beneath() {
+            Beneath::Socket(tcp) => {
+                let _ = socket2::SockRef::from(tcp).set_linger(Some(Duration::ZERO));
+            }
+            // Dropped before its end, it is reset.
+            Beneath::Within(_) => {}
+        }
     }
 }

@@ -10,14 +10,15 @@ use std::{
 
 use tokio::{
     io::{Interest, ReadBuf},
-    net::TcpStream,
     time::Instant,
 };
+
+use crate::net::Beneath;
 
 use super::deadline::Deadline;
 
 /// Resolves when the client has left.
-pub(in crate::proxy) async fn gone(client: &TcpStream, incomplete: bool) {
+pub(in crate::proxy) async fn gone(client: Beneath<'_>, incomplete: bool) {
     let mut leaving = Leaving::new(client, incomplete);
     poll_fn(|cx| leaving.poll(cx)).await;
 }
@@ -25,14 +26,14 @@ pub(in crate::proxy) async fn gone(client: &TcpStream, incomplete: bool) {
 /// Watches for a client that leaves: its connection is reset, or ended before the request did (`incomplete`).
 /// Half-closing after a whole request is not leaving; a reset after that is.
 pub(super) struct Leaving<'a> {
-    client: &'a TcpStream,
+    client: Beneath<'a>,
     incomplete: bool,
     /// What is left to see once something came: a reset.
     reset: Option<Pin<Box<dyn Future<Output = ()> + 'a>>>,
 }
 
 impl<'a> Leaving<'a> {
-    pub(super) fn new(client: &'a TcpStream, incomplete: bool) -> Self {
+    pub(super) fn new(client: Beneath<'a>, incomplete: bool) -> Self {
         Self { client, incomplete, reset: None }
     }
 
@@ -41,8 +42,12 @@ impl<'a> Leaving<'a> {
         if let Some(reset) = &mut self.reset {
             return reset.as_mut().poll(cx);
         }
+        let client = match self.client {
+            Beneath::Socket(client) => client,
+            Beneath::Within(within) => return within.poll_left(cx),
+        };
         loop {
-            match std::task::ready!(self.client.poll_peek(cx, &mut ReadBuf::new(&mut [0]))) {
+            match std::task::ready!(client.poll_peek(cx, &mut ReadBuf::new(&mut [0]))) {
                 Ok(0) if self.incomplete => return Poll::Ready(()),
                 Ok(0) => {
                     // It may have gone for good: let the kernel find out.
@@ -50,7 +55,7 @@ impl<'a> Leaving<'a> {
                         .with_time(Duration::from_secs(5))
                         .with_interval(Duration::from_secs(5))
                         .with_retries(3);
-                    let _ = socket2::SockRef::from(self.client).set_tcp_keepalive(&keepalive);
+                    let _ = socket2::SockRef::from(client).set_tcp_keepalive(&keepalive);
                     break;
                 }
                 Ok(_) => break,
@@ -61,7 +66,6 @@ impl<'a> Leaving<'a> {
                 }
             }
         }
-        let client = self.client;
         let reset = self.reset.insert(Box::pin(async move {
             let _ = client.ready(Interest::ERROR).await;
         }));

@@ -1,4 +1,4 @@
-//! HTTP/1.0 and 1.1, in and out: a relay of our own.
+//! HTTP/1.0, 1.1 and 2 in, HTTP/1.1 out: a relay of our own.
 //!
 //! One current-thread runtime for each worker, each with its own listeners, upstream pool and buffers: nothing on the
 //! way of a request takes a lock or hops to another thread. The parts, from the client's side on:
@@ -9,6 +9,10 @@
 //! - `attempt` is one try on one connection from the `pool`, `relay` moves bodies both ways at once (`chunk`
 //!   understands them), `tunnel` takes over after a 101;
 //! - `answer` is what we say ourselves.
+//!
+//! A connection of HTTP/2 (`h2_connection`) is many such clients at once: each stream (`h2_stream`) has its head from
+//! `h2_request`, and reads and writes like a connection of HTTP/1.1 of its own. `h2_wire` gathers what all of them
+//! send; `h2_frames` sees floods coming.
 //!
 //! What always holds: a message is understood whole and written anew, or refused; its body is never delimited
 //! differently for the two sides; no request is sent twice unless it may be; what was cut is never shown as whole.
@@ -27,6 +31,13 @@ mod forwarded;
 mod front;
 #[cfg(fuzzing)]
 pub mod fuzz;
+mod h2_connection;
+mod h2_frames;
+mod h2_reading;
+mod h2_request;
+mod h2_stream;
+mod h2_wire;
+mod h2_writing;
 mod leaving;
 mod limits;
 mod navigation;

@@ -104,21 +104,44 @@ pub(super) fn take(input: &mut Buf, max_line: usize, max_head: usize) -> Result<
     if !lines_are_whole(head, fields) {
         return Err(BadRequest::Malformed("a line does not end in CR LF"));
     }
+    copy.extend_from_slice(head);
     let is_11 = version == 1;
     let (target, host_end) = facts.authority(method, target, is_11, text)?;
     let framing = facts.framing(method, is_11)?;
     let upgrade = if is_11 && framing_is_empty(framing) && facts.upgrades { facts.upgrade } else { None };
     let upgrade = upgrade.filter(|protocol| !protocol.is_empty()).map(&at);
+    let head = assemble(parts, &facts, Line { method, target, host_end, is_11 }, framing, upgrade);
+    input.consume(length);
+    Ok(Some(head))
+}
+
+/// A request line that was understood, or what stands for it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Line<'a> {
+    pub(super) method: &'a str,
+    pub(super) target: &'a str,
+    pub(super) host_end: usize,
+    pub(super) is_11: bool,
+}
+
+/// A head whose fields were classified and noted. `parts` has the bytes, the fields, and the authority as text.
+pub(super) fn assemble(
+    mut parts: Lent,
+    facts: &Facts<'_>,
+    line: Line<'_>,
+    framing: Framing,
+    upgrade: Option<Range<usize>>,
+) -> RequestHead {
+    let Line { method, target, host_end, is_11 } = line;
     let keep_alive = if is_11 { !facts.closes } else { facts.keeps && !facts.closes };
     let (expects_continue, te_trailers) = (facts.expects && is_11, facts.te_trailers && is_11);
     let named: Vec<Vec<u8>> = facts.named.iter().map(|name| name.to_vec()).collect();
+    let text = &mut parts.text;
     let authority_end = text.len();
     text.push_str(method);
     let method_end = text.len();
     text.push_str(target);
     let path_end = memchr::memchr(b'?', target.as_bytes()).map_or(text.len(), |at| method_end + at);
-    copy.extend_from_slice(head);
-    input.consume(length);
     let mut head = RequestHead {
         parts,
         host_end,
@@ -133,7 +156,7 @@ pub(super) fn take(input: &mut Buf, max_line: usize, max_head: usize) -> Result<
         te_trailers,
     };
     head.drop_named(&named);
-    Ok(Some(head))
+    head
 }
 
 fn framing_is_empty(framing: Framing) -> bool {

@@ -165,7 +165,7 @@ async fn stream(job: &mut Job<'_>, way: &Way, upstream: &mut Connection, run: &m
         }
     }
     let mut left = None;
-    let client = client_read.socket();
+    let client = client_read.beneath();
     poll_fn(|cx| {
         if let Poll::Ready(end) = poll_response(cx, &mut up_read, &mut client_write) {
             return Poll::Ready(end);

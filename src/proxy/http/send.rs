@@ -152,7 +152,7 @@ impl Run {
             }
         }
         timer.set(Instant::now() + waits);
-        let mut left = Leaving::new(client_read.socket(), false);
+        let mut left = Leaving::new(client_read.beneath(), false);
         let event = poll_fn(|cx| {
             if let Poll::Ready(event) = poll_head(cx, &mut up_read, input, &worker.buffers, max_head) {
                 return Poll::Ready(event);

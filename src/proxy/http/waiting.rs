@@ -66,7 +66,7 @@ async fn open(
                 };
                 return reply.end(&tail).await;
             }
-            () = gone(reply.job.client.stream.socket(), false) => return Next::Close,
+            () = gone(reply.job.client.stream.beneath(), false) => return Next::Close,
             () = tokio::time::sleep(HEARTBEAT) => reply.send(WaitingPage::HEARTBEAT).await,
         };
         if heartbeat.is_err() {
@@ -124,7 +124,7 @@ async fn progress(job: &mut Job<'_>, backend: &Backend, language: Language) -> N
                     Ok(()) => break,
                     Err(_) => return reply.end("").await,
                 },
-                () = gone(reply.job.client.stream.socket(), false) => return Next::Close,
+                () = gone(reply.job.client.stream.beneath(), false) => return Next::Close,
                 () = reply.job.client.stopping() => return reply.end("").await,
                 () = tokio::time::sleep(HEARTBEAT) => {
                     if reply.send(":\n\n").await.is_err() {

@@ -147,7 +147,7 @@ async fn hold(job: &Job<'_>, backend: &Backend, cause: Cause, patience: Duration
     let entered = tokio::select! {
         biased;
         entered = backend.enter(cause, patience) => entered,
-        () = gone(job.client.stream.socket(), job.is_incomplete()) => return Err(Entry::Left),
+        () = gone(job.client.stream.beneath(), job.is_incomplete()) => return Err(Entry::Left),
     };
     entered.map_err(|refused| Entry::Answer(refusal(&refused)))
 }

@@ -10,7 +10,7 @@ use crate::{
     backend::Backend,
     control::LiveRoute,
     model::{Transport, WakeOn},
-    net::{Carries, Ended, copy_both_ways, reset_when_dropped},
+    net::{Beneath, Carries, Ended, copy_both_ways, reset_when_dropped},
     proxy::{
         Worker,
         http::{Inner, gone},
@@ -143,7 +143,7 @@ impl Session {
             }
         }
         // Who ends without a word has left. Who said something may only have nothing to add.
-        let left = gone(&self.stream, self.first.is_empty());
+        let left = gone(Beneath::Socket(&self.stream), self.first.is_empty());
         tokio::select! {
             biased;
             entered = enter(&self.worker, route, backend, self.caller) => entered.map_err(End::Closed),

@@ -7,6 +7,7 @@ use tokio::{net::TcpStream, time::Instant};
 use super::connection::{End, Session};
 use crate::{
     control::LiveRoute,
+    net::Beneath,
     proxy::{
         http::{Inner, connect, gone},
         ports::{Closed, DIAL_PATIENCE, Way, dial_pause, is_down},
@@ -24,7 +25,7 @@ pub(super) async fn dial(session: &Session, way: &Way) -> Result<io::Result<TcpS
         biased;
         dialled = connect(way.address, patience) => dialled,
         () = is_down(session.route.backend.as_ref()) => Err(io::ErrorKind::HostUnreachable.into()),
-        () = gone(&session.stream, session.first.is_empty()) => return Err(End::Left),
+        () = gone(Beneath::Socket(&session.stream), session.first.is_empty()) => return Err(End::Left),
     };
     match dialled {
         // A forwarder accepts before the app listens, and closes then.

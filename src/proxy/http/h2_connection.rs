@@ -1,0 +1,244 @@
+//! A client's connection of HTTP/2: each stream is a request of its own, worked on by a task of its own.
+
+use std::{
+    cell::{Cell, RefCell},
+    future::{Future, poll_fn},
+    io,
+    pin::{Pin, pin},
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use h2::{
+    Reason, RecvStream,
+    server::{Builder, Connection, SendResponse},
+};
+use http::Request;
+use tokio::time::Instant;
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+use crate::net::Stream;
+
+use super::{
+    answer::Answer,
+    buffer::Buf,
+    deadline::Deadline,
+    exchange,
+    front::{Client, Link},
+    h2_request::{self, Unfit},
+    h2_stream::H2Stream,
+    h2_wire::{Handle, Wire},
+};
+
+/// Requests of one connection at once.
+const STREAMS: u32 = 128;
+
+/// What a client may send before any of it was passed on: for each request, and for all of a connection.
+const WINDOW: u32 = 256 * 1024;
+const WINDOW_OF_ALL: u32 = 1024 * 1024;
+
+/// What of an answer waits for the client at most.
+const SEND_BUFFER: usize = 32 * 1024;
+
+/// Streams that were reset before they were worked on, at most.
+const RESET_EARLY: usize = 20;
+
+/// Streams that we reset for what the client did wrong, at most.
+const RESET_BY_US: usize = 200;
+
+/// Serves a connection of HTTP/2 to its end. `begun` is what of it was read already.
+pub(super) async fn serve(link: Rc<Link>, stream: Stream, begun: Option<Buf>) {
+    let wire = Rc::new(RefCell::new(Wire::new(stream, begun)));
+    if let Err(error) = run(&link, &wire).await {
+        tracing::debug!(error = %error, "a connection of HTTP/2 ended");
+    }
+    let mut wire = wire.borrow_mut();
+    wire.say_goodbye();
+}
+
+async fn run(link: &Rc<Link>, wire: &Rc<RefCell<Wire>>) -> io::Result<()> {
+    let limits = &link.settings.limits;
+    let mut timer = Deadline::new(Instant::now() + limits.header_timeout);
+    let mut builder = Builder::new();
+    builder
+        .max_concurrent_streams(STREAMS)
+        .initial_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW_OF_ALL)
+        .max_header_list_size(u32::try_from(limits.head).unwrap_or(u32::MAX))
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_pending_accept_reset_streams(RESET_EARLY)
+        .max_local_error_reset_streams(Some(RESET_BY_US))
+        .enable_connect_protocol();
+    let mut handshake = pin!(builder.handshake::<_, Bytes>(Handle(Rc::clone(wire))));
+    let connection = poll_fn(|cx| {
+        let polled = handshake.as_mut().poll(cx);
+        match wire.borrow_mut().poll_send(cx) {
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Ready(Ok(_)) | Poll::Pending => {}
+        }
+        if let Poll::Ready(result) = polled {
+            return Poll::Ready(result.map(Some).map_err(io::Error::other));
+        }
+        timer.poll(cx).map(|()| Ok(None))
+    });
+    let Some(connection) = connection.await? else { return Ok(()) };
+    let mut driver = Driver {
+        link,
+        wire,
+        connection,
+        live: Rc::new(Live { count: Cell::new(0), quiet_since: Cell::new(Instant::now()) }),
+        timer,
+        ending: None,
+        blocked: None,
+        stop: Box::pin(link.shutdown.clone().cancelled_owned()),
+    };
+    poll_fn(|cx| driver.poll(cx)).await
+}
+
+/// The requests of a connection that are worked on.
+#[derive(Debug)]
+struct Live {
+    count: Cell<usize>,
+    /// When the last one ended.
+    quiet_since: Cell<Instant>,
+}
+
+/// Counts one.
+struct Alive(Rc<Live>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.count.set(self.0.count.get() - 1);
+        self.0.quiet_since.set(Instant::now());
+    }
+}
+
+struct Driver<'a> {
+    link: &'a Rc<Link>,
+    wire: &'a Rc<RefCell<Wire>>,
+    connection: Connection<Handle, Bytes>,
+    live: Rc<Live>,
+    timer: Deadline,
+    /// No new requests are taken; what is done is waited for no longer than until then.
+    ending: Option<Instant>,
+    /// Since when nothing could be sent, and how much had been sent until then.
+    blocked: Option<(Instant, u64)>,
+    stop: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl Driver<'_> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let ended = self.poll_requests(cx);
+            if self.wire.borrow().frames.is_flood() && self.ending.is_none() {
+                self.ending = Some(Instant::now());
+                self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                continue;
+            }
+            let sent = self.wire.borrow_mut().poll_send(cx);
+            match (sent, ended) {
+                (Poll::Ready(Ok(_)), Some(result)) => return Poll::Ready(result),
+                (Poll::Ready(Ok(true)), None) => continue,
+                (Poll::Ready(Ok(false)), None) => self.note_progress(self.live.count.get() == 0 && self.has_streams()),
+                (Poll::Ready(Err(error)), _) => return Poll::Ready(Err(error)),
+                (Poll::Pending, _) => self.note_progress(true),
+            }
+            if self.ending.is_none() && self.stop.as_mut().poll(cx).is_ready() {
+                self.end();
+                continue;
+            }
+            return match self.poll_time(cx) {
+                Poll::Ready(()) => Poll::Ready(Ok(())),
+                Poll::Pending => Poll::Pending,
+            };
+        }
+    }
+
+    /// Moves the connection on and begins to work on what came; the end of the connection.
+    fn poll_requests(&mut self, cx: &mut Context<'_>) -> Option<io::Result<()>> {
+        loop {
+            match self.connection.poll_accept(cx) {
+                Poll::Ready(Some(Ok((request, respond)))) => {
+                    self.live.count.set(self.live.count.get() + 1);
+                    let alive = Alive(Rc::clone(&self.live));
+                    tokio::task::spawn_local(work(Rc::clone(self.link), request, respond, alive));
+                }
+                Poll::Ready(Some(Err(error))) => return Some(Err(io::Error::other(error))),
+                Poll::Ready(None) => return Some(Ok(())),
+                Poll::Pending => return None,
+            }
+        }
+    }
+
+    /// Whether answers that were written are not sent to their end.
+    fn has_streams(&self) -> bool {
+        self.connection.has_streams()
+    }
+
+    /// Notes since when the client takes nothing of what waits for it.
+    fn note_progress(&mut self, waits: bool) {
+        let total = self.wire.borrow().total;
+        if !waits {
+            self.blocked = None;
+        } else if self.blocked.is_none_or(|(_, before)| before != total) {
+            self.blocked = Some((Instant::now(), total));
+        }
+    }
+
+    /// Takes no new requests, and ends when those that are worked on have ended.
+    fn end(&mut self) {
+        self.connection.graceful_shutdown();
+        self.ending = Some(Instant::now() + self.link.settings.limits.linger.0);
+    }
+
+    /// Ready when the client had its time.
+    fn poll_time(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let limits = &self.link.settings.limits;
+        loop {
+            let unfinished = self.wire.borrow().frames.unfinished.map(|since| since + limits.header_timeout);
+            let blocked = self.blocked.map(|(since, _)| since + limits.body_window);
+            let idle = (self.live.count.get() == 0 && self.blocked.is_none()).then(|| match self.ending {
+                Some(ending) => ending.max(self.live.quiet_since.get()),
+                None => self.live.quiet_since.get() + limits.keep_alive_timeout,
+            });
+            let Some(next) = [unfinished, blocked, idle].into_iter().flatten().min() else { return Poll::Pending };
+            self.timer.set(next);
+            if self.timer.poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            if idle == Some(next) && self.ending.is_none() {
+                self.end();
+                // What that has to say is sent by the next turn.
+                cx.waker().wake_by_ref();
+                continue;
+            }
+            return Poll::Ready(());
+        }
+    }
+}
+
+/// Works on one request.
+async fn work(link: Rc<Link>, request: Request<RecvStream>, mut respond: SendResponse<Bytes>, alive: Alive) {
+    let (parts, body) = request.into_parts();
+    let room = link.worker.buffers.lend_parts();
+    let read = h2_request::head(&parts, body.is_end_stream(), &link.settings.limits.for_heads(), room);
+    drop(parts);
+    let unfit = match read {
+        Ok(head) => {
+            let stream = H2Stream::new(Some(&head), body, respond);
+            let mut client = Client::new(&link, Stream::Within(Box::new(stream)));
+            exchange::run(&mut client, &head).await;
+            return drop(alive);
+        }
+        Err(unfit) => unfit,
+    };
+    match unfit {
+        Unfit::Malformed => respond.send_reset(Reason::PROTOCOL_ERROR),
+        Unfit::Refused(bad) => {
+            let stream = H2Stream::new(None, body, respond);
+            Client::new(&link, Stream::Within(Box::new(stream))).answer(None, &Answer::from(bad)).await;
+        }
+    }
+    drop(alive);
+}

@@ -1,0 +1,190 @@
+//! A look at the frames of a client before they are worked on: floods of cheap ones, and header blocks that never end.
+//!
+//! Each frame that carries neither a request nor data costs; time and data, sent or taken, pay. Who owes too much is asked to
+//! calm down (RFC 9113, 10.5).
+
+use tokio::time::Instant;
+
+/// What a client may owe.
+const CREDIT: u64 = 4000;
+
+/// What each second pays.
+const EACH_SECOND: u64 = 1000;
+
+/// So many bytes that the client takes pay for one frame.
+const BYTES: usize = 1024;
+
+/// What a reset costs: the most expensive of the cheap frames, since what it takes back was begun.
+const RESET: u64 = 20;
+
+/// The bytes of the preface and of a frame's head.
+const PREFACE: usize = 24;
+const HEAD: usize = 9;
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const CONTINUATION: u8 = 9;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+/// What is known of the frames that came.
+#[derive(Debug)]
+pub(super) struct Frames {
+    /// Bytes of the preface or of a frame's payload that are still to come.
+    left: usize,
+    head: [u8; HEAD],
+    /// So many bytes of the head came.
+    known: usize,
+    owed: u64,
+    /// Bytes that were sent and have not paid yet.
+    taken: usize,
+    paid: Option<Instant>,
+    /// Since when the preface, a header block, or a frame other than one of data, is unfinished.
+    pub(super) unfinished: Option<Instant>,
+    in_block: bool,
+}
+
+impl Default for Frames {
+    fn default() -> Self {
+        Self {
+            left: PREFACE,
+            head: [0; HEAD],
+            known: 0,
+            owed: 0,
+            taken: 0,
+            paid: None,
+            unfinished: None,
+            in_block: false,
+        }
+    }
+}
+
+impl Frames {
+    /// Looks at what came.
+    pub(super) fn look(&mut self, mut bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        let before = *self.paid.get_or_insert(now);
+        let pays = u64::try_from((now - before).as_millis()).unwrap_or(u64::MAX).saturating_mul(EACH_SECOND) / 1000;
+        if pays > 0 {
+            self.owed = self.owed.saturating_sub(pays);
+            self.paid = Some(now);
+        }
+        while !bytes.is_empty() {
+            let skipped = self.left.min(bytes.len());
+            self.left -= skipped;
+            bytes = bytes.get(skipped..).unwrap_or_default();
+            if self.left > 0 {
+                break;
+            }
+            let wanted = (HEAD - self.known).min(bytes.len());
+            let (taken, rest) = bytes.split_at(wanted);
+            if let Some(room) = self.head.get_mut(self.known..self.known + wanted) {
+                room.copy_from_slice(taken);
+            }
+            self.known += wanted;
+            bytes = rest;
+            if self.known == HEAD {
+                self.known = 0;
+                self.frame();
+            }
+        }
+        let in_payload = self.left > 0 && self.head.get(3) != Some(&DATA);
+        if self.in_block || in_payload || self.known > 0 {
+            self.unfinished.get_or_insert(now);
+        } else {
+            self.unfinished = None;
+        }
+    }
+
+    fn frame(&mut self) {
+        let [a, b, c, kind, flags, ..] = self.head;
+        self.left = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+        let has_data = self.left > 0 || flags & END_STREAM != 0;
+        if !self.in_block {
+            self.unfinished = None;
+        }
+        match kind {
+            HEADERS | CONTINUATION => {
+                self.in_block = flags & END_HEADERS == 0;
+                self.owed += u64::from(self.in_block);
+            }
+            DATA if has_data => self.owed = self.owed.saturating_sub(2),
+            RST_STREAM => self.owed += RESET,
+            _ => self.owed += 1,
+        }
+    }
+
+    /// So many bytes were sent: a client that takes much has much to acknowledge.
+    pub(super) fn sent(&mut self, bytes: usize) {
+        self.taken += bytes;
+        self.owed = self.owed.saturating_sub((self.taken / BYTES) as u64);
+        self.taken %= BYTES;
+    }
+
+    /// Whether the client owes too much.
+    pub(super) fn is_flood(&self) -> bool {
+        self.owed > CREDIT
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(length: u32, kind: u8, flags: u8) -> Vec<u8> {
+        let [_, a, b, c] = length.to_be_bytes();
+        let mut frame = vec![a, b, c, kind, flags, 0, 0, 0, 1];
+        frame.resize(HEAD + length as usize, 0);
+        frame
+    }
+
+    fn begun() -> Frames {
+        let mut frames = Frames::default();
+        frames.look(&[0; PREFACE]);
+        assert!(frames.unfinished.is_none());
+        frames
+    }
+
+    #[test]
+    fn cheap_frames_are_a_flood_and_those_that_go_with_data_are_not() {
+        const PING: u8 = 6;
+        const WINDOW_UPDATE: u8 = 8;
+        let (mut flood, mut taking, mut sending, mut resets) = (begun(), begun(), begun(), begun());
+        for _ in 0..3 * CREDIT {
+            flood.look(&frame(8, PING, 0));
+            taking.look(&frame(4, WINDOW_UPDATE, 0));
+            taking.look(&frame(4, WINDOW_UPDATE, 0));
+            taking.sent(16 * 1024);
+            sending.look(&frame(8, PING, 0));
+            sending.look(&frame(100, DATA, 0));
+        }
+        for _ in 0..CREDIT {
+            resets.look(&frame(100, HEADERS, END_HEADERS | END_STREAM));
+            resets.look(&frame(4, RST_STREAM, 0));
+        }
+        assert!(flood.is_flood() && resets.is_flood());
+        assert!(!taking.is_flood() && !sending.is_flood());
+    }
+
+    #[test]
+    fn what_is_unfinished_is_seen_in_any_pieces() {
+        let block = [frame(20, HEADERS, END_STREAM), frame(20, CONTINUATION, END_HEADERS)].concat();
+        for piece in 1..block.len() {
+            let mut frames = begun();
+            for bytes in block[..block.len() - 1].chunks(piece) {
+                frames.look(bytes);
+                assert!(frames.unfinished.is_some(), "in pieces of {piece}");
+            }
+            frames.look(&[0]);
+            assert!(frames.unfinished.is_none(), "in pieces of {piece}");
+        }
+        // A body has its own rule.
+        let mut frames = begun();
+        frames.look(&frame(100, DATA, 0)[..50]);
+        assert!(frames.unfinished.is_none());
+    }
+}
