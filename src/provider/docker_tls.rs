@@ -89,24 +89,27 @@ impl DockerTls {
             };
             return format!("its certificate is not from an authority {trusted}");
         }
-        match reason {
-            CertificateError::NotValidForName => format!("its certificate is not for `{host}`"),
-            CertificateError::NotValidForNameContext { presented, .. } if presented.is_empty() => {
-                format!("its certificate names no host as a subject alternative name: make it anew, for `{host}`")
-            }
-            CertificateError::NotValidForNameContext { presented, .. } => {
-                format!("its certificate is not for `{host}` but for {}", presented.join(", "))
-            }
-            other => format!("its certificate is not taken: {other}"),
+        if matches!(reason, CertificateError::NotValidForName) {
+            return format!("its certificate is not for `{host}`");
         }
+        if let CertificateError::NotValidForNameContext { presented, .. } = reason {
+            return if presented.is_empty() {
+                format!("its certificate names no host as a subject alternative name: make it anew, for `{host}`")
+            } else {
+                format!("its certificate is not for `{host}` but for {}", presented.join(", "))
+            };
+        }
+        format!("its certificate is not taken: {reason}")
     }
 }
 
 fn told_without_certificate(refusal: &rustls::Error) -> String {
-    match refusal {
-        rustls::Error::InvalidMessage(_) => "it does not speak TLS there".to_owned(),
-        rustls::Error::AlertReceived(alert) => told_of_alert(*alert),
-        other => other.to_string(),
+    if let rustls::Error::AlertReceived(alert) = refusal {
+        told_of_alert(*alert)
+    } else if matches!(refusal, rustls::Error::InvalidMessage(_)) {
+        "it does not speak TLS there".to_owned()
+    } else {
+        refusal.to_string()
     }
 }
 
