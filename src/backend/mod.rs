@@ -27,10 +27,12 @@
 mod atomics {
     pub(super) use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 }
+mod birth;
 mod chronicle;
 mod driver;
 mod gate;
 mod handle;
+mod inbox;
 mod jobs;
 mod machine;
 mod once;
@@ -42,7 +44,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-pub use driver::{Restored, Surroundings};
+pub use birth::{Restored, Surroundings};
 pub use gate::{Entered, Gate};
 pub use handle::{Answer, Backend, Pass, Woke};
 pub use machine::step;
