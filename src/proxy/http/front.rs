@@ -30,6 +30,7 @@ use super::{
     forwarded::Peer,
     request_head::{self, RequestHead},
     secure,
+    silent::Silence,
     worker::{Inner, ProxySettings, Worker},
 };
 
@@ -48,6 +49,8 @@ pub(super) struct Client {
     pub(super) arrived: Instant,
     /// When the last answer ended, or the connection began.
     pub(super) quiet_since: Instant,
+    /// Until its first byte has come.
+    silence: Option<Silence>,
     shutdown: CancellationToken,
     stop: Pin<Box<WaitForCancellationFutureOwned>>,
     /// The shutdown wakes this task.
@@ -77,7 +80,7 @@ pub(super) async fn connection(
     worker: Worker,
     tcp: TcpStream,
     tls: Option<Arc<TlsServer>>,
-    peer: SocketAddr,
+    (peer, silence): (SocketAddr, Silence),
     shutdown: CancellationToken,
 ) {
     let worker = worker.0;
@@ -97,6 +100,7 @@ pub(super) async fn connection(
             Err(None) => return,
         },
     };
+    let is_plain = matches!(stream, Stream::Plain(_));
     let settings = worker.shared.settings.load_full();
     let (now, keep_alive) = (Instant::now(), settings.limits.keep_alive_timeout);
     let mut client = Client {
@@ -109,6 +113,8 @@ pub(super) async fn connection(
         timer: Deadline::new(now + keep_alive),
         arrived: now,
         quiet_since: now,
+        // With TLS it has spoken.
+        silence: Some(silence).filter(|_| is_plain),
         stop: Box::pin(shutdown.clone().cancelled_owned()),
         shutdown,
         hears_stop: false,
@@ -182,6 +188,7 @@ impl Client {
         loop {
             if let Some(mut input) = self.input.take_if(|input| !input.is_empty()) {
                 if !started {
+                    self.silence = None;
                     self.arrived = Instant::now();
                 }
                 let head = request_head::take(&mut input, limits.line, limits.head)?;
