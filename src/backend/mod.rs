@@ -37,6 +37,8 @@ mod jobs;
 mod machine;
 mod once;
 mod orders;
+#[cfg(test)]
+mod panic_tests;
 mod readiness;
 mod refused;
 mod state;
