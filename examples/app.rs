@@ -8,10 +8,12 @@
 //! - `--delay-listen D`, `--never-listen`: listens late or not at all
 //! - `--delay-ready D`: answers 503 for so long after it listens
 //! - `--accept-then-close`, `--hang`, `--crash-after N`: closes, never answers, exits with 70 on the N-th request
+//! - `--echo`: no HTTP, but every byte comes back, and at the end how many there were; datagrams come back too.
+//!   With `--greet TEXT` it speaks first
 //! - `--ignore-term`, `--term-delay D`, `--term-file PATH`: what the signal TERM does; without them it writes
 //!   `got TERM` and exits with 0
 //! - `--journal PATH`: notes there what happens, a line each: `start`, `listen`, `begin` with method and target of a
-//!   request, `term` with the number of requests in hand; `--fail-starts N`: the first N starts in it end with code 1
+//!   request, `open` and `end` or `cut` of a stream, `term` with the number of requests in hand; `--fail-starts N`: the first N starts in it end with code 1
 //!
 //! Paths: `/` (who it is), `/echo`, `/slow?ms=`, `/stream?ms=&n=` (events), `/download?bytes=&rate=`, `/ws` (echoes
 //! messages), `/status/NNN` (a redirect leads to `/landed`); all others are as `/`.
@@ -21,7 +23,7 @@ use std::{
     collections::HashMap,
     env, fs,
     io::{self, BufRead, BufReader, Read, Write},
-    net::{Shutdown, TcpListener, TcpStream},
+    net::{Shutdown, TcpListener, TcpStream, UdpSocket},
     process,
     sync::{
         Arc,
@@ -71,6 +73,12 @@ fn serve(options: HashMap<String, String>, started: u128) -> io::Result<()> {
     let port = u16::try_from(number(&options, "port", 80)).unwrap_or(80);
     let listener = TcpListener::bind(("0.0.0.0", port))?;
     system::set_backlog(&listener, i32::try_from(number(&options, "backlog", 1024)).unwrap_or(1024));
+    let echo = options.contains_key("echo");
+    if echo {
+        let socket = UdpSocket::bind(("0.0.0.0", port))?;
+        let noted = options.clone();
+        thread::spawn(move || echo_datagrams(&noted, &socket));
+    }
     note(&options, "listen");
     let ready = Instant::now() + time(&options, "delay-ready");
     let app = Arc::new(App { options, started, listened: now(), ready, requests: AtomicU64::new(0) });
@@ -82,10 +90,49 @@ fn serve(options: HashMap<String, String>, started: u128) -> io::Result<()> {
         }
         let app = Arc::clone(&app);
         thread::Builder::new().stack_size(256 << 10).spawn(move || {
-            if let Err(error) = converse(&app, stream) {
+            let talk = if echo { echo_stream(&app, stream) } else { converse(&app, stream) };
+            if let Err(error) = talk {
                 say(&format!("connection: {error}"));
             }
         })?;
+    }
+}
+
+/// Every byte comes back, and at the end how many there were.
+fn echo_stream(app: &App, mut stream: TcpStream) -> io::Result<()> {
+    let _in_hand = InHand::take();
+    note(&app.options, "open");
+    stream.set_nodelay(true)?;
+    if let Some(text) = app.options.get("greet") {
+        stream.write_all(text.as_bytes())?;
+    }
+    let mut bytes = vec![0; 64 << 10];
+    let mut total = 0;
+    loop {
+        match stream.read(&mut bytes) {
+            Ok(0) => break,
+            Ok(count) => {
+                total += count;
+                stream.write_all(bytes.get(..count).unwrap_or_default())?;
+            }
+            Err(error) => {
+                note(&app.options, &format!("cut {total}"));
+                return Err(error);
+            }
+        }
+    }
+    stream.write_all(format!("end {total}").as_bytes())?;
+    note(&app.options, &format!("end {total}"));
+    Ok(())
+}
+
+fn echo_datagrams(options: &HashMap<String, String>, socket: &UdpSocket) {
+    let mut bytes = vec![0; 64 << 10];
+    while let Ok((count, client)) = socket.recv_from(&mut bytes) {
+        if bytes.starts_with(b"\r\n\r\n\0\r\nQUIT\n") {
+            note(options, "datagram with a header");
+        }
+        let _ = socket.send_to(bytes.get(..count).unwrap_or_default(), client);
     }
 }
 

@@ -25,7 +25,8 @@
 //! | 6 | [`app`], [`cli`] | the composition root that owns every task; the command line |
 //!
 //! A request goes `net::accept` → `proxy::http` → [`routing::RouteTable::find`] → [`backend::Backend::enter`] → the
-//! upstream → the [`backend::Pass`] is dropped. What always holds: nothing reaches a backend without a pass, and no
+//! upstream → the [`backend::Pass`] is dropped. A stream goes `net::accept` → `proxy::tcp` (or a datagram to `proxy::udp`) →
+//! [`backend::Backend::enter`] → `net::copy_both_ways`. What always holds: nothing reaches a backend without a pass, and no
 //! backend is let down while a pass is out.
 
 pub mod acme;

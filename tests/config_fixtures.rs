@@ -21,7 +21,7 @@ use dormouse::{
     model::{
         Audience, BackendSpec, Condition, Container, ContainerPort, ContainerState, IdlePolicy, Ignore, Network,
         PathPattern, Place, Problem, Problems, Readiness, RouteSpec, RouteTarget, Running, Settings, SleepMethod,
-        Transport, Waiting, format_duration,
+        Transport, Waiting, WakeOn, format_duration,
     },
 };
 use serde::Deserialize;
@@ -169,7 +169,7 @@ fn render_case(case: &Case) -> Vec<String> {
         return lines;
     }
     let catalog = together("settings.yaml", &loaded, &case.containers, case.own_container.as_deref());
-    lines.extend(catalog.routes.values().map(route));
+    lines.extend(catalog.routes.values().map(|spec| route(spec)));
     lines.extend(catalog.backends.values().map(backend));
     lines.extend(catalog.problems.0.iter().map(|p| problem(p, false)));
     if case.with_excluded {
@@ -208,6 +208,8 @@ fn problem(problem: &Problem, alone: bool) -> String {
 /// `route app [app.*] -> http local/app:80`, and what differs from the defaults.
 fn route(route: &RouteSpec) -> String {
     let hosts: Vec<String> = route.matches.hosts.iter().map(ToString::to_string).collect();
+    let listen: Vec<String> = route.matches.listen.iter().map(ToString::to_string).collect();
+    let hosts = if listen.is_empty() { hosts } else { listen };
     let target = match &route.target {
         RouteTarget::Backend { id, endpoint } => format!("-> {} {id}:{}", endpoint.scheme, endpoint.port),
         RouteTarget::Address { host, endpoint } => format!("-> {} address {host}:{}", endpoint.scheme, endpoint.port),
@@ -227,7 +229,15 @@ fn route(route: &RouteSpec) -> String {
     });
     list(&mut line, "headers", headers);
     list(&mut line, "strip", matches.strip_prefix.iter().cloned());
-    let upstream = &route.upstream;
+    list(&mut line, "sni", matches.sni.iter().map(ToString::to_string));
+    if let WakeOn::Data(openings) = &route.options.wake_on {
+        let openings: Vec<String> = openings.iter().map(ToString::to_string).collect();
+        write!(line, " wake_on=data:{}", openings.join("+")).unwrap();
+    }
+    let upstream = &route.options.upstream;
+    if upstream.proxy_header {
+        line.push_str(" proxy_header");
+    }
     if upstream.response_header_timeout.as_secs() != 60 {
         write!(line, " header_timeout={}", format_duration(upstream.response_header_timeout)).unwrap();
     }
@@ -235,15 +245,19 @@ fn route(route: &RouteSpec) -> String {
         write!(line, " connect_timeout={}", format_duration(upstream.connect_timeout)).unwrap();
     }
     list(&mut line, "max_conns", upstream.max_conns.iter().map(ToString::to_string));
-    list(&mut line, "set", route.set_request_headers.iter().map(|(name, value)| format!("{name}:{value}")));
-    list(&mut line, "set_response", route.set_response_headers.iter().map(|(name, value)| format!("{name}:{value}")));
-    list(&mut line, "hide", route.hide_request_headers.iter().cloned());
-    list(&mut line, "hide_response", route.hide_response_headers.iter().cloned());
-    list(&mut line, "waiting", route.waiting.iter().map(|w| waiting(*w).to_owned()));
-    list(&mut line, "title", route.title.iter().cloned());
-    ignore(&mut line, &route.ignore);
-    list(&mut line, "asleep", route.asleep_response.iter().map(|r| r.status.to_string()));
-    let health = route.health.iter().map(|h| {
+    list(&mut line, "set", route.options.set_request_headers.iter().map(|(name, value)| format!("{name}:{value}")));
+    list(
+        &mut line,
+        "set_response",
+        route.options.set_response_headers.iter().map(|(name, value)| format!("{name}:{value}")),
+    );
+    list(&mut line, "hide", route.options.hide_request_headers.iter().cloned());
+    list(&mut line, "hide_response", route.options.hide_response_headers.iter().cloned());
+    list(&mut line, "waiting", route.options.waiting.iter().map(|w| waiting(*w).to_owned()));
+    list(&mut line, "title", route.options.title.iter().cloned());
+    ignore(&mut line, &route.options.ignore);
+    list(&mut line, "asleep", route.options.asleep_response.iter().map(|r| r.status.to_string()));
+    let health = route.options.health.iter().map(|h| {
         let method = if h.use_get { "GET" } else { "HEAD" };
         format!("{method}:{}:{}:{}:{}", h.path, format_duration(h.interval), format_duration(h.timeout), h.retries)
     });
@@ -408,7 +422,7 @@ fn every_valid_file_loads() {
         assert!(loaded.files.contains(&path));
         let expected = fs::read_to_string(path.with_extension("expect")).unwrap();
         let folder = format!("{}/", path.parent().unwrap().display());
-        let mut lines: Vec<String> = loaded.routes.iter().map(route).collect();
+        let mut lines: Vec<String> = loaded.routes.iter().map(|spec| route(spec)).collect();
         lines.extend(loaded.backends.iter().map(backend));
         lines.extend(loaded.problems.0.iter().map(|p| problem(p, false).replace(&folder, "")));
         let mut failures = String::new();
@@ -452,7 +466,7 @@ fn env(name: &str) -> Option<String> {
 fn settings_without_anything_are_the_defaults() {
     let loaded = check_text("", "empty.yaml", &|_| None).unwrap();
     assert_eq!(loaded.settings, Settings::default());
-    assert_eq!(loaded.routes, Vec::new());
+    assert!(loaded.routes.is_empty());
 }
 
 mod properties {
@@ -573,7 +587,7 @@ mod properties {
                 for host in &route.matches.hosts {
                     prop_assert_eq!(&host.to_string().parse::<HostPattern>().unwrap(), host);
                 }
-                if let Some(health) = &route.health {
+                if let Some(health) = &route.options.health {
                     prop_assert_eq!(parse_duration(&format_duration(health.interval)), Ok(health.interval));
                 }
             }

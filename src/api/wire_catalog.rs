@@ -30,13 +30,15 @@ pub struct Route {
     pub methods: Vec<String>,
     /// Names of header fields that must be there.
     pub headers: Vec<String>,
-    /// The listening port of a stream route.
-    pub listen_port: Option<u16>,
+    /// The listening addresses of a stream route; empty: it answers to hosts.
+    pub listen: Vec<String>,
+    /// The names in the TLS hello by which a stream route shares its port; empty: whatever comes.
+    pub sni: Vec<String>,
     /// The backend it leads to, as `node/name`; `null`: an address that never sleeps.
     pub backend: Option<String>,
     /// The address it leads to, when it is no backend.
     pub address: Option<String>,
-    /// `http`, `https`, `h2c`, `tcp` or `udp`; `null`: the backend is down and its port not known.
+    /// `http`, `https`, `h2c`, `tcp`, `udp` or `tcp+udp`; `null`: the backend is down and its port not known.
     pub scheme: Option<String>,
     /// The port it leads to.
     pub port: Option<u16>,
@@ -185,7 +187,8 @@ impl Route {
             paths: spec.matches.paths.iter().map(path).collect(),
             methods: spec.matches.methods.clone(),
             headers: spec.matches.headers.iter().map(|header| header.name.clone()).collect(),
-            listen_port: spec.matches.listen_port,
+            listen: spec.matches.listen.iter().map(ToString::to_string).collect(),
+            sni: spec.matches.sni.iter().map(ToString::to_string).collect(),
             backend: spec.backend().map(BackendId::to_string),
             address,
             scheme: endpoint.map(|Endpoint { scheme, .. }| scheme.to_string()),

@@ -93,7 +93,7 @@ impl From<&model::Problem> for Problem {
             ..Self::default()
         };
         match problem.place.clone() {
-            model::Place::File { path, line, column } => Self { file: Some(path), line, column, ..told },
+            model::Place::File { path, line, column } => Self { file: Some(path.to_string()), line, column, ..told },
             model::Place::Label { container, label } => Self { container: Some(container), label, ..told },
             model::Place::Body(_) | model::Place::Host(_) => told,
         }

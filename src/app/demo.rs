@@ -6,6 +6,7 @@ use std::{
     net::TcpListener,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -77,7 +78,7 @@ async fn show(housing: Housing<'_>, end: CancellationToken) -> anyhow::Result<()
     let (settings, routes, backends) = config(housing, ports)?;
     let loaded = Loaded {
         settings,
-        routes,
+        routes: routes.into_iter().map(Arc::new).collect(),
         backends,
         written: BTreeMap::new(),
         problems: Problems::default(),

@@ -29,7 +29,7 @@ use crate::{
     model::{HttpsRedirect, OnExit, Problems, Settings},
     net::{self, TlsServer},
     provider,
-    proxy::{Limits, ProxySettings, Shared, bind_workers},
+    proxy::{Limits, ProxySettings, Shared, bind_workers, keep_ports},
     store::Store,
     telemetry::{Journal, chain},
 };
@@ -135,9 +135,11 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
         tracing::info!(%address, "serving {what}");
     }
 
+    let opening = keep_ports(Arc::clone(&shared), control.clone(), end.clone());
     let world_ends = CancellationToken::new();
     let keeper = tokio::spawn(keeper.run(world_ends.clone()));
     let helpers = tokio_util::task::TaskTracker::new();
+    helpers.spawn(opening);
     helpers.spawn(files::watch_files(control.clone(), files, end.clone()));
     helpers.spawn(certificates::watch(Arc::clone(control.certificates()), in_force.clone(), end.clone()));
     helpers.spawn(acme::run(state_dir.clone(), Arc::clone(control.certificates()), in_force.clone(), end.clone()));
@@ -211,6 +213,7 @@ fn proxy_settings(settings: &Settings, connections: usize) -> ProxySettings {
     ProxySettings {
         limits: Limits { connections, ..Limits::default() },
         trusted_proxies: settings.trusted_proxies.clone(),
+        proxy_protocol: settings.proxy_protocol.clone(),
         wakes_per_client: settings.wakes_per_client,
         https_redirect: redirect_port(settings),
         hsts: settings.tls.hsts.map(|hsts| hsts.value()),

@@ -1,6 +1,6 @@
 //! One step from the catalog of before to the new one, and its words.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use super::{
     Catalog,
@@ -10,26 +10,27 @@ use crate::model::{Alias, BackendId, BackendSpec, Endpoint, RouteSpec, RouteTarg
 
 /// One step.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "a handful for each reload")]
 pub enum Change {
     /// A backend comes.
-    AddBackend(BackendSpec),
+    AddBackend(Box<BackendSpec>),
     /// A backend differs in these aspects; its life goes on.
     ChangeBackend {
         /// As it was.
-        old: BackendSpec,
+        old: Box<BackendSpec>,
         /// As it shall be.
-        new: BackendSpec,
+        new: Box<BackendSpec>,
         /// Where they differ; not empty.
         aspects: Vec<Aspect>,
     },
     /// A route comes.
-    AddRoute(RouteSpec),
+    AddRoute(Arc<RouteSpec>),
     /// A route differs in more than its place.
     ChangeRoute {
         /// As it was.
-        old: RouteSpec,
+        old: Arc<RouteSpec>,
         /// As it shall be.
-        new: RouteSpec,
+        new: Arc<RouteSpec>,
     },
     /// A route goes.
     RemoveRoute(Alias),
@@ -74,7 +75,7 @@ impl Change {
     pub fn apply(&self, catalog: &mut Catalog) {
         match self {
             Self::AddBackend(spec) | Self::ChangeBackend { new: spec, .. } => {
-                catalog.backends.insert(spec.id.clone(), spec.clone());
+                catalog.backends.insert(spec.id.clone(), (**spec).clone());
             }
             Self::AddRoute(spec) | Self::ChangeRoute { new: spec, .. } => {
                 catalog.routes.insert(spec.alias.clone(), spec.clone());

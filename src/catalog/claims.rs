@@ -1,13 +1,17 @@
 //! Who gets an alias, and who answers which requests: the first to claim them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
-use crate::model::{Alias, PathPattern, Place, Problem, Problems, RouteMatch, RouteSpec};
+use crate::model::{Alias, PathPattern, Place, Problem, Problems, RouteMatch, RouteSpec, RouteTarget};
 
 /// The routes that were kept, and why others were not.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
-    pub(super) routes: BTreeMap<Alias, RouteSpec>,
+    pub(super) routes: BTreeMap<Alias, Arc<RouteSpec>>,
     pub(super) problems: Problems,
     /// The route that answers each kind of requests.
     answered: HashMap<(String, RouteMatch), Alias>,
@@ -15,11 +19,16 @@ pub(super) struct Claims {
 
 impl Claims {
     /// Keeps a route unless its alias is claimed, or the very same requests are answered already.
-    pub(super) fn claim(&mut self, route: RouteSpec) {
+    pub(super) fn claim(&mut self, route: impl Into<Arc<RouteSpec>>) {
+        let route = route.into();
         if let Some(keeper) = self.routes.get(&route.alias) {
             if !stands_for(keeper, &route) {
                 self.problems.0.push(claimed(keeper, &route));
             }
+            return;
+        }
+        if let Some(problem) = self.routes.values().find_map(|first| same_port(first, &route)) {
+            self.problems.0.push(problem);
             return;
         }
         let fronts = fronts(&route.matches);
@@ -27,11 +36,37 @@ impl Claims {
             let at = self.routes.get(first).map(|first| format!(" of {}", owner(&first.place))).unwrap_or_default();
             let what = format!("route `{}` answers the same requests of `{host}` as route `{first}`{at}", route.alias);
             let hint = "give one of them another host, or other paths";
-            self.problems.0.push(Problem::error(route.place, what).with_hint(hint));
+            self.problems.0.push(Problem::error(route.place.clone(), what).with_hint(hint));
             return;
         }
         self.answered.extend(fronts.into_iter().map(|front| (front, route.alias.clone())));
         self.routes.insert(route.alias.clone(), route);
+    }
+
+    /// Takes out routes to an address where a stream route listens: what is sent there may come back for ever.
+    pub(super) fn refuse_circles(&mut self) {
+        let leads = |route: &Arc<RouteSpec>| {
+            let RouteTarget::Address { host, endpoint } = &route.target else { return None };
+            let ip = if host == "localhost" { Some(Ipv4Addr::LOCALHOST.into()) } else { host.parse::<IpAddr>().ok() };
+            let (to, tcp) = (SocketAddr::new(ip?, endpoint.port), endpoint.scheme.has_tcp());
+            let here = to.ip().is_loopback() || to.ip().is_unspecified();
+            let takes = |first: &&Arc<RouteSpec>| {
+                let same = if tcp { carries(first).0 } else { carries(first).1 };
+                let is_at = |at: &SocketAddr| {
+                    at.ip() == to.ip() || (here && (at.ip().is_unspecified() || at.ip().is_loopback()))
+                };
+                same && first.matches.listen.iter().any(|at| at.port() == to.port() && is_at(at))
+            };
+            self.routes.values().find(takes).map(|first| (route.alias.clone(), to, first.alias.clone()))
+        };
+        let found: Vec<_> = self.routes.values().filter_map(leads).collect();
+        for (alias, to, first) in found {
+            if let Some(route) = self.routes.remove(&alias) {
+                let what = format!("route `{alias}` leads to `{to}`, where route `{first}` listens");
+                let hint = "name the address of the service itself";
+                self.problems.0.push(Problem::error(route.place.clone(), what).with_hint(hint));
+            }
+        }
     }
 
     /// Routes that share a host and one path of several: the one whose alias comes first answers there.
@@ -87,6 +122,45 @@ fn owner(place: &Place) -> String {
     match place {
         Place::Label { container, .. } => format!("container {container}"),
         Place::File { .. } | Place::Body(_) | Place::Host(_) => place.to_string(),
+    }
+}
+
+/// Why a stream route can not be beside another: they listen at one place, and nothing tells them apart.
+fn same_port(first: &RouteSpec, route: &RouteSpec) -> Option<Problem> {
+    let shares =
+        |(tcp, udp): (bool, bool), (other_tcp, other_udp): (bool, bool)| (tcp && other_tcp) || (udp && other_udp);
+    if !shares(carries(first), carries(route)) {
+        return None;
+    }
+    let overlap = |a: &SocketAddr, b: &SocketAddr| {
+        a.port() == b.port() && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
+    };
+    let (theirs, ours) = (&first.matches.listen, &route.matches.listen);
+    let (there, here) = ours.iter().find_map(|here| Some((theirs.iter().find(|there| overlap(there, here))?, here)))?;
+    let (names, others) = (&route.matches.sni, &first.matches.sni);
+    // The kernel takes one listener for each address: those who share it by name must share all of it.
+    let told_apart =
+        there == here && names.iter().all(|name| !others.contains(name)) && (names, others) != (&vec![], &vec![]);
+    if told_apart {
+        return None;
+    }
+    let what = format!(
+        "route `{}` listens on `{here}`, where route `{}` of {} listens",
+        route.alias,
+        first.alias,
+        owner(&first.place)
+    );
+    let hint = "give one of them another listening port, or tell them apart by names of TLS with `sni`";
+    Some(Problem::error(route.place.clone(), what).with_hint(hint))
+}
+
+/// Whether it takes connections, and datagrams. What leads nowhere may take either once it does.
+fn carries(route: &RouteSpec) -> (bool, bool) {
+    match &route.target {
+        RouteTarget::Backend { endpoint, .. } | RouteTarget::Address { endpoint, .. } => {
+            (endpoint.scheme.has_tcp(), endpoint.scheme.has_udp())
+        }
+        RouteTarget::Down { .. } => (true, true),
     }
 }
 

@@ -11,11 +11,12 @@ pub fn diff(old: &Catalog, new: &Catalog) -> Vec<Change> {
     for id in ordered(&new.backends) {
         let Some(spec) = new.backends.get(id) else { continue };
         match old.backends.get(id) {
-            None => changes.push(Change::AddBackend(spec.clone())),
+            None => changes.push(Change::AddBackend(Box::new(spec.clone()))),
             Some(known) => {
                 let aspects = Aspect::between(known, spec);
                 if !aspects.is_empty() {
-                    changes.push(Change::ChangeBackend { old: known.clone(), new: spec.clone(), aspects });
+                    let (old, new) = (Box::new(known.clone()), Box::new(spec.clone()));
+                    changes.push(Change::ChangeBackend { old, new, aspects });
                 }
             }
         }

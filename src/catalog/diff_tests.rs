@@ -1,6 +1,6 @@
 //! Comparing: nothing for what is equal, and every way from one catalog to another is safe at each step.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use proptest::{prelude::*, sample::subsequence};
 
@@ -13,7 +13,7 @@ use crate::model::{BackendSpec, RouteTarget, SleepMethod};
 fn catalog(backends: Vec<BackendSpec>, routes: Vec<RouteSpec>) -> Catalog {
     Catalog {
         backends: backends.into_iter().map(|spec| (spec.id.clone(), spec)).collect(),
-        routes: routes.into_iter().map(|route| (route.alias.clone(), route)).collect(),
+        routes: routes.into_iter().map(|route| (route.alias.clone(), Arc::new(route))).collect(),
         ..Catalog::default()
     }
 }
@@ -81,7 +81,7 @@ fn some_catalog() -> impl Strategy<Value = Catalog> {
             spec.ports = vec![port];
             if routed {
                 let route = route(name, name, port, file_place(1));
-                all.routes.insert(route.alias.clone(), route);
+                all.routes.insert(route.alias.clone(), Arc::new(route));
             }
             all.backends.insert(spec.id.clone(), spec);
         }

@@ -39,19 +39,23 @@ pub(super) fn route_differences(old: &RouteSpec, new: &RouteSpec) -> Vec<String>
     note(&mut words, "methods", &was.methods, &is.methods);
     note(&mut words, "headers", &was.headers, &is.headers);
     note(&mut words, "strip_prefix", &was.strip_prefix, &is.strip_prefix);
-    note(&mut words, "listening port", &was.listen_port, &is.listen_port);
-    note(&mut words, "upstream", &old.upstream, &new.upstream);
+    note(&mut words, "listening addresses", &was.listen, &is.listen);
+    note(&mut words, "sni", &was.sni, &is.sni);
     note(&mut words, "audience", &old.audience, &new.audience);
-    note(&mut words, "request headers", &old.set_request_headers, &new.set_request_headers);
-    note(&mut words, "response headers", &old.set_response_headers, &new.set_response_headers);
-    note(&mut words, "hidden request headers", &old.hide_request_headers, &new.hide_request_headers);
-    note(&mut words, "hidden response headers", &old.hide_response_headers, &new.hide_response_headers);
-    note(&mut words, "waiting", &old.waiting, &new.waiting);
-    note(&mut words, "waiting_page", &old.waiting_page, &new.waiting_page);
-    note(&mut words, "title", &old.title, &new.title);
-    note(&mut words, "ignore", &old.ignore, &new.ignore);
-    note(&mut words, "asleep_response", &old.asleep_response, &new.asleep_response);
-    note(&mut words, "healthcheck", &old.health, &new.health);
+    let (from, to) = (&old.options, &new.options);
+    note(&mut words, "upstream", &from.upstream, &to.upstream);
+    note(&mut words, "wake_on", &from.wake_on, &to.wake_on);
+    note(&mut words, "inbound_mtls_profile", &from.client_profile, &to.client_profile);
+    note(&mut words, "request headers", &from.set_request_headers, &to.set_request_headers);
+    note(&mut words, "response headers", &from.set_response_headers, &to.set_response_headers);
+    note(&mut words, "hidden request headers", &from.hide_request_headers, &to.hide_request_headers);
+    note(&mut words, "hidden response headers", &from.hide_response_headers, &to.hide_response_headers);
+    note(&mut words, "waiting", &from.waiting, &to.waiting);
+    note(&mut words, "waiting_page", &from.waiting_page, &to.waiting_page);
+    note(&mut words, "title", &from.title, &to.title);
+    note(&mut words, "ignore", &from.ignore, &to.ignore);
+    note(&mut words, "asleep_response", &from.asleep_response, &to.asleep_response);
+    note(&mut words, "healthcheck", &from.health, &to.health);
     words
 }
 

@@ -1,7 +1,10 @@
 //! The merge: the file before labels, labelled containers before others, the older before the younger, and nothing
 //! that cannot work.
 
-use std::collections::{BTreeMap, BTreeSet, btree_map};
+use std::{
+    collections::{BTreeMap, BTreeSet, btree_map},
+    sync::Arc,
+};
 
 use super::{
     Catalog, DiscoveredPart, FilePart,
@@ -11,7 +14,7 @@ use super::{
 };
 use crate::{
     config::Written,
-    model::{BackendId, BackendSpec, NodeName, Place, Problem, Problems, RouteSpec, RouteTarget, Scheme, Severity},
+    model::{BackendId, BackendSpec, NodeName, Place, Problem, Problems, RouteTarget, Severity},
 };
 
 impl Catalog {
@@ -70,7 +73,7 @@ impl Merge {
 
     fn file_backend(&mut self, backend: BackendSpec, written: Option<&Written>, path: &str) {
         let id = backend.id.clone();
-        let somewhere = || Place::File { path: path.to_owned(), line: None, column: None };
+        let somewhere = || Place::File { path: path.into(), line: None, column: None };
         let named_at = written.map_or_else(somewhere, |written| written.place.clone());
         let place = written.and_then(|written| written.depends_on.clone()).unwrap_or_else(|| named_at.clone());
         self.named.insert(id.clone());
@@ -95,6 +98,7 @@ impl Merge {
         self.close_routes_to(&refused);
         self.keep_what_is_needed();
         self.warn_of_unknown_backends(&refused);
+        self.claims.refuse_circles();
         self.claims.warn_of_shadows();
         self.problems.0.append(&mut self.claims.problems.0);
         self.take_ports_of_routes();
@@ -105,7 +109,7 @@ impl Merge {
 
     /// Leaves out containers that nobody asked for: no route, no schedule, no dependant.
     fn keep_what_is_needed(&mut self) {
-        let targets = self.claims.routes.values().filter_map(RouteSpec::backend).cloned();
+        let targets = self.claims.routes.values().filter_map(|route| route.backend()).cloned();
         let kept = closure(&self.backends, targets.chain(self.named.iter().cloned()));
         self.backends.retain(|id, _| kept.contains(id));
     }
@@ -168,7 +172,7 @@ impl Merge {
     fn close_routes_to(&mut self, refused: &BTreeSet<BackendId>) {
         for route in self.claims.routes.values_mut() {
             if let Some(id) = route.backend().filter(|id| refused.contains(id)).cloned() {
-                route.target = RouteTarget::Down { id };
+                Arc::make_mut(route).target = RouteTarget::Down { id };
             }
         }
     }
@@ -189,7 +193,7 @@ impl Merge {
         let mut down: BTreeSet<&BackendId> = BTreeSet::new();
         for route in self.claims.routes.values() {
             match &route.target {
-                RouteTarget::Backend { id, endpoint } if endpoint.scheme != Scheme::Udp => {
+                RouteTarget::Backend { id, endpoint } if endpoint.scheme.has_tcp() => {
                     ports.entry(id).or_default().insert(endpoint.port);
                 }
                 RouteTarget::Down { id } => {

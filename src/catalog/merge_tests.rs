@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::{prelude::*, sample::subsequence};
 
 use super::{super::samples::*, *};
-use crate::model::{Alias, HostPattern, PathPattern, SleepMethod, Waiting};
+use crate::model::{Alias, HostPattern, PathPattern, RouteSpec, SleepMethod, Waiting};
 
 fn leads_to(catalog: &Catalog, name: &str) -> RouteTarget {
     catalog.routes[&alias(name)].target.clone()
@@ -318,8 +318,8 @@ proptest! {
     #[test]
     fn what_holds_of_every_catalog((file, parts) in some_world()) {
         let claimed: BTreeSet<Alias> =
-            file.routes.iter().chain(parts.iter().flat_map(|part| &part.routes)).map(|r| r.alias.clone()).collect();
-        let own: Vec<RouteSpec> = file.routes.clone();
+            file.routes.iter().map(|r| &**r).chain(parts.iter().flat_map(|part| &part.routes)).map(|r| r.alias.clone()).collect();
+        let own: Vec<Arc<RouteSpec>> = file.routes.clone();
         let mut shuffled = parts.clone();
         shuffled.reverse();
         let catalog = Catalog::merge(file.clone(), parts);

@@ -1,6 +1,9 @@
 //! What goes into the merge, and the catalog that comes out.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use crate::{
     config::Written,
@@ -11,7 +14,7 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Catalog {
     /// Every route, by its name.
-    pub routes: BTreeMap<Alias, RouteSpec>,
+    pub routes: BTreeMap<Alias, Arc<RouteSpec>>,
     /// Every backend that a route, a policy or another backend needs.
     pub backends: BTreeMap<BackendId, BackendSpec>,
     /// What is wrong, the file's own problems first.
@@ -34,7 +37,7 @@ pub struct FilePart {
     /// The main file, where problems belong that have no better place.
     pub path: String,
     /// The routes, in the order of the files.
-    pub routes: Vec<RouteSpec>,
+    pub routes: Vec<Arc<RouteSpec>>,
     /// Backends that are named in a file, whole: for when no container of that name is discovered. Over a discovered
     /// one goes what is written.
     pub backends: Vec<BackendSpec>,

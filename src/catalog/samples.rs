@@ -1,6 +1,9 @@
 //! Small catalogs for tests.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{Catalog, DiscoveredPart, FilePart};
 use crate::model::{
@@ -29,7 +32,7 @@ pub(super) fn backend(name: &str, needs: &[&str]) -> BackendSpec {
 }
 
 pub(super) fn file_place(line: u32) -> Place {
-    Place::File { path: "dormouse.yaml".to_owned(), line: Some(line), column: None }
+    Place::File { path: "dormouse.yaml".into(), line: Some(line), column: None }
 }
 
 pub(super) fn label_place(container: &str) -> Place {
@@ -58,8 +61,8 @@ pub(super) fn container(spec: BackendSpec, created: i64, aliases: &[&str]) -> Di
 
 pub(super) fn file(routes: Vec<RouteSpec>, backends: Vec<BackendSpec>) -> FilePart {
     FilePart {
-        path: "dormouse.yaml".to_owned(),
-        routes,
+        path: "dormouse.yaml".into(),
+        routes: routes.into_iter().map(Arc::new).collect(),
         backends,
         written: BTreeMap::new(),
         told_by_files: BTreeSet::new(),

@@ -135,8 +135,9 @@ pub(super) async fn routes(json: bool, client: &Client, output: &Output) -> Resu
 
 /// What a route answers to, in short.
 pub(super) fn answers_to(route: &wire::Route) -> String {
-    if let Some(port) = route.listen_port {
-        return format!("port {port}");
+    if !route.listen.is_empty() {
+        let names = if route.sni.is_empty() { String::new() } else { format!(" for {}", route.sni.join(", ")) };
+        return format!("{}{names}", route.listen.join(", "));
     }
     let mut text = route.hosts.join(", ");
     if !route.paths.is_empty() {

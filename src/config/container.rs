@@ -1,19 +1,19 @@
 //! Routes and a backend from what an engine says of one container.
 
 use super::{
-    finish::{check_profile, check_scheme, condition, hosts},
+    finish::{check_profile, check_scheme, condition},
     idle::{self, Author, IdleDraft, Wanted},
     images,
     labels::{self, Labelled},
     own_address,
     ports::{self, Choice},
-    route,
+    route, stream,
     tree::{Fields, Node, nearest},
     values,
 };
 use crate::model::{
     Alias, Audience, BackendId, BackendSpec, Container, ContainerState, Dependency, Discover, Endpoint, IdlePolicy,
-    Place, Problem, Problems, Provenance, Readiness, RouteSpec, RouteTarget, Scheme, Settings, Unit,
+    Place, Problem, Problems, Provenance, Readiness, RouteMatch, RouteSpec, RouteTarget, Scheme, Settings, Unit,
 };
 
 /// What a container means.
@@ -273,17 +273,25 @@ impl Reading<'_> {
         let unasked = !self.labelled.asks_for_routes && (scheme.is_stream() || !self.labelled.any);
         if unasked && !matches!(scheme, Scheme::Http | Scheme::Https) {
             self.made.problems.0.append(&mut problems.0);
-            return Err(Some(format!("its port {port} speaks `{scheme}`, which is not in this version yet")));
+            return Err(Some(if scheme.is_stream() {
+                format!("its port {port} speaks `{scheme}`, and no label asks for a route to it")
+            } else {
+                format!("its port {port} speaks `{scheme}`, which is not in this version yet")
+            }));
         }
         let place = self.place();
         check_scheme(scheme, &draft, &place, &mut problems);
         check_profile(&draft, self.settings, &mut problems);
-        self.own_address(port, &place, &mut problems);
+        let matches = stream::matches(alias, &draft, scheme, port, self.settings);
+        self.own_address(port, &matches, &place, &mut problems);
         ports::warn_of_host_port(self.container, &draft, &mut problems);
         let refused = errors(&problems) > 0;
         self.made.problems.0.append(&mut problems.0);
         if refused {
             return Err(None);
+        }
+        if scheme.is_stream() && draft.listen_port.is_none() {
+            self.made.notes.push(format!("route `{alias}`: listens on port {port}, as its endpoint does"));
         }
         self.made.notes.extend(notes.into_iter().map(|note| format!("route `{alias}`: {note}")));
         let endpoint = Endpoint { scheme, port };
@@ -294,14 +302,14 @@ impl Reading<'_> {
         };
         let ready = draft.ready.clone();
         let leads_to_backend = draft.host.is_none();
-        let hosts = hosts(alias, &draft, self.settings);
         let audience = self.audience();
-        let route = RouteSpec { audience, ..draft.into_route(alias.clone(), place, hosts, target) };
-        if let Some(problem) = own_address::refusal(&route, self.settings) {
+        let route = RouteSpec { audience, ..draft.into_route(alias.clone(), place, matches, target, None) };
+        let of_own = own_address::refusal(&route, self.settings);
+        if let Some(problem) = of_own.or_else(|| own_address::taken(&route, self.settings)) {
             self.made.problems.0.push(problem);
             return Err(None);
         }
-        if leads_to_backend && !backend.ports.contains(&port) {
+        if leads_to_backend && scheme.has_tcp() && !backend.ports.contains(&port) {
             backend.ports.push(port);
         }
         if let Some(ready) = ready {
@@ -319,9 +327,10 @@ impl Reading<'_> {
     }
 
     /// A container on the node's own network can not be served on a port where Dormouse listens.
-    fn own_address(&self, port: u16, place: &Place, problems: &mut Problems) {
+    fn own_address(&self, port: u16, matches: &RouteMatch, place: &Place, problems: &mut Problems) {
         let listen = &self.settings.listen;
-        let ours = listen.http.iter().chain(&listen.api).any(|address| address.port() == port);
+        let mut all = listen.http.iter().chain(&listen.https).chain(&listen.api).chain(&matches.listen);
+        let ours = all.any(|address| address.port() == port);
         if self.container.network_mode == "host" && ours {
             let what = format!("port {port} on the host network is where Dormouse itself listens");
             problems.0.push(Problem::error(place.clone(), what).with_hint("set another `port`, or exclude it"));

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use super::{
@@ -22,7 +23,7 @@ pub struct Loaded {
     /// The settings of the program.
     pub settings: Settings,
     /// The routes of the file and of those it includes.
-    pub routes: Vec<RouteSpec>,
+    pub routes: Vec<Arc<RouteSpec>>,
     /// The backends named there.
     pub backends: Vec<BackendSpec>,
     /// What was written of each of them, and where. Of a backend without an entry all counts as written.
@@ -39,7 +40,7 @@ pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded,
     match std::fs::read_to_string(path) {
         Ok(text) => check(&text, &name, path, env),
         Err(error) => {
-            let place = Place::File { path: name, line: None, column: None };
+            let place = Place::File { path: name.into(), line: None, column: None };
             let problem = Problem::error(place, format!("can not read it: {error}"));
             Err(Problems(vec![problem.with_hint("name another file with `--config`, or run without one")]))
         }
@@ -89,7 +90,8 @@ fn read(text: &str, name: &str, sources: &mut Sources<'_>, problems: &mut Proble
 }
 
 fn tree(text: &str, name: &str, sources: &mut Sources<'_>, problems: &mut Problems) -> Option<Node> {
-    let at = |line, column| Place::File { path: name.to_owned(), line: Some(line), column: Some(column) };
+    let path: Arc<str> = name.into();
+    let at = |line, column| Place::File { path: Arc::clone(&path), line: Some(line), column: Some(column) };
     yaml::parse(text, &at, Some(&mut |text| sources.expand(text)), problems)
 }
 
@@ -110,7 +112,10 @@ fn finish(draft: &FileDraft, sources: &mut Sources<'_>, problems: &mut Problems)
     }
     let nodes = known_nodes(&settings);
     let read = static_routes::check(&all, &settings, &nodes, sources, problems);
-    problems.0.extend(read.routes.iter().filter_map(|route| own_address::refusal(route, &settings)));
+    let of_own = |route: &Arc<RouteSpec>| {
+        own_address::refusal(route, &settings).or_else(|| own_address::taken(route, &settings))
+    };
+    problems.0.extend(read.routes.iter().filter_map(of_own));
     (settings, read)
 }
 

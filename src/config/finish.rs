@@ -1,6 +1,6 @@
 //! What routes of files and of labels have in common once their draft is read.
 
-use super::{idle::Wanted, route::RouteDraft, tree::unknown};
+use super::{idle::Wanted, route::RouteDraft, stream, tree::unknown};
 use crate::model::{Alias, Condition, HostPattern, Place, Problem, Problems, Scheme, Settings};
 
 /// The condition of a dependency; GoDoxy's and Compose's words too.
@@ -20,19 +20,23 @@ pub(super) fn condition(wanted: &Wanted, problems: &mut Problems) -> Option<Cond
 pub(super) fn scheme(draft: &RouteDraft, port: Option<u16>) -> Scheme {
     match (draft.scheme, port) {
         (Some(scheme), _) => scheme,
-        (None, _) if draft.matches.listen_port.is_some() => Scheme::Tcp,
+        (None, _) if draft.listen_port.is_some() => Scheme::Tcp,
         (None, Some(port)) if port % 1000 == 443 => Scheme::Https,
         (None, _) => Scheme::Http,
     }
 }
 
-/// Schemes whose machinery is missing, and listening ports where there are none.
+/// Schemes whose machinery is missing, and keys that do not go with the scheme.
 pub(super) fn check_scheme(scheme: Scheme, draft: &RouteDraft, place: &Place, problems: &mut Problems) {
+    stream::check(scheme, draft, place, problems);
+    if scheme.is_stream() {
+        return;
+    }
     if !matches!(scheme, Scheme::Http | Scheme::Https) {
         let what = format!("`{scheme}` routes are not in this version yet");
         let hint = "if the service speaks plain HTTP on that port, write `scheme: http`";
         problems.0.push(Problem::error(place.clone(), what).with_hint(hint));
-    } else if draft.matches.listen_port.is_some() {
+    } else if draft.listen_port.is_some() {
         let what = format!("a listening port of its own for an `{scheme}` route is not in this version yet");
         let at = draft.port.as_ref().map_or(place, |(_, place)| place);
         problems.0.push(Problem::error(at.clone(), what).with_hint("write the target port alone"));

@@ -11,11 +11,10 @@ use crate::model::{Problem, Problems};
 const RESTRICTING: [&str; 2] = ["rules", "rule_file"];
 
 /// Keys without which a route can not work at all.
-const NEEDED: [&str; 9] =
-    ["agent", "proxmox", "root", "spa", "index", "endpoints", "sni", "tls_termination", "relay_proxy_protocol_header"];
+const NEEDED: [&str; 7] = ["agent", "proxmox", "root", "spa", "index", "endpoints", "tls_termination"];
 
 /// Keys that a route can be served without.
-const LATER: [&str; 2] = ["bind", "access_log"];
+const LATER: [&str; 1] = ["access_log"];
 
 /// Checks and tells them all.
 pub(super) fn read(fields: &mut Fields<'_>, problems: &mut Problems) {

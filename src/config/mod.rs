@@ -33,6 +33,7 @@ mod sample;
 mod schema;
 mod settings;
 mod static_routes;
+mod stream;
 mod tls;
 mod tree;
 mod upstream_tls;

@@ -78,7 +78,7 @@ fn chosen_scheme(
         (scheme, "well known of the image")
     } else if tcp.is_empty() && udp.contains(&port) {
         (Scheme::Udp, "only UDP is exposed")
-    } else if draft.matches.listen_port.is_some() {
+    } else if draft.listen_port.is_some() {
         (Scheme::Tcp, "a listening port is given")
     } else if port % 1000 == 443 {
         (Scheme::Https, "the port ends in 443")

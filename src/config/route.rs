@@ -1,16 +1,18 @@
 //! One route as written: keys and values checked, defaults not yet filled in.
 
+use std::net::IpAddr;
+
 use super::{
     idle::{self, Author},
     later,
     middlewares::{self, HeaderSets},
-    ready,
+    ready, stream,
     tree::{Fields, Node, Value},
     upstream_tls, values,
 };
 use crate::model::{
     Alias, AsleepResponse, BackendId, HeaderMatch, HealthCheck, HostPattern, Ignore, PathPattern, Place, Problem,
-    Problems, Readiness, RouteMatch, RouteSpec, RouteTarget, Scheme, Upstream, Waiting,
+    Problems, Readiness, RouteMatch, RouteOptions, RouteSpec, RouteTarget, Scheme, Upstream, Waiting, WakeOn,
 };
 
 /// Every key of a route.
@@ -50,6 +52,8 @@ pub(super) const ROUTE_KEYS: &[&str] = &[
     "webui",
     "access_log",
     "relay_proxy_protocol_header",
+    "wake_on",
+    "match",
     "tls_termination",
     "agent",
     "proxmox",
@@ -70,6 +74,16 @@ pub(super) struct RouteDraft {
     pub(super) scheme: Option<Scheme>,
     pub(super) host: Option<(String, Place)>,
     pub(super) port: Option<(u16, Place)>,
+    /// The listening part of `port`.
+    pub(super) listen_port: Option<u16>,
+    /// The addresses to listen on, with `listen_port`.
+    pub(super) bind: Vec<IpAddr>,
+    pub(super) sni: Option<(Sni, Place)>,
+    pub(super) wake_on: WakeOn,
+    /// The first key that only stream routes have.
+    pub(super) of_streams: Option<(&'static str, Place)>,
+    /// Keys that mean nothing for a stream route.
+    pub(super) of_http: Vec<(&'static str, Place)>,
     pub(super) backend: Option<(BackendId, Place)>,
     /// Whether a host or backend is written, sound or not.
     pub(super) names_target: bool,
@@ -91,16 +105,39 @@ pub(super) struct RouteDraft {
     pub(super) depends_on: Option<Node>,
 }
 
+/// The names by which a stream route is told from others on its port.
+#[derive(Debug, Clone)]
+pub(super) enum Sni {
+    /// Those of the alias.
+    Alias,
+    /// These.
+    Names(Vec<HostPattern>),
+}
+
+/// Keys of a route that tell requests of HTTP apart or change them: a stream has none.
+const OF_HTTP: [&str; 9] = [
+    "hosts",
+    "paths",
+    "methods",
+    "headers",
+    "strip_prefix",
+    "middlewares",
+    "inbound_mtls_profile",
+    "waiting_page",
+    "asleep_response",
+];
+
 impl RouteDraft {
-    /// The route that it makes, once it is known what it answers to and where it leads.
+    /// The route that it makes, once it is known what it answers to, where it leads, and the text of its own waiting page.
     pub(super) fn into_route(
         self,
         alias: Alias,
         place: Place,
-        hosts: Vec<HostPattern>,
+        matches: RouteMatch,
         target: RouteTarget,
+        waiting_page: Option<String>,
     ) -> RouteSpec {
-        RouteSpec {
+        let options = RouteOptions {
             upstream: self.upstream,
             client_profile: self.client_profile.map(|(name, _)| name),
             set_request_headers: self.sets.request,
@@ -108,12 +145,14 @@ impl RouteDraft {
             hide_request_headers: self.sets.hide_request,
             hide_response_headers: self.sets.hide_response,
             waiting: self.waiting,
+            waiting_page,
             title: self.title,
             ignore: self.ignore,
             asleep_response: self.asleep_response,
             health: self.health,
-            ..RouteSpec::new(alias, place, RouteMatch { hosts, ..self.matches }, target)
-        }
+            wake_on: self.wake_on,
+        };
+        RouteSpec { options: options.shared(), ..RouteSpec::new(alias, place, matches, target) }
     }
 }
 
@@ -122,6 +161,9 @@ pub(super) fn read(node: &Node, author: Author, problems: &mut Problems) -> Rout
     let mut draft = RouteDraft::default();
     let mut fields = Fields::open(node, "route", problems);
     target(&mut fields, &mut draft, author, problems);
+    stream::read(&mut fields, &mut draft, problems);
+    let of_http = OF_HTTP.iter().filter_map(|key| Some((*key, fields.entry(key)?.place.clone())));
+    draft.of_http = of_http.collect();
     matching(&mut fields, &mut draft.matches, problems);
     upstream(&mut fields, &mut draft.upstream, problems);
     draft.client_profile = fields
@@ -175,8 +217,8 @@ fn port(node: &Node, draft: &mut RouteDraft, problems: &mut Problems) {
         }
     }
     if !matches!(listen, "" | "0") {
-        draft.matches.listen_port = number(listen);
-        if draft.matches.listen_port.is_none() {
+        draft.listen_port = number(listen);
+        if draft.listen_port.is_none() {
             problems.0.push(node.wrong("has no listening port: write a number from 1 to 65535, or `listen:target`"));
         }
     }

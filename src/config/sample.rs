@@ -46,8 +46,8 @@ mod tests {
         let loaded = load(&out.join("\n"));
         assert_eq!(loaded.settings.domains, ["example.com", "home.arpa"]);
         assert_eq!(loaded.settings.nodes.len(), 3);
-        assert_eq!(loaded.routes.len(), 3);
-        assert_eq!(loaded.backends.len(), 2);
+        assert_eq!(loaded.routes.len(), 5);
+        assert_eq!(loaded.backends.len(), 4);
     }
 
     #[test]

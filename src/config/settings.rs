@@ -27,6 +27,7 @@ pub(super) const FILE_KEYS: &[&str] = &[
     "backends",
     "discover",
     "trusted_proxies",
+    "proxy_protocol",
     "on_exit",
     "max_parallel_wakes",
     "wakes_per_client",
@@ -75,6 +76,9 @@ pub(super) fn read(fields: &mut Fields<'_>, base: &Path, problems: &mut Problems
     }
     if let Some(node) = fields.get("trusted_proxies") {
         settings.trusted_proxies = idle::networks(node, problems);
+    }
+    if let Some(node) = fields.get("proxy_protocol") {
+        settings.proxy_protocol = idle::networks(node, problems);
     }
     if let Some(node) = fields.get("on_exit") {
         let known = [("leave", OnExit::Leave), ("wake_all", OnExit::WakeAll)];

@@ -3,15 +3,17 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
+    sync::Arc,
 };
 
 use super::{
     command::command,
     expand::Sources,
-    finish::{check_profile, check_scheme, condition, hosts, scheme},
+    finish::{check_profile, check_scheme, condition, scheme},
     idle::{self, Author, IdleDraft, Wanted},
     ready,
     route::{self, RouteDraft},
+    stream,
     tree::{Entry, Fields, Node, Value, unknown},
     values,
     written::Written,
@@ -50,7 +52,7 @@ fn add(all: &mut Vec<Entry>, node: &Node, what: &str, problems: &mut Problems) {
 
 /// What the files say.
 pub(super) struct Read {
-    pub(super) routes: Vec<RouteSpec>,
+    pub(super) routes: Vec<Arc<RouteSpec>>,
     pub(super) backends: Vec<BackendSpec>,
     pub(super) written: BTreeMap<BackendId, Written>,
 }
@@ -81,7 +83,7 @@ pub(super) fn check(
     let mut checker =
         Checker { settings, nodes, sources, problems, backends: BTreeMap::new(), aliases: BTreeMap::new() };
     draft.backends.iter().for_each(|entry| checker.backend(entry));
-    let routes: Vec<RouteSpec> = draft.routes.iter().filter_map(|entry| checker.route(entry)).collect();
+    let routes: Vec<_> = draft.routes.iter().filter_map(|entry| checker.route(entry)).map(Arc::new).collect();
     checker.commands();
     checker.ports(&routes);
     let (mut backends, mut written) = (Vec::new(), BTreeMap::new());
@@ -240,15 +242,19 @@ impl Checker<'_, '_, '_> {
             Some(id) => self.backend_target(id, &draft, scheme, entry)?,
             None => self.address_target(&draft, scheme, entry)?,
         };
+        let port = match &target {
+            RouteTarget::Backend { endpoint, .. } | RouteTarget::Address { endpoint, .. } => endpoint.port,
+            RouteTarget::Down { .. } => 0,
+        };
         let waiting_page = draft.waiting_page.as_ref().and_then(|(path, place)| self.page(path, place));
-        let hosts = hosts(&alias, &draft, self.settings);
+        let matches = stream::matches(&alias, &draft, scheme, port, self.settings);
         let mut draft = draft;
         // Relative to the file that names them.
         let UpstreamTls { roots, client, .. } = &mut draft.upstream.tls;
         for path in roots.iter_mut().chain(client.iter_mut().flat_map(|(certificate, key)| [certificate, key])) {
             *path = self.sources.resolve(path);
         }
-        Some(RouteSpec { waiting_page, ..draft.into_route(alias, entry.place.clone(), hosts, target) })
+        Some(draft.into_route(alias, entry.place.clone(), matches, target, waiting_page))
     }
 
     /// The backend that a route names, or that GoDoxy's `idlewatcher` names.
@@ -313,7 +319,7 @@ impl Checker<'_, '_, '_> {
             self.dependencies(&mut gathered, node, place);
         }
         let port = draft.port.as_ref().map(|(port, _)| *port);
-        if let Some(port) = port.filter(|port| scheme != Scheme::Udp && !gathered.spec.ports.contains(port)) {
+        if let Some(port) = port.filter(|port| scheme.has_tcp() && !gathered.spec.ports.contains(port)) {
             gathered.spec.ports.push(port);
         }
         self.backends.insert(id.clone(), gathered);
@@ -349,6 +355,11 @@ impl Checker<'_, '_, '_> {
             }
         };
         let port = draft.port.as_ref().map(|(port, _)| *port);
+        if scheme.is_stream() && port.is_none() {
+            let what = format!("route `{}` lacks the `port` of its endpoint", entry.key);
+            self.problems.0.push(Problem::error(entry.place.clone(), what));
+            return None;
+        }
         let port = port.unwrap_or(if scheme == Scheme::Https { 443 } else { 80 });
         Some(RouteTarget::Address { host, endpoint: Endpoint { scheme, port } })
     }
@@ -383,7 +394,7 @@ impl Checker<'_, '_, '_> {
     }
 
     /// All processes live on one machine: while one of two with the same port sleeps, the other would answer for it.
-    fn ports(&mut self, routes: &[RouteSpec]) {
+    fn ports(&mut self, routes: &[Arc<RouteSpec>]) {
         let mut taken: BTreeMap<(bool, u16), (&BackendId, &RouteSpec)> = BTreeMap::new();
         for route in routes {
             let RouteTarget::Backend { id, endpoint } = &route.target else { continue };

@@ -1,6 +1,6 @@
 //! What is made of a container, and why.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{FileSource, View};
 use crate::{
@@ -16,7 +16,7 @@ pub struct Explained {
     /// The container as its engine tells of it.
     pub container: Container,
     /// Its routes.
-    pub routes: Vec<RouteSpec>,
+    pub routes: Vec<Arc<RouteSpec>>,
     /// What it is as a backend.
     pub backend: Option<BackendSpec>,
     /// Why it has no routes.

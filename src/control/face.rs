@@ -8,9 +8,9 @@ use std::{
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use jiff::Timestamp;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{LiveTable, keeper::Request, remember};
+use super::{LiveRoute, LiveTable, keeper::Request, remember};
 use crate::{
     backend::Backend,
     catalog::{Catalog, Change},
@@ -29,6 +29,8 @@ pub struct Control {
     pub(super) journal: Journal,
     pub(super) requests: mpsc::Sender<Request>,
     pub(super) store: Arc<OnceLock<Store>>,
+    pub(super) streams: watch::Sender<Arc<[Arc<LiveRoute>]>>,
+    pub(super) troubles: Arc<ArcSwap<Problems>>,
     pub(super) certificates: Arc<Certificates>,
 }
 
@@ -93,6 +95,22 @@ impl Control {
     /// The live route table.
     pub fn table(&self) -> &Arc<ArcSwap<LiveTable>> {
         &self.table
+    }
+
+    /// The live stream routes, told anew whenever any route changes.
+    pub fn stream_routes(&self) -> watch::Receiver<Arc<[Arc<LiveRoute>]>> {
+        self.streams.subscribe()
+    }
+
+    /// What is wrong with what runs, other than with its configuration: ports that can not be opened. Replaces what
+    /// was told before.
+    pub fn tell_troubles(&self, troubles: Problems) {
+        self.troubles.store(Arc::new(troubles));
+    }
+
+    /// What was told last of what is wrong with what runs.
+    pub fn troubles(&self) -> Arc<Problems> {
+        self.troubles.load_full()
     }
 
     /// The certificates that clients are shown.

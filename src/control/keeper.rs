@@ -84,7 +84,6 @@ pub struct Keeper {
     departed: HashMap<(NodeName, String), (Container, Instant)>,
     away: BTreeMap<NodeName, String>,
     kept: HashMap<BackendId, Kept>,
-    counters: HashMap<Alias, Arc<RouteCounters>>,
     remembered: HashMap<BackendId, BackendMemory>,
     catalog: Arc<Catalog>,
     refused: Problems,
@@ -125,7 +124,7 @@ impl Keeper {
         let asking = Arc::clone(&table);
         let profile = move |host: &str| {
             let table = asking.load();
-            table.of_host(host).into_iter().find_map(|route: &Arc<LiveRoute>| route.spec.client_profile.clone())
+            table.of_host(host).into_iter().find_map(|route: &Arc<LiveRoute>| route.spec.options.client_profile.clone())
         };
         let certificates = Certificates::new(Box::new(move |host| hosts.load().knows_host(host)), Box::new(profile));
         certificates.configure(&loaded.settings.tls);
@@ -137,6 +136,8 @@ impl Keeper {
             journal,
             requests: requests_in,
             store: Arc::default(),
+            streams: tokio::sync::watch::Sender::new(Arc::default()),
+            troubles: Arc::default(),
         };
         let mut watchers = JoinSet::new();
         for (name, node) in &nodes {
@@ -157,7 +158,6 @@ impl Keeper {
             departed: HashMap::new(),
             away: BTreeMap::new(),
             kept: HashMap::new(),
-            counters: HashMap::new(),
             remembered,
             catalog,
             refused: Problems::default(),
@@ -433,19 +433,24 @@ impl Keeper {
                 .iter()
                 .filter_map(|dependency| Some((self.control.backend(&dependency.on)?, dependency.condition)))
                 .collect();
-            backend.configure(spec.clone(), on).await;
+            backend.configure((**spec).clone(), on).await;
         }
     }
 
-    fn swap_table(&mut self) {
+    fn swap_table(&self) {
         let catalog = Arc::clone(&self.catalog);
-        self.counters.retain(|alias, _| catalog.routes.contains_key(alias));
+        let before = self.control.table.load();
+        let known: HashMap<&Alias, &Arc<RouteCounters>> =
+            before.targets().map(|route| (&route.spec.alias, &route.counters)).collect();
         let live = catalog.routes.values().cloned().map(|spec| {
-            let counters = Arc::clone(self.counters.entry(spec.alias.clone()).or_default());
+            let counters = known.get(&spec.alias).map(|counters| Arc::clone(counters)).unwrap_or_default();
             let backend = spec.backend().and_then(|id| self.control.backend(id));
             (spec.matches.clone(), Arc::new(LiveRoute { spec, backend, counters }))
         });
-        self.control.table.store(Arc::new(LiveTable::build(live)));
+        let table = LiveTable::build(live);
+        let streams = table.targets().filter(|route| !route.spec.matches.listen.is_empty()).cloned().collect();
+        self.control.table.store(Arc::new(table));
+        self.control.streams.send_replace(streams);
     }
 
     fn publish(&self) {
@@ -486,7 +491,7 @@ fn warn_of_restarts(before: &Settings, loaded: &mut Loaded) {
     now.max_parallel_wakes = before.max_parallel_wakes;
     for (key, _) in changed.iter().filter(|(_, changed)| *changed) {
         let place = Place::File {
-            path: loaded.files.first().map_or_else(String::new, |file| file.display().to_string()),
+            path: loaded.files.first().map_or_else(String::new, |file| file.display().to_string()).into(),
             line: None,
             column: None,
         };

@@ -8,7 +8,7 @@ use crate::{backend::Backend, model::RouteSpec, routing::RouteTable, telemetry::
 #[derive(Debug)]
 pub struct LiveRoute {
     /// As configured.
-    pub spec: RouteSpec,
+    pub spec: Arc<RouteSpec>,
     /// Its backend, when it leads to one.
     pub backend: Option<Backend>,
     /// What it did. Survives a reload.

@@ -9,8 +9,8 @@ use std::{
 
 use crate::model::{
     BackendId, BackendSpec, BadName, Command, Condition, Dependency, Discover, Endpoint, EngineAddress, HostPattern,
-    IdlePolicy, Listen, NodeName, NodeSpec, Place, Provenance, Readiness, RouteMatch, RouteSpec, RouteTarget, Scheme,
-    Settings, SleepMethod, Unit,
+    IdlePolicy, Listen, NodeName, NodeSpec, Place, Provenance, Readiness, RouteMatch, RouteOptions, RouteSpec,
+    RouteTarget, Scheme, Settings, SleepMethod, Unit,
 };
 
 /// The ports of the demo, all on the loopback.
@@ -114,7 +114,8 @@ fn route(app: &App, node: &NodeName, housing: Housing<'_>) -> Result<RouteSpec, 
     let endpoint = Endpoint { scheme: Scheme::Http, port: app.port };
     let target = RouteTarget::Backend { id: BackendId::new(node.clone(), &housing.unit(app.name))?, endpoint };
     let route = RouteSpec::new(app.name.parse()?, Place::Body("demo".to_owned()), matches, target);
-    Ok(RouteSpec { title: Some(app.title.to_owned()), ..route })
+    let options = RouteOptions { title: Some(app.title.to_owned()), ..RouteOptions::default() };
+    Ok(RouteSpec { options: options.shared(), ..route })
 }
 
 impl Housing<'_> {

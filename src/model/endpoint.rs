@@ -15,6 +15,8 @@ pub enum Scheme {
     Tcp,
     /// Datagrams.
     Udp,
+    /// A byte stream and datagrams, on ports of the same number.
+    TcpUdp,
 }
 
 /// A port of a backend and its scheme.
@@ -28,12 +30,12 @@ pub struct Endpoint {
 
 /// A text that names no scheme.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no scheme: use `http`, `https`, `h2c`, `tcp` or `udp`")]
+#[error("`{0}` is no scheme: use `http`, `https`, `h2c`, `tcp`, `udp` or `tcp+udp`")]
 pub struct BadScheme(String);
 
 impl Scheme {
     /// Every scheme, for messages and tables.
-    pub const ALL: [Self; 5] = [Self::Http, Self::Https, Self::H2c, Self::Tcp, Self::Udp];
+    pub const ALL: [Self; 6] = [Self::Http, Self::Https, Self::H2c, Self::Tcp, Self::Udp, Self::TcpUdp];
 
     /// The word for it.
     pub fn as_str(self) -> &'static str {
@@ -43,12 +45,23 @@ impl Scheme {
             Self::H2c => "h2c",
             Self::Tcp => "tcp",
             Self::Udp => "udp",
+            Self::TcpUdp => "tcp+udp",
         }
     }
 
     /// Whether a route with this scheme has a listening port of its own.
     pub fn is_stream(self) -> bool {
-        matches!(self, Self::Tcp | Self::Udp)
+        matches!(self, Self::Tcp | Self::Udp | Self::TcpUdp)
+    }
+
+    /// Whether the endpoint takes TCP connections.
+    pub fn has_tcp(self) -> bool {
+        !matches!(self, Self::Udp)
+    }
+
+    /// Whether the endpoint takes datagrams.
+    pub fn has_udp(self) -> bool {
+        matches!(self, Self::Udp | Self::TcpUdp)
     }
 }
 

@@ -26,7 +26,10 @@ pub use idle::{IdlePolicy, OnWakeTimeout, SleepMethod, StopSignal, Waiting};
 pub use ignore::{AsleepResponse, Ignore, IgnoreCase};
 pub use name::{Alias, BackendId, BadName, HostPattern, NodeName};
 pub use problem::{Place, Problem, Problems, Severity};
-pub use route_spec::{Audience, HeaderMatch, HealthCheck, PathPattern, RouteMatch, RouteSpec, RouteTarget, Upstream};
+pub use route_spec::{
+    Audience, BadOpening, HeaderMatch, HealthCheck, Opening, PathPattern, RouteMatch, RouteOptions, RouteSpec,
+    RouteTarget, Upstream, WakeOn,
+};
 pub use schedule::{BadWindow, Schedule, Window};
 pub use settings::{Discover, EngineAddress, Listen, NodeSpec, OnExit, Settings};
 pub use tls::{

@@ -1,6 +1,6 @@
 //! Names: one canonical lower-case spelling each, so that two spellings never mean two things.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 /// Why a text is no name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -17,7 +17,7 @@ pub struct NodeName(Box<str>);
 
 /// The short name of a route: `app` is reached as `app.<any domain>`. May also be a whole host name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Alias(Box<str>);
+pub struct Alias(Arc<str>);
 
 /// The name of a backend: `node/name`, such as `local/jellyfin`.
 ///
@@ -32,11 +32,11 @@ pub struct BackendId {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum HostPattern {
     /// This host and no other; lower case, no trailing dot.
-    Exact(Box<str>),
+    Exact(Arc<str>),
     /// Any host that ends in `.` and this suffix; stored without the `*.`.
-    Wildcard(Box<str>),
+    Wildcard(Arc<str>),
     /// Any host whose first label is this one; what an alias means where no domain is configured.
-    FirstLabel(Box<str>),
+    FirstLabel(Arc<str>),
     /// Every host.
     Any,
 }

@@ -1,6 +1,6 @@
 //! Problems: what is wrong in a configuration, where, and what to do about it.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 /// Where a problem is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -8,7 +8,7 @@ pub enum Place {
     /// A file, with line and column from 1 where they are known.
     File {
         /// The path as the user gave it.
-        path: String,
+        path: Arc<str>,
         /// Line, from 1.
         line: Option<u32>,
         /// Column in characters, from 1.

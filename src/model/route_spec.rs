@@ -1,6 +1,12 @@
 //! What a route is meant to be: a match that leads to an endpoint.
 
-use std::time::Duration;
+use std::{
+    fmt,
+    net::SocketAddr,
+    str::FromStr,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use super::{Alias, AsleepResponse, BackendId, Endpoint, HostPattern, Ignore, Place, UpstreamTls, Waiting};
 
@@ -15,12 +21,19 @@ pub struct RouteSpec {
     pub matches: RouteMatch,
     /// Where it leads.
     pub target: RouteTarget,
+    /// Who may use it.
+    pub audience: Audience,
+    /// How it is served.
+    pub options: Arc<RouteOptions>,
+}
+
+/// How a route is served: all that most routes leave as it is, and then share.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct RouteOptions {
     /// How the endpoint is spoken to.
     pub upstream: Upstream,
     /// Only clients with a certificate of this profile are let in.
     pub client_profile: Option<String>,
-    /// Who may use it.
-    pub audience: Audience,
     /// Header fields set on the request before it is forwarded.
     pub set_request_headers: Vec<(String, String)>,
     /// Header fields set on the response.
@@ -41,6 +54,74 @@ pub struct RouteSpec {
     pub asleep_response: Option<AsleepResponse>,
     /// Health checks of the endpoint.
     pub health: Option<HealthCheck>,
+    /// What of a stream wakes a sleeping backend.
+    pub wake_on: WakeOn,
+}
+
+/// What of a stream wakes a sleeping backend.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum WakeOn {
+    /// The connection: what the server has to say comes first, perhaps.
+    #[default]
+    Connect,
+    /// The first bytes of the client. With openings named, only such as begin with one of them.
+    Data(Vec<Opening>),
+}
+
+/// How clients of a protocol begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Opening {
+    /// The hello of TLS.
+    Tls,
+    /// The head of an HTTP request.
+    Http,
+    /// The start of a session of PostgreSQL.
+    Postgres,
+    /// The login of a player of Minecraft; the pings of server lists are answered instead.
+    Minecraft,
+}
+
+/// A text that names no opening.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no way in which clients begin: use `tls`, `http`, `postgres` or `minecraft`")]
+pub struct BadOpening(String);
+
+impl Opening {
+    /// Every one of them.
+    pub const ALL: [Self; 4] = [Self::Tls, Self::Http, Self::Postgres, Self::Minecraft];
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tls => "tls",
+            Self::Http => "http",
+            Self::Postgres => "postgres",
+            Self::Minecraft => "minecraft",
+        }
+    }
+}
+
+impl FromStr for Opening {
+    type Err = BadOpening;
+
+    fn from_str(text: &str) -> Result<Self, BadOpening> {
+        let word = text.trim().to_ascii_lowercase();
+        Self::ALL.into_iter().find(|opening| opening.as_str() == word).ok_or_else(|| BadOpening(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Opening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl RouteOptions {
+    /// These options, which are kept once where nothing was said.
+    pub fn shared(self) -> Arc<Self> {
+        static USUAL: LazyLock<Arc<RouteOptions>> = LazyLock::new(Arc::default);
+        if self == **USUAL { Arc::clone(&USUAL) } else { Arc::new(self) }
+    }
 }
 
 /// What a route answers to.
@@ -56,8 +137,10 @@ pub struct RouteMatch {
     pub headers: Vec<HeaderMatch>,
     /// Cut from the path before it is forwarded.
     pub strip_prefix: Option<String>,
-    /// The listening port of a stream route.
-    pub listen_port: Option<u16>,
+    /// The listening addresses of a stream route; empty: it is no stream route.
+    pub listen: Vec<SocketAddr>,
+    /// Names in the TLS hello that lead to this stream route, where several share a port; empty: whatever comes.
+    pub sni: Vec<HostPattern>,
 }
 
 /// A path pattern. Matching is on whole segments: `/api` also matches `/api/x` but not `/apiary`.
@@ -109,8 +192,10 @@ pub struct Upstream {
     pub connect_timeout: Duration,
     /// From the last byte of the request to the head of the response.
     pub response_header_timeout: Duration,
-    /// Connections to the endpoint at once, for each worker; absent: no bound.
+    /// Connections to the endpoint at once, of HTTP for each worker; absent: no bound.
     pub max_conns: Option<usize>,
+    /// Connections and flows begin with a header of the PROXY protocol.
+    pub proxy_header: bool,
     /// How TLS is spoken to it, where it is.
     pub tls: UpstreamTls,
 }
@@ -121,6 +206,7 @@ impl Default for Upstream {
             connect_timeout: Duration::from_secs(5),
             response_header_timeout: Duration::from_secs(60),
             max_conns: None,
+            proxy_header: false,
             tls: UpstreamTls::default(),
         }
     }
@@ -153,25 +239,7 @@ pub struct HealthCheck {
 impl RouteSpec {
     /// A route for everyone, with everything that is not said here left at its default.
     pub fn new(alias: Alias, place: Place, matches: RouteMatch, target: RouteTarget) -> Self {
-        Self {
-            alias,
-            place,
-            matches,
-            target,
-            upstream: Upstream::default(),
-            audience: Audience::Everyone,
-            set_request_headers: Vec::new(),
-            set_response_headers: Vec::new(),
-            hide_request_headers: Vec::new(),
-            hide_response_headers: Vec::new(),
-            waiting: None,
-            waiting_page: None,
-            title: None,
-            ignore: Ignore::default(),
-            asleep_response: None,
-            health: None,
-            client_profile: None,
-        }
+        Self { alias, place, matches, target, audience: Audience::Everyone, options: RouteOptions::default().shared() }
     }
 
     /// The backend it leads to, when it leads to one.

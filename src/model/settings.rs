@@ -23,6 +23,8 @@ pub struct Settings {
     pub tls: TlsSettings,
     /// Networks whose `X-Forwarded-*` headers are believed and extended.
     pub trusted_proxies: Vec<ipnet::IpNet>,
+    /// Networks of proxies whose connections begin with a header of the PROXY protocol.
+    pub proxy_protocol: Vec<ipnet::IpNet>,
     /// Wakes at once for each node.
     pub max_parallel_wakes: usize,
     /// Requests that cause a wake, for each client address and minute.
@@ -104,6 +106,7 @@ impl Default for Settings {
             prefixes: vec!["dormouse".to_owned(), "proxy".to_owned()],
             tls: TlsSettings::default(),
             trusted_proxies: Vec::new(),
+            proxy_protocol: Vec::new(),
             max_parallel_wakes: 8,
             wakes_per_client: 30,
             on_exit: OnExit::Leave,

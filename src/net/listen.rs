@@ -3,13 +3,14 @@
 use std::{
     convert::Infallible,
     io,
-    net::{SocketAddr, TcpListener as StdListener},
+    net::{SocketAddr, TcpListener as StdListener, UdpSocket},
     pin::pin,
     sync::Arc,
     time::Duration,
 };
 
 use futures_util::FutureExt;
+use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -19,6 +20,9 @@ use tokio_util::sync::CancellationToken;
 
 /// Connections that wait for an accept.
 const BACKLOG: i32 = 4096;
+
+/// Bytes of datagrams that wait to be read.
+const DATAGRAM_QUEUE: usize = 4 << 20;
 
 /// How long all permits may be taken before those who wait are turned away: a burst passes in less, a hoard does not.
 const FULL: Duration = Duration::from_secs(1);
@@ -46,6 +50,21 @@ pub fn bind(address: SocketAddr) -> io::Result<StdListener> {
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Binds a socket for datagrams, alone on its address. It tells for each of them where it was sent to.
+pub fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    if address.is_ipv6() && !address.ip().is_unspecified() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    // A crowd that comes while the backend wakes is kept here until it is looked at; the system grants what it allows.
+    if setsockopt(&socket, sockopt::RcvBufForce, &DATAGRAM_QUEUE).is_err() {
+        let _ = socket.set_recv_buffer_size(DATAGRAM_QUEUE);
+    }
+    socket.bind(&address.into())?;
     Ok(socket.into())
 }
 

@@ -1,7 +1,13 @@
-//! Accept well: listeners that share a port, a bound on connections, and patience when descriptors run out; TLS with
-//! the certificate that fits.
+//! Accept well: listeners that share a port, a bound on connections, and patience when descriptors run out; what the
+//! first bytes of a connection tell; bytes both ways; TLS with the certificate that fits.
 
+mod both_ways;
+mod client_hello;
 mod listen;
+mod minecraft;
+mod opening;
+mod pipe;
+mod proxy_header;
 mod stream;
 mod tls_accept;
 mod tls_certificate;
@@ -17,7 +23,12 @@ mod tls_samples;
 mod tls_self_signed;
 mod tls_stream;
 
-pub use listen::{accept, bind, check_free};
+pub use both_ways::{Ended, Moved, copy_both_ways, reset_when_dropped};
+pub use client_hello::{Hello, LONGEST_HELLO, client_hello};
+pub use listen::{accept, bind, bind_udp, check_free};
+pub use minecraft::{Handshake, handshake, pong, status_answer};
+pub use opening::{Judgement, judge};
+pub use proxy_header::{Carries, Ends, ProxyHeader, proxy_header, take_proxy_header};
 pub use stream::{ReadHalf, Stream, WriteHalf};
 pub use tls_accept::{NoTls, Secured, TlsServer};
 pub use tls_certificate::{BadCertificate, Certificate, CertificateSource};

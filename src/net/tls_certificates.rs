@@ -324,7 +324,7 @@ mod tests {
     };
 
     fn place() -> Place {
-        Place::File { path: "dormouse.yaml".to_owned(), line: Some(3), column: Some(5) }
+        Place::File { path: "dormouse.yaml".into(), line: Some(3), column: Some(5) }
     }
 
     fn leaf(certificates: &Certificates, name: Option<&str>) -> Vec<u8> {

@@ -58,6 +58,19 @@ pub enum NoUpstreamTls {
     Failed(io::Error),
 }
 
+impl NoUpstreamTls {
+    /// What to do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Refused(rustls::Error::InvalidCertificate(_)) => {
+                "set `ssl_trusted_certificate` and `ssl_server_name`, or `no_tls_verify: true`"
+            }
+            Self::Refused(rustls::Error::InvalidMessage(_)) => "if it speaks plain HTTP, write `scheme: http`",
+            Self::Refused(_) | Self::Settings(_) | Self::Failed(_) => "look at the `ssl_*` keys of the route",
+        }
+    }
+}
+
 /// Whose name the certificate must bear, and what sets connections with these settings apart from others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsTarget {

@@ -161,7 +161,7 @@ mod tests {
     use crate::model::Severity;
 
     fn place() -> Place {
-        Place::File { path: "dormouse.yaml".to_owned(), line: Some(3), column: Some(5) }
+        Place::File { path: "dormouse.yaml".into(), line: Some(3), column: Some(5) }
     }
 
     fn names(found: &Found) -> Vec<String> {

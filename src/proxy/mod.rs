@@ -3,6 +3,10 @@
 //! Uses `control` for the live routes, `backend` for passes, `net` for listeners. Nobody below knows it.
 
 mod http;
+mod ports;
+mod tcp;
+mod told;
+mod udp;
 
 #[cfg(fuzzing)]
 pub use http::fuzz;
@@ -11,3 +15,4 @@ pub use http::{
     BadChunk, BadRequest, BadResponse, BoundWorkers, ChunkScanner, Framing, Limits, ProxySettings, Scanned, Shared,
     Worker, Workers, bind_workers, run_workers, serve,
 };
+pub use ports::keep_ports;

@@ -1,6 +1,6 @@
 //! The table: from host patterns to the rules behind them.
 
-use std::{collections::HashMap, fmt};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use super::{Host, hash::HostHash, rule::Rule};
 use crate::model::{HostPattern, RouteMatch};
@@ -33,7 +33,7 @@ pub struct RouteTable<T> {
 }
 
 /// The rules behind each host.
-type HostMap = HashMap<Box<str>, Rules, HostHash>;
+type HostMap = HashMap<Arc<str>, Rules, HostHash>;
 
 /// The rules behind one host, best first. Nearly always one, which then lies in the map itself: with many hosts each
 /// step to another place in memory costs more than all the rest.
@@ -131,9 +131,9 @@ fn suffixes(host: &str, deepest: usize) -> impl Iterator<Item = &str> {
 /// The table while it is filled.
 #[derive(Default)]
 struct Draft {
-    exact: HashMap<Box<str>, Vec<Rule>>,
-    first_label: HashMap<Box<str>, Vec<Rule>>,
-    wildcard: HashMap<Box<str>, Vec<Rule>>,
+    exact: HashMap<Arc<str>, Vec<Rule>>,
+    first_label: HashMap<Arc<str>, Vec<Rule>>,
+    wildcard: HashMap<Arc<str>, Vec<Rule>>,
     any: Vec<Rule>,
 }
 
@@ -152,7 +152,7 @@ impl Draft {
     }
 }
 
-fn ranked_map(map: HashMap<Box<str>, Vec<Rule>>) -> HostMap {
+fn ranked_map(map: HashMap<Arc<str>, Vec<Rule>>) -> HostMap {
     let one_or_many = |rules: Vec<Rule>| match <[Rule; 1]>::try_from(rules) {
         Ok([rule]) => Rules::One(rule),
         Err(rules) => Rules::Many(ranked(rules)),

@@ -189,7 +189,7 @@ pub(super) fn move_aside(path: &Path) -> io::Result<PathBuf> {
 }
 
 pub(super) fn place(path: &Path) -> Place {
-    Place::File { path: path.display().to_string(), line: None, column: None }
+    Place::File { path: path.display().to_string().into(), line: None, column: None }
 }
 
 fn options(path: &Path) -> SqliteConnectOptions {

@@ -16,10 +16,12 @@ pub struct RouteCounters {
     pub bytes_in: AtomicU64,
     /// Response body and head bytes sent to clients.
     pub bytes_out: AtomicU64,
-    /// Requests being worked on now.
+    /// Requests being worked on now, and connections and flows that are open.
     pub in_flight: AtomicI64,
     /// Errors of the upstream that are of none of the kinds of [`UpstreamError`].
     pub upstream_errors: AtomicU64,
+    /// Connections and flows of a stream route that were let in.
+    pub streams: AtomicU64,
     /// Clients that left before their answer.
     pub client_left: AtomicU64,
     kinds: [AtomicU64; UpstreamError::ALL.len()],

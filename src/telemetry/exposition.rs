@@ -143,7 +143,7 @@ fn by_word(family: &mut Family, backend: &dyn Fn() -> Label, name: &'static str,
     }
 }
 
-/// Routes that had a request; the others would only take room.
+/// Until when the certificates are good.
 fn certificates(world: &World) -> Family {
     let mut ends =
         Family::gauge("certificate_end_seconds", "The second since 1970 until which the certificate is good");
@@ -153,10 +153,12 @@ fn certificates(world: &World) -> Family {
     ends
 }
 
-fn routes(world: &World) -> [Family; 7] {
+/// Routes that had a request; the others would only take room.
+fn routes(world: &World) -> [Family; 8] {
     let mut requests = Family::counter("requests", "Answered requests by the class of their status");
     let mut durations = Family::histogram("request_seconds", "From a request's arrival to the end of its answer");
-    let mut in_flight = Family::gauge("in_flight", "Requests being worked on now");
+    let mut in_flight = Family::gauge("in_flight", "Requests being worked on, and streams that are open, now");
+    let mut streams = Family::counter("streams", "Connections and flows of stream routes");
     let mut bytes_in = Family::counter("bytes_in", "Bytes taken from clients");
     let mut bytes_out = Family::counter("bytes_out", "Bytes sent to clients");
     let mut errors = Family::counter("upstream_errors", "Errors of the upstream by kind");
@@ -165,7 +167,8 @@ fn routes(world: &World) -> [Family; 7] {
         let route = || ("route", alias.to_string());
         let (now, gone) = (counters.in_flight.load(Ordering::Relaxed), counters.client_left.load(Ordering::Relaxed));
         let classes = (1..=5).map(|class| (class, counters.class(class)));
-        if now == 0 && gone == 0 && classes.clone().all(|(_, count)| count == 0) {
+        let let_in = counters.streams.load(Ordering::Relaxed);
+        if now == 0 && gone == 0 && let_in == 0 && classes.clone().all(|(_, count)| count == 0) {
             continue;
         }
         for (class, count) in classes.filter(|(_, count)| *count > 0) {
@@ -174,13 +177,17 @@ fn routes(world: &World) -> [Family; 7] {
         for (kind, count) in counters.errors().filter(|(_, count)| *count > 0) {
             errors.add([route(), ("kind", kind.to_owned())], Value::Count(count));
         }
-        durations.add_histogram([route()], counters.durations());
+        if let_in > 0 {
+            streams.add([route()], Value::Count(let_in));
+        } else {
+            durations.add_histogram([route()], counters.durations());
+        }
         in_flight.add([route()], Value::Gauge(now));
         bytes_in.add([route()], Value::Count(counters.bytes_in.load(Ordering::Relaxed)));
         bytes_out.add([route()], Value::Count(counters.bytes_out.load(Ordering::Relaxed)));
         left.add([route()], Value::Count(gone));
     }
-    [requests, durations, in_flight, bytes_in, bytes_out, errors, left]
+    [requests, durations, in_flight, streams, bytes_in, bytes_out, errors, left]
 }
 
 impl Collector for Page {

@@ -209,7 +209,13 @@ mod tests {
         counters.answered(204);
         counters.took(Duration::from_millis(3));
         counters.bytes_out.fetch_add(77, std::sync::atomic::Ordering::Relaxed);
-        let routes = vec![("app".parse().unwrap(), counters), ("quiet".parse().unwrap(), Arc::default())];
+        let stream = Arc::new(RouteCounters::default());
+        stream.streams.fetch_add(2, std::sync::atomic::Ordering::Relaxed);
+        let routes = vec![
+            ("app".parse().unwrap(), counters),
+            ("db".parse().unwrap(), stream),
+            ("quiet".parse().unwrap(), Arc::default()),
+        ];
         let text = metrics.render(&World { routes, ..world(&["a"]) });
         check(
             &text,
@@ -224,6 +230,8 @@ mod tests {
                 r#"dormouse_requests_total{route="app",class="2xx"} 1"#,
                 r#"dormouse_request_seconds_bucket{le="0.005",route="app"} 1"#,
                 r#"dormouse_bytes_out_total{route="app"} 77"#,
+                r#"dormouse_streams_total{route="db"} 2"#,
+                r#"dormouse_in_flight{route="db"} 0"#,
             ],
         );
         assert!(!text.contains("quiet"), "a route without requests takes no room");

@@ -58,6 +58,18 @@ def main(tests, folder):
     write(folder, "request_head", requests)
     write(folder, "response_head", [b"\0" + case for case in responses] + [b"\1" + case for case in responses])
     write(folder, "chunks", [bytes([0, 2, 9, 30]) + body for body in bodies if body])
+    firsts = [
+        b"PROXY TCP4 10.1.2.3 10.0.0.1 5000 443\r\nhello",
+        b"PROXY UNKNOWN\r\n",
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x0a\1\2\3\x0a\0\0\1\x13\x88\1\xbb",
+        b"\x16\3\1\0\x40\1\0\0\x3c\3\3" + b"\7" * 32 + b"\0\0\2\x13\1\1\0\0\x11\0\0\0\x0d\0\x0b\0\0\x08app.test",
+        b"\0\0\0\x1c\0\3\0\0user\0me\0database\0d\0\0",
+        b"\0\0\0\x08\x04\xd2\x16\x2f",
+        b"\x0f\0\x2f\x09mc.mytest\x63\xdd\2",
+        b"\x0f\0\x2f\x09mc.mytest\x63\xdd\1\1\0\x09\1" + b"\1" * 8,
+        b"GET /path HTTP/1.1\r\n",
+    ]
+    write(folder, "first_bytes", [bytes([cut]) + first for first in firsts for cut in (0, 1, 9, 40)])
     labels = [
         "dormouse.idle_timeout=15m",
         "dormouse.idle_timeout=2s\ndormouse.stop_method=pause\ndormouse.stop_after=24h",

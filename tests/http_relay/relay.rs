@@ -217,9 +217,9 @@ fn doubtful_requests_are_refused_and_the_connection_closed() {
 fn fields_of_the_connection_and_claims_of_the_client_stay_here() {
     let mut spec = spec(upstream(echo));
     spec.matches.strip_prefix = Some("/app".into());
-    spec.set_request_headers = vec![("X-Own".into(), "1".into())];
-    spec.set_response_headers = vec![("X-Echo".into(), "ours".into())];
-    spec.hide_request_headers = vec!["X-Secret".into()];
+    Arc::make_mut(&mut spec.options).set_request_headers = vec![("X-Own".into(), "1".into())];
+    Arc::make_mut(&mut spec.options).set_response_headers = vec![("X-Echo".into(), "ours".into())];
+    Arc::make_mut(&mut spec.options).hide_request_headers = vec!["X-Secret".into()];
     let proxy = proxy_with(spec, None, settings());
     let mut client = connect(&proxy);
     let request = "GET http://Other.Example/app/x?y=/app HTTP/1.1\r\nHost: a\r\nConnection: X-Gone, X-Forwarded-For\r\n\
@@ -244,7 +244,7 @@ fn fields_of_the_connection_and_claims_of_the_client_stay_here() {
 #[test]
 fn fields_that_the_route_hides_are_not_passed_back() {
     let mut spec = spec(upstream(echo));
-    spec.hide_response_headers = vec!["x-echo".into()];
+    Arc::make_mut(&mut spec.options).hide_response_headers = vec!["x-echo".into()];
     let proxy = proxy_with(spec, None, settings());
     let (head, _) = ask(&mut connect(&proxy), "GET / HTTP/1.1\r\nHost: a\r\nX-Echo: 1\r\n\r\n");
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
@@ -477,7 +477,7 @@ fn an_upstream_that_does_not_answer_is_a_504() {
     let mut spec = spec(upstream(|_, stream| {
         let _ = stream.read_to_end(&mut Vec::new());
     }));
-    spec.upstream.response_header_timeout = Duration::from_millis(100);
+    Arc::make_mut(&mut spec.options).upstream.response_header_timeout = Duration::from_millis(100);
     let proxy = proxy_with(spec, None, settings());
     let (head, _) = ask(&mut connect(&proxy), "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert!(head.starts_with("HTTP/1.1 504 "), "{head}");
@@ -530,7 +530,7 @@ fn no_more_connections_are_opened_than_the_route_allows() {
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
         }
     }));
-    spec.upstream.max_conns = Some(2);
+    Arc::make_mut(&mut spec.options).upstream.max_conns = Some(2);
     let proxy = proxy_with(spec, None, settings());
     let asking: Vec<_> = (0..20)
         .map(|_| {

@@ -44,7 +44,7 @@ pub(crate) fn spec(upstream: SocketAddr) -> RouteSpec {
 
 /// A proxy with this one route.
 pub(crate) fn proxy_with(spec: RouteSpec, backend: Option<Backend>, settings: ProxySettings) -> Proxy {
-    let route = Arc::new(LiveRoute { spec: spec.clone(), backend, counters: Arc::default() });
+    let route = Arc::new(LiveRoute { spec: Arc::new(spec.clone()), backend, counters: Arc::default() });
     let table = LiveTable::build([(spec.matches, Arc::clone(&route))]);
     let shared = Shared::new(Arc::new(ArcSwap::from_pointee(table)), Arc::new(ArcSwap::from_pointee(settings)));
     let shutdown = CancellationToken::new();

@@ -111,7 +111,7 @@ fn sleeper_with(
     let backend = Backend::spawn(spec, Vec::new(), around, Restored::default(), CancellationToken::new()).0;
     drop(guard);
     let mut route = spec_of(id, port);
-    route.title = Some("My App".into());
+    Arc::make_mut(&mut route.options).title = Some("My App".into());
     let proxy = proxy_with(route, Some(backend.clone()), settings);
     Sleeper { engine, backend, proxy, _runtime: runtime }
 }

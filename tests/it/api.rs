@@ -381,6 +381,7 @@ async fn the_document_describes_every_path() {
             "backends",
             "backends/{name}",
             "backends/{node}/{name}",
+            "certificates",
             "check",
             "events",
             "explain",

@@ -74,10 +74,10 @@ async fn a_wake_that_nobody_waits_for_any_more_runs_to_its_end() {
 async fn requests_around_the_idle_decision_find_it_up_or_wake_it() {
     // The last request is 50 ms ago when it is decided. Half of the apps take their time to stop.
     let app = |number: usize| {
-        let slow: &[&str] = if number % 2 == 0 { &["--term-delay", "20ms"] } else { &[] };
+        let slow: &[&str] = if number.is_multiple_of(2) { &["--term-delay", "20ms"] } else { &[] };
         App::new(&format!("app{number}")).options(slow).idle("idle_timeout: 50ms")
     };
-    let apps: Vec<App> = (0..8).map(app).collect();
+    let apps: Vec<App> = (0_usize..8).map(app).collect();
     let all: Vec<&App> = apps.iter().collect();
     let dormouse = Dormouse::start(&config(&all)).await;
     let (history, dice) = (History::new(dormouse.http), Dice::new());

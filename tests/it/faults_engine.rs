@@ -103,7 +103,7 @@ async fn a_start_call_that_hangs_costs_its_callers_the_wakes_deadline_and_its_la
     assert_eq!(world.orders(), [START], "one start for all of them");
     // The call never answers, but the container runs now: the first wake after the cool-down finds that.
     world.is("running", 0);
-    world.engine.tell(event("start", ""));
+    world.engine.tell(&event("start", ""));
     world.engine.on(START, [Reply::Json(304, String::new())]);
     let ask = async || world.history.ask(&world.app, "POST").await;
     until("it is served", ask, |status| *status == Some(200)).await;
@@ -136,20 +136,20 @@ async fn events_that_are_cut_torn_unknown_or_too_many_change_nothing_that_is_tru
     ask().await;
     // A cut in the middle of a line; what happened meanwhile is seen by the list that follows.
     let die = event("die", r#","exitCode":"0""#);
-    world.engine.tell(die[..die.len() / 2].to_owned());
+    world.engine.tell(&die[..die.len() / 2]);
     world.is("exited", 0);
     world.engine.cut();
     let cut = Instant::now();
     world.comes_to("stopped").await;
     println!("the cut stream cost {:?}", cut.elapsed());
     world.is("running", 0);
-    world.engine.tell(event("start", ""));
+    world.engine.tell(&event("start", ""));
     world.comes_to("awake").await;
     ask().await;
     // Ten thousand, and some that make no sense.
     let (looks, busy) = (world.looks(), world.dormouse.cpu_time());
     for number in 0..10_000 {
-        world.engine.tell(match number % 4 {
+        world.engine.tell(&match number % 4 {
             0 => "no json at all\n".to_owned(),
             1 => event("hibernate", ""),
             2 => event("health_status: healthy", ""),
@@ -161,7 +161,7 @@ async fn events_that_are_cut_torn_unknown_or_too_many_change_nothing_that_is_tru
     }
     // All of them have been read when the last one has had its effect.
     world.is("exited", 0);
-    world.engine.tell(event("die", r#","exitCode":"0""#));
+    world.engine.tell(&event("die", r#","exitCode":"0""#));
     world.comes_to("stopped").await;
     let (looks, busy) = (world.looks() - looks, world.dormouse.cpu_time() - busy);
     println!("{looks} looks and {busy:?} for 10,000 events");
@@ -193,8 +193,8 @@ async fn events_out_of_order_are_hints_and_the_engines_state_wins() {
     for _ in 0..50 {
         // It was restarted, and its end is told after its start.
         let looks = world.looks();
-        world.engine.tell(event("start", ""));
-        world.engine.tell(event("die", r#","exitCode":"137""#));
+        world.engine.tell(&event("start", ""));
+        world.engine.tell(&event("die", r#","exitCode":"137""#));
         let answers = futures_util::future::join_all((0..4).map(|_| world.history.ask(&world.app, "POST"))).await;
         assert_eq!(answers, [Some(200); 4]);
         until("a look", async || world.looks(), |now| *now > looks).await;

@@ -41,7 +41,7 @@ pub(super) async fn connect(job: &mut Job<'_>, way: &Way) -> Result<Connection, 
 
 /// A connection to the upstream, with its place where the route bounds them.
 async fn open(job: &Job<'_>, way: &Way) -> Result<(Stream, Option<Slot>), Fault> {
-    let upstream = &job.route.spec.upstream;
+    let upstream = &job.route.spec.options.upstream;
     let patience = upstream.connect_timeout;
     let slot = match upstream.max_conns {
         Some(bound) => Some(job.client.worker.pool.place(way.address, bound, patience).await.ok_or(Fault::Crowded)?),
@@ -60,7 +60,7 @@ async fn open(job: &Job<'_>, way: &Way) -> Result<(Stream, Option<Slot>), Fault>
 async fn secured(job: &Job<'_>, way: &Way, tcp: TcpStream) -> Result<Stream, Fault> {
     let Some(target) = &way.tls else { return Ok(Stream::Plain(tcp)) };
     let clients = &job.client.worker.shared.tls_clients;
-    match Box::pin(clients.connect(tcp, target, &job.route.spec.upstream.tls)).await {
+    match Box::pin(clients.connect(tcp, target, &job.route.spec.options.upstream.tls)).await {
         Ok(tls) => Ok(Stream::Tls(tls)),
         // An app that is starting may still end connections.
         Err(NoUpstreamTls::Failed(error)) => Err(Fault::Dial(error)),

@@ -18,11 +18,11 @@ const KEPT: Duration = Duration::from_secs(10);
 
 /// Looked-up addresses of one worker. The operating system's resolver knows no lifetimes, so ours is short.
 #[derive(Debug, Default)]
-pub(super) struct Names(RefCell<HashMap<String, (IpAddr, Instant)>>);
+pub(in crate::proxy) struct Names(RefCell<HashMap<String, (IpAddr, Instant)>>);
 
 impl Names {
     /// The address of a host: itself, or the first that the resolver gives.
-    pub(super) async fn resolve(&self, host: &str, port: u16) -> io::Result<SocketAddr> {
+    pub(in crate::proxy) async fn resolve(&self, host: &str, port: u16) -> io::Result<SocketAddr> {
         let address = match self.known(host) {
             Some(address) => address,
             None => Box::pin(self.look_up(host)).await?,
@@ -48,13 +48,13 @@ impl Names {
     }
 
     /// The address did not answer: look it up again.
-    pub(super) fn forget(&self) {
+    pub(in crate::proxy) fn forget(&self) {
         self.0.borrow_mut().clear();
     }
 }
 
 /// Connects, within a time.
-pub(super) async fn connect(address: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
+pub(in crate::proxy) async fn connect(address: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
     let stream = tokio::time::timeout(patience, TcpStream::connect(address))
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;

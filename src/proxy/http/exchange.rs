@@ -229,7 +229,7 @@ impl Tries {
             Fault::Tls(error) => {
                 tracing::warn!(
                     route = %job.route.spec.alias,
-                    "no TLS to the service: {error} (`no_tls_verify: true` takes any certificate)"
+                    "no TLS to the service: {error} (hint: {})", error.hint()
                 );
                 counted(UpstreamError::Connect, Answer::new(502, "The service can not be reached safely."))
             }

@@ -19,7 +19,10 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use crate::net::{Secured, Stream, TlsServer};
+use crate::{
+    net::{Secured, Stream, TlsServer},
+    proxy::told,
+};
 
 use super::{
     answer::Answer,
@@ -88,6 +91,8 @@ pub(super) async fn connection(
     if tcp.set_nodelay(true).is_err() {
         return;
     }
+    let settings = worker.shared.settings.load_full();
+    let Ok(ends) = told::ends(&tcp, peer, &settings).await else { return };
     let mut clear = None;
     let (stream, secured) = match tls {
         None => (Stream::Plain(tcp), None),
@@ -101,11 +106,10 @@ pub(super) async fn connection(
         },
     };
     let is_plain = matches!(stream, Stream::Plain(_));
-    let settings = worker.shared.settings.load_full();
     let (now, keep_alive) = (Instant::now(), settings.limits.keep_alive_timeout);
     let mut client = Client {
         stream,
-        peer: Peer::new(peer, port, secured.is_some(), &settings.trusted_proxies),
+        peer: Peer::new(ends.source, port, secured.is_some(), &settings.trusted_proxies),
         secured,
         input: None,
         worker,

@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, rc::Rc, time::Duration};
 
 use crate::model::{
-    Audience, Endpoint, HostPattern, Ignore, Place, RouteMatch, RouteSpec, RouteTarget, Scheme, Upstream,
+    Audience, Endpoint, HostPattern, Ignore, Place, RouteMatch, RouteOptions, RouteSpec, RouteTarget, Scheme, Upstream,
 };
 
 use super::{
@@ -116,5 +116,6 @@ fn spec() -> RouteSpec {
     let endpoint = Endpoint { scheme: Scheme::Http, port: 80 };
     let target = RouteTarget::Address { host: "192.0.2.2".to_owned(), endpoint };
     let upstream = Upstream { connect_timeout: Duration::from_secs(1), ..Upstream::default() };
-    RouteSpec { upstream, ..RouteSpec::new(alias, Place::Body("fuzz".into()), matches, target) }
+    let options = RouteOptions { upstream, ..RouteOptions::default() };
+    RouteSpec { options: options.shared(), ..RouteSpec::new(alias, Place::Body("fuzz".into()), matches, target) }
 }

@@ -17,7 +17,7 @@ use tokio::{
 use super::deadline::Deadline;
 
 /// Resolves when the client has left.
-pub(super) async fn gone(client: &TcpStream, incomplete: bool) {
+pub(in crate::proxy) async fn gone(client: &TcpStream, incomplete: bool) {
     let mut leaving = Leaving::new(client, incomplete);
     poll_fn(|cx| leaving.poll(cx)).await;
 }

@@ -48,6 +48,11 @@ mod waiting;
 mod wake;
 mod worker;
 
+pub(super) use dial::connect;
+pub(super) use leaving::gone;
+pub(super) use wake::{causes_wake, is_private};
+pub(super) use worker::Inner;
+
 pub use bad_request::BadRequest;
 pub use chunk::{BadChunk, ChunkScanner, Scanned};
 pub use limits::Limits;

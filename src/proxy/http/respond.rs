@@ -48,8 +48,8 @@ pub(super) async fn respond(
         is_11,
         keep_alive,
         wake: job.wake.take().map(|took| took.as_millis()),
-        set: &job.route.spec.set_response_headers,
-        hide: &job.route.spec.hide_response_headers,
+        set: &job.route.spec.options.set_response_headers,
+        hide: &job.route.spec.options.hide_response_headers,
         hsts: secure::hsts(job.client, job.head),
     };
     let mut out = worker.buffers.lend();

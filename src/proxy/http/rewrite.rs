@@ -105,7 +105,7 @@ pub(super) fn request(
     upstream: SocketAddr,
     out: &mut Buf,
 ) {
-    let set = route.set_request_headers.as_slice();
+    let set = route.options.set_request_headers.as_slice();
     out.push(head.method().as_bytes());
     out.push(b" ");
     let (slash, target) = strip(head.target(), route.matches.strip_prefix.as_deref());
@@ -119,7 +119,7 @@ pub(super) fn request(
             push_field(out, b"Host", head.authority().as_bytes());
         }
     }
-    let hide = route.hide_request_headers.as_slice();
+    let hide = route.options.hide_request_headers.as_slice();
     let all_pass = set.is_empty() && hide.is_empty();
     let mut marks = false;
     let mut run = Run::new(head.bytes());

@@ -53,7 +53,7 @@ pub(super) fn challenge(client: &Client, head: &RequestHead) -> Option<Answer> {
 /// Sends those to TLS who came in clear to a host that has a certificate, and lets those in who may come to this
 /// route over this connection.
 pub(super) fn check(client: &Client, head: &RequestHead, route: &LiveRoute) -> Result<(), Answer> {
-    let wanted = route.spec.client_profile.as_deref();
+    let wanted = route.spec.options.client_profile.as_deref();
     match &client.secured {
         Some(secured) => admit(secured, wanted, head),
         None => {
@@ -104,7 +104,7 @@ pub(super) fn target(route: &RouteSpec, address: SocketAddr) -> Result<TlsTarget
         RouteTarget::Address { host, .. } => host.trim_start_matches('[').trim_end_matches(']').to_owned(),
         RouteTarget::Backend { .. } | RouteTarget::Down { .. } => address.ip().to_string(),
     };
-    TlsTarget::new(&host, &route.upstream.tls).map_err(|error| {
+    TlsTarget::new(&host, &route.options.upstream.tls).map_err(|error| {
         tracing::warn!(route = %route.alias, %error, "no TLS to the service");
         Answer::new(502, "The service can not be reached safely.")
     })

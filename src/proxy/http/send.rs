@@ -103,7 +103,7 @@ impl Run {
         input: &mut Option<Buf>,
         max_head: usize,
     ) -> Result<(), Fault> {
-        let waits = job.route.spec.upstream.response_header_timeout;
+        let waits = job.route.spec.options.upstream.response_header_timeout;
         let Client { stream, timer, settings, worker, input: rest, .. } = &mut *job.client;
         let (mut client_read, _) = stream.split();
         let (mut up_read, mut up_write) = upstream.stream.split();
@@ -180,7 +180,7 @@ fn answers_upgrade(request: &RequestHead, head: &ResponseHead, buf: &Buf) -> boo
 /// Passes an informational response on.
 async fn interim(job: &mut Job<'_>, head: &ResponseHead, buf: &Buf) -> Result<(), Fault> {
     let mut out = job.client.worker.buffers.lend();
-    let hide = job.route.spec.hide_response_headers.as_slice();
+    let hide = job.route.spec.options.hide_response_headers.as_slice();
     let ending = Ending { is_11: true, keep_alive: true, wake: None, set: &[], hide, hsts: None };
     rewrite::response(head, buf.filled(), ending, &mut out);
     let window = job.client.settings.limits.body_window;

@@ -178,12 +178,12 @@ fn view<'a>(
         language,
         theme: Theme::Auto,
         progress: progress_of(status, dependencies),
-        template: route.spec.waiting_page.as_deref(),
+        template: route.spec.options.waiting_page.as_deref(),
     }
 }
 
 fn title(route: &LiveRoute) -> &str {
-    route.spec.title.as_deref().unwrap_or(route.spec.alias.as_str())
+    route.spec.options.title.as_deref().unwrap_or(route.spec.alias.as_str())
 }
 
 /// What is woken before it, by the titles of their routes; those without a route have no public name.

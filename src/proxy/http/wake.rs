@@ -27,7 +27,7 @@ pub(super) enum Entry {
 }
 
 /// Whether an address is of a loopback, private or link-local network.
-pub(super) fn is_private(address: IpAddr) -> bool {
+pub(in crate::proxy) fn is_private(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
@@ -57,7 +57,7 @@ pub(super) async fn enter(job: &mut Job<'_>, port: u16) -> Result<Way, Entry> {
 }
 
 fn is_ignored(job: &Job<'_>, policy: &IdlePolicy) -> bool {
-    let rules = [&job.route.spec.ignore, &policy.ignore];
+    let rules = [&job.route.spec.options.ignore, &policy.ignore];
     if rules.iter().all(|rules| rules.is_empty()) {
         return false;
     }
@@ -76,7 +76,8 @@ fn client(job: &Job<'_>) -> IpAddr {
 
 /// What those get who neither wake nor wait.
 fn asleep(job: &Job<'_>, policy: &IdlePolicy) -> Answer {
-    let AsleepResponse { status, body } = job.route.spec.asleep_response.as_ref().unwrap_or(&policy.asleep_response);
+    let AsleepResponse { status, body } =
+        job.route.spec.options.asleep_response.as_ref().unwrap_or(&policy.asleep_response);
     let mut answer = Answer::new(*status, "The service sleeps.");
     answer.body.clone_from(body);
     if *status == 503 { answer.retry_after(Duration::from_secs(30)) } else { answer }
@@ -103,7 +104,7 @@ async fn wake(job: &mut Job<'_>, backend: &Backend, policy: &IdlePolicy) -> Resu
     let cause = cause(job);
     // What `waiting` says is for page loads; whatever else comes is held.
     let page_load = navigation::is_navigation(job.head);
-    match job.route.spec.waiting.unwrap_or(policy.waiting) {
+    match job.route.spec.options.waiting.unwrap_or(policy.waiting) {
         Waiting::Reject if page_load => {
             backend.knock(cause);
             let usual = backend.status().borrow().wakes.quantile(0.5).unwrap_or(Duration::from_secs(5));
@@ -115,7 +116,7 @@ async fn wake(job: &mut Job<'_>, backend: &Backend, policy: &IdlePolicy) -> Resu
 }
 
 /// Whether a request now would start something, rather than join others who wait.
-fn causes_wake(backend: &Backend) -> bool {
+pub(in crate::proxy) fn causes_wake(backend: &Backend) -> bool {
     if backend.held() > 0 {
         // Somebody who came before caused it; it is just not told yet.
         return false;

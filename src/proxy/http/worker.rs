@@ -23,6 +23,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     control::LiveTable,
     net::{self, TlsClients, TlsServer},
+    proxy::ports::{self, PortPost, PortPosts},
 };
 
 use super::{buffer::Buffers, dial::Names, front, limits::Limits, pool::Pool, silent::Newcomers};
@@ -32,6 +33,8 @@ use super::{buffer::Buffers, dial::Names, front, limits::Limits, pool::Pool, sil
 pub struct ProxySettings {
     /// Networks whose `X-Forwarded-*` fields are believed and extended.
     pub trusted_proxies: Vec<IpNet>,
+    /// Networks whose connections begin with a header of the PROXY protocol.
+    pub proxy_protocol: Vec<IpNet>,
     /// Requests that cause a wake, for each client address and minute.
     pub wakes_per_client: u32,
     /// Limits and time-outs of the front.
@@ -48,6 +51,7 @@ impl Default for ProxySettings {
     fn default() -> Self {
         Self {
             trusted_proxies: Vec::new(),
+            proxy_protocol: Vec::new(),
             wakes_per_client: 30,
             limits: Limits::default(),
             shutdown_timeout: Duration::from_secs(30),
@@ -71,6 +75,8 @@ pub struct Shared {
     pub(super) mark: String,
     /// Requests that caused a wake, by client.
     wakes: Rate,
+    /// Where workers are told of ports that were opened.
+    pub(in crate::proxy) ports: PortPosts,
 }
 
 impl std::fmt::Debug for Shared {
@@ -100,11 +106,12 @@ impl Shared {
             tls_clients: TlsClients::default(),
             mark,
             wakes: Rate::new(Duration::from_secs(60)),
+            ports: PortPosts::default(),
         })
     }
 
     /// Counts a request that would cause a wake; says whether this client may.
-    pub(super) fn may_wake(&self, client: IpAddr) -> bool {
+    pub(in crate::proxy) fn may_wake(&self, client: IpAddr) -> bool {
         let allowed = isize::try_from(self.settings.load().wakes_per_client).unwrap_or(isize::MAX);
         self.wakes.observe(&client, 1) <= allowed
     }
@@ -112,15 +119,15 @@ impl Shared {
 
 /// One worker's own things. Not shared between threads.
 #[derive(Debug, Clone)]
-pub struct Worker(pub(super) Rc<Inner>);
+pub struct Worker(pub(in crate::proxy) Rc<Inner>);
 
 #[derive(Debug)]
-pub(super) struct Inner {
-    pub(super) shared: Arc<Shared>,
+pub(in crate::proxy) struct Inner {
+    pub(in crate::proxy) shared: Arc<Shared>,
     pub(super) buffers: Rc<Buffers>,
     pub(super) pool: Rc<Pool>,
-    pub(super) names: Names,
-    pub(super) permits: Arc<Semaphore>,
+    pub(in crate::proxy) names: Names,
+    pub(in crate::proxy) permits: Arc<Semaphore>,
     pub(super) newcomers: Newcomers,
 }
 
@@ -248,16 +255,23 @@ impl BoundWorkers {
         let mut threads = Vec::new();
         for (index, listeners) in self.sets.into_iter().enumerate() {
             let (shared, clear, shutdown) = (Arc::clone(shared), self.clear, shutdown.child_token());
+            let opened = shared.ports.worker();
             let thread = std::thread::Builder::new()
                 .name(format!("http-{index}"))
-                .spawn(move || work(listeners, clear, shared, &shutdown))?;
+                .spawn(move || work(listeners, clear, opened, shared, &shutdown))?;
             threads.push(thread);
         }
         Ok(Workers { addresses: self.addresses, threads })
     }
 }
 
-fn work(listeners: Vec<StdListener>, clear: usize, shared: Arc<Shared>, shutdown: &CancellationToken) {
+fn work(
+    listeners: Vec<StdListener>,
+    clear: usize,
+    opened: PortPost,
+    shared: Arc<Shared>,
+    shutdown: &CancellationToken,
+) {
     let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -268,6 +282,7 @@ fn work(listeners: Vec<StdListener>, clear: usize, shared: Arc<Shared>, shutdown
     runtime.block_on(async {
         let tls = shared.tls.clone();
         let worker = Worker::new(shared);
+        let ports = tokio::task::spawn_local(ports::serve(worker.clone(), opened, shutdown.clone()));
         let serve = |(index, listener)| {
             // Those that are not in clear are there only with TLS.
             let tls = if index < clear { None } else { tls.clone() };
@@ -279,5 +294,6 @@ fn work(listeners: Vec<StdListener>, clear: usize, shared: Arc<Shared>, shutdown
                 tracing::error!(%error, "a listener could not be served");
             }
         }
+        let _ = ports.await;
     });
 }

@@ -3,7 +3,7 @@
 use std::{
     fmt::Write as _,
     fs,
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command},
     sync::{
@@ -53,6 +53,8 @@ impl Drop for Directory {
 pub(crate) struct App {
     pub(crate) name: String,
     pub(crate) port: u16,
+    /// Where its stream route listens; absent: it has a route of HTTP.
+    pub(crate) listen: Option<u16>,
     directory: Arc<Directory>,
     options: Vec<String>,
     idle: String,
@@ -65,12 +67,24 @@ impl App {
         Self {
             name: name.to_owned(),
             port: free_port(),
+            listen: None,
             directory: Arc::new(Directory(tempfile::tempdir().expect("a directory"))),
             options: Vec::new(),
             idle: String::new(),
             backend: String::new(),
             route: String::new(),
         }
+    }
+
+    /// One that echoes, behind a stream route.
+    pub(crate) fn echoing(name: &str, scheme: &str) -> Self {
+        let app = Self { listen: Some(free_port()), ..Self::new(name) };
+        app.options(&["--echo"]).route(&format!(", scheme: {scheme}"))
+    }
+
+    /// Where its stream route listens.
+    pub(crate) fn front(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.listen.expect("a stream route")))
     }
 
     /// Options of the app.
@@ -93,7 +107,7 @@ impl App {
 
     /// More keys of its route, each with a comma before it.
     pub(crate) fn route(mut self, keys: &str) -> Self {
-        self.route = keys.to_owned();
+        self.route.push_str(keys);
         self
     }
 
@@ -131,8 +145,9 @@ impl App {
 /// A configuration with these apps. No bound on wakes, since all clients of a test have one address.
 pub(crate) fn config(apps: &[&App]) -> String {
     let mut text = "nodes: { jobs: process }\nwakes_per_client: 1000000\nroutes:\n".to_owned();
-    for App { name, port, route, .. } in apps {
-        let _ = writeln!(text, "  {name}: {{ backend: jobs/{name}, port: {port}{route} }}");
+    for App { name, port, listen, route, .. } in apps {
+        let listen = listen.map(|listen| format!("{listen}:")).unwrap_or_default();
+        let _ = writeln!(text, "  {name}: {{ backend: jobs/{name}, port: \"{listen}{port}\"{route} }}");
     }
     text.push_str("backends:\n");
     for app in apps {

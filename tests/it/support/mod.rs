@@ -7,6 +7,7 @@ pub(crate) mod not_run;
 pub(crate) mod pebble;
 pub(crate) mod rig;
 pub(crate) mod scripted_engine;
+pub(crate) mod streams;
 pub(crate) mod tls;
 pub(crate) mod wait;
 pub(crate) mod webdriver;

@@ -85,8 +85,8 @@ impl ScriptedEngine {
     }
 
     /// Tells this to all who listen to its events.
-    pub(crate) fn tell(&self, text: String) {
-        self.script.lock().unwrap().listeners.retain(|listener| listener.send(text.clone()).is_ok());
+    pub(crate) fn tell(&self, text: &str) {
+        self.script.lock().unwrap().listeners.retain(|listener| listener.send(text.to_owned()).is_ok());
     }
 
     /// Ends all streams of events, in the middle.

@@ -1,0 +1,499 @@
+//! Bytes both ways between two connections, each direction with its own end.
+//!
+//! A direction that waits holds nothing; one that has read holds one buffer, and reads no more before that is written:
+//! back-pressure. Bulk goes through a pipe instead, without being shown to us (`splice`). What always holds: bytes
+//! arrive in order and none is lost; the end of one direction is passed on and leaves the other as it is; what was
+//! cut is passed on as a cut (a reset), never as an end.
+
+use std::{
+    cell::RefCell,
+    future::{Future, poll_fn},
+    io, mem,
+    net::Shutdown,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use socket2::SockRef;
+use tokio::{
+    io::Interest,
+    net::TcpStream,
+    time::{Instant, Sleep, sleep_until},
+};
+
+use super::pipe::Pipe;
+
+/// The size of a buffer.
+const SIZE: usize = 64 * 1024;
+
+/// Unused buffers that a thread keeps.
+const KEPT: usize = 32;
+
+/// So many reads in a row that fill the buffer are bulk.
+const BULK: u8 = 2;
+
+/// A read through the pipe that brings less is no bulk any more.
+const LITTLE: usize = 16 * 1024;
+
+thread_local! {
+    static FREE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// How it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Both directions, each by its sender.
+    Whole,
+    /// The client's connection was cut.
+    ClientCut,
+    /// The upstream's connection was cut.
+    UpstreamCut,
+    /// Nothing moved for the time given.
+    Silent,
+}
+
+/// Bytes that moved.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// From the client to the upstream.
+    pub up: u64,
+    /// From the upstream to the client.
+    pub down: u64,
+}
+
+/// Carries bytes until both directions have ended, one side was cut, or nothing moved for `idle`. `begun` goes to the
+/// upstream first. `moved` is told what was read since it was told last. After a cut, dropping either connection
+/// resets it.
+pub async fn copy_both_ways(
+    client: &TcpStream,
+    upstream: &TcpStream,
+    begun: Vec<u8>,
+    idle: Option<Duration>,
+    mut moved: impl FnMut(Moved),
+) -> Ended {
+    let mut up = Direction::new(client, upstream, begun);
+    let mut down = Direction::new(upstream, client, Vec::new());
+    let mut silence = idle.map(Silence::new);
+    let ended = poll_fn(|cx| {
+        let polled = (up.poll(cx), down.poll(cx));
+        let now = Moved { up: mem::take(&mut up.received), down: mem::take(&mut down.received) };
+        if now != Moved::default() {
+            moved(now);
+            if let Some(silence) = &mut silence {
+                silence.broken();
+            }
+        }
+        match polled {
+            (Poll::Ready(Err(side)), _) => Poll::Ready(side.of(Ended::ClientCut, Ended::UpstreamCut)),
+            (_, Poll::Ready(Err(side))) => Poll::Ready(side.of(Ended::UpstreamCut, Ended::ClientCut)),
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(Ended::Whole),
+            _ => silence.as_mut().map_or(Poll::Pending, |silence| silence.poll(cx).map(|()| Ended::Silent)),
+        }
+    })
+    .await;
+    if matches!(ended, Ended::ClientCut | Ended::UpstreamCut) {
+        reset_when_dropped(client);
+        reset_when_dropped(upstream);
+    }
+    ended
+}
+
+/// From now on, dropping the connection resets it: the other side must not take what it got for the whole.
+pub fn reset_when_dropped(stream: &TcpStream) {
+    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
+
+/// Which side of a direction was cut.
+enum Side {
+    Source,
+    Sink,
+}
+
+impl Side {
+    fn of(&self, source: Ended, sink: Ended) -> Ended {
+        match self {
+            Self::Source => source,
+            Self::Sink => sink,
+        }
+    }
+}
+
+/// What was read and is not yet written.
+enum Held {
+    Nothing,
+    Bytes { bytes: Vec<u8>, start: usize, end: usize },
+    Piped(Pipe),
+}
+
+type Reset<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
+
+struct Direction<'a> {
+    from: &'a TcpStream,
+    to: &'a TcpStream,
+    held: Held,
+    /// Reads in a row that filled the buffer.
+    full: u8,
+    /// The kernel can splice these sockets, as far as is known.
+    splices: bool,
+    received: u64,
+    /// The sender has ended.
+    ended: bool,
+    /// That was passed on; what is left to see is that it was cut after all.
+    reset: Option<Reset<'a>>,
+}
+
+impl<'a> Direction<'a> {
+    fn new(from: &'a TcpStream, to: &'a TcpStream, begun: Vec<u8>) -> Self {
+        let end = begun.len();
+        let held = if end == 0 { Held::Nothing } else { Held::Bytes { bytes: begun, start: 0, end } };
+        Self { from, to, held, full: 0, splices: true, received: 0, ended: false, reset: None }
+    }
+
+    /// Ready when the end was passed on, or one side was cut.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Side>> {
+        if let Some(reset) = &mut self.reset {
+            return Poll::Ready(if reset.as_mut().poll(cx).is_ready() { Err(Side::Source) } else { Ok(()) });
+        }
+        loop {
+            ready!(self.poll_drain(cx)).map_err(|_| Side::Sink)?;
+            if self.ended {
+                SockRef::from(self.to).shutdown(Shutdown::Write).map_err(|_| Side::Sink)?;
+                let from = self.from;
+                self.reset = Some(Box::pin(async move {
+                    let _ = from.ready(Interest::ERROR).await;
+                }));
+                return self.poll(cx);
+            }
+            ready!(self.poll_fill(cx)).map_err(|_| Side::Source)?;
+        }
+    }
+
+    /// Writes what is held.
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let written = match &mut self.held {
+                Held::Nothing => return Poll::Ready(Ok(())),
+                Held::Piped(pipe) if pipe.is_empty() => {
+                    if self.full < BULK {
+                        self.held = Held::Nothing;
+                    }
+                    return Poll::Ready(Ok(()));
+                }
+                Held::Bytes { bytes, start, end } if start == end => {
+                    give_back(mem::take(bytes));
+                    self.held = Held::Nothing;
+                    return Poll::Ready(Ok(()));
+                }
+                Held::Bytes { bytes, start, end } => {
+                    ready!(self.to.poll_write_ready(cx))?;
+                    let waiting = bytes.get(*start..*end).unwrap_or_default();
+                    self.to.try_write(waiting).inspect(|count| *start += count)
+                }
+                Held::Piped(pipe) => {
+                    ready!(self.to.poll_write_ready(cx))?;
+                    pipe.drain(self.to)
+                }
+            };
+            match written {
+                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Ok(_) => {}
+                Err(error) if again(&error) => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    /// Reads once; nothing is held before.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let Poll::Ready(readable) = self.from.poll_read_ready(cx) else {
+                // A pipe is two descriptors: who waits holds none.
+                self.held = Held::Nothing;
+                return Poll::Pending;
+            };
+            readable?;
+            if self.full >= BULK
+                && self.splices
+                && matches!(self.held, Held::Nothing)
+                && let Some(pipe) = Pipe::lend()
+            {
+                self.held = Held::Piped(pipe);
+            }
+            let read = match &mut self.held {
+                Held::Piped(pipe) => pipe.fill(self.from),
+                Held::Nothing | Held::Bytes { .. } => self.read(),
+            };
+            match read {
+                Ok(0) => self.ended = true,
+                Ok(count) => {
+                    self.received += count as u64;
+                    if self.is_piped() && count < LITTLE {
+                        self.full = 0;
+                    }
+                }
+                Err(error) if again(&error) => continue,
+                // Some sockets can not be spliced: then by buffers, for good.
+                Err(error) if self.is_piped() && error.raw_os_error() == Some(libc::EINVAL) => {
+                    (self.splices, self.held) = (false, Held::Nothing);
+                    continue;
+                }
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+            return Poll::Ready(Ok(()));
+        }
+    }
+
+    fn is_piped(&self) -> bool {
+        matches!(self.held, Held::Piped(_))
+    }
+
+    fn read(&mut self) -> io::Result<usize> {
+        let mut bytes = lend();
+        match self.from.try_read(&mut bytes) {
+            Ok(0) => {
+                give_back(bytes);
+                Ok(0)
+            }
+            Ok(count) => {
+                self.full = if count == bytes.len() { self.full.saturating_add(1) } else { 0 };
+                self.held = Held::Bytes { bytes, start: 0, end: count };
+                Ok(count)
+            }
+            Err(error) => {
+                give_back(bytes);
+                Err(error)
+            }
+        }
+    }
+}
+
+fn again(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+fn lend() -> Vec<u8> {
+    FREE.with_borrow_mut(Vec::pop).unwrap_or_else(|| vec![0; SIZE])
+}
+
+fn give_back(bytes: Vec<u8>) {
+    if bytes.len() == SIZE {
+        FREE.with_borrow_mut(|free| {
+            if free.len() < KEPT {
+                free.push(bytes);
+            }
+        });
+    }
+}
+
+/// The time without a byte. Its timer is set anew only when it fires, not for each byte.
+struct Silence {
+    most: Duration,
+    since: Instant,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Silence {
+    fn new(most: Duration) -> Self {
+        let since = Instant::now();
+        Self { most, since, timer: Box::pin(sleep_until(since + most)) }
+    }
+
+    fn broken(&mut self) {
+        self.since = Instant::now();
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            ready!(self.timer.as_mut().poll(cx));
+            let until = self.since + self.most;
+            if until <= Instant::now() {
+                return Poll::Ready(());
+            }
+            self.timer.as_mut().reset(until);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (near, listener.accept().await.unwrap().0)
+    }
+
+    /// A client, an upstream, and what stands between them.
+    struct Four {
+        client: TcpStream,
+        ours: [TcpStream; 2],
+        upstream: TcpStream,
+    }
+
+    async fn four() -> Four {
+        let ((client, near), (far, upstream)) = (pair().await, pair().await);
+        Four { client, ours: [near, far], upstream }
+    }
+
+    fn bytes(seed: u32, count: usize) -> Vec<u8> {
+        let mut state = seed | 1;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        };
+        (0..count).map(|_| next()).collect()
+    }
+
+    /// Writes all, ends, and returns what came until the other side's end.
+    async fn exchange(stream: TcpStream, said: &[u8]) -> Vec<u8> {
+        let (mut read, mut write) = stream.into_split();
+        let mut got = Vec::new();
+        let write = async {
+            write.write_all(said).await.unwrap();
+            write.shutdown().await.unwrap();
+        };
+        let ((), read) = tokio::join!(write, read.read_to_end(&mut got));
+        read.unwrap();
+        got
+    }
+
+    #[tokio::test]
+    async fn bytes_arrive_whole_and_in_order_in_both_directions_at_once() {
+        // Around the size of a buffer, and far into what goes through the pipe.
+        for (up, down) in [(0, 0), (1, 0), (0, SIZE), (SIZE + 1, SIZE - 1), (3 << 20, 1), (5 << 20, 5 << 20)] {
+            let Four { client, ours: [near, far], upstream } = four().await;
+            let (says, answers) = (bytes(1, up), bytes(2, down));
+            let mut all = Moved::default();
+            let begun = bytes(3, up.min(70_000));
+            let carry = copy_both_ways(&near, &far, begun.clone(), None, |moved| {
+                all.up += moved.up;
+                all.down += moved.down;
+            });
+            let ends = async {
+                let ends = tokio::join!(exchange(client, &says), exchange(upstream, &answers));
+                (ends.0 == answers, ends.1 == [&begun[..], &says].concat())
+            };
+            let (ended, whole) = tokio::join!(carry, ends);
+            assert_eq!((ended, whole), (Ended::Whole, (true, true)), "{up} up, {down} down");
+            assert_eq!(all, Moved { up: up as u64, down: down as u64 });
+        }
+    }
+
+    #[tokio::test]
+    async fn an_end_is_passed_on_and_leaves_the_other_direction_open() {
+        let Four { mut client, ours: [near, far], mut upstream } = four().await;
+        let carry = copy_both_ways(&near, &far, Vec::new(), None, |_| ());
+        let talk = async {
+            client.shutdown().await.unwrap();
+            assert_eq!(upstream.read(&mut [0; 9]).await.unwrap(), 0);
+            for part in [&b"late"[..], b"later"] {
+                upstream.write_all(part).await.unwrap();
+                let mut room = vec![0; part.len()];
+                client.read_exact(&mut room).await.unwrap();
+                assert_eq!(room, part);
+            }
+            drop(upstream);
+            assert_eq!(client.read(&mut [0; 9]).await.unwrap(), 0);
+        };
+        assert_eq!(tokio::join!(carry, talk).0, Ended::Whole);
+    }
+
+    #[tokio::test]
+    async fn a_cut_is_passed_on_as_one_also_after_an_end() {
+        for after_an_end in [false, true] {
+            let Four { mut client, ours: [near, far], mut upstream } = four().await;
+            let carry = async {
+                let ended = copy_both_ways(&near, &far, Vec::new(), None, |_| ()).await;
+                drop((near, far));
+                ended
+            };
+            let cut = async {
+                if after_an_end {
+                    client.shutdown().await.unwrap();
+                    assert_eq!(upstream.read(&mut [0; 9]).await.unwrap(), 0);
+                }
+                reset_when_dropped(&client);
+                drop(client);
+                let error = match upstream.read(&mut [0; 9]).await {
+                    // The end that came before is read once more; the cut shows in what is written.
+                    Ok(0) if after_an_end => loop {
+                        if let Err(error) = upstream.write_all(b"x").await {
+                            break error;
+                        }
+                        tokio::task::yield_now().await;
+                    },
+                    other => other.unwrap_err(),
+                };
+                let kinds = [io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe];
+                assert!(kinds.contains(&error.kind()), "{error}");
+            };
+            assert_eq!(tokio::join!(carry, cut).0, Ended::ClientCut);
+        }
+    }
+
+    #[tokio::test]
+    async fn who_does_not_read_holds_its_sender_back() {
+        let Four { mut client, ours: [near, far], mut upstream } = four().await;
+        let carry = copy_both_ways(&near, &far, Vec::new(), None, |_| ());
+        let all = bytes(1, 64 << 20);
+        let talk = async {
+            // All that lies between are the buffers of sockets and pipes.
+            let mut written = 0;
+            let write = async {
+                loop {
+                    let rest = &all[written..];
+                    written += client.write(&rest[..rest.len().min(1 << 20)]).await.unwrap();
+                }
+            };
+            assert!(tokio::time::timeout(Duration::from_millis(500), write).await.is_err());
+            assert!(written < 40 << 20, "{written} bytes were taken of a client that nobody reads");
+            client.shutdown().await.unwrap();
+            let mut got = Vec::new();
+            upstream.read_to_end(&mut got).await.unwrap();
+            assert!(got == all[..written]);
+            drop(upstream);
+        };
+        assert_eq!(tokio::join!(carry, talk).0, Ended::Whole);
+    }
+
+    #[tokio::test]
+    async fn silence_ends_it_and_bytes_put_that_off() {
+        let Four { mut client, ours: [near, far], mut upstream } = four().await;
+        let begun = Instant::now();
+        let carry = copy_both_ways(&near, &far, Vec::new(), Some(Duration::from_millis(300)), |_| ());
+        let talk = async {
+            for _ in 0..4 {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                client.write_all(b"x").await.unwrap();
+                upstream.read_exact(&mut [0]).await.unwrap();
+            }
+        };
+        assert_eq!(tokio::join!(carry, talk).0, Ended::Silent);
+        assert!(begun.elapsed() >= Duration::from_millis(700));
+    }
+
+    #[tokio::test]
+    async fn what_waits_holds_no_pipe() {
+        let Four { mut client, ours: [near, far], mut upstream } = four().await;
+        let carry = copy_both_ways(&near, &far, Vec::new(), None, |_| ());
+        let talk = async {
+            let much = bytes(1, 4 << 20);
+            let mut got = vec![0; much.len()];
+            let (written, read) = tokio::join!(client.write_all(&much), upstream.read_exact(&mut got));
+            written.unwrap();
+            read.unwrap();
+            assert!(got == much);
+            while Pipe::lent() > 0 {
+                tokio::task::yield_now().await;
+            }
+            drop((client, upstream));
+        };
+        tokio::join!(carry, talk);
+    }
+}

@@ -1,0 +1,187 @@
+//! The way into a backend for streams: who may wake it, who waits, who is turned away.
+
+use std::{
+    net::SocketAddr,
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    backend::{Backend, Pass, StatusState},
+    control::LiveRoute,
+    model::{Audience, Cause, IgnoreCase, RequestFacts, RouteTarget, Transport},
+    net::Ends,
+    proxy::http::{Inner, causes_wake, is_private},
+    telemetry::RouteCounters,
+};
+
+/// Who wants in.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::proxy) struct Caller {
+    pub(in crate::proxy) transport: Transport,
+    pub(in crate::proxy) ends: Ends,
+}
+
+/// Where a stream goes.
+#[derive(Debug)]
+pub(in crate::proxy) struct Way {
+    pub(in crate::proxy) address: SocketAddr,
+    /// The address is the backend's own, not a forwarder that accepts for it.
+    pub(in crate::proxy) own: bool,
+    /// Keeps the backend awake as long as it lives.
+    pub(in crate::proxy) pass: Option<Pass>,
+}
+
+/// Why there is no way in. The words are for logs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::proxy) struct Closed(pub(in crate::proxy) String);
+
+/// What a look at the backend says.
+#[derive(Debug)]
+pub(in crate::proxy) enum Look<'a> {
+    /// In.
+    Open(Way),
+    /// It is not awake: to be entered with patience.
+    Asleep(&'a Backend),
+}
+
+impl Caller {
+    fn word(self) -> &'static str {
+        match self.transport {
+            Transport::Tcp => "TCP",
+            Transport::Udp => "UDP",
+        }
+    }
+
+    /// Whether the route is there for it.
+    pub(in crate::proxy) fn may_use(self, route: &LiveRoute) -> bool {
+        match route.spec.audience {
+            Audience::Everyone => true,
+            Audience::PrivateNetworks => is_private(self.ends.source.ip().to_canonical()),
+        }
+    }
+
+    fn cause(self) -> Cause {
+        Cause::Request(RequestFacts {
+            method: self.word().to_owned(),
+            host: self.ends.destination.to_string(),
+            path: String::new(),
+            client: self.ends.source.ip(),
+            agent: None,
+        })
+    }
+}
+
+impl Way {
+    /// The backend woke a moment ago and may still be starting.
+    pub(in crate::proxy) fn is_settling(&self, route: &LiveRoute) -> bool {
+        let woke = self.pass.as_ref().and_then(Pass::woke);
+        let settle = route.backend.as_ref().map(|backend| backend.policy().settle);
+        woke.zip(settle).is_some_and(|(woke, settle)| woke.at + settle > Instant::now())
+    }
+}
+
+/// Enters what is awake, or needs no waking.
+pub(in crate::proxy) async fn look<'a>(
+    worker: &Inner,
+    route: &'a LiveRoute,
+    caller: Caller,
+) -> Result<Look<'a>, Closed> {
+    match &route.spec.target {
+        RouteTarget::Address { host, endpoint } => match worker.names.resolve(host, endpoint.port).await {
+            Ok(address) => Ok(Look::Open(Way { address, own: true, pass: None })),
+            Err(error) => Err(Closed(format!("`{host}` is not known: {error}"))),
+        },
+        RouteTarget::Down { .. } => Err(Closed("its owner switched it off".to_owned())),
+        RouteTarget::Backend { endpoint, .. } => {
+            let Some(backend) = &route.backend else { return Err(Closed("it is not there".to_owned())) };
+            let ignored = is_ignored(route, backend, caller);
+            let pass = if ignored { backend.try_enter_quietly() } else { backend.try_enter() };
+            match pass {
+                Some(pass) => through(pass, endpoint.port).map(Look::Open),
+                None if ignored => Err(Closed("it sleeps, and this client does not wake it".to_owned())),
+                None => Ok(Look::Asleep(backend)),
+            }
+        }
+    }
+}
+
+/// Enters a backend that is not awake, and waits for it. Dropping the future gives the place up.
+pub(in crate::proxy) async fn enter(
+    worker: &Inner,
+    route: &LiveRoute,
+    backend: &Backend,
+    caller: Caller,
+) -> Result<Way, Closed> {
+    if causes_wake(backend) && !worker.shared.may_wake(caller.ends.source.ip()) {
+        return Err(Closed("too many services were started from this address".to_owned()));
+    }
+    let port = match &route.spec.target {
+        RouteTarget::Backend { endpoint, .. } | RouteTarget::Address { endpoint, .. } => endpoint.port,
+        RouteTarget::Down { .. } => return Err(Closed("its owner switched it off".to_owned())),
+    };
+    let entered = backend.enter(caller.cause(), backend.policy().patience()).await;
+    through(entered.map_err(|refused| Closed(refused.reason().to_owned()))?, port)
+}
+
+fn through(pass: Pass, port: u16) -> Result<Way, Closed> {
+    match pass.dial(port) {
+        Some((address, own)) => Ok(Way { address, own, pass: Some(pass) }),
+        None => Err(Closed(format!("its port {port} can not be reached"))),
+    }
+}
+
+/// A client of a network that neither wakes nor keeps awake.
+fn is_ignored(route: &LiveRoute, backend: &Backend, caller: Caller) -> bool {
+    let policy = backend.policy();
+    let client = caller.ends.source.ip();
+    let case = IgnoreCase { method: caller.word(), path: "", agent: "", client };
+    [&route.spec.options.ignore, &policy.ignore].iter().any(|rules| !rules.is_empty() && rules.matches(case))
+}
+
+/// A place among those that a route bounds; given back on drop.
+#[derive(Debug)]
+pub(in crate::proxy) struct Place(std::sync::Arc<RouteCounters>);
+
+impl Place {
+    /// None when all are taken.
+    pub(in crate::proxy) fn take(route: &LiveRoute) -> Option<Self> {
+        let counters = &route.counters;
+        let before = counters.in_flight.fetch_add(1, Ordering::Relaxed);
+        let place = Self(std::sync::Arc::clone(counters));
+        let bound =
+            route.spec.options.upstream.max_conns.map_or(i64::MAX, |most| i64::try_from(most).unwrap_or(i64::MAX));
+        if before < bound {
+            counters.streams.fetch_add(1, Ordering::Relaxed);
+            Some(place)
+        } else {
+            None
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Resolves when the backend is down: nobody answers at the address of a container that has ended, not even to say no.
+pub(in crate::proxy) async fn is_down(backend: Option<&Backend>) {
+    let down = |state| !matches!(state, StatusState::Awake | StatusState::Draining);
+    if let Some(backend) = backend
+        && backend.status().wait_for(|status| down(status.state)).await.is_ok()
+    {
+        return;
+    }
+    // Retired: its passes stay good.
+    std::future::pending().await
+}
+
+/// How long a backend that does not take connections is tried before that is taken for an answer.
+pub(in crate::proxy) const DIAL_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The pause before it is tried again. Short at first: the app may listen any moment.
+pub(in crate::proxy) fn dial_pause(tries: u32) -> Duration {
+    Duration::from_millis(u64::from(tries.clamp(1, 10)) * 5)
+}

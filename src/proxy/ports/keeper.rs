@@ -1,0 +1,161 @@
+//! Opens and closes ports as the routes want them.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    port::{Port, PortKey, PortRoutes},
+    post::{Opened, Socket},
+    wanted::wanted,
+};
+use crate::{
+    control::Control,
+    model::{Problem, Problems, Transport},
+    net,
+    proxy::Shared,
+};
+
+/// The first and the longest pause before a port that could not be opened is tried again.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(10));
+
+/// Why a port is not open, and when it is tried again.
+struct Failed {
+    error: io::Error,
+    tries: u32,
+    again: Instant,
+}
+
+struct Ports {
+    shared: Arc<Shared>,
+    open: BTreeMap<PortKey, Arc<Port>>,
+    failed: BTreeMap<PortKey, Failed>,
+}
+
+/// Keeps open what the stream routes want, until `end`. The workers must have been started.
+pub async fn keep_ports(shared: Arc<Shared>, control: Control, end: CancellationToken) {
+    let mut routes = control.stream_routes();
+    let mut ports = Ports { shared, open: BTreeMap::new(), failed: BTreeMap::new() };
+    let mut told = Problems::default();
+    loop {
+        let wanted = wanted(&routes.borrow_and_update());
+        let troubles = ports.make(wanted);
+        for trouble in troubles.0.iter().filter(|trouble| !told.0.contains(trouble)) {
+            tracing::warn!("{trouble}");
+        }
+        control.tell_troubles(troubles.clone());
+        told = troubles;
+        tokio::select! {
+            () = end.cancelled() => return,
+            changed = routes.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+            }
+            () = ports.next_try() => {}
+        }
+    }
+}
+
+impl Ports {
+    /// Closes what is not wanted any more, swaps the routes of what stays, and opens what is missing. Returns what is
+    /// still missing.
+    fn make(&mut self, wanted: BTreeMap<PortKey, PortRoutes>) -> Problems {
+        self.failed.retain(|key, _| wanted.contains_key(key));
+        self.open.retain(|key, port| {
+            let stays = wanted.contains_key(key);
+            if !stays {
+                port.closed.cancel();
+                tracing::info!(address = %key.address, "closed a port for {}", word(key.transport));
+            }
+            stays
+        });
+        let mut troubles = Problems::default();
+        for (key, routes) in wanted {
+            if let Some(port) = self.open.get(&key) {
+                port.routes.store(Arc::new(routes));
+                continue;
+            }
+            let names = routes.all().map(Arc::clone).collect::<Vec<_>>();
+            if let Err((error, tries)) = self.open(key, routes)
+                // A port that was closed a moment ago may not be free yet.
+                && tries > 1
+            {
+                troubles.0.extend(names.iter().map(|route| trouble(key, &route.spec, &error)));
+            }
+        }
+        troubles
+    }
+
+    fn open(&mut self, key: PortKey, routes: PortRoutes) -> Result<(), (String, u32)> {
+        if let Some(failed) = self.failed.get(&key).filter(|failed| failed.again > Instant::now()) {
+            return Err((failed.error.to_string(), failed.tries));
+        }
+        let port = Port::new(key, routes);
+        match self.bind(&port) {
+            Ok(()) => {
+                tracing::info!(address = %key.address, "serving {}", word(key.transport));
+                self.failed.remove(&key);
+                self.open.insert(key, port);
+                Ok(())
+            }
+            Err(error) => {
+                let tries = self.failed.get(&key).map_or(0, |failed| failed.tries) + 1;
+                let pause = PAUSES.0.saturating_mul(1 << tries.min(16)).min(PAUSES.1);
+                let told = (error.to_string(), tries);
+                self.failed.insert(key, Failed { error, tries, again: Instant::now() + pause });
+                Err(told)
+            }
+        }
+    }
+
+    /// Binds a socket for each worker that serves the port, and hands it over.
+    fn bind(&self, port: &Arc<Port>) -> io::Result<()> {
+        let address = port.key.address;
+        let posts = &self.shared.ports;
+        match port.key.transport {
+            Transport::Tcp => {
+                net::check_free(address)?;
+                let listeners = (0..posts.workers()).map(|_| net::bind(address)).collect::<io::Result<Vec<_>>>()?;
+                for (worker, listener) in listeners.into_iter().enumerate() {
+                    posts.hand_over(worker, Opened { port: Arc::clone(port), socket: Socket::Tcp(listener) });
+                }
+            }
+            // All datagrams of a client go through one socket: they keep their order. Ports are spread over workers.
+            Transport::Udp => {
+                let socket = net::bind_udp(address)?;
+                let worker = posts.turns.fetch_add(1, Ordering::Relaxed) % posts.workers().max(1);
+                posts.hand_over(worker, Opened { port: Arc::clone(port), socket: Socket::Udp(socket) });
+            }
+        }
+        Ok(())
+    }
+
+    /// Resolves when a port that could not be opened is to be tried again.
+    async fn next_try(&self) {
+        match self.failed.values().map(|failed| failed.again).min() {
+            Some(again) => tokio::time::sleep_until(again).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+fn word(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Tcp => "TCP",
+        Transport::Udp => "UDP",
+    }
+}
+
+fn trouble(key: PortKey, route: &crate::model::RouteSpec, error: &str) -> Problem {
+    let (alias, address) = (&route.alias, key.address);
+    let what = format!("route `{alias}` can not listen on `{address}` ({}): {error}", word(key.transport));
+    let hint = "end what listens there, or write another listening port: `listen:target`; it is tried again";
+    Problem::error(route.place.clone(), what).with_hint(hint)
+}

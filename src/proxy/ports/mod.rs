@@ -1,0 +1,17 @@
+//! The listening ports of stream routes: opened and closed at run time, as the routes come and go.
+//!
+//! One task, `keep_ports`, compares what the routes want with what is open, binds, and tries again what could not be
+//! bound; the workers serve what it hands them. A port that stays keeps its sockets, whatever becomes of its routes:
+//! those are swapped beneath it, and connections that are open live on with the route that let them in.
+
+mod entry;
+mod keeper;
+mod port;
+mod post;
+mod wanted;
+
+pub(super) use entry::{Caller, Closed, DIAL_PATIENCE, Look, Place, Way, dial_pause, enter, is_down, look};
+pub(super) use port::Port;
+pub(super) use post::{PortPost, PortPosts, serve};
+
+pub use keeper::keep_ports;

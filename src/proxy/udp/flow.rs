@@ -1,0 +1,237 @@
+//! One client: its datagrams, and the answers.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    io, mem,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    rc::Rc,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use tokio::{net::UdpSocket, time::Instant};
+
+use super::{door::Pair, port::Common};
+use crate::{
+    backend::Pass,
+    control::LiveRoute,
+    model::IdlePolicy,
+    net::Carries,
+    proxy::ports::{Caller, Closed, Look, Way, dial_pause, enter, is_down, look},
+};
+
+/// Datagrams, and bytes of them, that a flow keeps while its backend wakes.
+const KEPT: (usize, usize) = (256, 256 << 10);
+
+/// After a wake: within this time, a port that nobody listens on yet says so.
+const REFUSAL: Duration = Duration::from_millis(1);
+
+/// A flow.
+#[derive(Debug)]
+pub(super) struct Flow {
+    route: Arc<LiveRoute>,
+    caller: Caller,
+    /// When a datagram last moved, in either direction.
+    moved: Cell<Instant>,
+    state: RefCell<State>,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Its backend wakes, or what was kept is being sent.
+    Waiting { kept: VecDeque<Vec<u8>>, bytes: usize },
+    /// What comes is sent on at once.
+    Open { upstream: Rc<UdpSocket>, pass: Option<Rc<Pass>> },
+}
+
+impl Flow {
+    pub(super) fn new(route: Arc<LiveRoute>, caller: Caller, now: Instant) -> Self {
+        let state = State::Waiting { kept: VecDeque::new(), bytes: 0 };
+        Self { route, caller, moved: Cell::new(now), state: RefCell::new(state) }
+    }
+
+    /// Whether it waits for nothing, and nothing moved for so long.
+    pub(super) fn is_quiet_for(&self, time: Duration) -> bool {
+        matches!(*self.state.borrow(), State::Open { .. }) && self.moved.get().elapsed() >= time
+    }
+
+    /// A datagram of the client: sent on, or kept. One that finds no room is lost, as it may be on any way.
+    pub(super) fn take(&self, common: &Common, datagram: &[u8]) {
+        self.moved.set(Instant::now());
+        let counters = &self.route.counters;
+        let whole = self.with_header(datagram);
+        match &mut *self.state.borrow_mut() {
+            State::Open { upstream, pass } => {
+                if let Some(pass) = pass {
+                    pass.touch();
+                }
+                let sent = upstream.try_send(whole.as_deref().unwrap_or(datagram));
+                if let Err(error) = sent {
+                    tracing::debug!(client = %self.caller.ends.source, %error, "a datagram was not sent");
+                    return;
+                }
+            }
+            State::Waiting { kept, bytes } => {
+                let whole = whole.unwrap_or_else(|| datagram.to_vec());
+                let fits = kept.len() < KEPT.0 && *bytes + whole.len() <= KEPT.1;
+                if !fits || !common.keep(whole.len()) {
+                    tracing::debug!(client = %self.caller.ends.source, "a datagram over the bounds was dropped");
+                    return;
+                }
+                *bytes += whole.len();
+                kept.push_back(whole);
+            }
+        }
+        counters.bytes_in.fetch_add(datagram.len() as u64, Ordering::Relaxed);
+    }
+
+    /// The datagram behind its PROXY header, where the route asks for one.
+    fn with_header(&self, datagram: &[u8]) -> Option<Vec<u8>> {
+        self.route.spec.options.upstream.proxy_header.then(|| {
+            let mut whole = self.caller.ends.header(Carries::Datagrams);
+            whole.extend_from_slice(datagram);
+            whole
+        })
+    }
+
+    /// The oldest datagram that is kept.
+    fn next_kept(&self, common: &Common) -> Option<Vec<u8>> {
+        match &mut *self.state.borrow_mut() {
+            State::Waiting { kept, bytes } => {
+                let next = kept.pop_front()?;
+                *bytes -= next.len();
+                common.let_go(next.len());
+                Some(next)
+            }
+            State::Open { .. } => None,
+        }
+    }
+
+    /// What is still kept is let go.
+    pub(super) fn end(&self, common: &Common) {
+        if let State::Waiting { kept, bytes } = &mut *self.state.borrow_mut() {
+            common.let_go(mem::take(bytes));
+            kept.clear();
+        }
+    }
+
+    fn policy(&self) -> Arc<IdlePolicy> {
+        self.route.backend.as_ref().map_or_else(Arc::default, |backend| backend.policy())
+    }
+
+    /// Nothing moved for the flow's time.
+    async fn silent(&self) {
+        let most = self.policy().flow_timeout;
+        loop {
+            let until = self.moved.get() + most;
+            if until <= Instant::now() {
+                return;
+            }
+            tokio::time::sleep_until(until).await;
+        }
+    }
+}
+
+/// Carries a flow to its end.
+pub(super) async fn run(common: &Rc<Common>, flow: &Flow, pair: Pair) {
+    if let Err(Closed(why)) = carry(common, flow, pair).await {
+        tracing::debug!(route = %flow.route.spec.alias, client = %pair.client, why, "a flow ended");
+    }
+}
+
+async fn carry(common: &Rc<Common>, flow: &Flow, pair: Pair) -> Result<(), Closed> {
+    let (worker, route) = (&common.worker, &flow.route);
+    let way = match look(worker, route, flow.caller).await? {
+        Look::Open(way) => way,
+        Look::Asleep(backend) => enter(worker, route, backend, flow.caller).await?,
+    };
+    let upstream = Rc::new(connect(way.address).await.map_err(|error| Closed(error.to_string()))?);
+    deliver(common, flow, &way, &upstream).await?;
+    // Nothing is awaited between the last datagram that was kept and this: none is overtaken.
+    let pass = way.pass.map(Rc::new);
+    *flow.state.borrow_mut() = State::Open { upstream: Rc::clone(&upstream), pass: pass.clone() };
+    tokio::select! {
+        failed = answers(common, flow, pair, &upstream, pass.as_deref()) => Err(failed),
+        () = flow.silent() => Ok(()),
+        () = is_down(route.backend.as_ref()) => Err(Closed("the backend is down".to_owned())),
+    }
+}
+
+async fn connect(address: SocketAddr) -> io::Result<UdpSocket> {
+    let any = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind(SocketAddr::new(any, 0)).await?;
+    socket.connect(address).await?;
+    Ok(socket)
+}
+
+/// Sends what was kept, in order. After a wake the first one tells whether somebody listens already.
+async fn deliver(common: &Common, flow: &Flow, way: &Way, upstream: &UdpSocket) -> Result<(), Closed> {
+    let mut heard = !way.is_settling(&flow.route);
+    while let Some(datagram) = flow.next_kept(common) {
+        let mut tries = 0;
+        common.turn().await;
+        while let Err(error) = send(upstream, &datagram, !heard).await {
+            tries += 1;
+            if error.kind() != io::ErrorKind::ConnectionRefused || !way.is_settling(&flow.route) {
+                if let Some(backend) = &flow.route.backend {
+                    backend.suspect();
+                }
+                return Err(Closed(format!("the endpoint takes no datagrams: {error}")));
+            }
+            tokio::time::sleep(dial_pause(tries)).await;
+            common.turn().await;
+        }
+        heard = true;
+        flow.moved.set(Instant::now());
+    }
+    Ok(())
+}
+
+async fn send(upstream: &UdpSocket, datagram: &[u8], proof: bool) -> io::Result<()> {
+    upstream.send(datagram).await?;
+    if proof {
+        tokio::time::sleep(REFUSAL).await;
+        if let Some(error) = upstream.take_error()? {
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
+/// Passes answers back, until the endpoint refuses.
+async fn answers(common: &Common, flow: &Flow, pair: Pair, upstream: &UdpSocket, pass: Option<&Pass>) -> Closed {
+    loop {
+        if let Err(error) = upstream.readable().await {
+            return Closed(error.to_string());
+        }
+        let late = {
+            let mut room = common.room.borrow_mut();
+            match upstream.try_recv(&mut room) {
+                Ok(count) => {
+                    common.was_answered();
+                    flow.moved.set(Instant::now());
+                    if let Some(pass) = pass {
+                        pass.touch();
+                    }
+                    flow.route.counters.bytes_out.fetch_add(count as u64, Ordering::Relaxed);
+                    let answer = room.get(..count).unwrap_or_default();
+                    let sent = common.door.try_send(answer, pair);
+                    matches!(sent, Err(error) if error.kind() == io::ErrorKind::WouldBlock).then(|| answer.to_vec())
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+                Err(error) => {
+                    if let Some(backend) = &flow.route.backend {
+                        backend.suspect();
+                    }
+                    return Closed(format!("the endpoint takes no datagrams: {error}"));
+                }
+            }
+        };
+        if let Some(answer) = late
+            && common.door.writable().await.is_ok()
+        {
+            let _ = common.door.try_send(&answer, pair);
+        }
+    }
+}

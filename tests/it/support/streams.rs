@@ -1,0 +1,34 @@
+//! Clients of stream routes.
+
+use std::net::SocketAddr;
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use super::wait::{must, until};
+
+/// Connects as soon as somebody listens.
+pub(crate) async fn connect(to: SocketAddr) -> TcpStream {
+    until("a listening port", async || TcpStream::connect(to).await, |stream| stream.is_ok()).await.unwrap()
+}
+
+/// Says this and no more, and returns all that comes back.
+pub(crate) async fn talk(to: SocketAddr, text: &[u8]) -> std::io::Result<Vec<u8>> {
+    let (mut read, mut write) = connect(to).await.into_split();
+    let said = text.to_vec();
+    let writing = tokio::spawn(async move {
+        write.write_all(&said).await?;
+        write.shutdown().await
+    });
+    let mut got = Vec::new();
+    must("all that comes back", read.read_to_end(&mut got)).await?;
+    must("all that is said", writing).await.unwrap()?;
+    Ok(got)
+}
+
+/// What an echoing app answers to a client that says this and no more.
+pub(crate) fn echoed(text: &[u8]) -> Vec<u8> {
+    [text, format!("end {}", text.len()).as_bytes()].concat()
+}
