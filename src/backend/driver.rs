@@ -6,59 +6,31 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use arc_swap::{ArcSwap, ArcSwapOption};
 use jiff::Timestamp;
 use tokio::{
-    sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
+    sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot},
     task::{AbortHandle, JoinSet},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Backend, Refused, Status, StatusState, WakeStats,
-    gate::Gate,
+    Backend, Refused, WakeStats,
+    birth::Surroundings,
     handle::{Letter, Pass, Reach, Shared, Woke},
     machine::step,
     orders::PendingOrder,
-    state::{Event, Facts, Failed, Order, Rules, Stage, State, Verdict, Waking},
+    state::{Event, Facts, Order, Rules, Stage, State, Verdict, Waking},
 };
 use crate::{
-    model::{BackendId, BackendSpec, Cause, Condition, ContainerState, Running},
-    provider::SharedProvider,
-    telemetry::{Journal, Phases},
+    model::{BackendId, BackendSpec, Cause, Condition, Running},
+    telemetry::Phases,
 };
-
-/// What a backend lives in.
-#[derive(Debug, Clone)]
-pub struct Surroundings {
-    /// The engine it runs on.
-    pub provider: SharedProvider,
-    /// Wakes at once on its node, first come first served.
-    pub turns: Arc<Semaphore>,
-    /// Where its changes are written.
-    pub journal: Journal,
-}
-
-/// What is known of it from before this run of the program.
-#[derive(Debug, Clone, Default)]
-pub struct Restored {
-    /// How long nobody had used it.
-    pub idle_for: Duration,
-    /// A person's pin.
-    pub pinned_until: Option<Timestamp>,
-    /// Wakes and sleeps.
-    pub stats: WakeStats,
-    /// Dormouse had put it to sleep.
-    pub put_to_sleep: bool,
-    /// A cool-down that is not yet over.
-    pub cooling: Option<Failed>,
-}
 
 #[derive(Debug)]
 pub(super) struct Waiter {
@@ -124,89 +96,8 @@ pub(super) struct Driver {
     pub(super) version: u64,
 }
 
-impl Backend {
-    /// Creates a backend and its driver, which ends with the token. Must be called inside a runtime. The engine is
-    /// asked at once what it does.
-    pub fn spawn(
-        spec: BackendSpec,
-        dependencies: Vec<(Backend, Condition)>,
-        around: Surroundings,
-        restored: Restored,
-        end: CancellationToken,
-    ) -> (Self, tokio::task::JoinHandle<()>) {
-        let (letters, inbox) = mpsc::channel(1024);
-        let now = Instant::now();
-        let idle = i64::try_from(restored.idle_for.as_micros()).unwrap_or(i64::MAX);
-        let status = Status {
-            version: 0,
-            state: StatusState::Unknown,
-            since: Timestamp::now(),
-            since_instant: now,
-            cause: None,
-            failure: None,
-            refusal: None,
-            retry_at: None,
-            tries: 0,
-            waits_for: Vec::new(),
-            put_to_sleep: restored.put_to_sleep,
-            pinned_until: restored.pinned_until,
-            wakes: restored.stats.clone(),
-        };
-        let shared = Arc::new(Shared {
-            id: spec.id.clone(),
-            gate: Gate::closed(-idle),
-            epoch: now,
-            emptied: Notify::new(),
-            reach: ArcSwapOption::empty(),
-            moved: Notify::new(),
-            policy: ArcSwap::from_pointee(spec.policy.clone()),
-            held: AtomicUsize::new(0),
-            letters,
-            metrics: around.journal.metrics().clone(),
-            status: watch::Sender::new(Arc::new(status)),
-        });
-        let driver = Driver {
-            shared: Arc::clone(&shared),
-            spec: Arc::new(spec),
-            around,
-            dependencies,
-            state: State::Unknown { away: None, again: None, wanted: false, cooling: restored.cooling },
-            waiters: Vec::new(),
-            orders: Vec::new(),
-            completions: Vec::new(),
-            job_of: None,
-            jobs: JoinSet::new(),
-            epoch: 0,
-            looking: false,
-            look_again: false,
-            start_told: false,
-            suspected: false,
-            probe: None,
-            known: None,
-            kick: Arc::new(Notify::new()),
-            held: Vec::new(),
-            turn: None,
-            adopted: false,
-            cause: None,
-            since: (Timestamp::now(), now),
-            phases: Phases::default(),
-            mark: now,
-            put_to_sleep: restored.put_to_sleep,
-            pinned_until: restored.pinned_until,
-            generation: 0,
-            woke: None,
-            thawing: false,
-            stats: restored.stats,
-            last_error: None,
-            version: 0,
-        };
-        let task = tokio::spawn(driver.run(inbox, end));
-        (Self { shared }, task)
-    }
-}
-
 impl Driver {
-    async fn run(mut self, mut inbox: mpsc::Receiver<Letter>, end: CancellationToken) {
+    pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Letter>, end: CancellationToken) {
         self.look();
         loop {
             let deadline = self.deadline();
@@ -271,160 +162,6 @@ impl Driver {
             return self.advance(Event::Ordered(Order::Wake));
         }
         self.advance(Event::Tick);
-    }
-
-    fn letter(&mut self, letter: Letter) {
-        match letter {
-            Letter::Knock(cause, reply) => self.knocked(cause, reply),
-            Letter::Order(order, person, reply) => self.ordered(order, person, reply),
-            Letter::Pin(until, person, reply) => self.pin(until, person, reply),
-            Letter::Hint => self.hinted(),
-            Letter::Complete(dependant, reply) => self.complete(dependant, reply),
-            Letter::Started => {
-                self.start_told |=
-                    matches!(self.state, State::Waking(Waking { stage: Stage::Starting(_) | Stage::Probing(_), .. }));
-                self.hinted();
-            }
-            Letter::Ended(exit_code) => self.ended(exit_code),
-            Letter::Seen(state) => self.listed(&state),
-            Letter::Suspect => {
-                if self.state.is_open() {
-                    self.suspected = true;
-                    self.look();
-                }
-            }
-            Letter::Configure(spec, dependencies) => {
-                self.shared.policy.store(Arc::new(spec.policy.clone()));
-                let reached_otherwise = spec.unit != self.spec.unit || spec.ports != self.spec.ports;
-                self.spec = Arc::from(spec);
-                self.dependencies = dependencies;
-                self.advance(Event::Tick);
-                if reached_otherwise {
-                    self.reach_anew();
-                }
-            }
-        }
-    }
-
-    fn hinted(&mut self) {
-        self.kick.notify_one();
-        self.look();
-    }
-
-    /// Events come in order, though late: an end after the start of this wake is the end of what it started. One
-    /// before may be that of an earlier life.
-    fn ended(&mut self, exit_code: i64) {
-        let probing = matches!(self.state, State::Waking(Waking { stage: Stage::Probing(_), .. }));
-        if std::mem::take(&mut self.start_told) && probing {
-            let exit_code = Some(exit_code);
-            self.advance(Event::Seen(Ok(ContainerState::Stopped { exit_code, error: None })));
-        }
-    }
-
-    /// It is reached by another network or port from now on: what was begun with the old ones would never end.
-    fn reach_anew(&mut self) {
-        if self.probe.is_some() {
-            self.probe();
-        } else {
-            self.look();
-        }
-    }
-
-    fn knocked(&mut self, cause: Cause, reply: Option<oneshot::Sender<Result<Pass, Refused>>>) {
-        if matches!(self.state, State::Unknown { .. } | State::Asleep(_) | State::Failed(_) | State::Stopping { .. }) {
-            self.cause = Some(cause);
-        }
-        if let Some(reply) = reply {
-            self.waiters.push(Waiter { reply });
-        }
-        self.advance(Event::Wanted);
-    }
-
-    /// A list was taken before it reached us: only a look of our own decides where it differs.
-    fn listed(&mut self, seen: &ContainerState) {
-        let agrees = match (&self.state, seen) {
-            (State::Awake(awake), ContainerState::Running(at)) => *awake.at == *at,
-            (State::Asleep(down), ContainerState::Paused(_)) => down.paused.is_some(),
-            (State::Asleep(down), ContainerState::Stopped { .. }) => down.paused.is_none(),
-            (State::Failed(_), ContainerState::Stopped { .. }) | (State::Gone, ContainerState::Gone) => true,
-            (State::Waking(_) | State::Stopping { .. }, _) => true,
-            _ => false,
-        };
-        if !agrees {
-            self.look();
-        }
-    }
-
-    fn job_done(&mut self, done: Result<(u64, Done), tokio::task::JoinError>) {
-        let Ok((epoch, done)) = done else { return };
-        match done {
-            Done::Adopted(passes) => {
-                if matches!(self.state, State::Awake(_) | State::Draining { .. }) {
-                    self.held = passes;
-                }
-            }
-            Done::Completed(result) => {
-                for reply in self.completions.drain(..) {
-                    let _ = reply.send(result.clone());
-                }
-                self.forget_job();
-                self.hinted();
-            }
-            Done::Gathered(result) if epoch == self.epoch => {
-                let result = result.map(|(passes, turn)| {
-                    self.held = passes;
-                    self.turn = Some(turn);
-                    self.phases.dependencies = self.mark.elapsed();
-                });
-                self.advance(Event::Gathered(result));
-            }
-            Done::LetDown(memory, event) if epoch == self.epoch => {
-                self.stats.memory = memory.or(self.stats.memory);
-                self.advance(event);
-            }
-            Done::Event(event @ (Event::Seen(_) | Event::Unreachable(_))) => {
-                self.looking = false;
-                let again = std::mem::take(&mut self.look_again) || epoch != self.epoch;
-                if epoch == self.epoch {
-                    self.engine_said(event);
-                }
-                if again {
-                    self.look();
-                }
-            }
-            Done::Event(event) if epoch == self.epoch => {
-                if matches!(event, Event::Started(_)) {
-                    self.phases.engine = self.mark.elapsed();
-                    self.mark = Instant::now();
-                }
-                if matches!(event, Event::Ready(_)) {
-                    self.phases.ready = self.mark.elapsed();
-                }
-                self.advance(event);
-            }
-            Done::Gathered(_) | Done::Event(_) | Done::LetDown(..) => {}
-        }
-    }
-
-    fn engine_said(&mut self, event: Event) {
-        let suspected = std::mem::take(&mut self.suspected);
-        if let Event::Seen(Ok(ContainerState::Changing)) = event {
-            // Between two states: asked again soon.
-            let (shared, pause) = (Arc::clone(&self.shared), Duration::from_millis(100));
-            tokio::spawn(async move {
-                tokio::time::sleep(pause).await;
-                let _ = shared.letters.send(Letter::Hint).await;
-            });
-            return;
-        }
-        if let (true, Event::Seen(Ok(ContainerState::Running(at)))) = (suspected, &event) {
-            let at = Arc::new(at.clone());
-            self.known = Some(Arc::clone(&at));
-            self.advance(Event::Unreachable(at));
-            self.known = None;
-            return;
-        }
-        self.advance(event);
     }
 
     /// One step, and everything that follows from it.

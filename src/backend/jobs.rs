@@ -1,7 +1,8 @@
 //! What the driver has others do: engine calls, probes, dependencies. Each comes back as an event.
 
-use std::{sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use futures_util::FutureExt;
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
@@ -42,7 +43,7 @@ impl Driver {
                 let epoch = self.epoch;
                 let unit = Arc::clone(&spec);
                 self.jobs.spawn(async move {
-                    let result = provider.start(&unit.unit).await;
+                    let result = sound(provider.start(&unit.unit)).await;
                     (epoch, Done::Event(Event::Started(result.map(|_| ()).map_err(|error| call_failed(&error)))))
                 });
                 if self.port_may_open_early() {
@@ -61,7 +62,7 @@ impl Driver {
                         SleepMethod::Pause => None,
                         SleepMethod::Stop | SleepMethod::Kill => provider.memory(&spec.unit).await,
                     };
-                    let result = provider.stop(&spec.unit, order).await;
+                    let result = sound(provider.stop(&spec.unit, order)).await;
                     let stopped = Event::Stopped(result.map(|_| ()).map_err(|error| call_failed(&error)));
                     (epoch, Done::LetDown(memory, stopped))
                 });
@@ -114,7 +115,7 @@ impl Driver {
         let epoch = self.epoch;
         let (provider, spec) = (Arc::clone(&self.around.provider), Arc::clone(&self.spec));
         self.jobs.spawn(async move {
-            let seen = provider.look(&spec.unit).await;
+            let seen = sound(provider.look(&spec.unit)).await;
             (epoch, Done::Event(Event::Seen(seen.map_err(|error| chain(&error).into()))))
         });
     }
@@ -178,6 +179,15 @@ async fn until_healthy(backend: &Backend) {
         backend.hint().await;
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+}
+
+/// A panic in a call to an engine fails that call, and the backend goes on from there.
+async fn sound<T>(call: impl Future<Output = Result<T, ProviderError>>) -> Result<T, ProviderError> {
+    let ended = AssertUnwindSafe(call).catch_unwind().await;
+    ended.unwrap_or_else(|_| {
+        let reason = "a fault in Dormouse ended the call, see its log".to_owned();
+        Err(ProviderError::Nonsense { engine: "unknown".to_owned(), reason })
+    })
 }
 
 fn call_failed(error: &ProviderError) -> CallFailed {

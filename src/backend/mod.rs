@@ -27,14 +27,18 @@
 mod atomics {
     pub(super) use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 }
+mod birth;
 mod chronicle;
 mod driver;
 mod gate;
 mod handle;
+mod inbox;
 mod jobs;
 mod machine;
 mod once;
 mod orders;
+#[cfg(test)]
+mod panic_tests;
 mod readiness;
 mod refused;
 mod state;
@@ -42,7 +46,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-pub use driver::{Restored, Surroundings};
+pub use birth::{Restored, Surroundings};
 pub use gate::{Entered, Gate};
 pub use handle::{Answer, Backend, Pass, Woke};
 pub use machine::step;

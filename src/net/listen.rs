@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
@@ -68,19 +69,20 @@ pub fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
 }
 
 /// Accepts until `shutdown`, at most as many connections at once as there are `permits`. Each connection is handed
-/// over with its permit; while there has been none for a second, without one to be turned away. Never ends because an
-/// accept failed.
+/// over with its permit. While there is none, `make_room` is asked to have one given back, and says whether one will
+/// be; where it can not, and there has been none for a second, connections are handed over to be turned away. Never
+/// ends because an accept failed.
 pub async fn accept(
     listener: TcpListener,
     permits: Arc<Semaphore>,
     shutdown: CancellationToken,
     mut take: impl FnMut(TcpStream, SocketAddr, OwnedSemaphorePermit),
-    mut turn_away: impl FnMut(TcpStream),
+    (mut make_room, mut turn_away): (impl FnMut() -> bool, impl FnMut(TcpStream)),
 ) {
     let mut pause = PAUSES.0;
     loop {
         let next = async {
-            let permit = permit(&listener, &permits, &mut turn_away).await;
+            let permit = permit(&listener, &permits, &mut make_room, &mut turn_away).await;
             (listener.accept().await, permit)
         };
         let (accepted, permit) = tokio::select! {
@@ -112,17 +114,32 @@ pub async fn accept(
 async fn permit(
     listener: &TcpListener,
     permits: &Arc<Semaphore>,
+    make_room: &mut impl FnMut() -> bool,
     turn_away: &mut impl FnMut(TcpStream),
 ) -> Result<OwnedSemaphorePermit, AcquireError> {
     let mut permit = pin!(Arc::clone(permits).acquire_owned());
+    if let Some(permit) = permit.as_mut().now_or_never() {
+        return permit;
+    }
+    make_room();
     if let Ok(permit) = tokio::time::timeout(FULL, &mut permit).await {
         return permit;
     }
-    tracing::warn!("all places for connections are taken: new ones are turned away until some are free");
-    tokio::select! {
-        biased;
-        permit = permit => permit,
-        never = turn_all_away(listener, turn_away) => match never {},
+    let mut told = false;
+    loop {
+        if make_room() {
+            if let Ok(permit) = tokio::time::timeout(FULL, &mut permit).await {
+                return permit;
+            }
+        } else if !std::mem::replace(&mut told, true) {
+            tracing::warn!("all places for connections are taken: new ones are turned away until some are free");
+        }
+        tokio::select! {
+            biased;
+            permit = &mut permit => return permit,
+            never = turn_all_away(listener, turn_away) => match never {},
+            () = tokio::time::sleep(FULL) => {}
+        }
     }
 }
 
@@ -171,7 +188,7 @@ mod tests {
             move |stream, _, permit| {
                 let _ = sender.send((stream, permit));
             },
-            drop,
+            (|| false, drop),
         ));
         let _first = TcpStream::connect(address).await.unwrap();
         let second = TcpStream::connect(address).await.unwrap();
@@ -196,7 +213,7 @@ mod tests {
             Arc::new(Semaphore::new(1)),
             shutdown.clone(),
             move |stream, _, permit| drop(taken_in.send((stream, permit))),
-            move |stream| drop(turned_in.send(stream)),
+            (|| false, move |stream| drop(turned_in.send(stream))),
         ));
         let _first = TcpStream::connect(address).await.unwrap();
         let held = taken.recv().await.unwrap();

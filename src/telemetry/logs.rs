@@ -1,6 +1,6 @@
 //! Logs: one line for each event on standard error, as text or JSON.
 
-use std::io::IsTerminal;
+use std::{io::IsTerminal, panic::PanicHookInfo};
 
 use tracing_subscriber::{EnvFilter, fmt, fmt::MakeWriter, layer::SubscriberExt, util::SubscriberInitExt};
 
@@ -42,11 +42,20 @@ impl std::str::FromStr for LogFormat {
     }
 }
 
-/// Begins to log for the whole program. The filter is a level or directives in the manner of `RUST_LOG`.
+/// Begins to log for the whole program, panics too. The filter is a level or directives in the manner of `RUST_LOG`.
 pub fn init(filter: &str, format: LogFormat) -> Result<(), LogError> {
     let colours = std::io::stderr().is_terminal();
     subscriber(filter, format, colours, std::io::stderr)?.try_init()?;
+    std::panic::set_hook(Box::new(tell_of_panic));
     Ok(())
+}
+
+/// A panic ends the task that it happened in, and nothing else. It is a fault of the program, and told as one.
+fn tell_of_panic(panic: &PanicHookInfo<'_>) {
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    let thread = std::thread::current().name().unwrap_or("unnamed").to_owned();
+    let what = panic.payload_as_str().unwrap_or("no words");
+    tracing::error!(place, thread, "a fault in Dormouse ended one of its tasks: {what}");
 }
 
 fn subscriber<W>(
@@ -116,6 +125,26 @@ mod tests {
         let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(lines.len(), 2, "{text}");
         assert_eq!((&lines[0]["message"], &lines[0]["backend"]), (&"woke".into(), &"local/a".into()));
+    }
+
+    #[test]
+    fn a_panic_is_one_line_of_the_log_with_its_place() {
+        let sink = Sink::default();
+        let writer = sink.clone();
+        let subscriber = subscriber("info", LogFormat::Json, false, move || writer.clone()).unwrap();
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(tell_of_panic));
+        let line = line!() + 1;
+        let fault = || tracing::subscriber::with_default(subscriber, || panic!("off by one"));
+        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(fault));
+        std::panic::set_hook(before);
+        assert!(ended.is_err());
+        let text = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();
+        let told: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let place = format!("{}:{line}:", file!());
+        assert!(told["place"].as_str().is_some_and(|told| told.starts_with(&place)), "{text}");
+        assert_eq!(told["message"], "a fault in Dormouse ended one of its tasks: off by one");
+        assert_eq!(told["level"], "ERROR");
     }
 
     #[test]

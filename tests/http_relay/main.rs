@@ -5,6 +5,7 @@
 mod frames;
 mod http2;
 mod http2_rules;
+mod panics;
 mod relay;
 mod support;
 mod wake;

@@ -19,7 +19,7 @@ use tokio::{
 use crate::support::{
     apps::{App, config},
     dormouse::Dormouse,
-    history::History,
+    history::{Dice, History},
     wait::until,
 };
 
@@ -68,6 +68,37 @@ async fn a_wake_that_nobody_waits_for_any_more_runs_to_its_end() {
     dormouse.reaches("app", "awake").await;
     dormouse.reaches("app", "asleep").await;
     assert_eq!((app.journal().starts(), app.journal().ends()), (1, 1));
+}
+
+#[tokio::test]
+async fn requests_around_the_idle_decision_find_it_up_or_wake_it() {
+    // The last request is 50 ms ago when it is decided. Half of the apps take their time to stop.
+    let app = |number: usize| {
+        let slow: &[&str] = if number.is_multiple_of(2) { &["--term-delay", "20ms"] } else { &[] };
+        App::new(&format!("app{number}")).options(slow).idle("idle_timeout: 50ms")
+    };
+    let apps: Vec<App> = (0_usize..8).map(app).collect();
+    let all: Vec<&App> = apps.iter().collect();
+    let dormouse = Dormouse::start(&config(&all)).await;
+    let (history, dice) = (History::new(dormouse.http), Dice::new());
+    let rounds = if std::env::var_os("DORMOUSE_TEST_LONG").is_some() { 1250 } else { 25 };
+    let clients = apps.iter().zip(0..).map(|(app, salt)| {
+        let (history, mut dice) = (&history, dice.branch(salt));
+        async move {
+            for round in 0..rounds {
+                let method = if dice.below(2) == 0 { "GET" } else { "POST" };
+                assert_eq!(history.ask(app, method).await, Some(200), "{} in round {round}", app.name);
+                let (least, span) = if round % 4 == 0 { (0, 120) } else { (45, 10) };
+                tokio::time::sleep(Duration::from_millis(least) + dice.time(Duration::from_millis(span))).await;
+            }
+        }
+    });
+    futures_util::future::join_all(clients).await;
+    let ends: usize = apps.iter().map(|app| app.journal().ends()).sum();
+    println!("{} rounds, {ends} ends, the longest took {:?}", 8 * rounds, history.longest());
+    assert!(ends > rounds, "the edge was hardly ever met: {ends} ends");
+    history.check(&all, &[]);
+    apps.iter().for_each(|app| app.journal().had_one_life_at_a_time());
 }
 
 #[tokio::test]

@@ -74,13 +74,11 @@ async fn a_hoard_of_silent_connections_keeps_nobody_from_an_answer() {
         hoard.push(TcpStream::connect(dormouse.http).await.unwrap());
     }
     let ended = async || hoard.iter().filter(|stream| is_over(stream)).count();
-    until("those without a place are turned away", ended, |ended| *ended >= 1010 - 512).await;
-    // Some of them are waited for, so that they can read why.
-    tokio::time::sleep(Duration::from_secs(4)).await;
+    until("the silent ones give up their places", ended, |ended| *ended >= 1010 - 512).await;
     let busy = dormouse.cpu_time();
     for number in 0..40 {
         let status = history.ask(&app, if number % 2 == 0 { "GET" } else { "POST" }).await;
-        assert!(matches!(status, Some(200 | 503)), "neither served nor told: {status:?}");
+        assert_eq!(status, Some(200), "kept from a place by those who say nothing");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let (spent, grown) = (dormouse.cpu_time().saturating_sub(busy), memory(&dormouse, "VmRSS:").saturating_sub(before));
@@ -90,7 +88,7 @@ async fn a_hoard_of_silent_connections_keeps_nobody_from_an_answer() {
     assert!(grown < 32 << 10, "{grown} KiB for a thousand who say nothing");
     drop(hoard);
     until("an answer", async || history.ask(&app, "GET").await, |status| *status == Some(200)).await;
-    history.check(&[&app], &[503]);
+    history.check(&[&app], &[]);
 }
 
 fn memory(dormouse: &Dormouse, which: &str) -> u64 {

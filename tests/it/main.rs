@@ -25,6 +25,7 @@ mod docker_tls;
 mod edge_requests;
 mod faults_apps;
 mod faults_edges;
+mod faults_engine;
 mod faults_limits;
 mod faults_state;
 mod hold_bodies;

@@ -34,6 +34,7 @@ use super::{
     h2_connection,
     request_head::{self, RequestHead},
     secure,
+    silent::Silence,
     worker::{Inner, ProxySettings, Worker},
 };
 
@@ -63,6 +64,8 @@ pub(super) struct Client {
     pub(super) arrived: Instant,
     /// When the last answer ended, or the connection began.
     pub(super) quiet_since: Instant,
+    /// Until its first byte has come.
+    silence: Option<Silence>,
     shutdown: CancellationToken,
     /// The shutdown, once it wakes this task.
     stop: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
@@ -91,7 +94,7 @@ pub(super) async fn connection(
     worker: Worker,
     tcp: TcpStream,
     tls: Option<Arc<TlsServer>>,
-    peer: SocketAddr,
+    (peer, silence): (SocketAddr, Silence),
     shutdown: CancellationToken,
 ) {
     let worker = worker.0;
@@ -113,6 +116,8 @@ pub(super) async fn connection(
             Err(None) => return,
         },
     };
+    // With TLS it has spoken.
+    let silence = Some(silence).filter(|_| secured.is_none());
     let http2 = secured.as_ref().is_some_and(|secured| secured.http2);
     let link = Link {
         peer: Rc::new(Peer::new(ends.source, port, secured.is_some(), &settings.trusted_proxies)),
@@ -125,6 +130,7 @@ pub(super) async fn connection(
         return h2_connection::serve(Rc::new(link), stream, None).await;
     }
     let mut client = Client::new(&link, stream);
+    client.silence = silence;
     if let Some(answer) = clear {
         client.answer(None, &answer).await;
         return client.linger().await;
@@ -193,6 +199,7 @@ impl Client {
             timer: Deadline::new(now + link.settings.limits.keep_alive_timeout),
             arrived: now,
             quiet_since: now,
+            silence: None,
             shutdown: link.shutdown.clone(),
             stop: None,
         }
@@ -222,6 +229,7 @@ impl Client {
         loop {
             if let Some(mut input) = self.input.take_if(|input| !input.is_empty()) {
                 if !started {
+                    self.silence = None;
                     self.arrived = Instant::now();
                 }
                 let head = match request_head::take(&mut input, limits.line, limits.head) {

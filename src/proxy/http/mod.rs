@@ -3,7 +3,8 @@
 //! One current-thread runtime for each worker, each with its own listeners, upstream pool and buffers: nothing on the
 //! way of a request takes a lock or hops to another thread. The parts, from the client's side on:
 //!
-//! - `front` reads heads (`request_head`) from a connection and keeps it alive;
+//! - `front` reads heads (`request_head`) from a connection and keeps it alive; those that say nothing (`silent`) give
+//!   their places to others when there are none left;
 //! - `exchange` does one request: finds the route, enters the backend (`wake`), forwards, tries again where that
 //!   is safe;
 //! - `attempt` is one try on one connection from the `pool`, `relay` moves bodies both ways at once (`chunk`
@@ -52,6 +53,7 @@ mod rewrite;
 mod secure;
 mod send;
 mod shelf;
+mod silent;
 mod tunnel;
 mod waiting;
 mod wake;

@@ -26,7 +26,7 @@ use crate::{
     proxy::ports::{self, PortPost, PortPosts},
 };
 
-use super::{buffer::Buffers, dial::Names, front, limits::Limits, pool::Pool};
+use super::{buffer::Buffers, dial::Names, front, limits::Limits, pool::Pool, silent::Newcomers};
 
 /// What of the settings concerns the data plane; swapped as a whole on reload.
 #[derive(Debug, Clone)]
@@ -128,6 +128,7 @@ pub(in crate::proxy) struct Inner {
     pub(super) pool: Rc<Pool>,
     pub(in crate::proxy) names: Names,
     pub(in crate::proxy) permits: Arc<Semaphore>,
+    pub(super) newcomers: Newcomers,
 }
 
 impl Worker {
@@ -140,6 +141,7 @@ impl Worker {
             pool: Rc::default(),
             names: Names::default(),
             permits: Arc::new(Semaphore::new(connections)),
+            newcomers: Newcomers::default(),
         }))
     }
 }
@@ -161,12 +163,16 @@ async fn serve_with(
     let tasks = TaskTracker::new();
     let permits = Arc::clone(&worker.0.permits);
     let take = |stream, peer, permit| {
-        let (worker, tls, shutdown) = (worker.clone(), tls.clone(), shutdown.clone());
-        tasks.spawn_local(async move {
-            front::connection(worker, stream, tls, peer, shutdown).await;
-            drop(permit);
+        worker.0.newcomers.add(|silence| {
+            let (worker, tls, shutdown) = (worker.clone(), tls.clone(), shutdown.clone());
+            let task = tasks.spawn_local(async move {
+                front::connection(worker, stream, tls, (peer, silence), shutdown).await;
+                drop(permit);
+            });
+            task.abort_handle()
         });
     };
+    let make_room = || worker.0.newcomers.end_the_oldest();
     // So many are waited for at once; a hoard of more is told and cut.
     let lobby = Arc::new(Semaphore::new((permits.available_permits() / 8).clamp(4, 64)));
     let linger = worker.0.shared.settings.load().limits.linger;
@@ -177,7 +183,7 @@ async fn serve_with(
             drop(place);
         });
     };
-    net::accept(listener, permits, shutdown.clone(), take, turn_away).await;
+    net::accept(listener, permits, shutdown.clone(), take, (make_room, turn_away)).await;
     tasks.close();
     let patience = worker.0.shared.settings.load().shutdown_timeout;
     if tokio::time::timeout(patience, tasks.wait()).await.is_err() {

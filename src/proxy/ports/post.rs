@@ -123,5 +123,5 @@ async fn listen(
         });
     };
     let turn_away = |stream| net::reset_when_dropped(&stream);
-    net::accept(listener, permits, shutdown, take, turn_away).await;
+    net::accept(listener, permits, shutdown, take, (|| false, turn_away)).await;
 }

@@ -5,6 +5,7 @@ use std::{
     fs,
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
+    process::{Child, Command},
     sync::{
         Arc,
         atomic::{AtomicU16, Ordering},
@@ -123,6 +124,12 @@ impl App {
     pub(crate) async fn has_started(&self, times: usize) {
         let what = format!("{} starts of {}", times, self.name);
         until(&what, async || self.journal().starts(), |starts| *starts >= times).await;
+    }
+
+    /// Runs it at once, as nobody's backend. It ends with the test.
+    pub(crate) fn run(&self) -> Child {
+        let words: Vec<String> = serde_json::from_str(&self.command()).expect("a list of words");
+        Command::new(&words[0]).args(&words[1..]).spawn().expect("the app runs")
     }
 
     fn command(&self) -> String {

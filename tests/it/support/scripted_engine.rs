@@ -9,6 +9,7 @@ use std::{
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::{UnixListener, UnixStream},
+    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
     task::JoinHandle,
 };
 
@@ -21,6 +22,8 @@ pub(crate) enum Reply {
     Pieces(Vec<String>),
     /// Answers with these pieces and then with nothing more, and keeps the connection.
     PiecesThenSilence(Vec<String>),
+    /// Answers with what [`ScriptedEngine::tell`] is given from then on, until [`ScriptedEngine::cut`].
+    Events,
     /// Takes the request and never answers.
     Silence,
     /// Closes without an answer.
@@ -39,6 +42,7 @@ pub(crate) struct ScriptedEngine {
 struct Script {
     rules: Vec<(String, VecDeque<Reply>)>,
     seen: Vec<String>,
+    listeners: Vec<UnboundedSender<String>>,
 }
 
 impl ScriptedEngine {
@@ -78,6 +82,16 @@ impl ScriptedEngine {
         let mut script = self.script.lock().unwrap();
         script.rules.retain(|(known, _)| known != request);
         script.rules.push((request.to_owned(), replies.into_iter().collect()));
+    }
+
+    /// Tells this to all who listen to its events.
+    pub(crate) fn tell(&self, text: &str) {
+        self.script.lock().unwrap().listeners.retain(|listener| listener.send(text.to_owned()).is_ok());
+    }
+
+    /// Ends all streams of events, in the middle.
+    pub(crate) fn cut(&self) {
+        self.script.lock().unwrap().listeners.clear();
     }
 
     /// All requests so far, as method and target.
@@ -122,9 +136,22 @@ async fn converse(mut stream: UnixStream, script: Arc<Mutex<Script>>) -> std::io
             send(&mut write, pieces).await?;
             std::future::pending().await
         }
+        Reply::Events => {
+            let (told, events) = unbounded_channel();
+            script.lock().unwrap().listeners.push(told);
+            relay(&mut write, events).await
+        }
         Reply::Silence => std::future::pending().await,
         Reply::Close => Ok(()),
     }
+}
+
+async fn relay(write: &mut (impl AsyncWriteExt + Unpin), mut events: UnboundedReceiver<String>) -> std::io::Result<()> {
+    write.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await?;
+    while let Some(piece) = events.recv().await {
+        write.write_all(format!("{:x}\r\n{piece}\r\n", piece.len()).as_bytes()).await?;
+    }
+    Ok(())
 }
 
 async fn send(write: &mut (impl AsyncWriteExt + Unpin), pieces: Vec<String>) -> std::io::Result<()> {

@@ -1,0 +1,135 @@
+//! How a backend comes to be: what it lives in, what is known of it from before, and its driver's first moment.
+
+use std::{
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use jiff::Timestamp;
+use tokio::{
+    sync::{Notify, Semaphore, mpsc, watch},
+    task::JoinSet,
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Backend, Status, StatusState, WakeStats,
+    driver::Driver,
+    gate::Gate,
+    handle::Shared,
+    state::{Failed, State},
+};
+use crate::{
+    model::{BackendSpec, Condition},
+    provider::SharedProvider,
+    telemetry::{Journal, Phases},
+};
+
+/// What a backend lives in.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// The engine it runs on.
+    pub provider: SharedProvider,
+    /// Wakes at once on its node, first come first served.
+    pub turns: Arc<Semaphore>,
+    /// Where its changes are written.
+    pub journal: Journal,
+}
+
+/// What is known of it from before this run of the program.
+#[derive(Debug, Clone, Default)]
+pub struct Restored {
+    /// How long nobody had used it.
+    pub idle_for: Duration,
+    /// A person's pin.
+    pub pinned_until: Option<Timestamp>,
+    /// Wakes and sleeps.
+    pub stats: WakeStats,
+    /// Dormouse had put it to sleep.
+    pub put_to_sleep: bool,
+    /// A cool-down that is not yet over.
+    pub cooling: Option<Failed>,
+}
+
+impl Backend {
+    /// Creates a backend and its driver, which ends with the token. Must be called inside a runtime. The engine is
+    /// asked at once what it does.
+    pub fn spawn(
+        spec: BackendSpec,
+        dependencies: Vec<(Backend, Condition)>,
+        around: Surroundings,
+        restored: Restored,
+        end: CancellationToken,
+    ) -> (Self, tokio::task::JoinHandle<()>) {
+        let (letters, inbox) = mpsc::channel(1024);
+        let now = Instant::now();
+        let idle = i64::try_from(restored.idle_for.as_micros()).unwrap_or(i64::MAX);
+        let status = Status {
+            version: 0,
+            state: StatusState::Unknown,
+            since: Timestamp::now(),
+            since_instant: now,
+            cause: None,
+            failure: None,
+            refusal: None,
+            retry_at: None,
+            tries: 0,
+            waits_for: Vec::new(),
+            put_to_sleep: restored.put_to_sleep,
+            pinned_until: restored.pinned_until,
+            wakes: restored.stats.clone(),
+        };
+        let shared = Arc::new(Shared {
+            id: spec.id.clone(),
+            gate: Gate::closed(-idle),
+            epoch: now,
+            emptied: Notify::new(),
+            reach: ArcSwapOption::empty(),
+            moved: Notify::new(),
+            policy: ArcSwap::from_pointee(spec.policy.clone()),
+            held: AtomicUsize::new(0),
+            letters,
+            metrics: around.journal.metrics().clone(),
+            status: watch::Sender::new(Arc::new(status)),
+        });
+        let driver = Driver {
+            shared: Arc::clone(&shared),
+            spec: Arc::new(spec),
+            around,
+            dependencies,
+            state: State::Unknown { away: None, again: None, wanted: false, cooling: restored.cooling },
+            waiters: Vec::new(),
+            orders: Vec::new(),
+            completions: Vec::new(),
+            job_of: None,
+            jobs: JoinSet::new(),
+            epoch: 0,
+            looking: false,
+            look_again: false,
+            start_told: false,
+            suspected: false,
+            probe: None,
+            known: None,
+            kick: Arc::new(Notify::new()),
+            held: Vec::new(),
+            turn: None,
+            adopted: false,
+            cause: None,
+            since: (Timestamp::now(), now),
+            phases: Phases::default(),
+            mark: now,
+            put_to_sleep: restored.put_to_sleep,
+            pinned_until: restored.pinned_until,
+            generation: 0,
+            woke: None,
+            thawing: false,
+            stats: restored.stats,
+            last_error: None,
+            version: 0,
+        };
+        let task = tokio::spawn(driver.run(inbox, end));
+        (Self { shared }, task)
+    }
+}

@@ -1,0 +1,111 @@
+//! A fault of ours in a call to an engine: it costs that call, not the backend.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::{future::BoxFuture, stream::BoxStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::{
+    model::{BackendId, BackendSpec, Cause, Container, ContainerState, IdlePolicy, Provenance, Readiness, Unit},
+    provider::{Changed, Hint, Provider, ProviderError, Script, Simulated, StopOrder},
+    telemetry::Journal,
+};
+
+/// A simulated engine whose calls panic when told so.
+#[derive(Debug)]
+struct Faulty {
+    engine: Simulated,
+    start: AtomicBool,
+    stop: AtomicBool,
+    looks: AtomicUsize,
+}
+
+impl Provider for Faulty {
+    fn list(&self) -> BoxFuture<'_, Result<Vec<Container>, ProviderError>> {
+        self.engine.list()
+    }
+
+    fn look<'a>(&'a self, unit: &'a Unit) -> BoxFuture<'a, Result<ContainerState, ProviderError>> {
+        let number = self.looks.fetch_add(1, Ordering::Relaxed);
+        Box::pin(async move {
+            assert!(number > 0, "the first look is one too many");
+            self.engine.look(unit).await
+        })
+    }
+
+    fn start<'a>(&'a self, unit: &'a Unit) -> BoxFuture<'a, Result<Changed, ProviderError>> {
+        Box::pin(async move {
+            assert!(!self.start.swap(false, Ordering::Relaxed), "a start is one too many");
+            self.engine.start(unit).await
+        })
+    }
+
+    fn stop<'a>(&'a self, unit: &'a Unit, order: StopOrder) -> BoxFuture<'a, Result<Changed, ProviderError>> {
+        Box::pin(async move {
+            assert!(!self.stop.swap(false, Ordering::Relaxed), "a stop is one too many");
+            self.engine.stop(unit, order).await
+        })
+    }
+
+    fn events(&self) -> BoxStream<'static, Hint> {
+        self.engine.events()
+    }
+
+    fn memory<'a>(&'a self, unit: &'a Unit) -> BoxFuture<'a, Option<u64>> {
+        self.engine.memory(unit)
+    }
+
+    fn may_own(&self, unit: &Unit, port: u16) -> bool {
+        self.engine.may_own(unit, port)
+    }
+
+    fn log_lines<'a>(&'a self, unit: &'a Unit) -> BoxStream<'a, String> {
+        self.engine.log_lines(unit)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_an_engine_call_fails_that_call_and_the_backend_goes_on() {
+    let engine = Simulated::new("sim".parse().unwrap());
+    engine.add("app", Script::default());
+    let (start, stop) = (AtomicBool::new(true), AtomicBool::new(true));
+    let provider = Arc::new(Faulty { engine: engine.clone(), start, stop, looks: AtomicUsize::new(0) });
+    let spec = BackendSpec {
+        id: BackendId::new("sim".parse().unwrap(), "app").unwrap(),
+        unit: Unit { name: "app".into(), network: None, command: None },
+        policy: IdlePolicy { idle_timeout: Some(Duration::from_secs(10)), ..IdlePolicy::default() },
+        ready: Readiness::Tcp,
+        ports: Vec::new(),
+        depends_on: Vec::new(),
+        provenance: Provenance::Discovered,
+    };
+    let around = Surroundings { provider, turns: Arc::new(Semaphore::new(1)), journal: Journal::default() };
+    let (backend, driver) = Backend::spawn(spec, Vec::new(), around, Restored::default(), CancellationToken::new());
+    let cause = || Cause::Person("test".into());
+    let mut status = backend.status();
+    let mut asleep = async || {
+        let asleep = status.wait_for(|status| status.state == StatusState::Stopped);
+        tokio::time::timeout(Duration::from_secs(600), asleep).await.expect("it sleeps in the end").unwrap();
+    };
+    // The first look panics, and it is looked at again. Then it is started, in vain.
+    asleep().await;
+    let refused = backend.enter(cause(), Duration::from_secs(60)).await.unwrap_err();
+    assert!(matches!(&refused, Refused::WakeFailed { why, .. } if why.contains("a fault in Dormouse")), "{refused}");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    // The turn on the node was given back, and the next wake is as any other.
+    drop(backend.enter(cause(), Duration::from_secs(60)).await.unwrap());
+    assert_eq!(engine.start_calls("app"), 1);
+    // The stop panics once and is tried again.
+    asleep().await;
+    assert_eq!(engine.stop_calls("app"), 1);
+    drop(backend.enter(cause(), Duration::from_secs(60)).await.unwrap());
+    assert!(!driver.is_finished());
+}
