@@ -38,7 +38,9 @@ impl From<Error> for Failed {
     fn from(error: Error) -> Self {
         let (kind, account_is_gone) = if let Error::Api(problem) = &error {
             let is = |word: &str| problem.r#type.as_deref().is_some_and(|kind| kind.ends_with(word));
-            (if is(":serverInternal") { Kind::Unreachable } else { Kind::Refused }, is(":accountDoesNotExist"))
+            // A nonce that is not taken says nothing of the order (RFC 8555, 6.5).
+            let passes = is(":serverInternal") || is(":badNonce");
+            (if passes { Kind::Unreachable } else { Kind::Refused }, is(":accountDoesNotExist"))
         } else if matches!(error, Error::Crypto | Error::KeyRejected | Error::Unsupported(_)) {
             (Kind::Refused, false)
         } else {

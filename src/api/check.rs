@@ -21,7 +21,6 @@ pub(super) async fn problems(State(api): State<Api>) -> Json<wire::Standing> {
     problems.extend(api.control.certificates().problems().iter().map(wire::Problem::from));
     let excluded =
         |(container, why): &(String, String)| wire::Excluded { container: container.clone(), why: why.clone() };
-    let mut problems = tell(&view.catalog.problems);
     problems.extend(tell(&api.control.troubles()));
     Json(wire::Standing {
         problems,

@@ -120,7 +120,7 @@ fn finish(draft: &FileDraft, sources: &mut Sources<'_>, problems: &mut Problems)
 }
 
 /// An included file holds `routes` and `backends`, or, as with GoDoxy, the routes themselves.
-fn add_included(node: &Node, all: &mut Draft, problems: &mut Problems) {
+fn add_included<'a>(node: &'a Node, all: &mut Draft<'a>, problems: &mut Problems) {
     let Value::Map(entries) = &node.value else {
         if !node.is_null() {
             problems.0.push(node.wrong("is no mapping of routes"));

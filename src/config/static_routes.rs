@@ -25,26 +25,26 @@ use crate::model::{
 
 /// All routes and backends of all files, in the order written.
 #[derive(Debug, Default)]
-pub(super) struct Draft {
-    routes: Vec<Entry>,
-    backends: Vec<Entry>,
+pub(super) struct Draft<'a> {
+    routes: Vec<&'a Entry>,
+    backends: Vec<&'a Entry>,
 }
 
-impl Draft {
-    pub(super) fn add_routes(&mut self, node: &Node, problems: &mut Problems) {
+impl<'a> Draft<'a> {
+    pub(super) fn add_routes(&mut self, node: &'a Node, problems: &mut Problems) {
         add(&mut self.routes, node, "routes", problems);
     }
 
-    pub(super) fn add_backends(&mut self, node: &Node, problems: &mut Problems) {
+    pub(super) fn add_backends(&mut self, node: &'a Node, problems: &mut Problems) {
         add(&mut self.backends, node, "backends", problems);
     }
 }
 
-fn add(all: &mut Vec<Entry>, node: &Node, what: &str, problems: &mut Problems) {
+fn add<'a>(all: &mut Vec<&'a Entry>, node: &'a Node, what: &str, problems: &mut Problems) {
     match &node.value {
         Value::Null => {}
         Value::Map(entries) => {
-            all.extend(entries.iter().filter(|entry| !entry.key.starts_with("x-")).cloned());
+            all.extend(entries.iter().filter(|entry| !entry.key.starts_with("x-")));
         }
         Value::Text(_) | Value::List(_) => problems.0.push(node.wrong(format!("is no mapping of {what}"))),
     }
@@ -74,7 +74,7 @@ impl Gathered {
 
 /// Checks everything; what is returned is complete only when no error was found.
 pub(super) fn check(
-    draft: &Draft,
+    draft: &Draft<'_>,
     settings: &Settings,
     nodes: &BTreeMap<NodeName, bool>,
     sources: &mut Sources<'_>,

@@ -18,7 +18,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Control, FileSource, LiveRoute, LiveTable, NodeView, ReloadFailed, View, memory,
+    Control, FileSource, LiveRoute, LiveTable, NodeView, ReloadFailed, View, memory, slack,
     watcher::{self, News},
 };
 use crate::{
@@ -240,6 +240,7 @@ impl Keeper {
                 self.refused = Problems::default();
                 let before = std::mem::replace(&mut self.loaded, loaded);
                 warn_of_restarts(&before.settings, &mut self.loaded);
+                drop(before);
                 self.loaded_at = Timestamp::now();
                 self.files.send_replace(self.loaded.files.clone());
                 let changes = self.rebuild().await;
@@ -377,6 +378,7 @@ impl Keeper {
             self.swap_table();
         }
         self.publish();
+        slack::give_back(changes.len());
         changes
     }
 

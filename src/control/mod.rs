@@ -11,6 +11,7 @@ mod face;
 mod keeper;
 mod live;
 mod memory;
+mod slack;
 mod sources;
 mod watcher;
 

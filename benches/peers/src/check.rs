@@ -45,6 +45,6 @@ pub(crate) fn run(options: &Options) -> io::Result<()> {
         &bounds.iter().map(row).collect::<Vec<_>>(),
     );
     // A figure that is no number is not within its bound.
-    let over: Vec<&str> = bounds.iter().filter(|line| !(line.1 <= line.2)).map(|line| line.0).collect();
+    let over: Vec<&str> = bounds.iter().filter(|line| line.1.is_nan() || line.1 > line.2).map(|line| line.0).collect();
     if over.is_empty() { Ok(()) } else { Err(io::Error::other(format!("above the bound: {}", over.join("; ")))) }
 }

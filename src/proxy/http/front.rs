@@ -207,7 +207,11 @@ impl Client {
 
     /// Whether what came is the beginning of a connection of HTTP/2, which is no request (RFC 9113, 3.3).
     fn speaks_http2(&self) -> bool {
-        self.input.as_ref().is_some_and(|input| input.filled().starts_with(b"PRI * HTTP/2.0\r\n"))
+        const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+        self.input.as_ref().is_some_and(|input| {
+            let known = input.len().min(PREFACE.len());
+            input.filled().get(..known) == PREFACE.get(..known)
+        })
     }
 
     /// Whether no new request is taken on this connection.

@@ -22,7 +22,8 @@ pub(crate) fn free_port() -> u16 {
     let base = u16::try_from(std::process::id() % 100 * 180).unwrap_or(0);
     loop {
         let port = 12_000 + (base + NEXT.fetch_add(1, Ordering::Relaxed)) % 18_000;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        // An endpoint whose port ends in 443 is taken for one of HTTPS.
+        if port % 1000 != 443 && TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }
     }
