@@ -279,6 +279,16 @@ impl Reading<'_> {
                 format!("its port {port} speaks `{scheme}`, which is not in this version yet")
             }));
         }
+        if self.container.network_mode == "none" && draft.host.is_none() {
+            self.made.problems.0.append(&mut problems.0);
+            let why = "it is on no network, and ports of such containers are not reached in this version yet";
+            if self.labelled.any {
+                let problem = Problem::error(self.place(), format!("route `{alias}`: {why}"));
+                self.made.problems.0.push(problem.with_hint("put it on a network, or name a `host`"));
+                return Err(None);
+            }
+            return Err(Some(why.to_owned()));
+        }
         let place = self.place();
         check_scheme(scheme, &draft, &place, &mut problems);
         check_profile(&draft, self.settings, &mut problems);

@@ -1,12 +1,12 @@
 //! What is made of a container, and why.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use super::{FileSource, View};
 use crate::{
     catalog::{self, Catalog, FilePart},
     config::{self, Loaded},
-    model::{BackendSpec, Container, ContainerState, Place, Problem, Problems, RouteSpec, Settings},
+    model::{BackendSpec, Container, Place, Problem, Problems, RouteSpec, Settings},
     net::check_certificates,
 };
 
@@ -55,19 +55,9 @@ fn explain_processes(catalog: &Catalog) -> Vec<Explained> {
         let routes = catalog.routes.values().filter(|route| route.backend() == Some(&spec.id)).cloned();
         Some(Explained {
             container: Container {
-                node: spec.id.node().clone(),
                 id: spec.unit.name.clone(),
-                name: spec.id.name().to_owned(),
                 image: command.argv.join(" "),
-                labels: BTreeMap::new(),
-                ports: Vec::new(),
-                networks: Vec::new(),
-                mounts: Vec::new(),
-                network_mode: "host".to_owned(),
-                restart_policy: "no".to_owned(),
-                created: 0,
-                has_health_check: false,
-                state: ContainerState::Stopped { exit_code: None, error: None },
+                ..Container::bare(spec.id.node().clone(), spec.id.name())
             },
             routes: routes.collect(),
             backend: Some(spec.clone()),

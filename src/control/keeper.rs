@@ -18,25 +18,22 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Control, FileSource, LiveRoute, LiveTable, NodeView, ReloadFailed, View, memory, slack,
+    Control, FileSource, LiveRoute, LiveTable, NodeView, ReloadFailed, View,
     watcher::{self, News},
 };
 use crate::{
-    backend::{Backend, Surroundings},
+    backend::Backend,
     catalog::{self, Catalog, Change, FilePart, diff},
     config::Loaded,
-    model::{
-        Alias, BackendId, BackendSpec, Cause, Condition, Container, NodeName, Place, Problem, Problems, Settings,
-        Severity,
-    },
+    model::{BackendId, Cause, Container, NodeName, Place, Problem, Problems, Settings},
     net::Certificates,
     provider::SharedProvider,
     store::BackendMemory,
-    telemetry::{Happening, Journal, RouteCounters},
+    telemetry::{Happening, Journal},
 };
 
 /// Routes of a container that is gone answer 503 for so long, since most come back under their name.
-const DEPARTED: Duration = Duration::from_secs(60);
+pub(super) const DEPARTED: Duration = Duration::from_secs(60);
 
 /// A node and its engine.
 #[derive(Debug, Clone)]
@@ -58,9 +55,9 @@ pub(super) enum Request {
 
 /// A backend and what ends it.
 #[derive(Debug)]
-struct Kept {
-    end: CancellationToken,
-    task: JoinHandle<()>,
+pub(super) struct Kept {
+    pub(super) end: CancellationToken,
+    pub(super) task: JoinHandle<()>,
 }
 
 /// What is left when the keeper has ended.
@@ -73,28 +70,28 @@ pub struct Ended {
 /// See the module.
 #[derive(Debug)]
 pub struct Keeper {
-    control: Control,
-    source: FileSource,
-    nodes: BTreeMap<NodeName, Node>,
-    turns: BTreeMap<NodeName, Arc<Semaphore>>,
+    pub(super) control: Control,
+    pub(super) source: FileSource,
+    pub(super) nodes: BTreeMap<NodeName, Node>,
+    pub(super) turns: BTreeMap<NodeName, Arc<Semaphore>>,
     /// The id of the container that Dormouse itself runs in.
-    own_container: Option<String>,
-    loaded: Loaded,
-    listed: BTreeMap<NodeName, Vec<Container>>,
-    departed: HashMap<(NodeName, String), (Container, Instant)>,
-    away: BTreeMap<NodeName, String>,
-    kept: HashMap<BackendId, Kept>,
-    remembered: HashMap<BackendId, BackendMemory>,
-    catalog: Arc<Catalog>,
-    refused: Problems,
-    loaded_at: Timestamp,
-    requests: mpsc::Receiver<Request>,
-    news: mpsc::Receiver<News>,
-    watchers: JoinSet<()>,
+    pub(super) own_container: Option<String>,
+    pub(super) loaded: Loaded,
+    pub(super) listed: BTreeMap<NodeName, Vec<Container>>,
+    pub(super) departed: HashMap<(NodeName, String), (Container, Instant)>,
+    pub(super) away: BTreeMap<NodeName, String>,
+    pub(super) kept: HashMap<BackendId, Kept>,
+    pub(super) remembered: HashMap<BackendId, BackendMemory>,
+    pub(super) catalog: Arc<Catalog>,
+    pub(super) refused: Problems,
+    pub(super) loaded_at: Timestamp,
+    pub(super) requests: mpsc::Receiver<Request>,
+    pub(super) news: mpsc::Receiver<News>,
+    pub(super) watchers: JoinSet<()>,
     /// The files to be watched, whenever they change.
-    files: tokio::sync::watch::Sender<Vec<PathBuf>>,
+    pub(super) files: tokio::sync::watch::Sender<Vec<PathBuf>>,
     /// The settings in force.
-    settings: tokio::sync::watch::Sender<Arc<Settings>>,
+    pub(super) settings: tokio::sync::watch::Sender<Arc<Settings>>,
 }
 
 impl Keeper {
@@ -266,85 +263,7 @@ impl Keeper {
         Ok((diff(&self.catalog, &catalog), catalog.problems))
     }
 
-    async fn heard(&mut self, news: News) {
-        match news {
-            News::Listed(node, units) => self.node_listed(node, units).await,
-            News::Hint(node, name) => {
-                if let Some(backend) = self.backend_of(node, &name) {
-                    backend.hint().await;
-                }
-            }
-            News::Started(node, name) => {
-                if let Some(backend) = self.backend_of(node, &name) {
-                    backend.started().await;
-                }
-            }
-            News::Ended(node, name, exit_code) => {
-                if let Some(backend) = self.backend_of(node, &name) {
-                    backend.ended(exit_code).await;
-                }
-            }
-            News::HintAll(node) => {
-                for backend in self.backends_of(&node) {
-                    backend.hint().await;
-                }
-            }
-            News::Away(node, why) => self.node_away(node, why),
-        }
-    }
-
-    fn backend_of(&self, node: NodeName, name: &str) -> Option<Backend> {
-        BackendId::new(node, name).ok().and_then(|id| self.control.backend(&id))
-    }
-
-    fn backends_of(&self, node: &NodeName) -> Vec<Backend> {
-        self.control.backends().into_iter().filter(|backend| backend.id().node() == node).collect()
-    }
-
-    fn node_away(&mut self, node: NodeName, why: String) {
-        if self.away.get(&node) == Some(&why) {
-            return;
-        }
-        let note = format!("node `{node}` is away: {why}");
-        if self.away.insert(node, why).is_none() {
-            self.control.journal.record(None, Happening::Note(note), Cause::Engine("away".to_owned()));
-        } else {
-            tracing::debug!("{note}");
-        }
-        self.publish();
-    }
-
-    async fn node_listed(&mut self, node: NodeName, units: Vec<Container>) {
-        if self.away.remove(&node).is_some() {
-            let note = format!("node `{node}` is back");
-            self.control.journal.record(None, Happening::Note(note), Cause::Engine("back".to_owned()));
-        }
-        let now = Instant::now();
-        let present = |name: &str| units.iter().any(|unit| unit.name == name);
-        for gone in self.listed.get(&node).into_iter().flatten().filter(|unit| !present(&unit.name)) {
-            self.departed.insert((node.clone(), gone.name.clone()), (gone.clone(), now));
-        }
-        self.departed.retain(|(of, name), (_, since)| now - *since < DEPARTED && !(*of == node && present(name)));
-        if self.listed.get(&node) != Some(&units) || self.catalog.routes.is_empty() {
-            self.listed.insert(node.clone(), units);
-            self.rebuild().await;
-        }
-        let units = self.listed.get(&node).map(Vec::as_slice).unwrap_or_default();
-        for unit in units {
-            let backend = BackendId::new(node.clone(), &unit.name).ok().and_then(|id| self.control.backend(&id));
-            if let Some(backend) = backend {
-                backend.seen(unit.state.clone()).await;
-            }
-        }
-        for (of, name) in self.departed.keys().filter(|(of, _)| *of == node) {
-            let backend = BackendId::new(of.clone(), name).ok().and_then(|id| self.control.backend(&id));
-            if let Some(backend) = backend {
-                backend.hint().await;
-            }
-        }
-    }
-
-    fn merge(&self, loaded: &Loaded) -> Catalog {
+    pub(super) fn merge(&self, loaded: &Loaded) -> Catalog {
         let discovers = |name: &NodeName| self.nodes.get(name).is_some_and(|node| node.discovers);
         let listed = self.listed.iter().filter(|(name, _)| discovers(name)).flat_map(|(_, units)| units);
         let departed = self.departed.values().map(|(unit, _)| unit).filter(|unit| discovers(&unit.node));
@@ -359,103 +278,7 @@ impl Keeper {
         self.listed.iter().filter(move |(name, _)| discovers(name)).flat_map(|(_, units)| units)
     }
 
-    /// Merges anew and carries out the difference.
-    async fn rebuild(&mut self) -> Vec<Change> {
-        let catalog = Arc::new(self.merge(&self.loaded));
-        let changes = diff(&self.catalog, &catalog);
-        for problem in catalog.problems.0.iter().filter(|problem| !self.catalog.problems.0.contains(problem)) {
-            match problem.severity {
-                Severity::Error | Severity::Warning => tracing::warn!("{problem}"),
-                Severity::Hint => tracing::info!("{problem}"),
-            }
-        }
-        self.catalog = catalog;
-        for change in &changes {
-            self.carry_out(change);
-        }
-        if !changes.is_empty() {
-            self.connect_dependencies(&changes).await;
-            self.swap_table();
-        }
-        self.publish();
-        slack::give_back(changes.len());
-        changes
-    }
-
-    fn carry_out(&mut self, change: &Change) {
-        match change {
-            Change::AddBackend(spec) => self.add_backend(spec),
-            Change::RemoveBackend(id) => {
-                self.control.backends.remove(id);
-                if let Some(kept) = self.kept.remove(id) {
-                    kept.end.cancel();
-                }
-            }
-            // Given to the backend together with its dependencies; routes are swapped as a whole.
-            Change::ChangeBackend { .. }
-            | Change::AddRoute(_)
-            | Change::ChangeRoute { .. }
-            | Change::RemoveRoute(_) => {}
-        }
-    }
-
-    fn add_backend(&mut self, spec: &BackendSpec) {
-        let Some(node) = self.nodes.get(spec.id.node()) else {
-            tracing::warn!(backend = %spec.id, "no such node");
-            return;
-        };
-        let turns = self.turns.entry(spec.id.node().clone()).or_insert_with(|| Arc::new(Semaphore::new(1)));
-        let around = Surroundings {
-            provider: Arc::clone(&node.provider),
-            turns: Arc::clone(turns),
-            journal: self.control.journal.clone(),
-        };
-        let restored =
-            self.remembered.remove(&spec.id).map(|memory| memory::restored(&memory, &spec.policy)).unwrap_or_default();
-        let end = CancellationToken::new();
-        let (backend, task) = Backend::spawn(spec.clone(), Vec::new(), around, restored, end.clone());
-        self.control.backends.insert(spec.id.clone(), backend);
-        self.kept.insert(spec.id.clone(), Kept { end, task });
-    }
-
-    /// Gives each new or changed backend its specification and handles of what it needs.
-    async fn connect_dependencies(&self, changes: &[Change]) {
-        for change in changes {
-            let spec = match change {
-                Change::AddBackend(spec) if spec.depends_on.is_empty() => continue,
-                Change::AddBackend(spec) | Change::ChangeBackend { new: spec, .. } => spec,
-                Change::AddRoute(_)
-                | Change::ChangeRoute { .. }
-                | Change::RemoveRoute(_)
-                | Change::RemoveBackend(_) => continue,
-            };
-            let Some(backend) = self.control.backend(&spec.id) else { continue };
-            let on: Vec<(Backend, Condition)> = spec
-                .depends_on
-                .iter()
-                .filter_map(|dependency| Some((self.control.backend(&dependency.on)?, dependency.condition)))
-                .collect();
-            backend.configure((**spec).clone(), on).await;
-        }
-    }
-
-    fn swap_table(&self) {
-        let catalog = Arc::clone(&self.catalog);
-        let before = self.control.table.load();
-        let known: HashMap<&Alias, &Arc<RouteCounters>> =
-            before.targets().map(|route| (&route.spec.alias, &route.counters)).collect();
-        let live = catalog.routes.values().cloned().map(|spec| {
-            let counters = known.get(&spec.alias).map(|counters| Arc::clone(counters)).unwrap_or_default();
-            let backend = spec.backend().and_then(|id| self.control.backend(id));
-            (spec.matches.clone(), Arc::new(LiveRoute { spec, backend, counters }))
-        });
-        let table = LiveTable::build(live);
-        let streams = table.targets().filter(|route| !route.spec.matches.listen.is_empty()).cloned().collect();
-        self.control.table.store(Arc::new(table));
-        self.control.streams.send_replace(streams);
-    }
-
-    fn publish(&self) {
+    pub(super) fn publish(&self) {
         let nodes = self.nodes.iter().map(|(name, node)| {
             let view = NodeView {
                 engine: node.engine.clone(),

@@ -6,11 +6,13 @@
 //! difference to the catalog before: untouched routes, backends and idle clocks live on. One watcher for each node
 //! lists and listens; an engine that is away costs only its own node.
 
+mod carry_out;
 mod explain;
 mod face;
 mod keeper;
 mod live;
 mod memory;
+mod news;
 mod slack;
 mod sources;
 mod watcher;

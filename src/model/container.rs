@@ -126,6 +126,25 @@ pub struct Container {
 }
 
 impl Container {
+    /// One of which nothing more is known: stopped, on the node's own network, without labels and ports.
+    pub fn bare(node: NodeName, name: &str) -> Self {
+        Self {
+            node,
+            id: name.to_owned(),
+            name: name.to_owned(),
+            image: String::new(),
+            labels: BTreeMap::new(),
+            ports: Vec::new(),
+            networks: Vec::new(),
+            mounts: Vec::new(),
+            network_mode: "host".to_owned(),
+            restart_policy: "no".to_owned(),
+            created: 0,
+            has_health_check: false,
+            state: ContainerState::Stopped { exit_code: None, error: None },
+        }
+    }
+
     /// The Compose project and service, when Compose made it.
     pub fn compose(&self) -> Option<(&str, &str)> {
         let project = self.labels.get("com.docker.compose.project")?;

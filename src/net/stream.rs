@@ -202,35 +202,21 @@ impl AsyncWrite for WriteHalf<'_> {
 impl AsyncRead for Stream {
     #[inline]
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, out),
-            Self::Tls(tls) => tls.split().0.poll_read(cx, out),
-            Self::Within(within) => within.poll_read(cx, out),
-        }
+        Pin::new(&mut self.get_mut().split().0).poll_read(cx, out)
     }
 }
 
 impl AsyncWrite for Stream {
     #[inline]
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(tcp) => Pin::new(tcp).poll_write(cx, bytes),
-            Self::Tls(tls) => tls.split().1.poll_write(cx, bytes),
-            Self::Within(within) => within.poll_write(cx, bytes),
-        }
+        Pin::new(&mut self.get_mut().split().1).poll_write(cx, bytes)
     }
 
-    /// Nothing is ever kept back.
-    #[inline]
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().split().1).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
-            Self::Tls(tls) => tls.split().1.poll_shutdown(cx),
-            Self::Within(within) => within.poll_shutdown(cx),
-        }
+        Pin::new(&mut self.get_mut().split().1).poll_shutdown(cx)
     }
 }

@@ -93,21 +93,7 @@ impl Process {
     }
 
     fn facts(&self, name: &str, state: ContainerState) -> Container {
-        Container {
-            node: self.node.clone(),
-            id: name.to_owned(),
-            name: name.to_owned(),
-            image: String::new(),
-            labels: BTreeMap::new(),
-            ports: Vec::new(),
-            networks: Vec::new(),
-            mounts: Vec::new(),
-            network_mode: "host".to_owned(),
-            restart_policy: "no".to_owned(),
-            created: 0,
-            has_health_check: false,
-            state,
-        }
+        Container { state, ..Container::bare(self.node.clone(), name) }
     }
 }
 

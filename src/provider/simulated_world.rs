@@ -122,19 +122,10 @@ impl Memory {
     pub(super) fn add(&mut self, node: &NodeName, name: &str, script: Script) {
         self.ids += 1;
         let facts = Container {
-            node: node.clone(),
             id: format!("{:064x}", self.ids),
-            name: name.to_owned(),
             image: "simulated".to_owned(),
-            labels: BTreeMap::new(),
-            ports: Vec::new(),
-            networks: Vec::new(),
-            mounts: Vec::new(),
-            network_mode: "host".to_owned(),
-            restart_policy: "no".to_owned(),
-            created: 0,
             has_health_check: script.health.is_some(),
-            state: ContainerState::Stopped { exit_code: None, error: None },
+            ..Container::bare(node.clone(), name)
         };
         let unit = SimulatedUnit { facts, script, turn: Arc::default(), runs: 0, inhabitant: None };
         self.units.insert(name.to_owned(), unit);

@@ -1,0 +1,116 @@
+//! How the keeper makes what should exist: backends born and retired, dependencies connected, the route table swapped.
+
+use std::{collections::HashMap, sync::Arc};
+
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    LiveRoute, LiveTable,
+    keeper::{Keeper, Kept},
+    memory, slack,
+};
+use crate::{
+    backend::{Backend, Surroundings},
+    catalog::{Change, diff},
+    model::{Alias, BackendSpec, Condition, Severity},
+    telemetry::RouteCounters,
+};
+
+impl Keeper {
+    /// Merges anew and carries out the difference.
+    pub(super) async fn rebuild(&mut self) -> Vec<Change> {
+        let catalog = Arc::new(self.merge(&self.loaded));
+        let changes = diff(&self.catalog, &catalog);
+        for problem in catalog.problems.0.iter().filter(|problem| !self.catalog.problems.0.contains(problem)) {
+            match problem.severity {
+                Severity::Error | Severity::Warning => tracing::warn!("{problem}"),
+                Severity::Hint => tracing::info!("{problem}"),
+            }
+        }
+        self.catalog = catalog;
+        for change in &changes {
+            self.carry_out(change);
+        }
+        if !changes.is_empty() {
+            self.connect_dependencies(&changes).await;
+            self.swap_table();
+        }
+        self.publish();
+        slack::give_back(changes.len());
+        changes
+    }
+
+    fn carry_out(&mut self, change: &Change) {
+        match change {
+            Change::AddBackend(spec) => self.add_backend(spec),
+            Change::RemoveBackend(id) => {
+                self.control.backends.remove(id);
+                if let Some(kept) = self.kept.remove(id) {
+                    kept.end.cancel();
+                }
+            }
+            // Given to the backend together with its dependencies; routes are swapped as a whole.
+            Change::ChangeBackend { .. }
+            | Change::AddRoute(_)
+            | Change::ChangeRoute { .. }
+            | Change::RemoveRoute(_) => {}
+        }
+    }
+
+    fn add_backend(&mut self, spec: &BackendSpec) {
+        let Some(node) = self.nodes.get(spec.id.node()) else {
+            tracing::warn!(backend = %spec.id, "no such node");
+            return;
+        };
+        let turns = self.turns.entry(spec.id.node().clone()).or_insert_with(|| Arc::new(Semaphore::new(1)));
+        let around = Surroundings {
+            provider: Arc::clone(&node.provider),
+            turns: Arc::clone(turns),
+            journal: self.control.journal.clone(),
+        };
+        let restored =
+            self.remembered.remove(&spec.id).map(|memory| memory::restored(&memory, &spec.policy)).unwrap_or_default();
+        let end = CancellationToken::new();
+        let (backend, task) = Backend::spawn(spec.clone(), Vec::new(), around, restored, end.clone());
+        self.control.backends.insert(spec.id.clone(), backend);
+        self.kept.insert(spec.id.clone(), Kept { end, task });
+    }
+
+    /// Gives each new or changed backend its specification and handles of what it needs.
+    async fn connect_dependencies(&self, changes: &[Change]) {
+        for change in changes {
+            let spec = match change {
+                Change::AddBackend(spec) if spec.depends_on.is_empty() => continue,
+                Change::AddBackend(spec) | Change::ChangeBackend { new: spec, .. } => spec,
+                Change::AddRoute(_)
+                | Change::ChangeRoute { .. }
+                | Change::RemoveRoute(_)
+                | Change::RemoveBackend(_) => continue,
+            };
+            let Some(backend) = self.control.backend(&spec.id) else { continue };
+            let on: Vec<(Backend, Condition)> = spec
+                .depends_on
+                .iter()
+                .filter_map(|dependency| Some((self.control.backend(&dependency.on)?, dependency.condition)))
+                .collect();
+            backend.configure((**spec).clone(), on).await;
+        }
+    }
+
+    fn swap_table(&self) {
+        let catalog = Arc::clone(&self.catalog);
+        let before = self.control.table.load();
+        let known: HashMap<&Alias, &Arc<RouteCounters>> =
+            before.targets().map(|route| (&route.spec.alias, &route.counters)).collect();
+        let live = catalog.routes.values().cloned().map(|spec| {
+            let counters = known.get(&spec.alias).map(|counters| Arc::clone(counters)).unwrap_or_default();
+            let backend = spec.backend().and_then(|id| self.control.backend(id));
+            (spec.matches.clone(), Arc::new(LiveRoute { spec, backend, counters }))
+        });
+        let table = LiveTable::build(live);
+        let streams = table.targets().filter(|route| !route.spec.matches.listen.is_empty()).cloned().collect();
+        self.control.table.store(Arc::new(table));
+        self.control.streams.send_replace(streams);
+    }
+}

@@ -1,0 +1,93 @@
+//! What the nodes tell the keeper: lists of their units, hints, and that they are away.
+
+use tokio::time::Instant;
+
+use super::{
+    keeper::{DEPARTED, Keeper},
+    watcher::News,
+};
+use crate::{
+    backend::Backend,
+    model::{BackendId, Cause, Container, NodeName},
+    telemetry::Happening,
+};
+
+impl Keeper {
+    pub(super) async fn heard(&mut self, news: News) {
+        match news {
+            News::Listed(node, units) => self.node_listed(node, units).await,
+            News::Hint(node, name) => {
+                if let Some(backend) = self.backend_of(node, &name) {
+                    backend.hint().await;
+                }
+            }
+            News::Started(node, name) => {
+                if let Some(backend) = self.backend_of(node, &name) {
+                    backend.started().await;
+                }
+            }
+            News::Ended(node, name, exit_code) => {
+                if let Some(backend) = self.backend_of(node, &name) {
+                    backend.ended(exit_code).await;
+                }
+            }
+            News::HintAll(node) => {
+                for backend in self.backends_of(&node) {
+                    backend.hint().await;
+                }
+            }
+            News::Away(node, why) => self.node_away(node, why),
+        }
+    }
+
+    fn backend_of(&self, node: NodeName, name: &str) -> Option<Backend> {
+        BackendId::new(node, name).ok().and_then(|id| self.control.backend(&id))
+    }
+
+    fn backends_of(&self, node: &NodeName) -> Vec<Backend> {
+        self.control.backends().into_iter().filter(|backend| backend.id().node() == node).collect()
+    }
+
+    fn node_away(&mut self, node: NodeName, why: String) {
+        if self.away.get(&node) == Some(&why) {
+            return;
+        }
+        let note = format!("node `{node}` is away: {why}");
+        if self.away.insert(node, why).is_none() {
+            self.control.journal.record(None, Happening::Note(note), Cause::Engine("away".to_owned()));
+        } else {
+            tracing::debug!("{note}");
+        }
+        self.publish();
+    }
+
+    async fn node_listed(&mut self, node: NodeName, units: Vec<Container>) {
+        if self.away.remove(&node).is_some() {
+            let note = format!("node `{node}` is back");
+            self.control.journal.record(None, Happening::Note(note), Cause::Engine("back".to_owned()));
+        }
+        let now = Instant::now();
+        let present = |name: &str| units.iter().any(|unit| unit.name == name);
+        for gone in self.listed.get(&node).into_iter().flatten().filter(|unit| !present(&unit.name)) {
+            self.departed.insert((node.clone(), gone.name.clone()), (gone.clone(), now));
+        }
+        self.departed.retain(|(of, name), (_, since)| now - *since < DEPARTED && !(*of == node && present(name)));
+        if self.listed.get(&node) != Some(&units) || self.catalog.routes.is_empty() {
+            self.listed.insert(node.clone(), units);
+            self.rebuild().await;
+        }
+        let units = self.listed.get(&node).map(Vec::as_slice).unwrap_or_default();
+        for unit in units {
+            let backend = BackendId::new(node.clone(), &unit.name).ok().and_then(|id| self.control.backend(&id));
+            if let Some(backend) = backend {
+                backend.seen(unit.state.clone()).await;
+            }
+        }
+        for (of, name) in self.departed.keys().filter(|(of, _)| *of == node) {
+            let backend = BackendId::new(of.clone(), name).ok().and_then(|id| self.control.backend(&id));
+            if let Some(backend) = backend {
+                backend.hint().await;
+            }
+        }
+    }
+}
