@@ -57,8 +57,6 @@ pub struct Running {
     /// The unit lives in the node's own network (host network or a plain process): its port may open before
     /// the engine's start call answers.
     pub host_network: bool,
-    /// A process whose network namespace is to be entered to dial `127.0.0.1` (`network_mode: none`).
-    pub namespace_of: Option<u32>,
     /// The engine's health check.
     pub health: Option<Health>,
 }

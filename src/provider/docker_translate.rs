@@ -101,17 +101,13 @@ fn stopped(object: &Value) -> ContainerState {
 }
 
 fn running(object: &Value, view: &View, wanted: Option<&str>, host: Option<&Value>) -> Running {
-    let reached = Running {
-        address: None,
-        published: published(object, view),
-        host_network: false,
-        namespace_of: None,
-        health: health(object),
-    };
+    let reached =
+        Running { address: None, published: published(object, view), host_network: false, health: health(object) };
     let is_ours = view.machine.is_loopback();
     match network_mode(object) {
         "host" => Running { address: Some(view.machine), host_network: true, ..reached },
-        "none" => Running { namespace_of: process(object).filter(|_| is_ours), ..reached },
+        // It has no network: nothing to dial, also not by a published port.
+        "none" => reached,
         mode if mode.starts_with("container:") => match host {
             Some(host) => Running { health: reached.health, ..running(host, view, wanted, None) },
             None => reached,
@@ -194,10 +190,6 @@ fn network_mode(object: &Value) -> &str {
         "" | "default" => "bridge",
         mode => mode,
     }
-}
-
-fn process(object: &Value) -> Option<u32> {
-    object.pointer("/State/Pid").and_then(Value::as_u64).and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0)
 }
 
 fn health(object: &Value) -> Option<Health> {
@@ -408,7 +400,7 @@ mod tests {
         let far = reached(&mode("host"), &view("10.0.0.7", &[]), None, None);
         assert_eq!((address_of(&far).as_deref(), far.host_network), (Some("10.0.0.7"), true));
         let none = reached(&mode("none"), &here(), None, None);
-        assert_eq!((none.address, none.namespace_of), (None, Some(4711)));
+        assert_eq!(none.address, None);
         let guest = mode("container:0123456789abcdef");
         let shared = reached(&guest, &here(), Some("back"), Some(&web()));
         assert_eq!(address_of(&shared).as_deref(), Some("172.19.0.2"));
