@@ -26,7 +26,7 @@ use crate::{
     backend::{Answer, Backend, Order, StatusState},
     config::Loaded,
     control::{self, Control, FileSource, Keeper},
-    model::{HttpsRedirect, OnExit, Problems, Settings},
+    model::{HttpsRedirect, OnExit, Problems, Settings, format_duration},
     net::{self, TlsServer},
     provider,
     proxy::{Limits, ProxySettings, Shared, bind_workers, keep_ports},
@@ -152,9 +152,18 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     serving(&control);
 
     end.cancelled().await;
-    tracing::info!("ending: no new connections, those in use may finish");
+    tracing::info!(
+        "ending: no new connections; those in use may finish within {} (a second signal cuts them)",
+        format_duration(settings.shutdown_timeout)
+    );
     closing.cancel();
+    let hurry = shared.hurry.clone();
+    let second = tokio::spawn(async move {
+        until_told_to_end().await;
+        hurry.cancel();
+    });
     tokio::task::spawn_blocking(move || workers.join()).await.context("join the workers")?;
+    second.abort();
     helpers.wait().await;
     if settings.on_exit == OnExit::WakeAll {
         wake_all(&control).await;

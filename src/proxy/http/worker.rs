@@ -77,6 +77,8 @@ pub struct Shared {
     wakes: Rate,
     /// Where workers are told of ports that were opened.
     pub(in crate::proxy) ports: PortPosts,
+    /// Once cancelled, a shutdown waits for nobody any more.
+    pub hurry: CancellationToken,
 }
 
 impl std::fmt::Debug for Shared {
@@ -86,6 +88,17 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Shared {
+    /// Waits until the last of these has ended; no longer than a shutdown may take. Tells whether all have.
+    pub(in crate::proxy) async fn ended_in_peace(&self, tasks: &TaskTracker) -> bool {
+        let patience = self.settings.load().shutdown_timeout;
+        tokio::select! {
+            biased;
+            () = tasks.wait() => true,
+            () = self.hurry.cancelled() => false,
+            () = tokio::time::sleep(patience) => false,
+        }
+    }
+
     /// Shares these, without TLS.
     pub fn new(table: Arc<ArcSwap<LiveTable>>, settings: Arc<ArcSwap<ProxySettings>>) -> Arc<Self> {
         Self::with_tls(table, settings, None)
@@ -107,6 +120,7 @@ impl Shared {
             mark,
             wakes: Rate::new(Duration::from_secs(60)),
             ports: PortPosts::default(),
+            hurry: CancellationToken::new(),
         })
     }
 
@@ -185,8 +199,7 @@ async fn serve_with(
     };
     net::accept(listener, permits, shutdown.clone(), take, (make_room, turn_away)).await;
     tasks.close();
-    let patience = worker.0.shared.settings.load().shutdown_timeout;
-    if tokio::time::timeout(patience, tasks.wait()).await.is_err() {
+    if !worker.0.shared.ended_in_peace(&tasks).await {
         tracing::warn!(cut = tasks.len(), "connections were still in use at the end of the shutdown time");
     }
     Ok(())
