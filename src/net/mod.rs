@@ -37,4 +37,4 @@ pub use tls_challenges::Challenges;
 pub use tls_connect::{NoUpstreamTls, TlsClients, TlsTarget};
 pub use tls_demand::Wish;
 pub use tls_self_signed::{challenge_certificate, signing_request};
-pub use tls_stream::{TlsReadHalf, TlsStream, TlsWriteHalf};
+pub use tls_stream::{Came, TlsBeneath, TlsReadHalf, TlsStream, TlsWriteHalf};

@@ -20,7 +20,7 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::{
-    net::{Beneath, Secured, Stream, TlsServer},
+    net::{Secured, Stream, TlsServer},
     proxy::told,
 };
 
@@ -343,12 +343,9 @@ impl Client {
 
     /// Ends the connection with a reset.
     fn reset(self) {
-        match self.stream.beneath() {
-            Beneath::Socket(tcp) => {
-                let _ = socket2::SockRef::from(tcp).set_linger(Some(Duration::ZERO));
-            }
-            // Dropped before its end, it is reset.
-            Beneath::Within(_) => {}
+        // One within another connection is reset by being dropped before its end.
+        if let Some(tcp) = self.stream.beneath().socket() {
+            let _ = socket2::SockRef::from(tcp).set_linger(Some(Duration::ZERO));
         }
     }
 }
