@@ -25,7 +25,7 @@ use super::{
     tls_files::{self, Found},
     tls_self_signed::SelfSigned,
 };
-use crate::model::{CertificateFiles, CertificateFolder, Place, Problem, Problems, TlsSettings};
+use crate::model::{CertificateFiles, CertificateFolder, Place, Problem, Problems, Severity, TlsSettings};
 
 /// Says whether a host is one that is served here.
 pub type Serves = Box<dyn Fn(&str) -> bool + Send + Sync>;
@@ -86,18 +86,22 @@ impl Entry {
     }
 
     fn directories(&self) -> Vec<PathBuf> {
-        let beside = |path: &Path| std::path::absolute(path).ok()?.parent().map(Path::to_owned);
         match self {
-            Self::Pair(files) => [&files.certificate, &files.key].into_iter().filter_map(|path| beside(path)).collect(),
+            Self::Pair(files) => [&files.certificate, &files.key].into_iter().filter_map(beside).collect(),
             Self::Folder(folder) => tls_files::folders(&folder.path).unwrap_or_default(),
         }
     }
 }
 
+/// The directory that a file lies in.
+fn beside(path: impl AsRef<Path>) -> Option<PathBuf> {
+    std::path::absolute(path).ok()?.parent().map(Path::to_owned)
+}
+
 /// Reads every certificate that the settings name, and tells what is wrong with them.
 pub fn check_certificates(settings: &TlsSettings) -> Problems {
     let certificates = Entry::all(settings).flat_map(|entry| entry.load().problems);
-    Problems(certificates.chain(Profiles::new(&settings.clients).problems()).collect())
+    Problems(certificates.chain(Profiles::new(&settings.clients, &Profiles::default()).problems()).collect())
 }
 
 impl Certificates {
@@ -117,10 +121,8 @@ impl Certificates {
 
     /// Takes these settings. An entry that can not be read keeps what it gave before.
     pub fn configure(&self, settings: &TlsSettings) {
-        if self.profiles.load().settings != settings.clients {
-            self.profiles.store(Arc::new(Profiles::new(&settings.clients)));
-        }
         self.change(|sources| {
+            self.profiles.store(Arc::new(Profiles::new(&settings.clients, &self.profiles.load())));
             let before = std::mem::take(&mut sources.entries);
             sources.entries = Entry::all(settings).map(|entry| loaded(entry, &before)).collect();
         });
@@ -129,6 +131,7 @@ impl Certificates {
     /// Reads the files again.
     pub fn reload(&self) {
         self.change(|sources| {
+            self.profiles.store(Arc::new(self.profiles.load().again()));
             let before = std::mem::take(&mut sources.entries);
             sources.entries = before.iter().map(|(entry, _)| loaded(entry.clone(), &before)).collect();
         });
@@ -217,6 +220,7 @@ impl Certificates {
         }
         problems.extend(sources.authority_problems.iter().cloned());
         drop(sources);
+        problems.extend(self.profiles.load().problems());
         let hosts = self.self_signed_hosts();
         for host in hosts.iter().take(TOLD) {
             let place = Place::Host(host.clone());
@@ -229,7 +233,9 @@ impl Certificates {
     /// The directories in which a change may be one of certificates.
     pub fn directories(&self) -> BTreeSet<PathBuf> {
         let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        sources.entries.iter().flat_map(|(entry, _)| entry.directories()).collect()
+        let profiles = self.profiles.load();
+        let authorities = profiles.files().filter_map(beside);
+        sources.entries.iter().flat_map(|(entry, _)| entry.directories()).chain(authorities).collect()
     }
 
     fn key_for(&self, name: Option<&str>) -> Option<Arc<CertifiedKey>> {
@@ -263,8 +269,11 @@ fn loaded(entry: Entry, before: &[(Entry, Found)]) -> (Entry, Found) {
         tracing::warn!("{problem}");
     }
     if let Some(last) = last.filter(|_| !found.problems.is_empty()) {
+        // What is gone from a folder that can be read was taken out.
+        let unreadable = found.problems.iter().any(|problem| problem.severity == Severity::Error);
         let missing = |one: &&Arc<Certificate>| !found.certificates.iter().any(|new| new.source == one.source);
-        let kept: Vec<_> = last.certificates.iter().filter(missing).cloned().collect();
+        let kept = last.certificates.iter().filter(missing).filter(|one| unreadable || one.is_there());
+        let kept: Vec<_> = kept.cloned().collect();
         found.certificates.extend(kept);
     }
     (entry, found)
@@ -322,6 +331,7 @@ mod tests {
         super::tls_samples::{pem, sample},
         *,
     };
+    use crate::model::ClientProfile;
 
     fn place() -> Place {
         Place::File { path: "dormouse.yaml".into(), line: Some(3), column: Some(5) }
@@ -359,6 +369,66 @@ mod tests {
         assert_eq!(certificates.directories(), BTreeSet::from([directory.path().to_owned()]));
         certificates.configure(&TlsSettings::default());
         assert!(!certificates.certify("app.test"));
+    }
+
+    #[test]
+    fn what_is_taken_out_of_a_folder_is_gone_whatever_else_is_wrong_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let inside = directory.path().join("certificates");
+        let write = |name: &str, host: &str| {
+            let (certificate, key) = pem(&[host]);
+            fs::write(inside.join(name), certificate + &key).unwrap();
+        };
+        fs::create_dir(&inside).unwrap();
+        write("app.pem", "app.test");
+        write("other.pem", "other.test");
+        let folder = CertificateFolder { path: inside.clone(), place: place() };
+        let settings = TlsSettings { folders: vec![folder], ..TlsSettings::default() };
+        let certificates = Certificates::new(Box::new(|_| true), Box::new(|_| None));
+        certificates.configure(&settings);
+        assert!(certificates.certify("app.test") && certificates.certify("other.test"));
+        // One is broken and stays, the other is taken out and goes.
+        fs::write(inside.join("other.pem"), "-----BEGIN CERTIFICATE-----\nrubbish").unwrap();
+        fs::remove_file(inside.join("app.pem")).unwrap();
+        certificates.reload();
+        assert!(!certificates.problems().is_empty());
+        assert!(certificates.certify("other.test") && !certificates.certify("app.test"));
+        // A folder that can not be read says nothing of what is in it.
+        fs::rename(&inside, directory.path().join("elsewhere")).unwrap();
+        certificates.reload();
+        assert!(certificates.certify("other.test"), "{:?}", certificates.problems());
+    }
+
+    #[test]
+    fn authorities_of_clients_are_read_again_and_what_stays_keeps_its_verifier() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let write = |name: &str| fs::write(at(name), pem(&["authority.test"]).0).unwrap();
+        let profile = |name: &str| ClientProfile { authorities: vec![at(name)], system: false, place: place() };
+        write("staff.pem");
+        write("guests.pem");
+        let clients = [("staff".to_owned(), profile("staff.pem")), ("guests".to_owned(), profile("guests.pem"))];
+        let settings = TlsSettings { clients: clients.into(), ..TlsSettings::default() };
+        let certificates = Certificates::new(Box::new(|_| true), Box::new(|host| Some(host.to_owned())));
+        certificates.configure(&settings);
+        assert_eq!(certificates.directories(), BTreeSet::from([directory.path().to_owned()]));
+        let verifier = |of: &str| certificates.profile_of(of).unwrap().1.unwrap();
+        let before = ["staff", "guests"].map(verifier);
+        // By the watcher, and by SIGHUP.
+        let again: [&dyn Fn(); 2] = [&|| certificates.reload(), &|| certificates.configure(&settings)];
+        for read in again {
+            let last = verifier("staff");
+            write("staff.pem");
+            read();
+            assert!(!Arc::ptr_eq(&last, &verifier("staff")));
+            assert!(Arc::ptr_eq(&before[1], &verifier("guests")));
+        }
+        let last = verifier("staff");
+        fs::write(at("staff.pem"), "rubbish").unwrap();
+        certificates.reload();
+        assert!(Arc::ptr_eq(&last, &verifier("staff")));
+        let told = certificates.problems()[0].to_string();
+        assert!(told.contains("staff.pem") && told.contains("holds no authority"), "{told}");
     }
 
     #[test]

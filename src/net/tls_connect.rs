@@ -25,6 +25,7 @@ use tokio::{net::TcpStream, time::Instant};
 
 use super::{
     tls_certificate::{chain, private_key, provider},
+    tls_files::read,
     tls_stream::TlsStream,
 };
 use crate::model::UpstreamTls;
@@ -153,23 +154,19 @@ fn make(settings: &UpstreamTls) -> Result<ClientConfig, String> {
     Ok(config)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    std::fs::read(path).map_err(|error| format!("can not read `{}`: {error}", path.display()))
-}
-
 /// The authorities of a file, or those that this machine trusts.
 fn roots(file: Option<&Path>) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     match file {
-        Some(path) => add_file(&mut roots, path)?,
+        Some(path) => add_pem(&mut roots, path, &read(path)?)?,
         None => add_system(&mut roots)?,
     }
     Ok(roots)
 }
 
-/// Trusts the authorities of a file.
-pub(super) fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), String> {
-    let found = chain(&read(path)?).map_err(|error| format!("`{}` {error}", path.display()))?;
+/// Trusts the authorities that a file holds.
+pub(super) fn add_pem(roots: &mut RootCertStore, path: &Path, text: &[u8]) -> Result<(), String> {
+    let found = chain(text).map_err(|error| format!("`{}` {error}", path.display()))?;
     let (good, _) = roots.add_parsable_certificates(found);
     if good == 0 { Err(format!("`{}` holds no authority", path.display())) } else { Ok(()) }
 }

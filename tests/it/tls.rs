@@ -271,6 +271,13 @@ async fn a_route_for_holders_of_certificates_lets_nobody_else_in_and_wakes_for_n
     let reply = authority.curl("secret.test", at, "/", &["--cert", &mine, "--key", &my_key]).await;
     assert_eq!(reply.status, 200, "{reply:?}");
     assert_eq!(authority.curl("open.test", at, "/", &[]).await.status, 200);
+    // Another authority is put in the place of the first one.
+    fs::copy(strangers.path("ca.pem"), staff.path("ca.pem")).unwrap();
+    let theirs = ["--cert", yours.as_str(), "--key", your_key.as_str()];
+    let ask = async || authority.curl("secret.test", at, "/", &theirs).await.status;
+    until("the new authority's holders are let in", ask, |status| *status == 200).await;
+    let reply = authority.curl("secret.test", at, "/", &["--cert", &mine, "--key", &my_key]).await;
+    assert!(!reply.ok, "{reply:?}");
 }
 
 #[tokio::test]
