@@ -36,10 +36,13 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// What was made of settings is made anew after so long: files of authorities and keys change.
 const KEPT: Duration = Duration::from_secs(600);
 
+/// What can not be used is looked at again after so long: whoever mends it does not wait.
+const KEPT_BAD: Duration = Duration::from_secs(2);
+
 /// How upstreams are spoken to, by their settings; for all workers.
 #[derive(Debug, Default)]
 pub struct TlsClients {
-    // Held for one look-up, and while files are read: once in a while for each route.
+    // Held for one look-up, never while files are read.
     made: Mutex<HashMap<UpstreamTls, (Made, Instant)>>,
 }
 
@@ -100,7 +103,7 @@ impl TlsClients {
         target: &TlsTarget,
         settings: &UpstreamTls,
     ) -> Result<Box<TlsStream>, NoUpstreamTls> {
-        let config = self.config(settings).map_err(NoUpstreamTls::Settings)?;
+        let config = self.config(settings).await.map_err(NoUpstreamTls::Settings)?;
         let session = ClientConnection::new(config, target.name.clone()).map_err(NoUpstreamTls::Refused)?;
         let mut stream = Box::new(TlsStream::new(tcp, session));
         let done = tokio::time::timeout(PATIENCE, poll_fn(|cx| stream.poll_handshake(cx))).await;
@@ -114,16 +117,24 @@ impl TlsClients {
         }
     }
 
-    fn config(&self, settings: &UpstreamTls) -> Made {
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((config, since)) = made.get(settings)
-            && since.elapsed() < KEPT
-        {
-            return config.clone();
+    async fn config(&self, settings: &UpstreamTls) -> Made {
+        if let Some(config) = self.known(settings) {
+            return config;
         }
-        let config = make(settings).map(Arc::new);
+        // Read and parsed beside the worker, whose other clients go on. Two at once make the same twice.
+        let wanted = settings.clone();
+        let made = tokio::task::spawn_blocking(move || make(&wanted).map(Arc::new)).await;
+        let config = made.unwrap_or_else(|error| Err(format!("the settings could not be made: {error}")));
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         made.insert(settings.clone(), (config.clone(), Instant::now()));
         config
+    }
+
+    fn known(&self, settings: &UpstreamTls) -> Option<Made> {
+        let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let (config, since) = made.get(settings)?;
+        let kept = if config.is_ok() { KEPT } else { KEPT_BAD };
+        (since.elapsed() < kept).then(|| config.clone())
     }
 }
 
