@@ -176,10 +176,13 @@ async fn serve_with(
     // So many are waited for at once; a hoard of more is told and cut.
     let lobby = Arc::new(Semaphore::new((permits.available_permits() / 8).clamp(4, 64)));
     let linger = worker.0.shared.settings.load().limits.linger;
+    let is_secure = tls.is_some();
     let turn_away = |stream| {
-        let Ok(place) = Arc::clone(&lobby).try_acquire_owned() else { return front::turn_away_at_once(stream) };
+        let Ok(place) = Arc::clone(&lobby).try_acquire_owned() else {
+            return front::turn_away_at_once(stream, is_secure);
+        };
         tasks.spawn_local(async move {
-            front::turn_away(stream, linger).await;
+            front::turn_away(stream, is_secure, linger).await;
             drop(place);
         });
     };
