@@ -27,8 +27,19 @@ use super::{
 };
 use crate::model::{CertificateFiles, CertificateFolder, Place, Problem, Problems, Severity, TlsSettings};
 
-/// Says whether a host is one that is served here.
-pub type Serves = Box<dyn Fn(&str) -> bool + Send + Sync>;
+/// Says how a host (in canonical spelling) is served here.
+pub type Serves = Box<dyn Fn(&str) -> Served + Send + Sync>;
+
+/// How a host is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Served {
+    /// It is not.
+    No,
+    /// By a pattern that takes any number of hosts.
+    ByPattern,
+    /// By its own name.
+    ByName,
+}
 
 /// Says which profile of client certificates a host asks for, if any.
 pub type Asks = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
@@ -159,9 +170,10 @@ impl Certificates {
         self.choice.load().find(host).is_some()
     }
 
-    /// Whether a host (in canonical spelling) is one that is served here.
-    pub fn serves(&self, host: &str) -> bool {
-        (self.serves)(host)
+    /// Whether a host (in canonical spelling) is served here by its own name. Only such a one gets a certificate when
+    /// it is asked for: of the others there are as many as somebody cares to invent.
+    pub fn names(&self, host: &str) -> bool {
+        (self.serves)(host) == Served::ByName
     }
 
     /// The profile of client certificates that a host (in canonical spelling) asks for, and what checks them; absent:
@@ -184,12 +196,14 @@ impl Certificates {
 
     /// A host (in canonical spelling) is asked for in clear: it may get a certificate for the next time.
     pub fn wish_for(&self, host: &str) {
-        self.demand.tell(host);
+        if self.names(host) {
+            self.demand.tell(host);
+        }
     }
 
     /// A host (in canonical spelling) is asked for by TLS. Waits for its certificate when one is on its way.
     pub(super) async fn wait_for(&self, host: &str) {
-        if !self.certify(host) && (self.serves)(host) {
+        if !self.certify(host) && self.names(host) {
             self.demand.wait(host).await;
         }
     }
@@ -225,7 +239,7 @@ impl Certificates {
         for host in hosts.iter().take(TOLD) {
             let place = Place::Host(host.clone());
             let problem = Problem::warning(place, "has no certificate: a self-signed one is shown");
-            problems.push(problem.with_hint("name its files below `tls: certificates`, or set `acme`"));
+            problems.push(problem.with_hint("name its files below `tls: certificates`, or set `acme`, which gets one for each host that a route or an alias below `domains` names"));
         }
         problems
     }
@@ -249,7 +263,7 @@ impl Certificates {
             return Some(Arc::clone(&certificate.key));
         }
         let made = match name {
-            Some(name) if (self.serves)(name) => self.self_signed.of(name).map(|(key, new)| {
+            Some(name) if (self.serves)(name) != Served::No => self.self_signed.of(name).map(|(key, new)| {
                 if new {
                     tracing::warn!(host = name, "no certificate for this host: a self-signed one is shown");
                 }
@@ -352,7 +366,7 @@ mod tests {
         write(pem(&["app.test"]));
         let files = CertificateFiles { certificate: at("a.pem"), key: at("a.key"), place: place() };
         let settings = TlsSettings { certificates: vec![files], ..TlsSettings::default() };
-        let certificates = Certificates::new(Box::new(|_| true), Box::new(|_| None));
+        let certificates = Certificates::new(Box::new(|_| Served::ByName), Box::new(|_| None));
         certificates.configure(&settings);
         assert_eq!(certificates.problems(), []);
         assert!(certificates.certify("app.test") && !certificates.certify("other.test"));
@@ -384,7 +398,7 @@ mod tests {
         write("other.pem", "other.test");
         let folder = CertificateFolder { path: inside.clone(), place: place() };
         let settings = TlsSettings { folders: vec![folder], ..TlsSettings::default() };
-        let certificates = Certificates::new(Box::new(|_| true), Box::new(|_| None));
+        let certificates = Certificates::new(Box::new(|_| Served::ByName), Box::new(|_| None));
         certificates.configure(&settings);
         assert!(certificates.certify("app.test") && certificates.certify("other.test"));
         // One is broken and stays, the other is taken out and goes.
@@ -409,7 +423,7 @@ mod tests {
         write("guests.pem");
         let clients = [("staff".to_owned(), profile("staff.pem")), ("guests".to_owned(), profile("guests.pem"))];
         let settings = TlsSettings { clients: clients.into(), ..TlsSettings::default() };
-        let certificates = Certificates::new(Box::new(|_| true), Box::new(|host| Some(host.to_owned())));
+        let certificates = Certificates::new(Box::new(|_| Served::ByName), Box::new(|host| Some(host.to_owned())));
         certificates.configure(&settings);
         assert_eq!(certificates.directories(), BTreeSet::from([directory.path().to_owned()]));
         let verifier = |of: &str| certificates.profile_of(of).unwrap().1.unwrap();
@@ -433,7 +447,8 @@ mod tests {
 
     #[test]
     fn a_host_without_a_certificate_gets_one_of_ours_which_is_told_and_certifies_nothing() {
-        let certificates = Certificates::new(Box::new(|host| host == "app.test"), Box::new(|_| None));
+        let serves = |host: &str| if host == "app.test" { Served::ByPattern } else { Served::No };
+        let certificates = Certificates::new(Box::new(serves), Box::new(|_| None));
         let shared = leaf(&certificates, None);
         assert_eq!(leaf(&certificates, Some("stranger.test")), shared);
         assert_eq!(certificates.problems(), []);
@@ -444,6 +459,19 @@ mod tests {
         certificates.set_from_authority(vec![Arc::new(sample(&["app.test"]))], Vec::new());
         assert!(certificates.certify("app.test"));
         assert_eq!(certificates.problems(), []);
+    }
+
+    #[tokio::test]
+    async fn only_a_host_that_is_served_by_its_name_is_wished_for() {
+        let serves = |host: &str| if host == "app.test" { Served::ByName } else { Served::ByPattern };
+        let certificates = Certificates::new(Box::new(serves), Box::new(|_| None));
+        let mut wishes = certificates.wishes();
+        certificates.set_demand(true);
+        certificates.wish_for("random.test");
+        certificates.wait_for("random.test").await;
+        certificates.wish_for("app.test");
+        assert_eq!(wishes.try_recv().unwrap().host, "app.test");
+        assert!(wishes.try_recv().is_err());
     }
 
     #[test]

@@ -71,9 +71,10 @@ fn case_port_and_trailing_dot_do_not_matter() {
     let odd = ["app.example.com:port", "app.example.com..", "xapp.example.com", "app.example.co", ""];
     for host in odd {
         check(&table, host, "/", None);
-        assert!(!table.knows_host(host), "{host}");
+        assert_eq!(table.claim(host), Claim::None, "{host}");
     }
-    assert!(table.knows_host("APP.example.com:1"));
+    assert_eq!(table.claim("APP.example.com:1"), Claim::Name);
+    assert_eq!(table.claim("two.example.com"), Claim::Pattern);
 }
 
 #[test]
