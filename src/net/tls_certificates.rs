@@ -239,7 +239,10 @@ impl Certificates {
         for host in hosts.iter().take(TOLD) {
             let place = Place::Host(host.clone());
             let problem = Problem::warning(place, "has no certificate: a self-signed one is shown");
-            problems.push(problem.with_hint("name its files below `tls: certificates`, or set `acme`, which gets one for each host that a route or an alias below `domains` names"));
+            problems.push(problem.with_hint(
+                "name its files below `tls: certificates`, or set `acme`; that is for hosts which a route, or an \
+                 alias below `domains`, names",
+            ));
         }
         problems
     }
