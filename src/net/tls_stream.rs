@@ -158,6 +158,12 @@ impl TlsStream {
             if state.waiting > 0 || state.ended || state.failed.is_some() {
                 return false;
             }
+            if !state.behind.is_empty() {
+                // It came with what was read last, and is looked at before anything new.
+                let behind = std::mem::take(&mut state.behind);
+                let _ = state.feed(&behind);
+                continue;
+            }
             let read = SCRATCH.with_borrow_mut(|scratch| match tcp.try_read(scratch) {
                 Ok(0) => Ok(0),
                 Ok(count) => state.feed(scratch.get(..count).unwrap_or_default()).map(|()| count),
@@ -400,5 +406,72 @@ fn would_block<T>(polled: Poll<io::Result<T>>) -> io::Result<T> {
     match polled {
         Poll::Ready(result) => result,
         Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, io::Write, net::TcpListener, sync::Arc};
+
+    use rustls::{
+        ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, pki_types::pem::PemObject,
+    };
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+    use crate::net::{Stream, tls_certificate::provider, tls_samples};
+
+    /// Shakes hands, then sends all of this in one piece of the wire.
+    fn server(
+        bytes: Vec<u8>,
+    ) -> (std::net::SocketAddr, ClientConnection, std::thread::JoinHandle<std::net::TcpStream>) {
+        let (certificate, key) = tls_samples::pem(&["app.test"]);
+        let certificate = rustls::pki_types::CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate.clone()).unwrap();
+        let client = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
+        let client = client.with_root_certificates(roots).with_no_client_auth();
+        let client = ClientConnection::new(Arc::new(client), "app.test".try_into().unwrap()).unwrap();
+        let config = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
+        let config = config.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let sending = std::thread::spawn(move || {
+            let (mut tcp, _) = listener.accept().unwrap();
+            let mut session = ServerConnection::new(Arc::new(config)).unwrap();
+            session.set_buffer_limit(None);
+            while session.is_handshaking() {
+                session.complete_io(&mut tcp).unwrap();
+            }
+            session.writer().write_all(&bytes).unwrap();
+            let mut wire = Vec::new();
+            while session.wants_write() {
+                session.write_tls(&mut wire).unwrap();
+            }
+            tcp.write_all(&wire).unwrap();
+            tcp
+        });
+        (address, client, sending)
+    }
+
+    async fn after_reading(length: usize, sent: usize) -> bool {
+        let (address, client, sending) = server(vec![7; sent]);
+        let mut tls = TlsStream::new(TcpStream::connect(address).await.unwrap(), client);
+        poll_fn(|cx| tls.poll_handshake(cx)).await.unwrap();
+        let tcp = tokio::task::spawn_blocking(|| sending.join().unwrap()).await.unwrap();
+        let mut stream = Stream::Tls(Box::new(tls));
+        stream.read_exact(&mut vec![0; length]).await.unwrap();
+        let quiet = stream.is_quiet();
+        drop(tcp);
+        quiet
+    }
+
+    #[tokio::test]
+    async fn what_came_behind_the_bytes_that_were_read_is_not_quiet() {
+        for length in [1, 1000, WAITING - 1, WAITING, WAITING + 1, 2 * WAITING] {
+            assert!(after_reading(length, length).await, "{length} bytes, and nothing behind them");
+            assert!(!after_reading(length, length + 5).await, "{length} bytes, and five behind them");
+        }
     }
 }

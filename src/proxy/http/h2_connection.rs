@@ -6,6 +6,7 @@ use std::{
     io,
     pin::{Pin, pin},
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -15,7 +16,7 @@ use h2::{
     server::{Builder, Connection, SendResponse},
 };
 use http::Request;
-use tokio::time::Instant;
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::net::Stream;
@@ -34,9 +35,10 @@ use super::{
 /// Requests of one connection at once.
 const STREAMS: u32 = 128;
 
-/// What a client may send before any of it was passed on: for each request, and for all of a connection.
-const WINDOW: u32 = 256 * 1024;
-const WINDOW_OF_ALL: u32 = 1024 * 1024;
+/// What a client may send before any of it was passed on: for each request, and for all of a connection. The second is
+/// enough for all requests: one that is held never closes the window of another.
+const WINDOW: u32 = 128 * 1024;
+const WINDOW_OF_ALL: u32 = STREAMS * WINDOW;
 
 /// What of an answer waits for the client at most.
 const SEND_BUFFER: usize = 32 * 1024;
@@ -104,13 +106,16 @@ struct Live {
     quiet_since: Cell<Instant>,
 }
 
-/// Counts one.
-struct Alive(Rc<Live>);
+/// A request that is worked on, and its place.
+struct Alive {
+    live: Rc<Live>,
+    _place: Option<OwnedSemaphorePermit>,
+}
 
 impl Drop for Alive {
     fn drop(&mut self) {
-        self.0.count.set(self.0.count.get() - 1);
-        self.0.quiet_since.set(Instant::now());
+        self.live.count.set(self.live.count.get() - 1);
+        self.live.quiet_since.set(Instant::now());
     }
 }
 
@@ -159,9 +164,12 @@ impl Driver<'_> {
     fn poll_requests(&mut self, cx: &mut Context<'_>) -> Option<io::Result<()>> {
         loop {
             match self.connection.poll_accept(cx) {
-                Poll::Ready(Some(Ok((request, respond)))) => {
-                    self.live.count.set(self.live.count.get() + 1);
-                    let alive = Alive(Rc::clone(&self.live));
+                Poll::Ready(Some(Ok((request, mut respond)))) => {
+                    let Some(alive) = self.begin() else {
+                        // It was not worked on: the client may send it again (RFC 9113, 8.7).
+                        respond.send_reset(Reason::REFUSED_STREAM);
+                        continue;
+                    };
                     tokio::task::spawn_local(work(Rc::clone(self.link), request, respond, alive));
                 }
                 Poll::Ready(Some(Err(error))) => return Some(Err(io::Error::other(error))),
@@ -169,6 +177,18 @@ impl Driver<'_> {
                 Poll::Pending => return None,
             }
         }
+    }
+
+    /// A place for one more request: the first has that of the connection, each other takes one of its own, since
+    /// each may have a connection to an upstream.
+    fn begin(&self) -> Option<Alive> {
+        let count = self.live.count.get();
+        let place = match count {
+            0 => None,
+            _ => Some(Arc::clone(&self.link.worker.permits).try_acquire_owned().ok()?),
+        };
+        self.live.count.set(count + 1);
+        Some(Alive { live: Rc::clone(&self.live), _place: place })
     }
 
     /// Whether answers that were written are not sent to their end.
