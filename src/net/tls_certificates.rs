@@ -133,7 +133,7 @@ impl Certificates {
     /// Takes these settings. An entry that can not be read keeps what it gave before.
     pub fn configure(&self, settings: &TlsSettings) {
         self.change(|sources| {
-            self.profiles.store(Arc::new(Profiles::new(&settings.clients, &self.profiles.load())));
+            self.take_profiles(|before| Profiles::new(&settings.clients, before));
             let before = std::mem::take(&mut sources.entries);
             sources.entries = Entry::all(settings).map(|entry| loaded(entry, &before)).collect();
         });
@@ -142,7 +142,7 @@ impl Certificates {
     /// Reads the files again.
     pub fn reload(&self) {
         self.change(|sources| {
-            self.profiles.store(Arc::new(self.profiles.load().again()));
+            self.take_profiles(Profiles::again);
             let before = std::mem::take(&mut sources.entries);
             sources.entries = before.iter().map(|(entry, _)| loaded(entry.clone(), &before)).collect();
         });
@@ -163,6 +163,15 @@ impl Certificates {
         change(&mut sources);
         let files = sources.entries.iter().flat_map(|(_, found)| &found.certificates);
         self.choice.store(Arc::new(Choice::build(files.chain(&sources.authority), Timestamp::now())));
+    }
+
+    fn take_profiles(&self, read: impl FnOnce(&Profiles) -> Profiles) {
+        let before = self.profiles.load();
+        let (now, known) = (read(&before), before.problems());
+        for problem in now.problems().iter().filter(|problem| !known.contains(problem)) {
+            tracing::warn!("{problem}");
+        }
+        self.profiles.store(Arc::new(now));
     }
 
     /// Whether a host (in canonical spelling) has a certificate that is not of our own making.
@@ -196,9 +205,7 @@ impl Certificates {
 
     /// A host (in canonical spelling) is asked for in clear: it may get a certificate for the next time.
     pub fn wish_for(&self, host: &str) {
-        if self.names(host) {
-            self.demand.tell(host);
-        }
+        self.demand.tell(host, || self.names(host));
     }
 
     /// A host (in canonical spelling) is asked for by TLS. Waits for its certificate when one is on its way.
@@ -240,8 +247,8 @@ impl Certificates {
             let place = Place::Host(host.clone());
             let problem = Problem::warning(place, "has no certificate: a self-signed one is shown");
             problems.push(problem.with_hint(
-                "name its files below `tls: certificates`, or set `acme`; that is for hosts which a route, or an \
-                 alias below `domains`, names",
+                "name its files below `tls: certificates`, or set `acme`: a host that a route or an alias below \
+                 `domains` names gets one then",
             ));
         }
         problems

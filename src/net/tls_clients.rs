@@ -87,9 +87,6 @@ impl Profile {
         match made {
             Ok((texts, verifier)) => Self { settings, texts, verifier: Some(verifier), problem: None },
             Err(what) => {
-                if before.is_none_or(|before| before.problem.as_ref() != Some(&what)) {
-                    tracing::warn!(why = what, "authorities of clients can not be used");
-                }
                 let (texts, verifier) =
                     before.map(|before| (before.texts.clone(), before.verifier.clone())).unwrap_or_default();
                 Self { settings, texts, verifier, problem: Some(what) }

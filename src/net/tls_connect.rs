@@ -21,7 +21,7 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime},
     version::{TLS12, TLS13},
 };
-use tokio::{net::TcpStream, time::Instant};
+use tokio::{net::TcpStream, sync::OnceCell, time::Instant};
 
 use super::{
     tls_certificate::{chain, private_key, provider},
@@ -43,7 +43,14 @@ const KEPT_BAD: Duration = Duration::from_secs(2);
 #[derive(Debug, Default)]
 pub struct TlsClients {
     // Held for one look-up, never while files are read.
-    made: Mutex<HashMap<UpstreamTls, (Made, Instant)>>,
+    clients: Mutex<HashMap<UpstreamTls, Arc<Client>>>,
+}
+
+/// What was made of settings, or is being made by the first who asks for it.
+#[derive(Debug)]
+struct Client {
+    made: OnceCell<Made>,
+    since: Instant,
 }
 
 type Made = Result<Arc<ClientConfig>, String>;
@@ -118,23 +125,38 @@ impl TlsClients {
     }
 
     async fn config(&self, settings: &UpstreamTls) -> Made {
-        if let Some(config) = self.known(settings) {
-            return config;
-        }
-        // Read and parsed beside the worker, whose other clients go on. Two at once make the same twice.
-        let wanted = settings.clone();
-        let made = tokio::task::spawn_blocking(move || make(&wanted).map(Arc::new)).await;
-        let config = made.unwrap_or_else(|error| Err(format!("the settings could not be made: {error}")));
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        made.insert(settings.clone(), (config.clone(), Instant::now()));
-        config
+        let client = self.client(settings);
+        // Read and parsed beside the worker, whose other clients go on; whoever wants the same meanwhile waits for it.
+        let making = client.made.get_or_init(|| async {
+            let settings = settings.clone();
+            let made = tokio::task::spawn_blocking(move || make(&settings).map(Arc::new)).await;
+            made.unwrap_or_else(|error| Err(format!("the settings could not be made: {error}")))
+        });
+        making.await.clone()
     }
 
-    fn known(&self, settings: &UpstreamTls) -> Option<Made> {
-        let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        let (config, since) = made.get(settings)?;
-        let kept = if config.is_ok() { KEPT } else { KEPT_BAD };
-        (since.elapsed() < kept).then(|| config.clone())
+    /// What there is for these settings, or is to be made.
+    fn client(&self, settings: &UpstreamTls) -> Arc<Client> {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get(settings).filter(|client| client.is_good()) {
+            return Arc::clone(client);
+        }
+        clients.retain(|_, client| client.is_good());
+        let client = Arc::new(Client { made: OnceCell::new(), since: Instant::now() });
+        clients.insert(settings.clone(), Arc::clone(&client));
+        client
+    }
+}
+
+impl Client {
+    /// Whether it need not be made anew.
+    fn is_good(&self) -> bool {
+        let kept = match self.made.get() {
+            Some(Ok(_)) => KEPT,
+            Some(Err(_)) => KEPT_BAD,
+            None => return true,
+        };
+        self.since.elapsed() < kept
     }
 }
 
@@ -227,5 +249,34 @@ impl ServerCertVerifier for AnyCertificate {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::{super::tls_samples::pem, *};
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_made_is_kept_for_minutes_and_what_could_not_be_for_seconds() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("ca.pem");
+        let settings = UpstreamTls { roots: Some(file.clone()), ..UpstreamTls::default() };
+        let clients = TlsClients::default();
+        let told = clients.config(&settings).await.unwrap_err();
+        assert!(told.contains("ca.pem"), "{told}");
+        fs::write(&file, pem(&["authority.test"]).0).unwrap();
+        assert!(clients.config(&settings).await.is_err());
+        tokio::time::advance(KEPT_BAD).await;
+        // Two who ask at once get the same.
+        let (one, two) = tokio::join!(clients.config(&settings), clients.config(&settings));
+        let (one, two) = (one.unwrap(), two.unwrap());
+        assert!(Arc::ptr_eq(&one, &two));
+        fs::remove_file(&file).unwrap();
+        tokio::time::advance(KEPT - Duration::from_secs(1)).await;
+        assert!(Arc::ptr_eq(&one, &clients.config(&settings).await.unwrap()));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(clients.config(&settings).await.is_err());
     }
 }

@@ -69,8 +69,8 @@ impl Demand {
         self.wishes.get().filter(|_| epoch != 0).map(|wishes| (wishes, epoch))
     }
 
-    /// Tells of a host, once in a while, without waiting and without a lock that others hold.
-    pub(super) fn tell(&self, host: &str) {
+    /// Tells of a host that may have a certificate, once in a while, without waiting and without a lock that others hold.
+    pub(super) fn tell(&self, host: &str, may_have: impl FnOnce() -> bool) {
         let Some((wishes, epoch)) = self.taker() else { return };
         LAST_TOLD.with_borrow_mut(|(last, told)| {
             let now = Instant::now();
@@ -78,7 +78,7 @@ impl Demand {
                 told.clear();
                 *last = epoch;
             }
-            if told.get(host).is_some_and(|at| now.duration_since(*at) < TOLD) {
+            if told.get(host).is_some_and(|at| now.duration_since(*at) < TOLD) || !may_have() {
                 return;
             }
             if told.len() >= MOST {
@@ -112,21 +112,22 @@ mod tests {
             let hosts: Vec<_> = std::iter::from_fn(|| wishes.try_recv().ok()).map(|wish| wish.host).collect();
             assert_eq!(hosts, expected);
         };
-        demand.tell("app.test");
+        demand.tell("app.test", || true);
         told(&[]);
         demand.set_active(true);
         for host in ["app.test", "app.test", "other.test"] {
-            demand.tell(host);
+            demand.tell(host, || true);
         }
         told(&["app.test", "other.test"]);
         tokio::time::advance(TOLD).await;
-        demand.tell("app.test");
+        demand.tell("app.test", || true);
         told(&["app.test"]);
         demand.set_active(true);
-        demand.tell("app.test");
+        demand.tell("app.test", || true);
         told(&["app.test"]);
+        demand.tell("random.test", || false);
         demand.set_active(false);
-        demand.tell("new.test");
+        demand.tell("new.test", || panic!("nobody takes it"));
         told(&[]);
     }
 }
