@@ -48,35 +48,3 @@ fn crowded(is_secure: bool) -> Vec<u8> {
     }
     Answer::new(503, "Too many connections are open.").retry_after(FULL_FOR).write(None, false)
 }
-
-#[cfg(test)]
-mod tests {
-    use std::{io, net};
-
-    use rustls::{AlertDescription, ClientConfig, ClientConnection, Error, RootCertStore};
-
-    use super::*;
-
-    /// What a client of TLS makes of it.
-    fn handshake(address: net::SocketAddr) -> io::Error {
-        let config = ClientConfig::builder_with_provider(rustls::crypto::ring::default_provider().into());
-        let config = config.with_safe_default_protocol_versions().unwrap();
-        let config = config.with_root_certificates(RootCertStore::empty()).with_no_client_auth();
-        let mut session = ClientConnection::new(config.into(), "app.test".try_into().unwrap()).unwrap();
-        let mut tcp = net::TcpStream::connect(address).unwrap();
-        tcp.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        session.complete_io(&mut tcp).unwrap_err()
-    }
-
-    #[tokio::test]
-    async fn a_client_of_tls_is_told_in_its_own_words() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let client = tokio::task::spawn_blocking(move || handshake(address));
-        let (stream, _) = listener.accept().await.unwrap();
-        turn_away(stream, true, (Duration::from_secs(60), 1 << 20)).await;
-        let error = client.await.unwrap();
-        let told = error.get_ref().and_then(|error| error.downcast_ref::<Error>());
-        assert_eq!(told, Some(&Error::AlertReceived(AlertDescription::InternalError)), "{error}");
-    }
-}
