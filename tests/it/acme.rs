@@ -153,20 +153,26 @@ async fn certificates_that_are_named_are_got_by_tls_alpn_and_by_dns() {
     let said = s_client(https(&dormouse), &["-servername", "www.example.com"], "").await;
     assert_eq!(said.matches("BEGIN CERTIFICATE").count(), 1, "{said}");
     assert_eq!(shown(&dormouse, "www.example.com").await, shown(&dormouse, "app.example.com").await);
-    // A wildcard by DNS, taken up at run time.
-    let dns = format!("dns: {{ command: [\"{}\"], wait: 0s }}", hook.display());
-    let wild = format!(
-        "{}acme: {{ {settings}, {eab}, {dns}, certificates: [[wild.test, \"*.wild.test\"]] }}\n",
-        config(&[&app])
-    );
-    dormouse.configure(&wild);
+    // A wildcard by DNS, taken up at run time. An order that waits for the DNS ends when its settings are others, and
+    // goes on when they only move down.
+    let wild = |apps: &[&App], wait: &str| {
+        let dns = format!("dns: {{ command: [\"{}\"], wait: {wait} }}", hook.display());
+        let wild = "certificates: [[wild.test, \"*.wild.test\"]]";
+        format!("{}acme: {{ {settings}, {eab}, {dns}, {wild} }}\n", config(apps))
+    };
+    let notes = async || fs::read_to_string(pebble.hook_notes()).unwrap_or_default();
+    dormouse.configure(&wild(&[&app], "10m"));
+    let presented = |notes: &String| notes.matches("present _acme-challenge.wild.test. ").count() == 2;
+    until("the records are put in", notes, presented).await;
+    let other = App::new("other");
+    dormouse.configure(&wild(&[&app, &other], "10m"));
+    dormouse.knows("other").await;
+    dormouse.configure(&wild(&[&app, &other], "0s"));
     is_certified(&dormouse, &root, "app.wild.test").await;
-    until(
-        "the records are taken out",
-        async || fs::read_to_string(pebble.hook_notes()).unwrap_or_default(),
-        |notes| notes.matches("cleanup _acme-challenge.wild.test. ").count() == 2,
-    )
-    .await;
+    let cleaned = |notes: &String| notes.matches("cleanup _acme-challenge.wild.test. ").count() == 2;
+    until("the records are taken out", notes, cleaned).await;
+    assert_eq!(notes().await.matches("present _acme-challenge.wild.test. ").count(), 4, "{}", dormouse.log());
+    assert!(dormouse.log().contains("an order broke off: a record stays in the DNS"), "{}", dormouse.log());
     assert!(!dormouse.log().contains(KEY.1), "a secret is in the log");
 }
 
