@@ -52,7 +52,7 @@ pub use handle::{Answer, Backend, Pass, Woke};
 pub use machine::step;
 pub use refused::Refused;
 pub use state::{
-    Action, Awake, CallFailed, Down, Drain, Event, Facts, Failed, Failure, Order, Refusal, Rules, Stage, State,
+    Action, Awake, CallFailed, Down, Drain, Event, Facts, Failed, Failure, Order, Paused, Refusal, Rules, Stage, State,
     Verdict, Waking,
 };
 pub use status::{Status, StatusState, WakeStats};
