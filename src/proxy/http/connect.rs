@@ -5,8 +5,8 @@ use std::{io, time::Duration};
 use tokio::net::TcpStream;
 
 use crate::{
-    backend::{Backend, StatusState},
     net::{NoUpstreamTls, Stream},
+    proxy::ports::is_down,
 };
 
 use super::{
@@ -53,7 +53,7 @@ async fn open(job: &Job<'_>, way: &Way) -> Result<(Stream, Option<Slot>), Fault>
     let stream = tokio::select! {
         biased;
         stream = dial::connect(way.address, patience) => stream.map_err(Fault::Dial)?,
-        () = ended(job.route.backend.as_ref()) => return Err(Fault::Dial(io::ErrorKind::HostUnreachable.into())),
+        () = is_down(job.route.backend.as_ref()) => return Err(Fault::Dial(io::ErrorKind::HostUnreachable.into())),
     };
     Ok((secured(job, way, stream).await?, slot))
 }
@@ -68,16 +68,4 @@ async fn secured(job: &Job<'_>, way: &Way, tcp: TcpStream) -> Result<Stream, Fau
         Err(NoUpstreamTls::Failed(error)) => Err(Fault::Dial(error)),
         Err(error) => Err(Fault::Tls(error)),
     }
-}
-
-/// Resolves when the backend is down.
-async fn ended(backend: Option<&Backend>) {
-    let is_down = |state| !matches!(state, StatusState::Awake | StatusState::Draining);
-    if let Some(backend) = backend
-        && backend.status().wait_for(|status| is_down(status.state)).await.is_ok()
-    {
-        return;
-    }
-    // Retired: its passes stay good.
-    std::future::pending().await
 }

@@ -26,7 +26,7 @@ use crate::{
     proxy::ports::{self, PortPost, PortPosts},
 };
 
-use super::{buffer::Buffers, dial::Names, front, limits::Limits, pool::Pool, silent::Newcomers};
+use super::{buffer::Buffers, crowded, dial::Names, front, limits::Limits, pool::Pool, silent::Newcomers};
 
 /// What of the settings concerns the data plane; swapped as a whole on reload.
 #[derive(Debug, Clone)]
@@ -190,10 +190,13 @@ async fn serve_with(
     // So many are waited for at once; a hoard of more is told and cut.
     let lobby = Arc::new(Semaphore::new((permits.available_permits() / 8).clamp(4, 64)));
     let linger = worker.0.shared.settings.load().limits.linger;
+    let is_secure = tls.is_some();
     let turn_away = |stream| {
-        let Ok(place) = Arc::clone(&lobby).try_acquire_owned() else { return front::turn_away_at_once(stream) };
+        let Ok(place) = Arc::clone(&lobby).try_acquire_owned() else {
+            return crowded::turn_away_at_once(stream, is_secure);
+        };
         tasks.spawn_local(async move {
-            front::turn_away(stream, linger).await;
+            crowded::turn_away(stream, is_secure, linger).await;
             drop(place);
         });
     };
