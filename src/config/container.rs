@@ -13,7 +13,7 @@ use super::{
 };
 use crate::model::{
     Alias, Audience, BackendId, BackendSpec, Container, ContainerState, Dependency, Discover, Endpoint, IdlePolicy,
-    Place, Problem, Problems, Provenance, Readiness, RouteMatch, RouteSpec, RouteTarget, Scheme, Settings, Unit,
+    Place, Problem, Problems, Provenance, Readiness, RouteMatch, RouteSpec, RouteTarget, Settings, Unit,
 };
 
 /// What a container means.
@@ -296,14 +296,9 @@ impl Reading<'_> {
         };
         let of_name = self.labelled.unnamed.as_ref() == Some(alias);
         let asked = self.labelled.asks_for_routes;
-        let unasked = (scheme.is_stream() && (of_name || !asked)) || !(asked || self.labelled.any);
-        if unasked && !matches!(scheme, Scheme::Http | Scheme::Https) {
+        if scheme.is_stream() && (of_name || !asked) {
             self.made.problems.0.append(&mut problems.0);
-            return Err(Some(if scheme.is_stream() {
-                format!("its port {port} speaks `{scheme}`, and no label asks for a route to it")
-            } else {
-                format!("its port {port} speaks `{scheme}`, which is not in this version yet")
-            }));
+            return Err(Some(format!("its port {port} speaks `{scheme}`, and no label asks for a route to it")));
         }
         if self.container.network_mode == "none" && draft.host.is_none() {
             self.made.problems.0.append(&mut problems.0);

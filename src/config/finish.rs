@@ -26,17 +26,13 @@ pub(super) fn scheme(draft: &RouteDraft, port: Option<u16>) -> Scheme {
     }
 }
 
-/// Schemes whose machinery is missing, and keys that do not go with the scheme.
+/// Keys that do not go with the scheme.
 pub(super) fn check_scheme(scheme: Scheme, draft: &RouteDraft, place: &Place, problems: &mut Problems) {
     stream::check(scheme, draft, place, problems);
     if scheme.is_stream() {
         return;
     }
-    if !matches!(scheme, Scheme::Http | Scheme::Https) {
-        let what = format!("`{scheme}` routes are not in this version yet");
-        let hint = "if the service speaks plain HTTP on that port, write `scheme: http`";
-        problems.0.push(Problem::error(place.clone(), what).with_hint(hint));
-    } else if draft.listen_port.is_some() {
+    if draft.listen_port.is_some() {
         let what = format!("a listening port of its own for an `{scheme}` route is not in this version yet");
         let at = draft.port.as_ref().map_or(place, |(_, place)| place);
         problems.0.push(Problem::error(at.clone(), what).with_hint("write the target port alone"));

@@ -12,9 +12,9 @@ use std::{
 };
 
 use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    AlertDescription, ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
     client::{
-        WebPkiServerVerifier,
+        Resumption, WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
     crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
@@ -29,6 +29,10 @@ use super::{
     tls_stream::TlsStream,
 };
 use crate::model::UpstreamTls;
+
+/// The names of what is spoken through TLS (RFC 7301).
+const HTTP1: &[u8] = b"http/1.1";
+const HTTP2: &[u8] = b"h2";
 
 /// An upstream has this long for its handshake.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -53,7 +57,23 @@ struct Client {
     since: Instant,
 }
 
-type Made = Result<Arc<ClientConfig>, String>;
+type Made = Result<Arc<Configs>, String>;
+
+/// For each offer.
+#[derive(Debug)]
+struct Configs {
+    http1: Arc<ClientConfig>,
+    both: Arc<ClientConfig>,
+}
+
+/// What may be spoken on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offer {
+    /// HTTP/1.1 alone.
+    Http1,
+    /// HTTP/2 or HTTP/1.1, as the upstream chooses.
+    Both,
+}
 
 /// Why there is no TLS connection to an upstream.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +90,11 @@ pub enum NoUpstreamTls {
 }
 
 impl NoUpstreamTls {
+    /// Whether the upstream speaks nothing of what was offered.
+    pub fn is_of_protocol(&self) -> bool {
+        matches!(self, Self::Refused(rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol)))
+    }
+
     /// What to do about it.
     pub fn hint(&self) -> &'static str {
         match self {
@@ -103,19 +128,27 @@ impl TlsTarget {
 }
 
 impl TlsClients {
-    /// Does the handshake on a fresh connection.
+    /// Does the handshake on a fresh connection; and whether HTTP/2 was chosen.
     pub async fn connect(
         &self,
         tcp: TcpStream,
         target: &TlsTarget,
         settings: &UpstreamTls,
-    ) -> Result<Box<TlsStream>, NoUpstreamTls> {
-        let config = self.config(settings).await.map_err(NoUpstreamTls::Settings)?;
+        offer: Offer,
+    ) -> Result<(Box<TlsStream>, bool), NoUpstreamTls> {
+        let configs = self.config(settings).await.map_err(NoUpstreamTls::Settings)?;
+        let config = match offer {
+            Offer::Http1 => Arc::clone(&configs.http1),
+            Offer::Both => Arc::clone(&configs.both),
+        };
         let session = ClientConnection::new(config, target.name.clone()).map_err(NoUpstreamTls::Refused)?;
         let mut stream = Box::new(TlsStream::new(tcp, session));
         let done = tokio::time::timeout(PATIENCE, poll_fn(|cx| stream.poll_handshake(cx))).await;
         match done {
-            Ok(Ok(())) => Ok(stream),
+            Ok(Ok(())) => {
+                let http2 = stream.protocol() == Some(HTTP2);
+                Ok((stream, http2))
+            }
             Ok(Err(error)) => Err(match stream.refusal() {
                 Some(refusal) => NoUpstreamTls::Refused(refusal),
                 None => NoUpstreamTls::Failed(error),
@@ -160,7 +193,7 @@ impl Client {
     }
 }
 
-fn make(settings: &UpstreamTls) -> Result<ClientConfig, String> {
+fn make(settings: &UpstreamTls) -> Result<Configs, String> {
     let provider = provider();
     let versions: &[_] = if settings.only_13 { &[&TLS13] } else { &[&TLS13, &TLS12] };
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(versions);
@@ -182,9 +215,13 @@ fn make(settings: &UpstreamTls) -> Result<ClientConfig, String> {
         }
         None => builder.with_no_client_auth(),
     };
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![HTTP1.to_vec()];
     config.enable_sni = settings.sends_name;
-    Ok(config)
+    let mut both = config.clone();
+    both.alpn_protocols.insert(0, HTTP2.to_vec());
+    // A session belongs to the protocol that it was made for.
+    both.resumption = Resumption::default();
+    Ok(Configs { http1: Arc::new(config), both: Arc::new(both) })
 }
 
 /// The authorities of a file, or those that this machine trusts.

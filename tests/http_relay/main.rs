@@ -4,6 +4,8 @@
 
 mod crowded;
 mod frames;
+mod h2_out;
+mod h2_service;
 mod http2;
 mod http2_rules;
 mod panics;

@@ -5,14 +5,16 @@ use std::{io, net::SocketAddr, rc::Rc, time::Duration};
 use crate::{
     backend::Pass,
     control::LiveRoute,
-    net::{NoUpstreamTls, TlsTarget},
+    net::{NoUpstreamTls, Offer, TlsTarget},
 };
 
 use super::{
     buffer::Buf,
     connect::connect,
     front::{Client, Next},
-    pool::Key,
+    h2_reach::reach,
+    h2_upstream::Why,
+    pool::{Connection, Key},
     relay::{Emit, Pump},
     request_head::{Framing, RequestHead},
     respond::respond,
@@ -27,6 +29,8 @@ pub(super) struct Way {
     /// The address is the backend's own, not a forwarder that accepts for it.
     pub(super) own: bool,
     pub(super) generation: u64,
+    /// HTTP/2 is spoken there, in clear.
+    pub(super) h2c: bool,
     /// TLS is spoken there, and to whom.
     pub(super) tls: Option<TlsTarget>,
     /// Keeps the backend awake as long as it lives.
@@ -76,9 +80,13 @@ pub(super) enum Fault {
     /// No connection.
     Dial(io::Error),
     /// No TLS on it that can be trusted.
-    Tls(NoUpstreamTls),
+    Tls(Rc<NoUpstreamTls>),
     /// All connections that the route allows are in use.
     Crowded,
+    /// The service speaks HTTP/2 alone, and carries no such upgrade over it.
+    NoUpgrade,
+    /// The service says that it has not worked on the request.
+    Refused,
     /// The connection ended before the first byte of an answer.
     Silent,
     /// A 502 or 503 of a backend that woke a moment ago.
@@ -113,11 +121,14 @@ pub(super) async fn attempt(job: &mut Job<'_>, way: &Way, fresh: bool) -> Result
     let tls = way.tls.as_ref().map_or(0, |tls| tls.id);
     let key = Key { address: way.address, generation: way.generation, tls };
     let worker = Rc::clone(&job.client.worker);
-    let pooled = if fresh { None } else { worker.pool.take(key, job.client.arrived) };
-    let reused = pooled.is_some();
-    let mut upstream = match pooled {
-        Some(connection) => connection,
-        None => Box::pin(connect(job, way)).await.map_err(early)?,
+    let pooled = if fresh || way.h2c { None } else { worker.pool.take(key, job.client.arrived) };
+    let (mut upstream, reused) = match pooled {
+        Some(connection) => (connection, true),
+        None if way.h2c || way.tls.is_some() => Box::pin(reach(job, way, key, fresh)).await.map_err(early)?,
+        None => {
+            let opened = Box::pin(connect(job, way, Offer::Http1)).await.map_err(early)?;
+            (Connection::new(opened.stream, opened.slot), false)
+        }
     };
     let pump = match job.body.take() {
         Some(pump) => pump,
@@ -128,6 +139,7 @@ pub(super) async fn attempt(job: &mut Job<'_>, way: &Way, fresh: bool) -> Result
     let (head, input) = match result {
         Ok(found) => found,
         Err(fault) => {
+            let fault = explain(job, way, fault, &upstream, &mut run.pump);
             let written = run.pump.sent;
             if written == 0 {
                 job.body = Some(run.pump);
@@ -136,6 +148,29 @@ pub(super) async fn attempt(job: &mut Job<'_>, way: &Way, fresh: bool) -> Result
         }
     };
     Ok(respond(job, way, key, upstream, &mut run, &head, input).await)
+}
+
+/// What a fault means where HTTP/2 is spoken. What the service has not seen is made ready to be written once more.
+fn explain(job: &Job<'_>, way: &Way, fault: Fault, upstream: &Connection, pump: &mut Pump) -> Fault {
+    let Some(record) = &upstream.record else {
+        let speaks_other = matches!(fault, Fault::Silent | Fault::Cut | Fault::Bad(_));
+        return if way.h2c && job.head.upgrade.is_some() && speaks_other { Fault::NoUpgrade } else { fault };
+    };
+    match (&fault, record.why()) {
+        (Fault::Silent | Fault::Cut, Why::Malformed) => Fault::Bad("malformed"),
+        (Fault::Silent | Fault::Cut, Why::Unseen) => {
+            if let Some(written) = record.take_back() {
+                pump.write_again(&written);
+            }
+            Fault::Refused
+        }
+        (Fault::Late, _) => {
+            // The others on it may be waiting for nothing, too: new ones go elsewhere.
+            record.retire();
+            fault
+        }
+        _ => fault,
+    }
 }
 
 /// The request's head, and what came of its body, ready to be written.

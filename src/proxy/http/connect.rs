@@ -1,11 +1,11 @@
 //! A connection to the upstream for one try.
 
-use std::{io, time::Duration};
+use std::{io, rc::Rc, time::Duration};
 
 use tokio::net::TcpStream;
 
 use crate::{
-    net::{NoUpstreamTls, Stream},
+    net::{NoUpstreamTls, Offer, Stream},
     proxy::ports::is_down,
 };
 
@@ -13,23 +13,33 @@ use super::{
     attempt::{Fault, Job, Way},
     dial,
     leaving::gone,
-    pool::{Connection, Slot},
+    pool::Slot,
 };
 
 /// How long a connection to an engine's forwarder must stay open before it is believed.
 const FORWARDER_PROOF: Duration = Duration::from_millis(20);
 
 /// A fresh connection.
-pub(super) async fn connect(job: &mut Job<'_>, way: &Way) -> Result<Connection, Fault> {
-    let (stream, slot) = tokio::select! {
+pub(super) struct Opened {
+    pub(super) stream: Stream,
+    /// Its place among those that the route allows.
+    pub(super) slot: Option<Slot>,
+    /// HTTP/2 was chosen on it.
+    pub(super) http2: bool,
+}
+
+/// Connects.
+pub(super) async fn connect(job: &Job<'_>, way: &Way, offer: Offer) -> Result<Opened, Fault> {
+    let opened = tokio::select! {
         biased;
-        opened = open(job, way) => opened?,
+        opened = open(job, way, offer) => opened?,
         () = gone(job.client.stream.beneath(), false) => return Err(Fault::ClientLeft),
     };
     // A forwarder accepts before the app listens, and closes then: what may not be repeated is sent only to a
-    // connection that stays open.
-    if !way.own && !job.head.may_be_repeated() {
-        let ended = match &stream {
+    // connection that stays open. HTTP/2 has a proof of its own.
+    let proved = way.own || (way.h2c && offer == Offer::Both);
+    if !proved && !job.head.may_be_repeated() {
+        let ended = match &opened.stream {
             Stream::Plain(tcp) => tokio::time::timeout(FORWARDER_PROOF, tcp.readable()).await.is_ok(),
             // One with TLS has proved itself.
             Stream::Tls(_) | Stream::Within(_) => false,
@@ -38,11 +48,11 @@ pub(super) async fn connect(job: &mut Job<'_>, way: &Way) -> Result<Connection, 
             return Err(Fault::Dial(io::ErrorKind::ConnectionReset.into()));
         }
     }
-    Ok(Connection::new(stream, slot))
+    Ok(opened)
 }
 
 /// A connection to the upstream, with its place where the route bounds them.
-async fn open(job: &Job<'_>, way: &Way) -> Result<(Stream, Option<Slot>), Fault> {
+async fn open(job: &Job<'_>, way: &Way, offer: Offer) -> Result<Opened, Fault> {
     let upstream = &job.route.spec.options.upstream;
     let patience = upstream.connect_timeout;
     let slot = match upstream.max_conns {
@@ -55,17 +65,18 @@ async fn open(job: &Job<'_>, way: &Way) -> Result<(Stream, Option<Slot>), Fault>
         stream = dial::connect(way.address, patience) => stream.map_err(Fault::Dial)?,
         () = is_down(job.route.backend.as_ref()) => return Err(Fault::Dial(io::ErrorKind::HostUnreachable.into())),
     };
-    Ok((secured(job, way, stream).await?, slot))
+    let (stream, http2) = secured(job, way, stream, offer).await?;
+    Ok(Opened { stream, slot, http2 })
 }
 
-/// Speaks TLS on it, where the endpoint does.
-async fn secured(job: &Job<'_>, way: &Way, tcp: TcpStream) -> Result<Stream, Fault> {
-    let Some(target) = &way.tls else { return Ok(Stream::Plain(tcp)) };
+/// Speaks TLS on it, where the endpoint does; and whether HTTP/2 was chosen.
+async fn secured(job: &Job<'_>, way: &Way, tcp: TcpStream, offer: Offer) -> Result<(Stream, bool), Fault> {
+    let Some(target) = &way.tls else { return Ok((Stream::Plain(tcp), false)) };
     let clients = &job.client.worker.shared.tls_clients;
-    match Box::pin(clients.connect(tcp, target, &job.route.spec.options.upstream.tls)).await {
-        Ok(tls) => Ok(Stream::Tls(tls)),
+    match Box::pin(clients.connect(tcp, target, &job.route.spec.options.upstream.tls, offer)).await {
+        Ok((tls, http2)) => Ok((Stream::Tls(tls), http2)),
         // An app that is starting may still end connections.
         Err(NoUpstreamTls::Failed(error)) => Err(Fault::Dial(error)),
-        Err(error) => Err(Fault::Tls(error)),
+        Err(error) => Err(Fault::Tls(Rc::new(error))),
     }
 }

@@ -138,18 +138,22 @@ fn hides_slash(path: &str) -> bool {
 /// The way to the route's endpoint, which is awake then.
 async fn enter(job: &mut Job<'_>) -> Result<Way, Entry> {
     let way = reach(job).await?;
-    if let RouteTarget::Backend { endpoint, .. } | RouteTarget::Address { endpoint, .. } = &job.route.spec.target
-        && endpoint.scheme == Scheme::Https
-    {
-        let tls = secure::target(&job.route.spec, way.address).map_err(Entry::Answer)?;
-        return Ok(Way { tls: Some(tls), ..way });
+    if let RouteTarget::Backend { endpoint, .. } | RouteTarget::Address { endpoint, .. } = &job.route.spec.target {
+        match endpoint.scheme {
+            Scheme::Https => {
+                let tls = secure::target(&job.route.spec, way.address).map_err(Entry::Answer)?;
+                return Ok(Way { tls: Some(tls), ..way });
+            }
+            Scheme::H2c => return Ok(Way { h2c: true, ..way }),
+            Scheme::Http | Scheme::Tcp | Scheme::Udp | Scheme::TcpUdp => {}
+        }
     }
     Ok(way)
 }
 
 async fn reach(job: &mut Job<'_>) -> Result<Way, Entry> {
     if let RouteTarget::Backend { endpoint, .. } | RouteTarget::Address { endpoint, .. } = &job.route.spec.target
-        && !matches!(endpoint.scheme, Scheme::Http | Scheme::Https)
+        && endpoint.scheme.is_stream()
     {
         // Plain HTTP on a port that speaks something else would only look like an answer.
         return Err(Entry::Answer(Answer::new(502, "The service speaks a protocol that is not supported yet.")));
@@ -158,7 +162,7 @@ async fn reach(job: &mut Job<'_>) -> Result<Way, Entry> {
         RouteTarget::Address { host, endpoint } => {
             let found = job.client.worker.names.resolve(host, endpoint.port).await;
             let address = found.map_err(|_| Entry::Answer(Answer::new(502, "The service can not be reached.")))?;
-            Ok(Way { address, own: true, generation: 0, tls: None, pass: None })
+            Ok(Way { address, own: true, generation: 0, h2c: false, tls: None, pass: None })
         }
         RouteTarget::Down { .. } => Err(Entry::Answer(
             Answer::new(503, "The service is down, and no request starts it.").retry_after(Duration::from_secs(30)),
@@ -166,6 +170,9 @@ async fn reach(job: &mut Job<'_>) -> Result<Way, Entry> {
         RouteTarget::Backend { endpoint, .. } => wake::enter(job, endpoint.port).await,
     }
 }
+
+/// A request that the service refuses unseen is sent once more so often.
+const REFUSALS: u32 = 5;
 
 /// What was tried so far.
 #[derive(Debug, Default)]
@@ -176,6 +183,8 @@ struct Tries {
     stale: bool,
     /// A fresh connection ended without an answer.
     silent: bool,
+    /// So often the service has refused it unseen.
+    refused: u32,
     /// Since when no connection comes about.
     dialling: Option<Instant>,
     count: u32,
@@ -242,6 +251,15 @@ impl Tries {
                 (self.silent, self.fresh) = (true, true);
                 Verdict::Again(pause)
             }
+            Fault::Refused if safe && (settling || self.refused < REFUSALS) => {
+                self.refused += 1;
+                Verdict::Again(if self.refused == 1 { Duration::ZERO } else { pause })
+            }
+            Fault::Refused => counted(UpstreamError::Closed, Answer::new(502, "The service refused the request.")),
+            Fault::NoUpgrade => counted(
+                UpstreamError::Malformed,
+                Answer::new(502, "The service speaks HTTP/2, and takes no such upgrade over it."),
+            ),
             Fault::Crowded => {
                 Verdict::Say(Answer::new(503, "The service is busy.").retry_after(Duration::from_secs(1)))
             }

@@ -61,6 +61,19 @@ fn shadows(name: &[u8], spelled: &[u8]) -> bool {
     name.iter().zip(spelled).all(|(a, b)| a.eq_ignore_ascii_case(b) || (*b == b'-' && matches!(a, b'_' | b'.')))
 }
 
+/// Whether a field is about a connection of HTTP/1.1, beside those that are known by names of their own, and makes a
+/// message of HTTP/2 malformed.
+pub(super) fn is_connections(name: &[u8]) -> bool {
+    ["keep-alive", "proxy-connection"].iter().any(|own| name.eq_ignore_ascii_case(own.as_bytes()))
+}
+
+/// Whether a `Content-Type` is that of gRPC itself, not that of gRPC-web.
+pub(super) fn is_grpc(value: &[u8]) -> bool {
+    const GRPC: &[u8] = b"application/grpc";
+    let Some((kind, rest)) = value.split_at_checked(GRPC.len()) else { return false };
+    kind.eq_ignore_ascii_case(GRPC) && matches!(rest.first(), None | Some(b'+' | b';'))
+}
+
 /// The members of a comma-separated list, without the white space around them and without empty ones.
 pub(super) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|b| *b == b',').map(|member| member.trim_ascii()).filter(|member| !member.is_empty())
@@ -169,6 +182,20 @@ mod tests {
         assert_eq!(content_length(b"999999999999999999"), Some(999_999_999_999_999_999));
         for bad in ["", "+1", "-1", "1 ", " 1", "1,1", "0x1", "1_0", "9999999999999999999"] {
             assert_eq!(content_length(bad.as_bytes()), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn grpc_is_told_from_grpc_web() {
+        for (value, is) in [
+            ("application/grpc", true),
+            ("Application/gRPC+proto", true),
+            ("application/grpc;x=y", true),
+            ("application/grpc-web+proto", false),
+            ("application/grp", false),
+            ("text/plain", false),
+        ] {
+            assert_eq!(is_grpc(value.as_bytes()), is, "{value}");
         }
     }
 

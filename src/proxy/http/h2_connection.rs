@@ -27,6 +27,7 @@ use super::{
     deadline::Deadline,
     exchange,
     front::{Client, Link},
+    h2_frames::Frames,
     h2_request::{self, Unfit},
     h2_stream::H2Stream,
     h2_wire::{Handle, Wire},
@@ -51,7 +52,7 @@ const RESET_BY_US: usize = 200;
 
 /// Serves a connection of HTTP/2 to its end. `begun` is what of it was read already.
 pub(super) async fn serve(link: Rc<Link>, stream: Stream, begun: Option<Buf>) {
-    let wire = Rc::new(RefCell::new(Wire::new(stream, begun)));
+    let wire = Rc::new(RefCell::new(Wire::new(stream, begun, Frames::default())));
     if let Err(error) = run(&link, &wire).await {
         tracing::debug!(error = %error, "a connection of HTTP/2 ended");
     }
@@ -59,7 +60,7 @@ pub(super) async fn serve(link: Rc<Link>, stream: Stream, begun: Option<Buf>) {
     wire.say_goodbye();
 }
 
-async fn run(link: &Rc<Link>, wire: &Rc<RefCell<Wire>>) -> io::Result<()> {
+async fn run(link: &Rc<Link>, wire: &Rc<RefCell<Wire<Frames>>>) -> io::Result<()> {
     let limits = &link.settings.limits;
     let mut timer = Deadline::new(Instant::now() + limits.header_timeout);
     let mut builder = Builder::new();
@@ -121,8 +122,8 @@ impl Drop for Alive {
 
 struct Driver<'a> {
     link: &'a Rc<Link>,
-    wire: &'a Rc<RefCell<Wire>>,
-    connection: Connection<Handle, Bytes>,
+    wire: &'a Rc<RefCell<Wire<Frames>>>,
+    connection: Connection<Handle<Frames>, Bytes>,
     live: Rc<Live>,
     timer: Deadline,
     /// No new requests are taken; what is done is waited for no longer than until then.

@@ -1,4 +1,4 @@
-//! A look at the frames of a client before they are worked on: floods of cheap ones, and header blocks that never end.
+//! A look at the frames of the other side before they are worked on: floods of cheap ones, and header blocks that never end.
 //!
 //! Each frame that carries neither a request nor data costs; time and data, sent or taken, pay. Who owes too much is asked to
 //! calm down (RFC 9113, 10.5).
@@ -14,7 +14,7 @@ const EACH_SECOND: u64 = 1000;
 /// So many bytes that the client takes pay for one frame.
 const BYTES: usize = 1024;
 
-/// What a reset costs: the most expensive of the cheap frames, since what it takes back was begun.
+/// What a reset by a client costs: the most expensive of the cheap frames, since what it takes back was begun.
 const RESET: u64 = 20;
 
 /// The bytes of the preface and of a frame's head.
@@ -37,6 +37,8 @@ pub(super) struct Frames {
     /// So many bytes of the head came.
     known: usize,
     owed: u64,
+    /// What a reset costs.
+    reset: u64,
     /// Bytes that were sent and have not paid yet.
     taken: usize,
     paid: Option<Instant>,
@@ -52,6 +54,7 @@ impl Default for Frames {
             head: [0; HEAD],
             known: 0,
             owed: 0,
+            reset: RESET,
             taken: 0,
             paid: None,
             unfinished: None,
@@ -61,6 +64,11 @@ impl Default for Frames {
 }
 
 impl Frames {
+    /// Those of a service: no preface comes before them, and it may reset what we began.
+    pub(super) fn of_service() -> Self {
+        Self { left: 0, reset: 1, ..Self::default() }
+    }
+
     /// Looks at what came.
     pub(super) fn look(&mut self, mut bytes: &[u8]) {
         if bytes.is_empty() {
@@ -113,7 +121,7 @@ impl Frames {
                 self.owed += u64::from(self.in_block);
             }
             DATA if has_data => self.owed = self.owed.saturating_sub(2),
-            RST_STREAM => self.owed += RESET,
+            RST_STREAM => self.owed += self.reset,
             _ => self.owed += 1,
         }
     }

@@ -1,4 +1,4 @@
-//! The body of a request of HTTP/2, framed for a connection of HTTP/1.1.
+//! The body of a message of HTTP/2, framed for a connection of HTTP/1.1.
 
 use std::{
     io::{self, Write as _},
@@ -72,7 +72,7 @@ impl Reading {
             if data > 0 {
                 out.put_slice(self.data.get(..data).unwrap_or_default());
                 self.data.advance(data);
-                // The client may send that much more. It fails for a stream that is over.
+                // The other side may send that much more. It fails for a stream that is over.
                 let _ = self.body.flow_control().release_capacity(data);
             }
             if self.data.is_empty() && self.read == self.ahead.len() {
@@ -88,6 +88,15 @@ impl Reading {
             if !matches!(self.poll_ready(cx), Poll::Ready(Ok(()))) {
                 return Poll::Ready(Ok(()));
             }
+        }
+    }
+
+    /// It failed behind its end: nothing of it is missing.
+    pub(super) fn end_all_the_same(&mut self) {
+        match (self.stage, self.chunked) {
+            (Stage::Ended, _) => {}
+            (Stage::Data | Stage::Trailers, true) => self.end(None),
+            (Stage::Data | Stage::Trailers, false) => self.stage = Stage::Ended,
         }
     }
 

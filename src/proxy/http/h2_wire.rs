@@ -1,7 +1,7 @@
 //! The connection beneath one of HTTP/2, shared by `h2` and the task that drives it.
 //!
 //! What `h2` writes is gathered and sent when the task has done all it can for now: answers that are ready together
-//! leave together. What comes is looked at, frame by frame, before `h2` sees it (`h2_frames`).
+//! leave together. What comes is looked at, frame by frame, before `h2` sees it (`h2_frames`, `h2_marks`).
 
 use std::{
     cell::RefCell,
@@ -17,6 +17,24 @@ use crate::net::Stream;
 
 use super::{buffer::Buf, h2_frames::Frames};
 
+/// Looks at the frames of the other side.
+pub(super) trait Watch {
+    /// This came.
+    fn look(&mut self, bytes: &[u8]);
+    /// So many bytes were sent.
+    fn sent(&mut self, bytes: usize);
+}
+
+impl Watch for Frames {
+    fn look(&mut self, bytes: &[u8]) {
+        Self::look(self, bytes);
+    }
+
+    fn sent(&mut self, bytes: usize) {
+        Self::sent(self, bytes);
+    }
+}
+
 /// Bytes that are gathered at most.
 const GATHERED: usize = 64 * 1024;
 
@@ -25,7 +43,7 @@ const KEPT: usize = 16 * 1024;
 
 /// A connection and what waits to be sent on it.
 #[derive(Debug)]
-pub(super) struct Wire {
+pub(super) struct Wire<W> {
     stream: Stream,
     /// What was read already.
     begun: Option<Buf>,
@@ -34,18 +52,18 @@ pub(super) struct Wire {
     sent: usize,
     /// `h2` has more than could be taken.
     refused: bool,
-    pub(super) frames: Frames,
+    pub(super) frames: W,
     /// Bytes sent since the connection began.
     pub(super) total: u64,
 }
 
 /// What `h2` holds of it.
 #[derive(Debug)]
-pub(super) struct Handle(pub(super) Rc<RefCell<Wire>>);
+pub(super) struct Handle<W>(pub(super) Rc<RefCell<Wire<W>>>);
 
-impl Wire {
-    pub(super) fn new(stream: Stream, begun: Option<Buf>) -> Self {
-        Self { stream, begun, out: Vec::new(), sent: 0, refused: false, frames: Frames::default(), total: 0 }
+impl<W: Watch> Wire<W> {
+    pub(super) fn new(stream: Stream, begun: Option<Buf>, frames: W) -> Self {
+        Self { stream, begun, out: Vec::new(), sent: 0, refused: false, frames, total: 0 }
     }
 
     /// Sends all that was gathered. Ready tells whether `h2` has more.
@@ -80,7 +98,7 @@ impl Wire {
     }
 }
 
-impl AsyncRead for Handle {
+impl<W: Watch> AsyncRead for Handle<W> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let mut wire = self.0.borrow_mut();
         let before = out.filled().len();
@@ -97,7 +115,7 @@ impl AsyncRead for Handle {
     }
 }
 
-impl AsyncWrite for Handle {
+impl<W: Watch> AsyncWrite for Handle<W> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_write_vectored(cx, &[io::IoSlice::new(bytes)])
     }

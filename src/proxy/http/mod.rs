@@ -1,4 +1,4 @@
-//! HTTP/1.0, 1.1 and 2 in, HTTP/1.1 out: a relay of our own.
+//! HTTP/1.0, 1.1 and 2, in and out: a relay of our own.
 //!
 //! One current-thread runtime for each worker, each with its own listeners, upstream pool and buffers: nothing on the
 //! way of a request takes a lock or hops to another thread. The parts, from the client's side on:
@@ -14,6 +14,11 @@
 //! A connection of HTTP/2 (`h2_connection`) is many such clients at once: each stream (`h2_stream`) has its head from
 //! `h2_request`, and reads and writes like a connection of HTTP/1.1 of its own. `h2_wire` gathers what all of them
 //! send; `h2_frames` sees floods coming.
+//!
+//! Towards services it is the same the other way round: a stream (`h2_upstream`) of a connection that many requests
+//! share (`h2_link`) is written and read like a connection of HTTP/1.1 of its own (`h2_asking`, `h2_body`, `h2_answer`,
+//! `h2_reading`). `h2_reach` finds or makes one, `h2_hub` keeps those of an endpoint in the pool, and `h2_marks` sees
+//! what their frames tell.
 //!
 //! What always holds: a message is understood whole and written anew, or refused; its body is never delimited
 //! differently for the two sides; no request is sent twice unless it may be; what was cut is never shown as whole.
@@ -33,11 +38,19 @@ mod forwarded;
 mod front;
 #[cfg(fuzzing)]
 pub mod fuzz;
+mod h2_answer;
+mod h2_asking;
+mod h2_body;
 mod h2_connection;
 mod h2_frames;
+mod h2_hub;
+mod h2_link;
+mod h2_marks;
+mod h2_reach;
 mod h2_reading;
 mod h2_request;
 mod h2_stream;
+mod h2_upstream;
 mod h2_wire;
 mod h2_writing;
 mod leaving;

@@ -21,6 +21,8 @@ use tokio::{
 
 use crate::{backend::Backend, net::Stream};
 
+use super::{h2_hub::Hub, h2_link::Link, h2_upstream::Record};
+
 /// A connection may wait this long.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -77,6 +79,8 @@ pub(super) struct Connection {
     born: Instant,
     /// Its place among those that the route allows.
     slot: Option<Slot>,
+    /// Of a stream of HTTP/2: what is known of it. What is shared is not put back.
+    pub(super) record: Option<Rc<Record>>,
 }
 
 /// A place among the connections that a route allows to one address.
@@ -98,9 +102,18 @@ struct Idle {
     since: Instant,
 }
 
+impl Slot {
+    /// Whether others wait for a place.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.places.waiting.get() > 0
+    }
+}
+
 /// The pool.
 #[derive(Debug, Default)]
 pub(super) struct Pool {
+    /// Endpoints that speak HTTP/2, or may.
+    hubs: RefCell<HashMap<Key, Rc<Hub>, BuildHasherDefault<Mixer>>>,
     idle: RefCell<HashMap<Key, Vec<Idle>, BuildHasherDefault<Mixer>>>,
     /// By address and bound; only where a route sets one.
     places: RefCell<HashMap<(SocketAddr, usize), Rc<Places>>>,
@@ -111,7 +124,12 @@ pub(super) struct Pool {
 
 impl Connection {
     pub(super) fn new(stream: Stream, slot: Option<Slot>) -> Self {
-        Self { stream, born: Instant::now(), slot }
+        Self { stream, born: Instant::now(), slot, record: None }
+    }
+
+    /// A stream of a connection of HTTP/2.
+    pub(super) fn shared(stream: Stream, record: Rc<Record>) -> Self {
+        Self { stream, born: Instant::now(), slot: None, record: Some(record) }
     }
 
     /// Whether nothing came while it waited: neither its end nor bytes that nobody asked for.
@@ -163,12 +181,10 @@ impl Pool {
     /// Puts a connection back, to be dropped when the backend that it leads to is let down. One whose place others wait
     /// for is dropped at once.
     pub(super) fn put(self: &Rc<Self>, key: Key, connection: Connection, now: Instant, backend: Option<&Backend>) {
-        if connection.slot.as_ref().is_some_and(|slot| slot.places.waiting.get() > 0) {
+        if connection.record.is_some() || connection.slot.as_ref().is_some_and(Slot::is_wanted) {
             return;
         }
-        if !self.sweeping.replace(true) {
-            tokio::task::spawn_local(Rc::clone(self).sweep());
-        }
+        self.sweep_from_now_on();
         let mut idle = self.idle.borrow_mut();
         let item = Idle { connection, since: now };
         match idle.get_mut(&key) {
@@ -177,22 +193,53 @@ impl Pool {
             None => {
                 idle.retain(|other, _| other.address != key.address || other.generation == key.generation);
                 idle.insert(key, vec![item]);
-                if let Some(backend) = backend.filter(|_| self.watched.borrow_mut().insert(key)) {
-                    tokio::task::spawn_local(Rc::clone(self).keep_while_awake(key, backend.clone()));
-                }
+                self.watch(key, backend);
             }
+        }
+    }
+
+    /// What there is to an endpoint that may speak HTTP/2.
+    pub(super) fn hub(self: &Rc<Self>, key: Key, backend: Option<&Backend>) -> Rc<Hub> {
+        let mut hubs = self.hubs.borrow_mut();
+        if let Some(hub) = hubs.get(&key) {
+            return Rc::clone(hub);
+        }
+        hubs.retain(|other, _| other.address != key.address || other.generation == key.generation);
+        self.watch(key, backend);
+        self.sweep_from_now_on();
+        Rc::clone(hubs.entry(key).or_default())
+    }
+
+    /// A connection of HTTP/2 that takes one more request.
+    pub(super) fn room(&self, hub: &Hub, now: Instant) -> Option<Rc<Link>> {
+        hub.room(now, IDLE, AGE)
+    }
+
+    fn watch(self: &Rc<Self>, key: Key, backend: Option<&Backend>) {
+        if let Some(backend) = backend.filter(|_| self.watched.borrow_mut().insert(key)) {
+            tokio::task::spawn_local(Rc::clone(self).keep_while_awake(key, backend.clone()));
+        }
+    }
+
+    fn sweep_from_now_on(self: &Rc<Self>) {
+        if !self.sweeping.replace(true) {
+            tokio::task::spawn_local(Rc::clone(self).sweep());
         }
     }
 
     /// Drops every waiting connection of an address.
     pub(super) fn forget(&self, address: SocketAddr) {
         self.idle.borrow_mut().retain(|key, _| key.address != address);
+        self.hubs.borrow().iter().filter(|(key, _)| key.address == address).for_each(|(_, hub)| hub.forget(false));
     }
 
     /// Drops all connections of a generation when it is over.
     async fn keep_while_awake(self: Rc<Self>, key: Key, backend: Backend) {
         backend.outlives(key.generation).await;
         self.idle.borrow_mut().remove(&key);
+        if let Some(hub) = self.hubs.borrow_mut().remove(&key) {
+            hub.forget(true);
+        }
         self.watched.borrow_mut().remove(&key);
     }
 
@@ -206,7 +253,9 @@ impl Pool {
                 waiting.retain_mut(|item| now - item.since < IDLE && item.connection.is_quiet());
                 !waiting.is_empty()
             });
-            if idle.is_empty() {
+            let mut hubs = self.hubs.borrow_mut();
+            hubs.retain(|_, hub| !hub.sweep(now, IDLE, AGE) || Rc::strong_count(hub) > 1);
+            if idle.is_empty() && hubs.is_empty() {
                 self.sweeping.set(false);
                 return;
             }

@@ -120,6 +120,17 @@ impl Pump {
         Self::new(Framing::UntilClose, Emit::AsIs, out, begun, home)
     }
 
+    /// All that was written is to be written once more, before what is left.
+    pub(super) fn write_again(&mut self, written: &[u8]) {
+        let mut out = self.home.lend();
+        out.push(written);
+        if let Some(rest) = self.out.take() {
+            out.push(rest.filled());
+        }
+        self.out = Some(out);
+        self.sent = 0;
+    }
+
     /// The body was read to its end.
     pub(super) fn finished_reading(&self) -> bool {
         matches!(self.body, Body::Done)

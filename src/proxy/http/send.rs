@@ -18,6 +18,7 @@ use crate::net::ReadHalf;
 use super::{
     attempt::{Fault, Job, Way},
     buffer::{Buf, Buffers},
+    field,
     front::Client,
     leaving::{Leaving, Progress},
     pool::Connection,
@@ -104,6 +105,9 @@ impl Run {
         max_head: usize,
     ) -> Result<(), Fault> {
         let waits = job.route.spec.options.upstream.response_header_timeout;
+        // The messages of a stream of gRPC come when they come.
+        let streams = upstream.record.is_some()
+            && job.head.get("content-type").is_some_and(|kind| field::is_grpc(kind.as_bytes()));
         let Client { stream, timer, settings, worker, input: rest, .. } = &mut *job.client;
         let (mut client_read, _) = stream.split();
         let (mut up_read, mut up_write) = upstream.stream.split();
@@ -129,6 +133,10 @@ impl Run {
                 }
                 // Blocked by the client, or by the upstream.
                 let by_client = !self.pump.has_output();
+                if by_client && streams {
+                    progress.rest();
+                    return Poll::Pending;
+                }
                 let expecting = by_client && job.head.expects_continue && self.pump.received == 0;
                 let (window, minimum) = if by_client && !expecting {
                     (settings.limits.body_window, settings.limits.body_minimum)

@@ -53,7 +53,7 @@ pub(super) async fn enter(job: &mut Job<'_>, port: u16) -> Result<Way, Entry> {
     }
     let (address, own) =
         pass.dial(port).ok_or_else(|| Entry::Answer(Answer::new(502, "The service can not be reached.")))?;
-    Ok(Way { address, own, generation: pass.generation(), tls: None, pass: Some(pass) })
+    Ok(Way { address, own, generation: pass.generation(), h2c: false, tls: None, pass: Some(pass) })
 }
 
 fn is_ignored(job: &Job<'_>, policy: &IdlePolicy) -> bool {

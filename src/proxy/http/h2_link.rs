@@ -1,0 +1,258 @@
+//! A connection of HTTP/2 to a service, which many requests share.
+//!
+//! It is used only once the service has sent its settings: by then it has shown that it speaks HTTP/2, and has told how
+//! many requests it takes at once.
+
+use std::{
+    cell::{Cell, RefCell},
+    future::{Future, poll_fn},
+    io,
+    pin::{Pin, pin},
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use h2::client::{Builder, Connection, SendRequest};
+use tokio::{
+    sync::Notify,
+    time::{Instant, Sleep},
+};
+
+use crate::net::Stream;
+
+use super::{
+    h2_marks::Marks,
+    h2_wire::{Handle, Wire},
+    pool::Slot,
+};
+
+/// Requests on one connection at once, where the service allows more.
+const STREAMS: u32 = 128;
+
+/// What a service may send before any of it was passed on: for each answer, and for all of a connection. The second is
+/// enough for all answers: a client that takes nothing never closes the window of another.
+const WINDOW: u32 = 256 * 1024;
+const WINDOW_OF_ALL: u32 = STREAMS * WINDOW;
+
+/// What of a request waits for the service at most.
+const SEND_BUFFER: usize = 32 * 1024;
+
+/// How long a connection that nobody uses any more may take to say its last.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// A connection.
+#[derive(Debug)]
+pub(super) struct Link {
+    sender: SendRequest<Bytes>,
+    shared: Rc<Told>,
+    wire: Rc<RefCell<Wire<Marks>>>,
+    born: Instant,
+    quiet_since: Cell<Instant>,
+    /// Requests on it.
+    live: Cell<usize>,
+    /// So many it has shown to take, where it refused one more.
+    bound: Cell<usize>,
+    /// No more requests are put on it.
+    retired: Cell<bool>,
+    /// It goes through TLS.
+    pub(super) secure: bool,
+    slot: Option<Slot>,
+}
+
+/// What the one who drives a connection tells.
+#[derive(Debug, Default)]
+struct Told {
+    settled: Cell<bool>,
+    /// It takes no new requests.
+    leaves: Cell<bool>,
+    ended: Cell<bool>,
+    changed: Notify,
+}
+
+/// Why there is no connection of HTTP/2.
+#[derive(Debug)]
+pub(super) enum NoLink {
+    /// It ended before it said anything.
+    Ended,
+    /// It speaks something else.
+    Other,
+    /// It said nothing in time.
+    Late,
+}
+
+impl Link {
+    /// Begins to speak HTTP/2 on a fresh connection.
+    pub(super) async fn establish(
+        stream: Stream,
+        slot: Option<Slot>,
+        max_head: usize,
+        patience: Duration,
+    ) -> Result<Rc<Self>, NoLink> {
+        let secure = matches!(stream, Stream::Tls(_));
+        let wire = Rc::new(RefCell::new(Wire::new(stream, None, Marks::default())));
+        let mut builder = Builder::new();
+        builder
+            .enable_push(false)
+            .initial_max_send_streams(STREAMS as usize)
+            .initial_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW_OF_ALL)
+            .max_header_list_size(u32::try_from(max_head).unwrap_or(u32::MAX))
+            .max_send_buffer_size(SEND_BUFFER);
+        let handshake = builder.handshake::<_, Bytes>(Handle(Rc::clone(&wire))).await;
+        let (sender, connection) = handshake.map_err(|_| NoLink::Ended)?;
+        let shared = Rc::new(Told::default());
+        let driver = Driver { wire: Rc::clone(&wire), connection, shared: Rc::clone(&shared), last: None };
+        tokio::task::spawn_local(driver.run());
+        let settled = tokio::time::timeout(patience, shared.settled()).await;
+        match settled {
+            Ok(true) => {}
+            Ok(false) if wire.borrow().frames.came && !shared.settled.get() => return Err(NoLink::Other),
+            Ok(false) => return Err(NoLink::Ended),
+            Err(_) => return Err(NoLink::Late),
+        }
+        let now = Instant::now();
+        Ok(Rc::new(Self {
+            sender,
+            shared,
+            wire,
+            born: now,
+            quiet_since: Cell::new(now),
+            live: Cell::new(0),
+            bound: Cell::new(STREAMS as usize),
+            retired: Cell::new(false),
+            secure,
+            slot,
+        }))
+    }
+
+    /// Whether one more request may be put on it.
+    pub(super) fn has_room(&self) -> bool {
+        self.is_good() && self.live.get() < self.bound.get().min(self.sender.current_max_send_streams())
+    }
+
+    /// Whether requests may be put on it at all.
+    pub(super) fn is_good(&self) -> bool {
+        !(self.retired.get() || self.shared.leaves.get() || self.shared.ended.get())
+    }
+
+    /// Whether it may be kept: it is good, neither too old nor unused for too long, and nobody waits for its place.
+    pub(super) fn may_stay(&self, now: Instant, idle: Duration, age: Duration) -> bool {
+        let unused = self.live.get() == 0;
+        let too_quiet = unused && now.saturating_duration_since(self.quiet_since.get()) >= idle;
+        let wanted = unused && self.slot.as_ref().is_some_and(Slot::is_wanted);
+        self.is_good() && !too_quiet && !wanted && now.saturating_duration_since(self.born) < age
+    }
+
+    pub(super) fn is_unused(&self) -> bool {
+        self.live.get() == 0
+    }
+
+    /// Whether WebSockets can be had on it (RFC 8441).
+    pub(super) fn takes_websockets(&self) -> bool {
+        self.sender.is_extended_connect_protocol_enabled()
+    }
+
+    /// No more requests are put on it; those under way go on.
+    pub(super) fn retire(&self) {
+        self.retired.set(true);
+    }
+
+    /// It refused a request: so many as there are without that one are as many as it takes.
+    pub(super) fn refused(&self) {
+        self.bound.set(self.live.get().saturating_sub(1).max(1));
+    }
+
+    /// What opens requests.
+    pub(super) fn sender(&self) -> SendRequest<Bytes> {
+        self.sender.clone()
+    }
+
+    /// What its frames told.
+    pub(super) fn marks<T>(&self, ask: impl FnOnce(&mut Marks) -> T) -> T {
+        ask(&mut self.wire.borrow_mut().frames)
+    }
+
+    /// One more request is put on it.
+    pub(super) fn enter(&self) {
+        self.live.set(self.live.get() + 1);
+    }
+
+    /// A request on it has ended.
+    pub(super) fn leave(&self) {
+        self.live.set(self.live.get() - 1);
+        self.quiet_since.set(Instant::now());
+    }
+}
+
+impl Told {
+    /// Whether the settings came; `false` when they will not.
+    async fn settled(&self) -> bool {
+        loop {
+            let changed = self.changed.notified();
+            if self.settled.get() || self.ended.get() {
+                return !self.ended.get();
+            }
+            changed.await;
+        }
+    }
+}
+
+/// Moves a connection on.
+struct Driver {
+    wire: Rc<RefCell<Wire<Marks>>>,
+    connection: Connection<Handle<Marks>, Bytes>,
+    shared: Rc<Told>,
+    /// The end of its last words, once nobody uses it any more.
+    last: Option<Pin<Box<Sleep>>>,
+}
+
+impl Driver {
+    async fn run(mut self) {
+        if let Err(error) = poll_fn(|cx| self.poll(cx)).await {
+            tracing::debug!(%error, "a connection of HTTP/2 to a service ended");
+        }
+        self.shared.ended.set(true);
+        self.shared.changed.notify_waiters();
+        self.wire.borrow_mut().say_goodbye();
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let ended = pin!(&mut self.connection).poll(cx);
+            self.note();
+            if self.wire.borrow().frames.is_other {
+                return Poll::Ready(Err(io::Error::other("it speaks something else")));
+            }
+            if self.wire.borrow().frames.frames.is_flood() {
+                return Poll::Ready(Err(io::Error::other("a flood of frames")));
+            }
+            let sent = self.wire.borrow_mut().poll_send(cx);
+            match (sent, ended) {
+                (Poll::Ready(Err(error)), _) => return Poll::Ready(Err(error)),
+                (_, Poll::Ready(Err(error))) => return Poll::Ready(Err(io::Error::other(error))),
+                (Poll::Ready(Ok(_)), Poll::Ready(Ok(()))) => return Poll::Ready(Ok(())),
+                (Poll::Ready(Ok(true)), Poll::Pending) => continue,
+                (Poll::Ready(Ok(false)) | Poll::Pending, Poll::Pending) | (Poll::Pending, Poll::Ready(Ok(()))) => {}
+            }
+            if Rc::strong_count(&self.shared) > 1 {
+                return Poll::Pending;
+            }
+            let last = self.last.get_or_insert_with(|| Box::pin(tokio::time::sleep(LAST_WORDS)));
+            return last.as_mut().poll(cx).map(Ok);
+        }
+    }
+
+    /// Tells what the frames told.
+    fn note(&self) {
+        let wire = self.wire.borrow();
+        let told = &self.shared;
+        let (settled, leaves) = (wire.frames.settled, wire.frames.last_seen.is_some());
+        if (settled, leaves) != (told.settled.get(), told.leaves.get()) {
+            told.settled.set(settled);
+            told.leaves.set(leaves);
+            told.changed.notify_waiters();
+        }
+    }
+}

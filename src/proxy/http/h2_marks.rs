@@ -1,0 +1,184 @@
+//! What the frames of a service tell beside what `h2` makes of them: that it speaks HTTP/2 at all, which requests it
+//! says it has not seen, and which answers came to their end whatever happened to their streams later.
+
+use std::collections::HashMap;
+
+use super::{h2_frames::Frames, h2_wire::Watch};
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const SETTINGS: u8 = 4;
+const GOAWAY: u8 = 7;
+const END_STREAM: u8 = 1;
+
+/// The bytes of a frame's head.
+const HEAD: usize = 9;
+
+/// What was seen.
+#[derive(Debug)]
+pub(super) struct Marks {
+    pub(super) frames: Frames,
+    /// Bytes of a frame's payload that are still to come.
+    left: usize,
+    head: [u8; HEAD],
+    /// So many bytes of the head came.
+    known: usize,
+    /// The first bytes of a GOAWAY's payload.
+    last: Vec<u8>,
+    /// Something came.
+    pub(super) came: bool,
+    /// Its first frame came whole, and was one of settings.
+    pub(super) settled: bool,
+    /// What came first is no frame of settings.
+    pub(super) is_other: bool,
+    /// It takes no new requests; those behind this one it has not seen.
+    pub(super) last_seen: Option<u32>,
+    /// Requests under way, and whether their answers came to their end.
+    streams: HashMap<u32, bool>,
+}
+
+impl Default for Marks {
+    fn default() -> Self {
+        Self {
+            frames: Frames::of_service(),
+            left: 0,
+            head: [0; HEAD],
+            known: 0,
+            last: Vec::new(),
+            came: false,
+            settled: false,
+            is_other: false,
+            last_seen: None,
+            streams: HashMap::new(),
+        }
+    }
+}
+
+impl Watch for Marks {
+    fn look(&mut self, bytes: &[u8]) {
+        self.came |= !bytes.is_empty();
+        self.frames.look(bytes);
+        let mut rest = bytes;
+        while !rest.is_empty() && !self.is_other {
+            if self.left > 0 {
+                let (payload, behind) = rest.split_at(self.left.min(rest.len()));
+                self.left -= payload.len();
+                self.payload(payload);
+                rest = behind;
+                continue;
+            }
+            let (taken, behind) = rest.split_at((HEAD - self.known).min(rest.len()));
+            if let Some(room) = self.head.get_mut(self.known..self.known + taken.len()) {
+                room.copy_from_slice(taken);
+            }
+            self.known += taken.len();
+            rest = behind;
+            if self.known == HEAD {
+                self.known = 0;
+                self.begin();
+            }
+        }
+    }
+
+    fn sent(&mut self, bytes: usize) {
+        self.frames.sent(bytes);
+    }
+}
+
+impl Marks {
+    /// A request has begun.
+    pub(super) fn begun(&mut self, stream: u32) {
+        self.streams.insert(stream, false);
+    }
+
+    /// Nobody asks for a request any more.
+    pub(super) fn forget(&mut self, stream: u32) {
+        self.streams.remove(&stream);
+    }
+
+    /// Whether the end of an answer came.
+    pub(super) fn is_whole(&self, stream: u32) -> bool {
+        self.streams.get(&stream) == Some(&true)
+    }
+
+    /// Whether the service has said that it has not seen a request.
+    pub(super) fn is_unseen(&self, stream: u32) -> bool {
+        self.last_seen.is_some_and(|last| stream > last)
+    }
+
+    fn begin(&mut self) {
+        let [a, b, c, kind, flags, stream @ ..] = self.head;
+        self.left = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+        let stream = u32::from_be_bytes(stream) & 0x7FFF_FFFF;
+        if !self.settled && (kind != SETTINGS || stream != 0) {
+            self.is_other = true;
+        }
+        self.last.clear();
+        if matches!(kind, DATA | HEADERS)
+            && flags & END_STREAM != 0
+            && let Some(ended) = self.streams.get_mut(&stream)
+        {
+            *ended = true;
+        }
+        if self.left == 0 {
+            self.settled = true;
+        }
+    }
+
+    fn payload(&mut self, bytes: &[u8]) {
+        if self.left == 0 {
+            self.settled = true;
+        }
+        if self.head.get(3) == Some(&GOAWAY) && self.last.len() < 4 {
+            self.last.extend(bytes.iter().take(4 - self.last.len()));
+            if let Ok(last) = <[u8; 4]>::try_from(self.last.as_slice()) {
+                let last = u32::from_be_bytes(last) & 0x7FFF_FFFF;
+                // It only ever takes back.
+                self.last_seen = Some(self.last_seen.map_or(last, |before| before.min(last)));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let [_, a, b, c] = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        [&[a, b, c, kind, flags][..], &stream.to_be_bytes(), payload].concat()
+    }
+
+    #[test]
+    fn marks_are_seen_in_any_pieces() {
+        let bytes = [
+            frame(SETTINGS, 0, 0, &[0, 3, 0, 0, 0, 9]),
+            frame(HEADERS, 4, 1, &[7; 9]),
+            frame(DATA, END_STREAM, 1, b"end"),
+            frame(HEADERS, 4, 3, &[7; 9]),
+            frame(GOAWAY, 0, 0, &[0, 0, 0, 3, 0, 0, 0, 0]),
+        ]
+        .concat();
+        for piece in 1..=bytes.len() {
+            let mut marks = Marks::default();
+            for stream in [1, 3, 5] {
+                marks.begun(stream);
+            }
+            marks.look(&bytes[..9]);
+            assert!(!marks.settled, "the settings did not come whole yet");
+            bytes[9..].chunks(piece).for_each(|piece| marks.look(piece));
+            assert!(marks.settled && !marks.is_other);
+            assert!(marks.is_whole(1) && !marks.is_whole(3) && !marks.is_whole(5));
+            assert!(!marks.is_unseen(3) && marks.is_unseen(5));
+            marks.forget(1);
+            assert!(!marks.is_whole(1));
+        }
+    }
+
+    #[test]
+    fn another_protocol_is_seen_as_such() {
+        let mut marks = Marks::default();
+        marks.look(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        assert!(marks.came && marks.is_other && !marks.settled);
+    }
+}
