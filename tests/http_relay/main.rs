@@ -5,6 +5,9 @@
 mod crowded;
 mod frames;
 mod h2_out;
+mod h2_out_rules;
+mod h2_out_tls;
+mod h2_out_wake;
 mod h2_service;
 mod http2;
 mod http2_rules;

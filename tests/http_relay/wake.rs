@@ -29,10 +29,10 @@ use crate::{frames::*, support::*};
 type App = Arc<dyn Fn(usize, &mut TcpStream) + Send + Sync>;
 
 /// A sleeping backend behind a proxy.
-struct Sleeper {
-    engine: Simulated,
-    backend: Backend,
-    proxy: Proxy,
+pub(crate) struct Sleeper {
+    pub(crate) engine: Simulated,
+    pub(crate) backend: Backend,
+    pub(crate) proxy: Proxy,
     _runtime: tokio::runtime::Runtime,
 }
 
@@ -83,6 +83,17 @@ fn sleeper_with(
     settings: ProxySettings,
     app: impl Fn(usize, &mut TcpStream) + Send + Sync + 'static,
 ) -> Sleeper {
+    sleeper_of(Scheme::Http, policy, script, settings, app)
+}
+
+/// A sleeping backend that speaks this.
+pub(crate) fn sleeper_of(
+    scheme: Scheme,
+    policy: IdlePolicy,
+    script: Script,
+    settings: ProxySettings,
+    app: impl Fn(usize, &mut TcpStream) + Send + Sync + 'static,
+) -> Sleeper {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let engine = Simulated::new("sim".parse().unwrap());
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -110,23 +121,23 @@ fn sleeper_with(
     let guard = runtime.enter();
     let backend = Backend::spawn(spec, Vec::new(), around, Restored::default(), CancellationToken::new()).0;
     drop(guard);
-    let mut route = spec_of(id, port);
+    let mut route = spec_of(id, scheme, port);
     Arc::make_mut(&mut route.options).title = Some("My App".into());
     let proxy = proxy_with(route, Some(backend.clone()), settings);
     Sleeper { engine, backend, proxy, _runtime: runtime }
 }
 
-fn spec_of(id: BackendId, port: u16) -> dormouse::model::RouteSpec {
+fn spec_of(id: BackendId, scheme: Scheme, port: u16) -> dormouse::model::RouteSpec {
     let mut route = spec(SocketAddr::from(([127, 0, 0, 1], port)));
-    route.target = RouteTarget::Backend { id, endpoint: Endpoint { scheme: Scheme::Http, port } };
+    route.target = RouteTarget::Backend { id, endpoint: Endpoint { scheme, port } };
     route
 }
 
-fn policy() -> IdlePolicy {
+pub(crate) fn policy() -> IdlePolicy {
     IdlePolicy { idle_timeout: Some(Duration::from_secs(3600)), ..IdlePolicy::default() }
 }
 
-fn slow_start() -> Script {
+pub(crate) fn slow_start() -> Script {
     Script { start_delay: Duration::from_millis(150), ..Script::default() }
 }
 
@@ -135,17 +146,17 @@ fn sleeper(app: impl Fn(usize, &mut TcpStream) + Send + Sync + 'static) -> Sleep
 }
 
 impl Sleeper {
-    fn starts(&self) -> usize {
+    pub(crate) fn starts(&self) -> usize {
         self.engine.start_calls("app")
     }
 
-    fn ask(&self, request: &str) -> (String, Vec<u8>) {
+    pub(crate) fn ask(&self, request: &str) -> (String, Vec<u8>) {
         ask(&mut connect(&self.proxy), request)
     }
 }
 
 /// Waits for a condition, for a long time.
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !holds() {
         assert!(begun.elapsed() < Duration::from_secs(20), "never came: {what}");

@@ -25,6 +25,8 @@ pub(super) struct Answering {
     body: Option<Reading>,
     /// The final head was read from the stream.
     begun: bool,
+    /// What came is no answer.
+    broken: bool,
     to_head: bool,
     /// What a 200 has to prove that answers a handshake.
     accept: Option<String>,
@@ -40,7 +42,7 @@ pub(super) struct Malformed;
 
 impl Answering {
     pub(super) fn new(response: ResponseFuture, to_head: bool, accept: Option<String>) -> Self {
-        Self { response, body: None, begun: false, to_head, accept, text: Vec::new(), read: 0 }
+        Self { response, body: None, begun: false, broken: false, to_head, accept, text: Vec::new(), read: 0 }
     }
 
     /// The final head came.
@@ -56,14 +58,18 @@ impl Answering {
         if let Some(body) = &mut self.body {
             return body.poll_ready(cx);
         }
-        if self.begun {
-            return Poll::Ready(Ok(()));
+        if self.broken {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, Malformed)));
         }
+        self.poll_heads(cx)
+    }
+
+    fn poll_heads(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Some(informational) = ready!(self.response.poll_informational(cx)) {
             let (parts, ()) = informational.map_err(failure)?.into_parts();
             // It never was one (RFC 9113, 8.6).
             if parts.status == StatusCode::SWITCHING_PROTOCOLS {
-                return Poll::Ready(Err(malformed()));
+                return Poll::Ready(Err(self.is_none()));
             }
             self.write(&parts)?;
             self.text.extend_from_slice(b"\r\n");
@@ -113,8 +119,8 @@ impl Answering {
         let mut lengths = parts.headers.get_all(http::header::CONTENT_LENGTH).iter();
         let length = match (lengths.next(), lengths.next()) {
             (None, _) => None,
-            (Some(length), None) => Some(field::content_length(length.as_bytes()).ok_or_else(malformed)?),
-            (Some(_), Some(_)) => return Err(malformed()),
+            (Some(length), None) => Some(field::content_length(length.as_bytes()).ok_or_else(|| self.is_none())?),
+            (Some(_), Some(_)) => return Err(self.is_none()),
         };
         if self.accept.is_some() && parts.status.is_success() {
             parts.status = StatusCode::SWITCHING_PROTOCOLS;
@@ -174,8 +180,7 @@ impl Answering {
             };
             let is_blank = |byte: &u8| matches!(*byte, b' ' | b'\t');
             if is_connections || [value.first(), value.last()].into_iter().flatten().any(is_blank) {
-                self.text.clear();
-                return Err(malformed());
+                return Err(self.is_none());
             }
             for part in [name, b": ", value, b"\r\n"] {
                 self.text.extend_from_slice(part);
@@ -183,12 +188,15 @@ impl Answering {
         }
         Ok(())
     }
+
+    /// What came is no answer, however often one looks.
+    fn is_none(&mut self) -> io::Error {
+        self.broken = true;
+        self.text.clear();
+        io::Error::new(io::ErrorKind::InvalidData, Malformed)
+    }
 }
 
 fn is_grpc(fields: &HeaderMap) -> bool {
     fields.get(http::header::CONTENT_TYPE).is_some_and(|kind| field::is_grpc(kind.as_bytes()))
-}
-
-fn malformed() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, Malformed)
 }

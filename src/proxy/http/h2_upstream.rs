@@ -161,12 +161,14 @@ impl H2Upstream {
 
     /// What a failure means; `true`: nothing, the answer was whole.
     fn failed(&self, answering: &mut Answering, error: &io::Error) -> bool {
-        if answering.has_begun() && self.id.get().is_some_and(|id| self.link().marks(|marks| marks.is_whole(id))) {
+        let inner = error.get_ref();
+        let h2 = inner.and_then(|error| error.downcast_ref::<h2::Error>());
+        // What `h2` itself has refused does not count as an end.
+        let is_ours = h2.is_none_or(h2::Error::is_library);
+        if !is_ours && answering.has_begun() && self.id.get().is_some_and(|id| self.link().marks(|marks| marks.is_whole(id))) {
             answering.end_all_the_same();
             return true;
         }
-        let inner = error.get_ref();
-        let h2 = inner.and_then(|error| error.downcast_ref::<h2::Error>());
         let refused = h2.is_some_and(|h2| h2.is_remote() && h2.is_reset() && h2.reason() == Some(Reason::REFUSED_STREAM));
         if refused {
             self.link().refused();
