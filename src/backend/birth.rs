@@ -111,7 +111,6 @@ impl Backend {
             start_told: false,
             suspected: false,
             probe: None,
-            known: None,
             kick: Arc::new(Notify::new()),
             held: Vec::new(),
             turn: None,

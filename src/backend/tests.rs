@@ -8,7 +8,8 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::{
     model::{
-        BackendId, BackendSpec, Cause, Condition, IdlePolicy, OnWakeTimeout, Provenance, Readiness, SleepMethod, Unit,
+        BackendId, BackendSpec, Cause, Condition, Health, IdlePolicy, OnWakeTimeout, Provenance, Readiness,
+        SleepMethod, Unit,
     },
     provider::{Script, Simulated},
     telemetry::Journal,
@@ -254,6 +255,26 @@ async fn a_dependency_that_fails_fails_its_dependant_by_name() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_dependency_that_does_not_get_healthy_fails_its_dependant_in_time() {
+    let world = world();
+    let patient = IdlePolicy { wake_timeout: secs(20), ..policy(600) };
+    let ill = Script { health: Some(Health::Unhealthy), ..Script::default() };
+    let ill = world.backend("ill", patient, ill);
+    let app = world.dependent("app", policy(30), Script::default(), vec![(ill, Condition::Healthy)]);
+    let begun = Instant::now();
+    let refused = app.enter(cause(), minutes(5)).await.unwrap_err().to_string();
+    assert!(refused.contains("`sim/ill`: it was not healthy within 20s"), "{refused}");
+    assert_eq!(begun.elapsed().as_secs(), 20);
+    // One that ends meanwhile is not healthy either.
+    let dies = Script { health: Some(Health::Starting), dies_after: Some((secs(3), 1)), ..Script::default() };
+    let dies = world.backend("dies", policy(600), dies);
+    let two = world.dependent("two", policy(30), Script::default(), vec![(dies, Condition::Healthy)]);
+    let refused = two.enter(cause(), minutes(5)).await.unwrap_err().to_string();
+    assert!(refused.contains("`sim/dies`: it ended before it was healthy"), "{refused}");
+    assert_eq!(world.engine.start_calls("app") + world.engine.start_calls("two"), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_ordered_sleep_drains_is_denied_in_time_and_now_cuts() {
     let world = world();
     let backend = world.backend("app", policy(600), Script::default());
@@ -283,6 +304,19 @@ async fn a_pin_keeps_it_awake_and_an_unpinned_one_sleeps() {
     assert!(matches!(backend.order(Order::Sleep, "me").await, Answer::Denied(_)));
     assert_eq!(backend.unpin("me").await, Answer::Done);
     until(&backend, StatusState::Stopped).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_told_of_a_pin_finds_it_in_the_status() {
+    let world = world();
+    let backend = world.backend("app", policy(3600), Script::default());
+    for round in 1..500 {
+        let until = jiff::Timestamp::now() + minutes(round);
+        assert_eq!(backend.pin(until, "test").await, Answer::Done);
+        assert_eq!(backend.status().borrow().pinned_until, Some(until), "round {round}");
+        assert_eq!(backend.unpin("test").await, Answer::Done);
+        assert_eq!(backend.status().borrow().pinned_until, None, "round {round}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
