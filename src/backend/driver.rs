@@ -170,11 +170,12 @@ impl Driver {
                 self.act(action, known);
             }
             self.answer_waiters(&before);
-            self.answer_orders();
             self.release();
             if !self.state.is_open() {
                 self.publish(&before);
             }
+            // Last: who is answered may read and keep what is published.
+            self.answer_orders();
             let newly_draining =
                 matches!(self.state, State::Draining { .. }) && !matches!(before, State::Draining { .. });
             if !newly_draining {
@@ -252,7 +253,7 @@ impl Driver {
         let found_up = matches!(self.state, State::Awake(_)) && self.held.is_empty() && !self.adopted;
         if found_up && !self.dependencies.is_empty() {
             self.adopted = true;
-            // What runs already needs no job done before it.
+            // What runs already needs no job done before it, and nobody healthy.
             let gather = self.gather(false);
             self.job(Done::Adopted(Vec::new()), async move { Done::Adopted(gather.await.unwrap_or_default()) });
         }

@@ -151,13 +151,14 @@ impl Driver {
         });
     }
 
-    /// Enters all dependencies, in parallel, and with `jobs` has those run that are jobs.
-    pub(super) fn gather(&self, jobs: bool) -> impl Future<Output = Result<Vec<Pass>, Arc<str>>> + use<> {
+    /// Enters all dependencies, in parallel. Before a start those that are jobs are run, and those that are to be healthy
+    /// waited for.
+    pub(super) fn gather(&self, starts: bool) -> impl Future<Output = Result<Vec<Pass>, Arc<str>>> + use<> {
         let id = self.spec.id.clone();
         let (ran, others): (Vec<_>, Vec<_>) =
             self.dependencies.clone().into_iter().partition(|(_, condition)| *condition == Condition::Completed);
         let dependant = id.clone();
-        let ran = ran.into_iter().filter(move |_| jobs).map(move |(backend, _)| (backend, dependant.clone()));
+        let ran = ran.into_iter().filter(move |_| starts).map(move |(backend, _)| (backend, dependant.clone()));
         let ran = ran.map(|(backend, dependant)| async move {
             backend.completed(dependant).await.map_err(|why| Arc::from(format!("`{}`: {why}", backend.id())))
         });
@@ -166,7 +167,7 @@ impl Driver {
             async move {
                 let pass = backend.enter(cause, Duration::from_secs(3600)).await;
                 let pass = pass.map_err(|refused| Arc::from(format!("`{}`: {refused}", backend.id())))?;
-                if condition == Condition::Healthy {
+                if starts && condition == Condition::Healthy {
                     until_healthy(&backend).await.map_err(|why| Arc::from(format!("`{}`: {why}", backend.id())))?;
                 }
                 Ok(pass)

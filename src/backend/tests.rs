@@ -275,6 +275,23 @@ async fn a_dependency_that_does_not_get_healthy_fails_its_dependant_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_found_running_keeps_its_dependencies_up_though_they_are_ill() {
+    let world = world();
+    let ill = Script { health: Some(Health::Unhealthy), ..Script::default() };
+    let ill = world.backend("ill", IdlePolicy { wake_timeout: secs(20), ..policy(30) }, ill);
+    world.engine.add("app", Script::default());
+    world.engine.hand_start("app");
+    let spec = world.spec("app", policy(3600));
+    let on = vec![(ill.clone(), Condition::Healthy)];
+    let (app, _) = Backend::spawn(spec, on, world.around.clone(), Restored::default(), world.end.clone());
+    until(&app, StatusState::Awake).await;
+    tokio::time::sleep(minutes(10)).await;
+    assert_eq!((ill.status().borrow().state, world.engine.stop_calls("ill")), (StatusState::Awake, 0));
+    world.engine.hand_stop("app", 0);
+    until(&ill, StatusState::Stopped).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_ordered_sleep_drains_is_denied_in_time_and_now_cuts() {
     let world = world();
     let backend = world.backend("app", policy(600), Script::default());
@@ -316,6 +333,19 @@ async fn who_is_told_of_a_pin_finds_it_in_the_status() {
         assert_eq!(backend.status().borrow().pinned_until, Some(until), "round {round}");
         assert_eq!(backend.unpin("test").await, Answer::Done);
         assert_eq!(backend.status().borrow().pinned_until, None, "round {round}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_told_that_an_order_is_done_finds_it_so_in_the_status() {
+    let world = world();
+    let backend = world.backend("app", policy(3600), Script::default());
+    let state = || backend.status().borrow().state;
+    for round in 1..200 {
+        assert_eq!(backend.order(Order::Wake, "test").await, Answer::Done);
+        assert_eq!(state(), StatusState::Awake, "round {round}");
+        assert_eq!(backend.order(Order::Sleep, "test").await, Answer::Done);
+        assert_eq!(state(), StatusState::Stopped, "round {round}");
     }
 }
 
@@ -537,6 +567,28 @@ async fn what_a_stop_gives_back_is_told_and_a_pause_gives_nothing() {
         assert_eq!(backend.status().borrow().gives_back(), gives_back);
         assert!(backend.status().borrow().put_to_sleep);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_the_driver_has_ended_nobody_gets_in_and_nobody_waits() {
+    let world = world();
+    let spawn = |name: &str, start_delay, wake_timeout| {
+        world.engine.add(name, Script { start_delay, ..Script::default() });
+        let spec = world.spec(name, IdlePolicy { wake_timeout, ..policy(600) });
+        Backend::spawn(spec, Vec::new(), world.around.clone(), Restored::default(), world.end.clone())
+    };
+    let (up, driver) = spawn("up", secs(0), minutes(1));
+    drop(up.enter(cause(), minutes(5)).await.unwrap());
+    assert!(up.try_enter_quietly().is_some());
+    driver.abort();
+    assert!(driver.await.unwrap_err().is_cancelled());
+    assert!(up.try_enter_quietly().is_none());
+    assert_eq!(up.enter(cause(), minutes(5)).await.unwrap_err(), Refused::Gone);
+    assert_eq!(up.order(Order::Wake, "me").await, Answer::Denied("there is no such backend any more".into()));
+    // A fault of ours: this one waits for longer than can be counted. No configuration holds such a time.
+    let (faulty, driver) = spawn("faulty", secs(5), Duration::MAX);
+    assert_eq!(faulty.enter(cause(), minutes(5)).await.unwrap_err(), Refused::Gone);
+    assert!(driver.await.unwrap_err().is_panic());
 }
 
 #[tokio::test(start_paused = true)]

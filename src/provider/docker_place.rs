@@ -113,6 +113,13 @@ impl Place {
         matches!(self, Self::Tcp { is_insecure: true, .. })
     }
 
+    /// One login serves many connections, where there is any: its socket is in this directory.
+    pub(super) fn share_logins_in(&mut self, directory: &Path) {
+        if let Self::Ssh(place) = self {
+            place.share_in(directory);
+        }
+    }
+
     /// Connects, and tells the address under which ports published on the engine's machine are reached.
     pub(super) async fn connect(&self) -> io::Result<(Box<dyn Connection>, IpAddr)> {
         match self {
