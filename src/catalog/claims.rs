@@ -13,6 +13,8 @@ use crate::model::{Alias, PathPattern, Place, Problem, Problems, RouteMatch, Rou
 pub(super) struct Claims {
     pub(super) routes: BTreeMap<Alias, Arc<RouteSpec>>,
     pub(super) problems: Problems,
+    /// Those of them that listen: few of many, and all that another that listens is compared with.
+    listening: BTreeMap<Alias, Arc<RouteSpec>>,
     /// The route that answers each kind of requests.
     answered: HashMap<(String, RouteMatch), Alias>,
 }
@@ -27,7 +29,7 @@ impl Claims {
             }
             return;
         }
-        if let Some(problem) = self.routes.values().find_map(|first| same_port(first, &route)) {
+        if let Some(problem) = self.listening.values().find_map(|first| same_port(first, &route)) {
             self.problems.0.push(problem);
             return;
         }
@@ -40,6 +42,9 @@ impl Claims {
             return;
         }
         self.answered.extend(fronts.into_iter().map(|front| (front, route.alias.clone())));
+        if !route.matches.listen.is_empty() {
+            self.listening.insert(route.alias.clone(), Arc::clone(&route));
+        }
         self.routes.insert(route.alias.clone(), route);
     }
 
@@ -57,7 +62,7 @@ impl Claims {
                 };
                 same && first.matches.listen.iter().any(|at| at.port() == to.port() && is_at(at))
             };
-            self.routes.values().find(takes).map(|first| (route.alias.clone(), to, first.alias.clone()))
+            self.listening.values().find(takes).map(|first| (route.alias.clone(), to, first.alias.clone()))
         };
         let found: Vec<_> = self.routes.values().filter_map(leads).collect();
         for (alias, to, first) in found {
