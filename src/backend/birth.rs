@@ -110,6 +110,7 @@ impl Backend {
             look_again: false,
             start_told: false,
             suspected: false,
+            proven: None,
             probe: None,
             kick: Arc::new(Notify::new()),
             held: Vec::new(),

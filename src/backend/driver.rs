@@ -37,6 +37,8 @@ use crate::{
 pub(super) enum Done {
     Gathered(Result<(Vec<Pass>, OwnedSemaphorePermit), Arc<str>>),
     Event(Event),
+    /// It is ready, and reached so; the port that proved it, where one did.
+    Ready(Arc<Running>, Option<u16>),
     /// It was let down, or not; before it used so much memory.
     LetDown(Option<u64>, Event),
     /// Dependencies of a backend that was found running.
@@ -68,6 +70,8 @@ pub(super) struct Driver {
     pub(super) start_told: bool,
     /// A dial failed: the next look decides whether it must prove itself again.
     pub(super) suspected: bool,
+    /// The port that proved it ready when it was woken last.
+    pub(super) proven: Option<u16>,
     pub(super) probe: Option<AbortHandle>,
     pub(super) kick: Arc<Notify>,
     /// Passes of dependencies, held from before the start until it is down.

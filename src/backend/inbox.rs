@@ -140,17 +140,33 @@ impl Driver {
                     self.phases.engine = self.mark.elapsed();
                     self.mark = Instant::now();
                 }
-                if matches!(event, Event::Ready(_)) {
-                    self.phases.ready = self.mark.elapsed();
-                }
                 self.advance(event);
             }
-            Done::Gathered(_) | Done::Event(_) | Done::LetDown(..) => {}
+            Done::Ready(at, by) if epoch == self.epoch => {
+                self.phases.ready = self.mark.elapsed();
+                self.proved_by(by);
+                self.advance(Event::Ready(at));
+            }
+            Done::Gathered(_) | Done::Event(_) | Done::Ready(..) | Done::LetDown(..) => {}
         }
     }
 
+    fn proved_by(&mut self, port: Option<u16>) {
+        let first = self.spec.ports.first().copied();
+        if let (Some(open), Some(closed)) = (port, first)
+            && open != closed
+            && self.proven != port
+        {
+            tracing::warn!(
+                backend = %self.spec.id,
+                "nothing listens on port {closed}, while port {open} answers: requests for {closed} are refused \
+                 (hint: is the `port` of its route right?)"
+            );
+        }
+        self.proven = port;
+    }
+
     fn engine_said(&mut self, event: Event) {
-        let suspected = std::mem::take(&mut self.suspected);
         if let Event::Seen(Ok(ContainerState::Changing)) = event {
             // Between two states: asked again soon.
             let (shared, pause) = (Arc::clone(&self.shared), Duration::from_millis(100));
@@ -159,9 +175,6 @@ impl Driver {
                 let _ = shared.letters.send(Letter::Hint).await;
             });
             return;
-        }
-        if let (true, Event::Seen(Ok(ContainerState::Running(at)))) = (suspected, &event) {
-            return self.advance(Event::Unreachable(Arc::new(at.clone())));
         }
         self.advance(event);
     }

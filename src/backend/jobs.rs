@@ -13,17 +13,24 @@ use super::{
     Backend,
     driver::{Done, Driver},
     handle::Pass,
-    once, readiness,
+    once,
+    readiness::{self, Before},
     state::{Action, CallFailed, Event, Stage, State, Waking},
 };
 use crate::{
-    model::{BackendId, Cause, Condition, Health, Running, SleepMethod, Unit, format_duration},
+    model::{BackendId, Cause, Condition, ContainerState, Health, Running, SleepMethod, Unit, format_duration},
     provider::{Provider, ProviderError, StopOrder},
     telemetry::{Phases, chain},
 };
 
 /// What a backend used before its sleep is worth no longer wait: somebody may want it meanwhile.
 const MEMORY: Duration = Duration::from_millis(500);
+
+/// Before the time for a wake ends by this, any open port is taken for ready.
+const LAST_CALL: Duration = Duration::from_secs(1);
+
+/// So long a first port may stay closed on its own, where there is reason to doubt it.
+const CLOSED_FOR: Duration = Duration::from_secs(10);
 
 /// What those are told who wait for a job that a panic has ended.
 const FAULT: &str = "a fault in Dormouse ended it, see its log";
@@ -59,7 +66,7 @@ impl Driver {
                 self.mark = Instant::now();
                 self.job(Done::Event(Event::Started(Err(faulty_call()))), async move {
                     let result = provider.start(&spec.unit).await;
-                    Done::Event(Event::Started(result.map(|_| ()).map_err(|error| call_failed(&error))))
+                    Done::Event(Event::Started(result.map_err(|error| call_failed(&error))))
                 });
                 if self.port_may_open_early() {
                     self.probe(None);
@@ -105,15 +112,15 @@ impl Driver {
         if let Some(earlier) = self.probe.take() {
             earlier.abort();
         }
-        let thawed = self.thawing;
+        let before = Before { thawed: self.thawing, known, others_from: self.others_from() };
         let (provider, spec) = (Arc::clone(&self.around.provider), Arc::clone(&self.spec));
         let kick = Arc::clone(&self.kick);
         let early = matches!(self.state, State::Waking(Waking { stage: Stage::Starting(_), .. }));
         // The deadline of the wake holds all the same.
         self.probe = Some(self.job(Done::Event(Event::Seen(Err(FAULT.into()))), async move {
             loop {
-                match readiness::until_ready(&*provider, &spec, thawed, known.clone(), &kick).await {
-                    readiness::Outcome::Ready(at) => return Done::Event(Event::Ready(at)),
+                match readiness::until_ready(&*provider, &spec, &before, &kick).await {
+                    readiness::Outcome::Ready(at, by) => return Done::Ready(at, by),
                     // The start call has not answered: it is not up yet.
                     readiness::Outcome::Ended(_) if early => tokio::time::sleep(Duration::from_millis(1)).await,
                     readiness::Outcome::Ended(state) => return Done::Event(Event::Seen(Ok(state))),
@@ -122,15 +129,42 @@ impl Driver {
         }));
     }
 
+    /// The port that proves it ready, as far as is known.
+    fn proof(&self) -> Option<u16> {
+        let proven = self.proven.filter(|port| self.spec.ports.contains(port));
+        proven.or(self.spec.ports.first().copied())
+    }
+
+    /// Its first port is waited for as long as a wake may take. What was found running, or has shown before that its
+    /// first port stays closed, need not be waited for so long.
+    fn others_from(&self) -> Instant {
+        let now = Instant::now();
+        let State::Waking(waking) = &self.state else { return now };
+        let (Stage::Starting(end) | Stage::Probing(end)) = waking.stage else { return now };
+        let last = end.checked_sub(LAST_CALL).unwrap_or(end);
+        if waking.foreign || self.proof() != self.spec.ports.first().copied() {
+            last.min(now + CLOSED_FOR)
+        } else {
+            last
+        }
+    }
+
     pub(super) fn look(&mut self) {
         if self.looking {
             self.look_again = true;
             return;
         }
         self.looking = true;
+        let doubted = std::mem::take(&mut self.suspected);
+        let proof = self.proof();
         let (provider, spec) = (Arc::clone(&self.around.provider), Arc::clone(&self.spec));
         self.job(Done::Event(Event::Seen(Err(FAULT.into()))), async move {
             let seen = provider.look(&spec.unit).await;
+            if let (true, Ok(ContainerState::Running(at))) = (doubted, &seen)
+                && !readiness::stands(&spec, at, proof).await
+            {
+                return Done::Event(Event::Unreachable(Arc::new(at.clone())));
+            }
             Done::Event(Event::Seen(seen.map_err(|error| chain(&error).into())))
         });
     }

@@ -464,6 +464,49 @@ async fn one_that_does_not_answer_is_up_again_once_it_does_though_the_engine_is_
     until(&backend, StatusState::Awake).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_port_that_stays_closed_keeps_nobody_from_the_others() {
+    let world = world();
+    let (free, open) = (listener(), listener());
+    let closed = free.local_addr().unwrap().port();
+    drop(free);
+    world.engine.add("app", Script::default());
+    world.engine.hand_start("app");
+    let spec = BackendSpec { ports: vec![closed, open.local_addr().unwrap().port()], ..world.spec("app", policy(3600)) };
+    let around = world.around.clone();
+    let (backend, _driver) = Backend::spawn(spec, Vec::new(), around, Restored::default(), world.end.clone());
+    until(&backend, StatusState::Awake).await;
+    backend.suspect();
+    until(&backend, StatusState::Waking).await;
+    let begun = Instant::now();
+    until(&backend, StatusState::Awake).await;
+    assert!(begun.elapsed() < secs(12), "{:?}", begun.elapsed());
+    let version = backend.status().borrow().version;
+    backend.suspect();
+    tokio::time::sleep(secs(5)).await;
+    assert_eq!(backend.status().borrow().version, version, "those of the open port are left alone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_ran_before_it_was_started_is_never_stopped_for_not_answering() {
+    let world = world();
+    let closed = listener().local_addr().unwrap().port();
+    world.engine.add("app", Script::default());
+    world.engine.hand_start("app");
+    let spec = BackendSpec { ports: vec![closed], ..world.spec("app", policy(3600)) };
+    let around = world.around.clone();
+    let (backend, _driver) = Backend::spawn(spec, Vec::new(), around, Restored::default(), world.end.clone());
+    until(&backend, StatusState::Awake).await;
+    backend.suspect();
+    until(&backend, StatusState::Failed).await;
+    assert!(matches!(backend.order(Order::Wake, "test").await, Answer::Denied(_)));
+    assert_eq!((world.engine.start_calls("app"), world.engine.stop_calls("app")), (1, 0));
+}
+
+fn listener() -> std::net::TcpListener {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_comes_in_finds_it_awake_by_its_status_too() {
     let world = world();
