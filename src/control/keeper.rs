@@ -251,7 +251,8 @@ impl Keeper {
             if errors.is_empty() { Ok(loaded) } else { Err(Problems(errors)) }
         });
         match outcome {
-            Ok(loaded) => {
+            Ok(mut loaded) => {
+                keep_equal_routes(&self.catalog, &mut loaded);
                 self.refused = Problems::default();
                 let before = std::mem::replace(&mut self.loaded, loaded);
                 warn_of_restarts(&before.settings, &mut self.loaded);
@@ -319,6 +320,15 @@ impl Keeper {
 
     fn settings(&self) -> &Settings {
         &self.loaded.settings
+    }
+}
+
+/// Routes that are as they were stay the same values: the route table, which is not made anew for them, holds those.
+fn keep_equal_routes(before: &Catalog, loaded: &mut Loaded) {
+    for route in &mut loaded.routes {
+        if let Some(kept) = before.routes.get(&route.alias).filter(|kept| *kept == route) {
+            *route = Arc::clone(kept);
+        }
     }
 }
 

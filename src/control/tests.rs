@@ -113,3 +113,32 @@ async fn what_comes_back_in_time_stays() {
     assert_eq!(before.order(Order::Sleep, "test").await, Answer::AlreadySo);
     world.ends().await;
 }
+
+#[tokio::test]
+async fn routes_that_a_reload_leaves_as_they_are_are_in_memory_once() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("dormouse.yaml");
+    let write = |port: u16| {
+        let text =
+            format!("routes:\n  app: {{ host: 127.0.0.1, port: 5000 }}\n  two: {{ host: 127.0.0.1, port: {port} }}\n");
+        std::fs::write(&file, text).unwrap();
+    };
+    write(5001);
+    let source = FileSource::File(file.clone());
+    let loaded = source.load().unwrap();
+    let (mut keeper, control) = Keeper::new(source, loaded, BTreeMap::new(), None, HashMap::new(), Journal::default());
+    keeper.prepare(secs(5)).await;
+    let end = CancellationToken::new();
+    let keeper = tokio::spawn(keeper.run(end.clone()));
+    for (port, changes) in [(5001, 0), (5002, 1), (5002, 0)] {
+        write(port);
+        assert_eq!(control.reload().await.unwrap().len(), changes);
+        let (view, table) = (control.view(), control.table().load_full());
+        for route in table.targets() {
+            assert!(Arc::ptr_eq(&route.spec, &view.catalog.routes[&route.spec.alias]), "{}", route.spec.alias);
+        }
+        assert_eq!(table.targets().count(), 2);
+    }
+    end.cancel();
+    keeper.await.unwrap();
+}
