@@ -188,6 +188,24 @@ async fn a_route_takes_no_more_connections_than_it_is_bound_to() {
 }
 
 #[tokio::test]
+async fn a_route_that_leads_back_to_itself_ends_what_it_takes() {
+    let [one, two] = [free_port(), free_port()];
+    // A name of this machine as only its resolver knows it; the second route leads there over the first.
+    let config = format!(
+        "routes:\n  one: {{ scheme: tcp, host: \"127.1\", port: \"{one}:{two}\" }}\n  \
+         two: {{ scheme: tcp, host: \"127.1\", port: \"{two}:{one}\" }}\n"
+    );
+    let dormouse = Dormouse::start(&config).await;
+    for port in [one, two] {
+        let mut stream = connect(SocketAddr::from(([127, 0, 0, 1], port))).await;
+        let end = must("the end", stream.read(&mut [0; 9])).await;
+        assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
+    }
+    let descriptors = || std::fs::read_dir(format!("/proc/{}/fd", dormouse.pid())).unwrap().count();
+    assert!(descriptors() < 200, "{} descriptors are open", descriptors());
+}
+
+#[tokio::test]
 async fn an_address_without_a_backend_is_forwarded_to() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();

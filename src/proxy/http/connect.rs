@@ -1,12 +1,13 @@
 //! A connection to the upstream for one try.
 
-use std::{io, time::Duration};
+use std::io;
 
 use tokio::net::TcpStream;
 
 use crate::{
-    backend::{Backend, StatusState},
+    backend::FORWARDER_PROOF,
     net::{NoUpstreamTls, Stream},
+    proxy::dialling::is_down,
 };
 
 use super::{
@@ -16,9 +17,6 @@ use super::{
     pool::{Connection, Slot},
 };
 
-/// How long a connection to an engine's forwarder must stay open before it is believed.
-const FORWARDER_PROOF: Duration = Duration::from_millis(20);
-
 /// A fresh connection.
 pub(super) async fn connect(job: &mut Job<'_>, way: &Way) -> Result<Connection, Fault> {
     let (stream, slot) = tokio::select! {
@@ -27,16 +25,13 @@ pub(super) async fn connect(job: &mut Job<'_>, way: &Way) -> Result<Connection, 
         () = gone(job.client.stream.beneath(), false) => return Err(Fault::ClientLeft),
     };
     // A forwarder accepts before the app listens, and closes then: what may not be repeated is sent only to a
-    // connection that stays open.
-    if !way.own && !job.head.may_be_repeated() {
-        let ended = match &stream {
-            Stream::Plain(tcp) => tokio::time::timeout(FORWARDER_PROOF, tcp.readable()).await.is_ok(),
-            // One with TLS has proved itself.
-            Stream::Tls(_) | Stream::Within(_) => false,
-        };
-        if ended {
-            return Err(Fault::Dial(io::ErrorKind::ConnectionReset.into()));
-        }
+    // connection that stays open. One with TLS has proved itself.
+    if !way.own
+        && !job.head.may_be_repeated()
+        && let Stream::Plain(tcp) = &stream
+        && tokio::time::timeout(FORWARDER_PROOF, tcp.readable()).await.is_ok()
+    {
+        return Err(Fault::Dial(io::ErrorKind::ConnectionReset.into()));
     }
     Ok(Connection::new(stream, slot))
 }
@@ -53,7 +48,7 @@ async fn open(job: &Job<'_>, way: &Way) -> Result<(Stream, Option<Slot>), Fault>
     let stream = tokio::select! {
         biased;
         stream = dial::connect(way.address, patience) => stream.map_err(Fault::Dial)?,
-        () = ended(job.route.backend.as_ref()) => return Err(Fault::Dial(io::ErrorKind::HostUnreachable.into())),
+        () = is_down(job.route.backend.as_ref()) => return Err(Fault::Dial(io::ErrorKind::HostUnreachable.into())),
     };
     Ok((secured(job, way, stream).await?, slot))
 }
@@ -68,16 +63,4 @@ async fn secured(job: &Job<'_>, way: &Way, tcp: TcpStream) -> Result<Stream, Fau
         Err(NoUpstreamTls::Failed(error)) => Err(Fault::Dial(error)),
         Err(error) => Err(Fault::Tls(error)),
     }
-}
-
-/// Resolves when the backend is down.
-async fn ended(backend: Option<&Backend>) {
-    let is_down = |state| !matches!(state, StatusState::Awake | StatusState::Draining);
-    if let Some(backend) = backend
-        && backend.status().wait_for(|status| is_down(status.state)).await.is_ok()
-    {
-        return;
-    }
-    // Retired: its passes stay good.
-    std::future::pending().await
 }

@@ -8,6 +8,7 @@ use crate::{
     backend::StatusState,
     control::LiveRoute,
     model::{Audience, RouteTarget, Scheme},
+    proxy::dialling::{DIAL_PATIENCE, dial_pause},
     routing::Query,
     telemetry::{RouteCounters, UpstreamError},
     web,
@@ -22,9 +23,6 @@ use super::{
     secure, waiting,
     wake::{self, Entry},
 };
-
-/// How long a backend that does not take connections is tried before that is told.
-const DIAL_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Counts a request while it is worked on.
 struct InFlight<'a>(&'a RouteCounters);
@@ -195,8 +193,7 @@ impl Tries {
         let settling =
             job.route.backend.as_ref().is_some_and(|backend| way.settles_at(backend.policy().settle).is_some());
         self.count += 1;
-        // Short at first: the app may listen any moment.
-        let pause = Duration::from_millis(u64::from(self.count.min(10)) * 5);
+        let pause = dial_pause(self.count);
         let upstream_fault = !matches!(failure.fault, Fault::ClientLeft | Fault::ClientBad | Fault::ClientSlow);
         if upstream_fault {
             tracing::debug!(route = %job.route.spec.alias, fault = ?failure.fault, reused = failure.reused, "try failed");

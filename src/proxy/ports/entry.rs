@@ -1,13 +1,9 @@
 //! The way into a backend for streams: who may wake it, who waits, who is turned away.
 
-use std::{
-    net::SocketAddr,
-    sync::atomic::Ordering,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, sync::atomic::Ordering, time::Instant};
 
 use crate::{
-    backend::{Backend, Pass, StatusState},
+    backend::{Backend, Pass},
     control::LiveRoute,
     model::{Audience, Cause, IgnoreCase, RequestFacts, RouteTarget, Transport},
     net::Ends,
@@ -89,6 +85,9 @@ pub(in crate::proxy) async fn look<'a>(
 ) -> Result<Look<'a>, Closed> {
     match &route.spec.target {
         RouteTarget::Address { host, endpoint } => match worker.names.resolve(host, endpoint.port).await {
+            Ok(address) if worker.shared.ports.listens_at(caller.transport, address) => {
+                Err(Closed(format!("`{host}` is `{address}`, where a stream route itself listens")))
+            }
             Ok(address) => Ok(Look::Open(Way { address, own: true, pass: None })),
             Err(error) => Err(Closed(format!("`{host}` is not known: {error}"))),
         },
@@ -164,24 +163,4 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-/// Resolves when the backend is down: nobody answers at the address of a container that has ended, not even to say no.
-pub(in crate::proxy) async fn is_down(backend: Option<&Backend>) {
-    let down = |state| !matches!(state, StatusState::Awake | StatusState::Draining);
-    if let Some(backend) = backend
-        && backend.status().wait_for(|status| down(status.state)).await.is_ok()
-    {
-        return;
-    }
-    // Retired: its passes stay good.
-    std::future::pending().await
-}
-
-/// How long a backend that does not take connections is tried before that is taken for an answer.
-pub(in crate::proxy) const DIAL_PATIENCE: Duration = Duration::from_secs(5);
-
-/// The pause before it is tried again. Short at first: the app may listen any moment.
-pub(in crate::proxy) fn dial_pause(tries: u32) -> Duration {
-    Duration::from_millis(u64::from(tries.clamp(1, 10)) * 5)
 }

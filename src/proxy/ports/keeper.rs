@@ -90,6 +90,7 @@ impl Ports {
                 troubles.0.extend(names.iter().map(|route| trouble(key, &route.spec, &error)));
             }
         }
+        self.shared.ports.open.store(Arc::new(self.open.keys().copied().collect()));
         troubles
     }
 

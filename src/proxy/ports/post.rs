@@ -1,18 +1,20 @@
 //! From the keeper of ports to the workers: sockets to be served.
 
 use std::{
-    net::{TcpListener as StdListener, UdpSocket as StdUdpSocket},
+    net::{SocketAddr, TcpListener as StdListener, UdpSocket as StdUdpSocket},
     sync::{Arc, Mutex, PoisonError, atomic::AtomicUsize},
 };
 
+use arc_swap::ArcSwap;
 use tokio::{
     net::{TcpListener, UdpSocket},
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::Port;
+use super::{Port, port::PortKey};
 use crate::{
+    model::Transport,
     net,
     proxy::{Worker, tcp, udp},
 };
@@ -38,6 +40,8 @@ pub(in crate::proxy) struct PortPosts {
     /// A std mutex: held for a look, at the start of a worker and when a port is opened.
     workers: Mutex<Vec<UnboundedSender<Opened>>>,
     pub(super) turns: AtomicUsize,
+    /// The ports that are open.
+    pub(super) open: ArcSwap<Vec<PortKey>>,
 }
 
 impl PortPosts {
@@ -59,9 +63,22 @@ impl PortPosts {
         }
     }
 
+    /// Whether what is sent there comes back to one of our own ports, and might for ever. Names may lead to any address
+    /// of this machine, so this is known only once they were looked up.
+    pub(in crate::proxy) fn listens_at(&self, transport: Transport, to: SocketAddr) -> bool {
+        self.open.load().iter().any(|port| port.transport == transport && is_at(port.address, to))
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<UnboundedSender<Opened>>> {
         self.workers.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn is_at(listens: SocketAddr, to: SocketAddr) -> bool {
+    let (at, ip) = (listens.ip().to_canonical(), to.ip().to_canonical());
+    let takes_all = at.is_unspecified() && (at.is_ipv6() || ip.is_ipv4());
+    listens.port() == to.port()
+        && (at == ip || (takes_all && net::is_own(ip)) || (ip.is_unspecified() && at.is_loopback()))
 }
 
 /// Serves each port that is handed over until it is closed, all of them until `shutdown`; then lets what is open end,
@@ -124,4 +141,31 @@ async fn listen(
     };
     let turn_away = |stream| net::reset_when_dropped(&stream);
     net::accept(listener, permits, shutdown, take, (|| false, turn_away)).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_leads_back_to_an_open_port_is_known_by_every_address_of_this_machine() {
+        let to = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let posts = |listens: &str| {
+            let posts = PortPosts::default();
+            posts.open.store(Arc::new(vec![PortKey { transport: Transport::Tcp, address: to(listens) }]));
+            posts
+        };
+        let all = posts("0.0.0.0:5432");
+        for ours in ["127.0.0.1:5432", "127.0.0.9:5432", "0.0.0.0:5432", "[::ffff:127.0.0.1]:5432"] {
+            assert!(all.listens_at(Transport::Tcp, to(ours)), "{ours}");
+            assert!(!all.listens_at(Transport::Udp, to(ours)), "{ours}");
+            assert!(posts("[::]:5432").listens_at(Transport::Tcp, to(ours)), "{ours}");
+        }
+        for other in ["127.0.0.1:5433", "198.51.100.7:5432", "[::1]:5432"] {
+            assert!(!all.listens_at(Transport::Tcp, to(other)), "{other}");
+        }
+        let one = posts("127.0.0.1:5432");
+        assert!(one.listens_at(Transport::Tcp, to("0.0.0.0:5432")));
+        assert!(!one.listens_at(Transport::Tcp, to("127.0.0.9:5432")));
+    }
 }

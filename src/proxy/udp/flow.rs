@@ -10,15 +10,19 @@ use std::{
     time::Duration,
 };
 
-use tokio::{net::UdpSocket, time::Instant};
+use tokio::{net::UdpSocket, sync::Notify, time::Instant};
 
 use super::{door::Pair, port::Common};
 use crate::{
-    backend::Pass,
+    backend::{Backend, Pass},
     control::LiveRoute,
     model::IdlePolicy,
     net::Carries,
-    proxy::ports::{Caller, Closed, Look, Way, dial_pause, enter, is_down, look},
+    proxy::{
+        dialling::dial_pause,
+        http::Inner,
+        ports::{Caller, Closed, Look, Way, enter, look},
+    },
 };
 
 /// Datagrams, and bytes of them, that a flow keeps while its backend wakes.
@@ -34,6 +38,8 @@ pub(super) struct Flow {
     caller: Caller,
     /// When a datagram last moved, in either direction.
     moved: Cell<Instant>,
+    /// The endpoint said no to a datagram, as was seen when the next one was sent.
+    refused: Notify,
     state: RefCell<State>,
 }
 
@@ -48,7 +54,7 @@ enum State {
 impl Flow {
     pub(super) fn new(route: Arc<LiveRoute>, caller: Caller, now: Instant) -> Self {
         let state = State::Waiting { kept: VecDeque::new(), bytes: 0 };
-        Self { route, caller, moved: Cell::new(now), state: RefCell::new(state) }
+        Self { route, caller, moved: Cell::new(now), refused: Notify::new(), state: RefCell::new(state) }
     }
 
     /// Whether it waits for nothing, and nothing moved for so long.
@@ -66,7 +72,13 @@ impl Flow {
                 if let Some(pass) = pass {
                     pass.touch();
                 }
-                let sent = upstream.try_send(whole.as_deref().unwrap_or(datagram));
+                let bytes = whole.as_deref().unwrap_or(datagram);
+                let mut sent = upstream.try_send(bytes);
+                if matches!(&sent, Err(error) if error.kind() == io::ErrorKind::ConnectionRefused) {
+                    // That was about an earlier one, and is told only once.
+                    self.refused.notify_one();
+                    sent = upstream.try_send(bytes);
+                }
                 if let Err(error) = sent {
                     tracing::debug!(client = %self.caller.ends.source, %error, "a datagram was not sent");
                     return;
@@ -108,12 +120,28 @@ impl Flow {
         }
     }
 
+    fn kept(&self) -> usize {
+        match &*self.state.borrow() {
+            State::Waiting { kept, .. } => kept.len(),
+            State::Open { .. } => 0,
+        }
+    }
+
     /// What is still kept is let go.
     pub(super) fn end(&self, common: &Common) {
         if let State::Waiting { kept, bytes } = &mut *self.state.borrow_mut() {
             common.let_go(mem::take(bytes));
             kept.clear();
         }
+    }
+
+    /// The endpoint takes no datagrams: the backend is looked at, or the name looked up again.
+    fn distrust(&self, worker: &Inner, error: &io::Error) -> Closed {
+        match &self.route.backend {
+            Some(backend) => backend.suspect(),
+            None => worker.names.forget(),
+        }
+        Closed(format!("the endpoint takes no datagrams: {error}"))
     }
 
     fn policy(&self) -> Arc<IdlePolicy> {
@@ -152,9 +180,21 @@ async fn carry(common: &Rc<Common>, flow: &Flow, pair: Pair) -> Result<(), Close
     let pass = way.pass.map(Rc::new);
     *flow.state.borrow_mut() = State::Open { upstream: Rc::clone(&upstream), pass: pass.clone() };
     tokio::select! {
-        failed = answers(common, flow, pair, &upstream, pass.as_deref()) => Err(failed),
+        error = answers(common, flow, pair, &upstream, pass.as_deref()) => Err(flow.distrust(worker, &error)),
+        () = flow.refused.notified() => Err(flow.distrust(worker, &io::ErrorKind::ConnectionRefused.into())),
         () = flow.silent() => Ok(()),
-        () = is_down(route.backend.as_ref()) => Err(Closed("the backend is down".to_owned())),
+        () = is_over(route.backend.as_ref(), pass.as_deref()) => {
+            Err(Closed("the backend is down, or has another address".to_owned()))
+        }
+    }
+}
+
+/// Resolves when nobody is behind the address any more, or another one: the next datagram begins a flow to where the
+/// backend is then.
+async fn is_over(backend: Option<&Backend>, pass: Option<&Pass>) {
+    match backend.zip(pass) {
+        Some((backend, pass)) => backend.outlives(pass.generation()).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -165,19 +205,21 @@ async fn connect(address: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
-/// Sends what was kept, in order. After a wake the first one tells whether somebody listens already.
+/// Sends what was kept, in order. After a wake the first one tells whether somebody listens already, and what was there
+/// by then goes out in turn: what comes meanwhile must not wait for that again, or a quick client would never be through.
 async fn deliver(common: &Common, flow: &Flow, way: &Way, upstream: &UdpSocket) -> Result<(), Closed> {
     let mut heard = !way.is_settling(&flow.route);
+    let mut crowd = if heard { 0 } else { flow.kept() };
     while let Some(datagram) = flow.next_kept(common) {
         let mut tries = 0;
-        common.turn().await;
+        if let Some(rest) = crowd.checked_sub(1) {
+            crowd = rest;
+            common.turn().await;
+        }
         while let Err(error) = send(upstream, &datagram, !heard).await {
             tries += 1;
             if error.kind() != io::ErrorKind::ConnectionRefused || !way.is_settling(&flow.route) {
-                if let Some(backend) = &flow.route.backend {
-                    backend.suspect();
-                }
-                return Err(Closed(format!("the endpoint takes no datagrams: {error}")));
+                return Err(flow.distrust(&common.worker, &error));
             }
             tokio::time::sleep(dial_pause(tries)).await;
             common.turn().await;
@@ -200,10 +242,10 @@ async fn send(upstream: &UdpSocket, datagram: &[u8], proof: bool) -> io::Result<
 }
 
 /// Passes answers back, until the endpoint refuses.
-async fn answers(common: &Common, flow: &Flow, pair: Pair, upstream: &UdpSocket, pass: Option<&Pass>) -> Closed {
+async fn answers(common: &Common, flow: &Flow, pair: Pair, upstream: &UdpSocket, pass: Option<&Pass>) -> io::Error {
     loop {
         if let Err(error) = upstream.readable().await {
-            return Closed(error.to_string());
+            return error;
         }
         let late = {
             let mut room = common.room.borrow_mut();
@@ -220,12 +262,7 @@ async fn answers(common: &Common, flow: &Flow, pair: Pair, upstream: &UdpSocket,
                     matches!(sent, Err(error) if error.kind() == io::ErrorKind::WouldBlock).then(|| answer.to_vec())
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-                Err(error) => {
-                    if let Some(backend) = &flow.route.backend {
-                        backend.suspect();
-                    }
-                    return Closed(format!("the endpoint takes no datagrams: {error}"));
-                }
+                Err(error) => return error,
             }
         };
         if let Some(answer) = late
