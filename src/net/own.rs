@@ -2,24 +2,33 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket},
 };
 
-/// Whether an address is one of this machine: what leaves for it comes from it. Nothing is sent.
+/// Whether an address is one of this machine: it can speak to itself. Nothing is sent.
 pub fn is_own(ip: IpAddr) -> bool {
-    ip.is_loopback() || ip.is_unspecified() || source_towards(ip).is_ok_and(|source| source == ip)
+    let from = match ip {
+        // Of several addresses on one network the system would choose the first to speak to the others. Where it lets
+        // anybody take addresses that are not there, it still finds no way from them.
+        IpAddr::V4(_) => ip,
+        // From the address itself, where it is there at all.
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    ip.is_unspecified() || source(from, ip).is_ok_and(|source| source == ip)
 }
 
-fn source_towards(ip: IpAddr) -> io::Result<IpAddr> {
-    let any = if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = UdpSocket::bind(SocketAddr::new(any, 0))?;
+/// Where what leaves for an address comes from.
+fn source(from: IpAddr, to: IpAddr) -> io::Result<IpAddr> {
+    let socket = UdpSocket::bind(SocketAddr::new(from, 0))?;
     // Any port does: the system only looks for the way.
-    socket.connect(SocketAddr::new(ip, 9))?;
+    socket.connect(SocketAddr::new(to, 9))?;
     Ok(socket.local_addr()?.ip())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     #[test]
@@ -27,8 +36,10 @@ mod tests {
         let other = IpAddr::from([198, 51, 100, 7]);
         assert!(!is_own(other));
         // A machine without a way there has no such address to be tried.
-        for ours in [source_towards(other).unwrap_or(other), Ipv4Addr::LOCALHOST.into(), [127, 0, 0, 9].into()] {
-            assert!(ours == other || is_own(ours), "{ours}");
+        let towards = source(Ipv4Addr::UNSPECIFIED.into(), other).unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+        // The last is spoken to from another address of this machine, if nobody says from which.
+        for ours in [towards, Ipv4Addr::LOCALHOST.into(), Ipv6Addr::UNSPECIFIED.into(), [127, 0, 0, 9].into()] {
+            assert!(is_own(ours), "{ours}");
         }
     }
 }

@@ -69,6 +69,14 @@ impl Caller {
 }
 
 impl Way {
+    /// Unless it leads back to one of our own ports: it might for ever.
+    fn out_of(self, worker: &Inner, caller: Caller) -> Result<Self, Closed> {
+        if worker.shared.ports.listens_at(caller.transport, self.address) {
+            return Err(Closed(format!("it leads to `{}`, where a stream route itself listens", self.address)));
+        }
+        Ok(self)
+    }
+
     /// The backend woke a moment ago and may still be starting.
     pub(in crate::proxy) fn is_settling(&self, route: &LiveRoute) -> bool {
         let woke = self.pass.as_ref().and_then(Pass::woke);
@@ -85,10 +93,7 @@ pub(in crate::proxy) async fn look<'a>(
 ) -> Result<Look<'a>, Closed> {
     match &route.spec.target {
         RouteTarget::Address { host, endpoint } => match worker.names.resolve(host, endpoint.port).await {
-            Ok(address) if worker.shared.ports.listens_at(caller.transport, address) => {
-                Err(Closed(format!("`{host}` is `{address}`, where a stream route itself listens")))
-            }
-            Ok(address) => Ok(Look::Open(Way { address, own: true, pass: None })),
+            Ok(address) => Way { address, own: true, pass: None }.out_of(worker, caller).map(Look::Open),
             Err(error) => Err(Closed(format!("`{host}` is not known: {error}"))),
         },
         RouteTarget::Down { .. } => Err(Closed("its owner switched it off".to_owned())),
@@ -97,7 +102,7 @@ pub(in crate::proxy) async fn look<'a>(
             let ignored = is_ignored(route, backend, caller);
             let pass = if ignored { backend.try_enter_quietly() } else { backend.try_enter() };
             match pass {
-                Some(pass) => through(pass, endpoint.port).map(Look::Open),
+                Some(pass) => through(pass, endpoint.port)?.out_of(worker, caller).map(Look::Open),
                 None if ignored => Err(Closed("it sleeps, and this client does not wake it".to_owned())),
                 None => Ok(Look::Asleep(backend)),
             }
@@ -120,7 +125,7 @@ pub(in crate::proxy) async fn enter(
         RouteTarget::Down { .. } => return Err(Closed("its owner switched it off".to_owned())),
     };
     let entered = backend.enter(caller.cause(), backend.policy().patience()).await;
-    through(entered.map_err(|refused| Closed(refused.reason().to_owned()))?, port)
+    through(entered.map_err(|refused| Closed(refused.reason().to_owned()))?, port)?.out_of(worker, caller)
 }
 
 fn through(pass: Pass, port: u16) -> Result<Way, Closed> {

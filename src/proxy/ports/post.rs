@@ -1,7 +1,8 @@
 //! From the keeper of ports to the workers: sockets to be served.
 
 use std::{
-    net::{SocketAddr, TcpListener as StdListener, UdpSocket as StdUdpSocket},
+    collections::HashMap,
+    net::{IpAddr, SocketAddr, TcpListener as StdListener, UdpSocket as StdUdpSocket},
     sync::{Arc, Mutex, PoisonError, atomic::AtomicUsize},
 };
 
@@ -40,8 +41,8 @@ pub(in crate::proxy) struct PortPosts {
     /// A std mutex: held for a look, at the start of a worker and when a port is opened.
     workers: Mutex<Vec<UnboundedSender<Opened>>>,
     pub(super) turns: AtomicUsize,
-    /// The ports that are open.
-    pub(super) open: ArcSwap<Vec<PortKey>>,
+    /// The ports that are open, with the addresses that they are open on.
+    open: ArcSwap<HashMap<(Transport, u16), Vec<IpAddr>>>,
 }
 
 impl PortPosts {
@@ -63,10 +64,19 @@ impl PortPosts {
         }
     }
 
+    /// These are open from now on.
+    pub(super) fn are_open<'a>(&self, keys: impl Iterator<Item = &'a PortKey>) {
+        let mut open: HashMap<_, Vec<_>> = HashMap::new();
+        for PortKey { transport, address } in keys {
+            open.entry((*transport, address.port())).or_default().push(address.ip());
+        }
+        self.open.store(Arc::new(open));
+    }
+
     /// Whether what is sent there comes back to one of our own ports, and might for ever. Names may lead to any address
     /// of this machine, so this is known only once they were looked up.
     pub(in crate::proxy) fn listens_at(&self, transport: Transport, to: SocketAddr) -> bool {
-        self.open.load().iter().any(|port| port.transport == transport && is_at(port.address, to))
+        self.open.load().get(&(transport, to.port())).is_some_and(|open| open.iter().any(|at| is_at(*at, to.ip())))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<UnboundedSender<Opened>>> {
@@ -74,11 +84,11 @@ impl PortPosts {
     }
 }
 
-fn is_at(listens: SocketAddr, to: SocketAddr) -> bool {
-    let (at, ip) = (listens.ip().to_canonical(), to.ip().to_canonical());
-    let takes_all = at.is_unspecified() && (at.is_ipv6() || ip.is_ipv4());
-    listens.port() == to.port()
-        && (at == ip || (takes_all && net::is_own(ip)) || (ip.is_unspecified() && at.is_loopback()))
+/// Whether what is sent to one address arrives at a listening one.
+fn is_at(listens: IpAddr, to: IpAddr) -> bool {
+    let (at, to) = (listens.to_canonical(), to.to_canonical());
+    let takes_all = at.is_unspecified() && (at.is_ipv6() || to.is_ipv4());
+    at == to || (takes_all && net::is_own(to)) || (to.is_unspecified() && at.is_loopback())
 }
 
 /// Serves each port that is handed over until it is closed, all of them until `shutdown`; then lets what is open end,
@@ -152,7 +162,7 @@ mod tests {
         let to = |text: &str| text.parse::<SocketAddr>().unwrap();
         let posts = |listens: &str| {
             let posts = PortPosts::default();
-            posts.open.store(Arc::new(vec![PortKey { transport: Transport::Tcp, address: to(listens) }]));
+            posts.are_open([PortKey { transport: Transport::Tcp, address: to(listens) }].iter());
             posts
         };
         let all = posts("0.0.0.0:5432");

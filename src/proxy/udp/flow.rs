@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{net::UdpSocket, sync::Notify, time::Instant};
+use tokio::{io::Interest, net::UdpSocket, sync::Notify, time::Instant};
 
 use super::{door::Pair, port::Common};
 use crate::{
@@ -72,14 +72,7 @@ impl Flow {
                 if let Some(pass) = pass {
                     pass.touch();
                 }
-                let bytes = whole.as_deref().unwrap_or(datagram);
-                let mut sent = upstream.try_send(bytes);
-                if matches!(&sent, Err(error) if error.kind() == io::ErrorKind::ConnectionRefused) {
-                    // That was about an earlier one, and is told only once.
-                    self.refused.notify_one();
-                    sent = upstream.try_send(bytes);
-                }
-                if let Err(error) = sent {
+                if let Err(error) = send_on(upstream, whole.as_deref().unwrap_or(datagram), &self.refused) {
                     tracing::debug!(client = %self.caller.ends.source, %error, "a datagram was not sent");
                     return;
                 }
@@ -230,6 +223,16 @@ async fn deliver(common: &Common, flow: &Flow, way: &Way, upstream: &UdpSocket) 
     Ok(())
 }
 
+/// Sends at once. That the endpoint refused an earlier one is told here, and only once: that was not about this one.
+fn send_on(upstream: &UdpSocket, datagram: &[u8], refused: &Notify) -> io::Result<()> {
+    let mut sent = upstream.try_send(datagram);
+    if matches!(&sent, Err(error) if error.kind() == io::ErrorKind::ConnectionRefused) {
+        refused.notify_one();
+        sent = upstream.try_send(datagram);
+    }
+    sent.map(|_| ())
+}
+
 async fn send(upstream: &UdpSocket, datagram: &[u8], proof: bool) -> io::Result<()> {
     upstream.send(datagram).await?;
     if proof {
@@ -241,10 +244,28 @@ async fn send(upstream: &UdpSocket, datagram: &[u8], proof: bool) -> io::Result<
     Ok(())
 }
 
+/// Resolves when an answer may be there, or with what came instead: that does not make a socket readable.
+async fn answered(upstream: &UdpSocket) -> io::Result<()> {
+    loop {
+        let ready = upstream.ready(Interest::READABLE | Interest::ERROR).await?;
+        if ready.is_error() {
+            let error = || upstream.take_error()?.map_or(Err(io::ErrorKind::WouldBlock.into()), Err);
+            match upstream.try_io(Interest::ERROR, error) {
+                // It was told to somebody who sent.
+                Err(none) if none.kind() == io::ErrorKind::WouldBlock => {}
+                told => return told,
+            }
+        }
+        if ready.is_readable() {
+            return Ok(());
+        }
+    }
+}
+
 /// Passes answers back, until the endpoint refuses.
 async fn answers(common: &Common, flow: &Flow, pair: Pair, upstream: &UdpSocket, pass: Option<&Pass>) -> io::Error {
     loop {
-        if let Err(error) = upstream.readable().await {
+        if let Err(error) = answered(upstream).await {
             return error;
         }
         let late = {
@@ -270,5 +291,45 @@ async fn answers(common: &Common, flow: &Flow, pair: Pair, upstream: &UdpSocket,
         {
             let _ = common.door.try_send(&answer, pair);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Connected to where nobody is, and told so.
+    async fn refused() -> (UdpSocket, SocketAddr) {
+        let address = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let upstream = connect(address).await.unwrap();
+        upstream.send(b"to nobody").await.unwrap();
+        must(upstream.ready(Interest::ERROR)).await.unwrap();
+        (upstream, address)
+    }
+
+    async fn must<T>(coming: impl Future<Output = T>) -> T {
+        tokio::time::timeout(Duration::from_secs(60), coming).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_refusal_ends_the_waiting_for_an_answer_once() {
+        let (upstream, address) = refused().await;
+        assert_eq!(must(answered(&upstream)).await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        let endpoint = UdpSocket::bind(address).await.unwrap();
+        endpoint.send_to(b"an answer", upstream.local_addr().unwrap()).await.unwrap();
+        must(answered(&upstream)).await.unwrap();
+        assert_eq!(upstream.try_recv(&mut [0; 100]).unwrap(), b"an answer".len());
+    }
+
+    #[tokio::test]
+    async fn a_refusal_of_an_earlier_datagram_loses_no_other_and_is_told() {
+        let (upstream, address) = refused().await;
+        let endpoint = UdpSocket::bind(address).await.unwrap();
+        let told = Notify::new();
+        send_on(&upstream, b"to the endpoint", &told).unwrap();
+        let mut room = [0; 100];
+        let count = must(endpoint.recv(&mut room)).await.unwrap();
+        assert_eq!(&room[..count], b"to the endpoint");
+        must(told.notified()).await;
     }
 }
