@@ -1,12 +1,12 @@
 //! The configuration: what is wrong with it, what another would change, and reading it again.
 
 use axum::{
-    Json,
+    Extension, Json,
     body::Bytes,
     extract::{Path, State, rejection::BytesRejection},
 };
 
-use super::{Api, Code, Failure, error::suggest, orders::whole, wire};
+use super::{Api, Code, Connection, Failure, error::suggest, orders::whole, wire};
 use crate::{
     control::{Explained, ReloadFailed},
     model::{Place, Problems, Severity},
@@ -89,17 +89,20 @@ fn no_container(api: &Api, name: &str) -> Failure {
     suggest(failure, name, &names)
 }
 
-/// Checks a configuration text and says what it would change, without changing anything.
+/// Checks a configuration text and says what it would change, without changing anything. Over TCP no file that it names
+/// is read, and no variable replaced.
 #[utoipa::path(post, path = "/api/v1/check", tag = "configuration",
     request_body(content = String, content_type = "application/yaml"),
     responses((status = 200, body = wire::Checked), (status = 400, body = wire::ProblemDetails)))]
 pub(super) async fn check(
     State(api): State<Api>,
+    connection: Option<Extension<Connection>>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<wire::Checked>, Failure> {
+    let strangers = connection.is_none_or(|Extension(connection)| connection.over_tcp);
     let text = String::from_utf8(whole(body)?.into());
     let text = text.map_err(|_| Failure::new(Code::BadRequest, "the body is no UTF-8 text"))?;
-    let checked = match api.control.dry_run(text).await {
+    let checked = match api.control.dry_run(text, strangers).await {
         Ok((changes, problems)) => wire::Checked {
             ok: !refuses(&problems),
             changes: changes.iter().map(wire::Change::from).collect(),

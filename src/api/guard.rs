@@ -46,14 +46,22 @@ fn judge(method: &Method, headers: &HeaderMap, authority: Option<&str>, over_tcp
     Ok(())
 }
 
+fn is_port(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_digit())
+}
+
 /// Whether a `Host` names this machine by loopback, with whatever port.
 fn is_loopback(host: &str) -> bool {
     let name = match host.strip_prefix('[') {
         Some(rest) => match rest.split_once(']') {
-            Some((name, port)) if port.is_empty() || port.starts_with(':') => name,
+            Some((name, port)) if port.is_empty() || port.strip_prefix(':').is_some_and(is_port) => name,
             _ => return false,
         },
-        None => host.split_once(':').map_or(host, |(name, _)| name),
+        None => match host.split_once(':') {
+            Some((name, port)) if is_port(port) => name,
+            Some(_) => return false,
+            None => host,
+        },
     };
     let name = name.strip_suffix('.').unwrap_or(name);
     name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())

@@ -13,7 +13,7 @@ use super::{
     state::{Down, Drain, Failure, Stage, State, Verdict, Waking},
 };
 use crate::{
-    model::{BackendId, Cause, Condition, SleepMethod, format_duration},
+    model::{BackendId, Cause, Condition, Running, SleepMethod, format_duration},
     telemetry::Happening,
 };
 
@@ -47,8 +47,9 @@ impl Driver {
                 self.journal_now(Happening::FoundRunning);
             }
             (before, State::Waking(_)) => {
-                self.thawing = matches!(before, State::Asleep(down) if down.paused.is_some())
-                    || matches!(before, State::Stopping { method: SleepMethod::Pause, .. });
+                let thawed = frozen(before);
+                self.thawing = thawed.is_some();
+                self.known = thawed.flatten();
                 self.stats.last_at = Some(Timestamp::now());
                 self.stats.last_cause = Some(cause.to_string());
                 self.journal(Happening::Waking, cause);
@@ -191,4 +192,15 @@ fn by_another_hand(down: &Down) -> String {
         Down { .. } => "the next request wakes it".to_owned(),
     };
     format!("{how} by another hand; {then}")
+}
+
+/// Whether what was so is thawed when it wakes, and how it is reached then.
+fn frozen(before: &State) -> Option<Option<Arc<Running>>> {
+    match before {
+        State::Asleep(down) => down.paused.as_ref().map(|paused| paused.at.clone()),
+        State::Stopping { method: SleepMethod::Pause, was, .. } => {
+            Some(was.as_ref().map(|awake| Arc::clone(&awake.at)))
+        }
+        _ => None,
+    }
 }

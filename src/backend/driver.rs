@@ -73,7 +73,8 @@ pub(super) struct Driver {
     /// A dial failed: the next look decides whether it must prove itself again.
     pub(super) suspected: bool,
     pub(super) probe: Option<AbortHandle>,
-    /// How it is reached by the engine's word of this very moment: where the next probe begins.
+    /// How it is reached by the engine's word of this very moment, or was when it was frozen: where the next probe
+    /// begins.
     pub(super) known: Option<Arc<Running>>,
     pub(super) kick: Arc<Notify>,
     /// Passes of dependencies, held from before the start until it is down.

@@ -84,7 +84,9 @@ impl Driver {
     fn listed(&mut self, seen: &ContainerState) {
         let agrees = match (&self.state, seen) {
             (State::Awake(awake), ContainerState::Running(at)) => *awake.at == *at,
-            (State::Asleep(down), ContainerState::Paused(_)) => down.paused.is_some(),
+            (State::Asleep(down), ContainerState::Paused(at)) => {
+                down.paused.as_ref().is_some_and(|paused| paused.at.as_deref() == Some(at))
+            }
             (State::Asleep(down), ContainerState::Stopped { .. }) => down.paused.is_none(),
             (State::Failed(_), ContainerState::Stopped { .. }) | (State::Gone, ContainerState::Gone) => true,
             (State::Waking(_) | State::Stopping { .. }, _) => true,

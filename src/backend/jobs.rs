@@ -91,7 +91,7 @@ impl Driver {
         let (epoch, thawed) = (self.epoch, self.thawing);
         let (provider, spec) = (Arc::clone(&self.around.provider), Arc::clone(&self.spec));
         let kick = Arc::clone(&self.kick);
-        // Looked at a moment ago, when a dial to it had failed.
+        // Looked at a moment ago, when a dial to it had failed; or frozen, which changes nothing about it.
         let known = self.known.take();
         let early = matches!(self.state, State::Waking(Waking { stage: Stage::Starting(_), .. }));
         self.probe = Some(self.jobs.spawn(async move {

@@ -11,7 +11,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::state::{
-    Action, Awake, CallFailed, Down, Drain, Event, Facts, Failed, Failure, Order, Rules, Stage, State, Waking,
+    Action, Awake, CallFailed, Down, Drain, Event, Facts, Failed, Failure, Order, Paused, Rules, Stage, State, Waking,
 };
 use crate::model::{ContainerState, IdlePolicy, OnWakeTimeout, Running, SleepMethod};
 
@@ -171,11 +171,12 @@ fn awake(at: Arc<Running>, since: Instant, ours: bool, tries: u32) -> Awake {
 fn stopped(state: State, result: Result<(), CallFailed>, facts: Facts, rules: Rules<'_>) -> (State, Option<Action>) {
     match (state, result) {
         (State::Stopping { failed: Some(failed), wanted: false, .. }, Ok(())) => (State::Failed(failed), None),
-        (State::Stopping { method, wanted, failed, .. }, Ok(())) => {
+        (State::Stopping { method, wanted, failed, was, .. }, Ok(())) => {
             if wanted || facts.waiting > 0 {
                 return wake(facts, rules, failed.map_or(0, |f| f.tries));
             }
-            let paused = (method == SleepMethod::Pause).then_some(facts.now);
+            let at = was.map(|awake| awake.at);
+            let paused = (method == SleepMethod::Pause).then_some(Paused { since: facts.now, at });
             (State::Asleep(Down { paused, respected_until: None, stays_down: false }), None)
         }
         (State::Stopping { method, wanted, failed, was, .. }, Err(_)) => {
@@ -211,7 +212,7 @@ fn sleep_failed(awake: Awake, facts: Facts) -> Awake {
 fn seen(state: State, seen: ContainerState, facts: Facts, rules: Rules<'_>) -> (State, Option<Action>) {
     match seen {
         ContainerState::Running(at) => seen_running(state, Arc::new(at), facts, rules),
-        ContainerState::Paused(_) => seen_paused(state, facts, rules),
+        ContainerState::Paused(at) => seen_paused(state, Arc::new(at), facts, rules),
         ContainerState::Stopped { exit_code, error } => seen_stopped(state, exit_code, error, facts, rules),
         ContainerState::Gone => seen_gone(state),
         ContainerState::Changing => (state, None),
@@ -236,17 +237,18 @@ fn seen_running(state: State, at: Arc<Running>, facts: Facts, rules: Rules<'_>) 
     }
 }
 
-fn seen_paused(state: State, facts: Facts, rules: Rules<'_>) -> (State, Option<Action>) {
+fn seen_paused(state: State, at: Arc<Running>, facts: Facts, rules: Rules<'_>) -> (State, Option<Action>) {
+    let paused = Some(Paused { since: facts.now, at: Some(Arc::clone(&at)) });
     let down = |respected_until: Option<Instant>| {
         let stays_down = respected_until.is_some() && !rules.policy.wake_after_manual_stop;
-        State::Asleep(Down { paused: Some(facts.now), respected_until, stays_down })
+        State::Asleep(Down { paused, respected_until, stays_down })
     };
     match state {
         State::Awake(_) | State::Draining { .. } => (down(Some(facts.now + FOREIGN_PAUSE)), None),
         State::Waking(Waking { stage: Stage::Probing(_), .. }) => (down(Some(facts.now + FOREIGN_PAUSE)), None),
         State::Unknown { .. } | State::Gone | State::Failed(_) => (down(None), None),
         State::Asleep(mut asleep) => {
-            asleep.paused.get_or_insert(facts.now);
+            asleep.paused.get_or_insert(Paused { since: facts.now, at: None }).at = Some(at);
             (State::Asleep(asleep), None)
         }
         State::Stopping { method: SleepMethod::Pause, .. } => stopped(state, Ok(()), facts, rules),
@@ -373,7 +375,7 @@ pub(super) fn stop_after(down: &Down, policy: &IdlePolicy) -> Option<Instant> {
     if down.respected_until.is_some() {
         return None;
     }
-    Some(down.paused? + policy.stop_after?)
+    Some(down.paused.as_ref()?.since + policy.stop_after?)
 }
 
 fn waking_tick(waking: Waking, facts: Facts, rules: Rules<'_>) -> (State, Option<Action>) {

@@ -58,12 +58,21 @@ pub enum State {
 /// How it is down.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Down {
-    /// Memory kept, since then.
-    pub paused: Option<Instant>,
+    /// Its memory is kept.
+    pub paused: Option<Paused>,
     /// Callers are held until then before it is woken (a pause by another hand).
     pub respected_until: Option<Instant>,
     /// It stays down until a person orders otherwise.
     pub stays_down: bool,
+}
+
+/// Frozen, with its memory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Paused {
+    /// Since when.
+    pub since: Instant,
+    /// How it is reached once it is thawed, where that is known: a pause changes nothing about it.
+    pub at: Option<Arc<Running>>,
 }
 
 /// On the way up.

@@ -1,6 +1,13 @@
 //! `${VAR}`, `${VAR:-default}` and `${file:/path}` in plain scalars.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+/// A file that is larger is no configuration.
+const LARGEST: u64 = 64 << 20;
 
 /// Where variables and secret files come from.
 pub(super) struct Sources<'a> {
@@ -9,7 +16,19 @@ pub(super) struct Sources<'a> {
     pub(super) base: PathBuf,
     /// Every file that was read.
     pub(super) files: Vec<PathBuf>,
+    /// The text is a stranger's: it is told nothing of this machine's files and variables.
+    pub(super) sealed: bool,
 }
+
+/// Reads a text up to the bound; also from a pipe.
+pub(super) fn read_text(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(LARGEST + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > LARGEST { Err(io::Error::other("it is too large to be a configuration")) } else { Ok(text) }
+}
+
+/// What to do instead.
+pub(super) const SEALED: &str = "use the Unix socket, or `dormouse check FILE`";
 
 impl Sources<'_> {
     /// Replaces all variables of a text; says whether a secret is in the result. `$${` is `${` itself.
@@ -50,6 +69,9 @@ impl Sources<'_> {
         if !sound {
             return Err(format!("`${{{inside}}}` names no variable: write `${{NAME}}` or `${{NAME:-default}}`"));
         }
+        if self.sealed {
+            return Err(format!("the variable `{name}` is not told to those who ask over TCP: {SEALED}"));
+        }
         match ((self.env)(name).filter(|value| !value.is_empty() || default.is_none()), default) {
             (Some(value), _) => Ok(value),
             (None, Some(default)) => Ok(default.to_owned()),
@@ -64,7 +86,15 @@ impl Sources<'_> {
 
     /// Reads a file and remembers that it was read.
     pub(super) fn read(&mut self, path: &Path) -> Result<String, String> {
-        let text = std::fs::read_to_string(path).map_err(|e| format!("can not read `{}`: {e}", path.display()))?;
+        if self.sealed {
+            return Err(format!("`{}` is not read for those who ask over TCP: {SEALED}", path.display()));
+        }
+        let told = |error: io::Error| format!("can not read `{}`: {error}", path.display());
+        // Opening a pipe would wait for its writer.
+        if !std::fs::metadata(path).map_err(told)?.is_file() {
+            return Err(told(io::Error::other("it is no regular file")));
+        }
+        let text = read_text(path).map_err(told)?;
         if !self.files.iter().any(|known| known == path) {
             self.files.push(path.to_owned());
         }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    expand::Sources,
+    expand::{Sources, read_text},
     include, own_address,
     settings::{self, FILE_KEYS},
     static_routes::{self, Draft, Read},
@@ -37,8 +37,8 @@ pub struct Loaded {
 /// Reads and checks a file and all it includes. Any error refuses the whole, with all problems at once.
 pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Problems> {
     let name = path.display().to_string();
-    match std::fs::read_to_string(path) {
-        Ok(text) => check(&text, &name, path, env),
+    match read_text(path) {
+        Ok(text) => check(&text, &name, path, env, false),
         Err(error) => {
             let place = Place::File { path: name.into(), line: None, column: None };
             let problem = Problem::error(place, format!("can not read it: {error}"));
@@ -49,12 +49,23 @@ pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded,
 
 /// Checks a text as if it were the file of this name; what it includes is read from beside it.
 pub fn check_text(text: &str, name: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Problems> {
-    check(text, name, Path::new(name), env)
+    check(text, name, Path::new(name), env, false)
 }
 
-fn check(text: &str, name: &str, path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Problems> {
+/// Checks a text that anybody may have sent: as [`check_text`], but no file is read and no variable looked at for it.
+pub fn check_sent(text: &str, name: &str) -> Result<Loaded, Problems> {
+    check(text, name, Path::new(name), &|_| None, true)
+}
+
+fn check(
+    text: &str,
+    name: &str,
+    path: &Path,
+    env: &dyn Fn(&str) -> Option<String>,
+    sealed: bool,
+) -> Result<Loaded, Problems> {
     let base = path.parent().unwrap_or(Path::new("")).to_owned();
-    let mut sources = Sources { env, base, files: vec![path.to_owned()] };
+    let mut sources = Sources { env, base, files: vec![path.to_owned()], sealed };
     let mut problems = Problems::default();
     let draft = read(text, name, &mut sources, &mut problems);
     let checked = draft.map(|draft| finish(&draft, &mut sources, &mut problems));

@@ -2,12 +2,20 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{expand::Sources, tree::Node, values};
+use super::{
+    expand::{SEALED, Sources},
+    tree::Node,
+    values,
+};
 use crate::model::{Place, Problem, Problems};
 
 /// All files of all patterns, each once, sorted within a pattern. `*` and `?` stand in the last part of a path.
 pub(super) fn files(node: &Node, sources: &Sources<'_>, problems: &mut Problems) -> Vec<(PathBuf, Place)> {
     let mut found: Vec<(PathBuf, Place)> = Vec::new();
+    if sources.sealed {
+        problems.0.push(node.wrong(format!("is not followed for those who ask over TCP: {SEALED}")));
+        return found;
+    }
     for item in values::items(node, problems) {
         let Some(text) = values::text(&item, problems) else { continue };
         let path = sources.resolve(Path::new(text));

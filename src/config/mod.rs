@@ -44,7 +44,7 @@ mod yaml;
 
 pub use compose::resolve_dependencies;
 pub use container::{FromContainer, from_container};
-pub use file::{Loaded, check_text, load};
+pub use file::{Loaded, check_sent, check_text, load};
 pub use sample::SAMPLE;
 pub use schema::schema;
 pub use written::Written;

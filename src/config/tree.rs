@@ -1,6 +1,6 @@
 //! The common draft of file, labels and API bodies: a tree of texts in which every node knows its place.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::HashMap};
 
 use super::values;
 use crate::model::{Place, Problem, Problems};
@@ -183,11 +183,13 @@ impl<'a> Fields<'a> {
     /// Opens a mapping. Nothing is an empty mapping; other kinds and doubled keys are problems.
     pub(super) fn open(node: &'a Node, kind: &'static str, problems: &mut Problems) -> Self {
         let mut entries: Vec<(&Entry, bool)> = Vec::new();
+        let mut known: HashMap<String, &Entry> = HashMap::new();
         match &node.value {
             Value::Null => {}
             Value::Map(all) => {
                 for entry in all.iter().filter(|entry| !entry.key.starts_with("x-")) {
-                    if let Some((first, _)) = entries.iter().find(|(e, _)| normal(&e.key) == normal(&entry.key)) {
+                    let first = *known.entry(normal(&entry.key)).or_insert(entry);
+                    if !std::ptr::eq(first, entry) {
                         let what = format!("`{}` and `{}` are the same key", first.key, entry.key);
                         problems.0.push(Problem::error(entry.place.clone(), what));
                     } else {

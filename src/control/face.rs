@@ -10,7 +10,7 @@ use dashmap::DashMap;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{LiveRoute, LiveTable, keeper::Request, remember};
+use super::{FileSource, LiveRoute, LiveTable, keeper::Request, remember};
 use crate::{
     backend::Backend,
     catalog::{Catalog, Change},
@@ -23,6 +23,7 @@ use crate::{
 /// The running world. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Control {
+    pub(super) source: Arc<FileSource>,
     pub(super) table: Arc<ArcSwap<LiveTable>>,
     pub(super) backends: Arc<DashMap<BackendId, Backend>>,
     pub(super) view: Arc<ArcSwap<View>>,
@@ -165,10 +166,14 @@ impl Control {
         answer.await.map_err(|_| ReloadFailed::Ending)?
     }
 
-    /// What a configuration text would change, without changing anything. With all its problems.
-    pub async fn dry_run(&self, text: String) -> Result<(Vec<Change>, Problems), ReloadFailed> {
+    /// What a configuration text would change, without changing anything. With all its problems. A stranger's text has
+    /// nothing of this machine read for it.
+    pub async fn dry_run(&self, text: String, strangers: bool) -> Result<(Vec<Change>, Problems), ReloadFailed> {
+        let source = Arc::clone(&self.source);
+        let checked = tokio::task::spawn_blocking(move || source.check(&text, strangers)).await;
+        let loaded = checked.map_err(|_| ReloadFailed::Ending)?.map_err(ReloadFailed::Problems)?;
         let (reply, answer) = oneshot::channel();
-        self.requests.send(Request::DryRun(text, reply)).await.map_err(|_| ReloadFailed::Ending)?;
+        self.requests.send(Request::DryRun(Box::new(loaded), reply)).await.map_err(|_| ReloadFailed::Ending)?;
         answer.await.map_err(|_| ReloadFailed::Ending)?
     }
 }

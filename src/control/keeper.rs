@@ -50,7 +50,7 @@ pub struct Node {
 #[derive(Debug)]
 pub(super) enum Request {
     Reload(oneshot::Sender<Result<Vec<Change>, ReloadFailed>>),
-    DryRun(String, oneshot::Sender<Result<(Vec<Change>, Problems), ReloadFailed>>),
+    DryRun(Box<Loaded>, oneshot::Sender<Result<(Vec<Change>, Problems), ReloadFailed>>),
 }
 
 /// A backend and what ends it.
@@ -126,6 +126,7 @@ impl Keeper {
         let certificates = Certificates::new(Box::new(move |host| hosts.load().knows_host(host)), Box::new(profile));
         certificates.configure(&loaded.settings.tls);
         let control = Control {
+            source: Arc::new(source.clone()),
             table,
             certificates: Arc::new(certificates),
             backends: Arc::new(DashMap::new()),
@@ -220,14 +221,19 @@ impl Keeper {
             Request::Reload(reply) => {
                 let _ = reply.send(self.reload().await);
             }
-            Request::DryRun(text, reply) => {
-                let _ = reply.send(self.dry_run(&text));
+            Request::DryRun(loaded, reply) => {
+                let _ = reply.send(Ok(self.dry_run(&loaded)));
             }
         }
     }
 
     async fn reload(&mut self) -> Result<Vec<Change>, ReloadFailed> {
-        let outcome = self.source.load().and_then(|loaded| {
+        // A disk may be slow, and a file long: nobody else waits for it.
+        let source = self.source.clone();
+        let Ok(read) = tokio::task::spawn_blocking(move || source.load()).await else {
+            return Err(ReloadFailed::Ending);
+        };
+        let outcome = read.and_then(|loaded| {
             let catalog = self.merge(&loaded);
             let errors: Vec<_> = catalog.file_errors().cloned().collect();
             if errors.is_empty() { Ok(loaded) } else { Err(Problems(errors)) }
@@ -257,10 +263,9 @@ impl Keeper {
         }
     }
 
-    fn dry_run(&self, text: &str) -> Result<(Vec<Change>, Problems), ReloadFailed> {
-        let loaded = self.source.check(text).map_err(ReloadFailed::Problems)?;
-        let catalog = self.merge(&loaded);
-        Ok((diff(&self.catalog, &catalog), catalog.problems))
+    fn dry_run(&self, loaded: &Loaded) -> (Vec<Change>, Problems) {
+        let catalog = self.merge(loaded);
+        (diff(&self.catalog, &catalog), catalog.problems)
     }
 
     pub(super) fn merge(&self, loaded: &Loaded) -> Catalog {

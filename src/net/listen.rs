@@ -31,12 +31,11 @@ const FULL: Duration = Duration::from_secs(1);
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
 
 /// Finds out whether an address is free, also of programs that share their ports: another Dormouse would take a part of
-/// our connections, and we of its. The port 0 always is.
+/// our connections, and we of its. The port 0 always is. Nobody listens meanwhile, so that nobody is cut off.
 pub fn check_free(address: SocketAddr) -> io::Result<()> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(1)
+    socket.bind(&address.into())
 }
 
 /// Binds a listener that shares its port with the other workers' (`SO_REUSEPORT`).

@@ -7,6 +7,7 @@
 //! - An order goes on to its end when its caller stops waiting for it.
 
 use std::{
+    collections::HashSet,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -47,13 +48,15 @@ pub struct Docker {
     /// The container that we ourselves run in.
     own: Option<Arc<str>>,
     own_networks: Arc<Mutex<Option<Vec<String>>>>,
+    /// What was paused when it was looked at last, by name: it is thawed by one call.
+    paused: Arc<Mutex<HashSet<String>>>,
 }
 
 impl Docker {
     /// The engine there. What TLS needs is read; does not connect yet.
     pub fn connect(node: NodeName, at: &DockerAddress) -> Result<Self, BadPlace> {
         let client = Arc::new(Client::new(Place::find(at)?));
-        Ok(Self { node, client, own: None, own_networks: Arc::default() })
+        Ok(Self { node, client, own: None, own_networks: Arc::default(), paused: Arc::default() })
     }
 
     /// Whether anybody between us and another machine may read and change what is said.
@@ -118,10 +121,29 @@ impl Docker {
     }
 
     async fn state(&self, unit: &Unit) -> Result<ContainerState, ProviderError> {
-        let Some(object) = self.inspect(&unit.name).await? else { return Ok(ContainerState::Gone) };
+        let Some(object) = self.inspect(&unit.name).await? else {
+            self.remember(unit, &ContainerState::Gone);
+            return Ok(ContainerState::Gone);
+        };
         let host = self.host(&object).await?;
         let view = self.view(false).await?;
-        Ok(translate::state(&object, &view, unit.network.as_deref(), host.as_ref()))
+        let state = translate::state(&object, &view, unit.network.as_deref(), host.as_ref());
+        self.remember(unit, &state);
+        Ok(state)
+    }
+
+    fn remember(&self, unit: &Unit, state: &ContainerState) {
+        let mut paused = self.paused.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(state, ContainerState::Paused(_)) {
+            paused.insert(unit.name.clone());
+        } else {
+            paused.remove(&unit.name);
+        }
+    }
+
+    /// Whether it was paused; asked for a start, after which nothing is known.
+    fn was_paused(&self, unit: &Unit) -> bool {
+        self.paused.lock().unwrap_or_else(PoisonError::into_inner).remove(&unit.name)
     }
 
     async fn container(&self, id: &str, view: &View) -> Result<Option<Container>, ProviderError> {
@@ -153,6 +175,10 @@ impl Docker {
     }
 
     async fn bring_up(&self, unit: Unit) -> Result<Changed, ProviderError> {
+        // What fails here may be neither paused nor there: the way of all others tells.
+        if self.was_paused(&unit) && self.post(&unit.name, "unpause", deadlines::FREEZE).await?.status.is_success() {
+            return Ok(Changed::Done);
+        }
         let answer = self.post(&unit.name, "start", deadlines::START).await?;
         match answer.status {
             StatusCode::NOT_MODIFIED => return Ok(Changed::Already),
@@ -269,6 +295,7 @@ impl Docker {
         loop {
             let answer = self.post(&unit.name, "pause", deadlines::FREEZE).await?;
             if answer.status.is_success() {
+                self.paused.lock().unwrap_or_else(PoisonError::into_inner).insert(unit.name.clone());
                 return Ok(Changed::Done);
             }
             match self.state(unit).await? {

@@ -68,7 +68,8 @@ where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let refused = |source| LogError::Filter { text: filter.to_owned(), source };
-    let filter = EnvFilter::builder().parse(filter).map_err(refused)?;
+    // What strangers can make this crate warn of, a line for each frame, is no warning to us; it can be asked for.
+    let filter = EnvFilter::builder().parse(format!("h2=error,{filter}")).map_err(refused)?;
     let lines = fmt::layer().with_writer(writer).with_ansi(colours);
     let lines: Box<dyn tracing_subscriber::Layer<_> + Send + Sync> = match format {
         LogFormat::Text => Box::new(lines),

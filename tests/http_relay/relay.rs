@@ -269,6 +269,10 @@ fn the_word_of_a_trusted_proxy_is_kept_and_extended() {
         assert_eq!(seen.lines().filter(|seen| *seen == line).count(), 1, "{line}: {seen}");
     }
     assert_eq!(seen.to_ascii_lowercase().matches("x-forwarded-proto").count(), 1);
+    // What stands before the last stranger was written by that stranger.
+    let request = "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.1.1.1, 8.8.8.8, 127.0.0.9\r\n\r\n";
+    let seen = text(ask(&mut client, request).1);
+    assert!(seen.contains("\nX-Real-IP: 8.8.8.8\r\n") || seen.contains("\nX-Real-IP: 8.8.8.8\n"), "{seen}");
 }
 
 #[test]

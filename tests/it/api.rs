@@ -363,6 +363,26 @@ async fn a_configuration_is_checked_against_what_runs() {
     assert_eq!(checked["ok"], false);
     assert_eq!(checked["problems"][0]["line"], 1, "{checked}");
     assert!(checked["problems"][0]["hint"].as_str().unwrap().contains("routes"), "{checked}");
+    // Anybody on the machine may ask over TCP, and is told nothing that only Dormouse can read.
+    let directory = tempfile::tempdir().unwrap();
+    let secret = directory.path().join("secret.yaml");
+    std::fs::write(&secret, "the-secret: of-this-machine\n").unwrap();
+    let pipe = directory.path().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let path = secret.display();
+    for text in [
+        format!("include: [\"{path}\"]\n"),
+        format!("include: [\"{}/*\"]\n", directory.path().display()),
+        format!("include: [\"{}\"]\n", pipe.display()),
+        format!("routes: {{ x: {{ host: \"${{file:{path}}}\", port: 80 }} }}\n"),
+        "routes:\n  x:\n    host: ${PATH}\n    port: 80\n".to_owned(),
+    ] {
+        let checked = world.post("/api/v1/check", &text).await.good();
+        assert_eq!(checked["ok"], false, "{text}: {checked}");
+        let told = checked.to_string();
+        assert!(!told.contains("of-this-machine") && !told.contains("/usr/"), "{text}: {told}");
+        assert!(told.contains("over TCP"), "{text}: {told}");
+    }
     assert_eq!(world.get("/api/v1/routes").await.good()["routes"].as_array().unwrap().len(), 2);
     assert_eq!(world.post("/api/v1/reload", "").await.good(), json!({"changes": []}));
     world.finish().await;

@@ -142,7 +142,8 @@ pub(super) async fn attempt(job: &mut Job<'_>, way: &Way, fresh: bool) -> Result
 fn start(job: &mut Job<'_>, way: &Way) -> Result<Pump, Fault> {
     let worker = &job.client.worker;
     let mut out = worker.buffers.lend();
-    let (mark, peer) = (&worker.shared.mark, &job.client.peer);
+    let (mark, peer) =
+        (&worker.shared.mark, (job.client.peer.as_ref(), job.client.settings.trusted_proxies.as_slice()));
     rewrite::request(job.head, &job.route.spec, peer, mark, way.address, &mut out);
     let begun = if job.head.has_body() { job.client.input.take() } else { None };
     let mut pump =

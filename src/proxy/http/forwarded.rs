@@ -77,7 +77,7 @@ impl Peer {
     }
 
     /// Writes the fields.
-    pub(super) fn write(&self, head: &RequestHead, out: &mut Buf) {
+    pub(super) fn write(&self, head: &RequestHead, trusted: &[IpNet], out: &mut Buf) {
         if !self.trusted {
             out.push(self.fixed.as_bytes());
             self.write_host(head, out);
@@ -93,9 +93,7 @@ impl Peer {
             out.push(b"\r\n");
             let missing = |name: &str| head.all(name).count() != 1;
             if missing("x-real-ip") {
-                let claimed =
-                    head.get("x-forwarded-for").and_then(|value| value.split(',').next()).unwrap_or(&self.text);
-                let claimed = claimed.trim().parse::<IpAddr>().unwrap_or(self.address);
+                let claimed = self.client(head, trusted);
                 out.push(format!("X-Real-IP: {claimed}\r\n").as_bytes());
             }
             if missing("x-forwarded-proto") {

@@ -35,9 +35,10 @@ use super::{
 /// Requests of one connection at once.
 const STREAMS: u32 = 128;
 
-/// What a client may send before any of it was passed on: for each request, and for all of a connection.
-const WINDOW: u32 = 256 * 1024;
-const WINDOW_OF_ALL: u32 = 1024 * 1024;
+/// What a client may send before any of it was passed on: for each request, and for all of a connection. The second is
+/// enough for all requests: one that is held never closes the window of another.
+const WINDOW: u32 = 128 * 1024;
+const WINDOW_OF_ALL: u32 = STREAMS * WINDOW;
 
 /// What of an answer waits for the client at most.
 const SEND_BUFFER: usize = 32 * 1024;

@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, ops::Range};
 
+use ipnet::IpNet;
+
 use crate::model::RouteSpec;
 
 use super::{
@@ -100,7 +102,7 @@ fn strip<'a>(target: &'a str, prefix: Option<&str>) -> (&'static str, &'a str) {
 pub(super) fn request(
     head: &RequestHead,
     route: &RouteSpec,
-    peer: &Peer,
+    (peer, trusted): (&Peer, &[IpNet]),
     mark: &str,
     upstream: SocketAddr,
     out: &mut Buf,
@@ -164,7 +166,7 @@ pub(super) fn request(
         (None, true) => out.push(b"TE: trailers\r\nConnection: TE\r\n"),
         (None, false) => {}
     }
-    peer.write(head, out);
+    peer.write(head, trusted, out);
     out.push(HOP_MARK.as_bytes());
     out.push(b": ");
     if marks {
