@@ -201,6 +201,12 @@ fn frozen(before: &State) -> Option<Option<Arc<Running>>> {
         State::Stopping { method: SleepMethod::Pause, was, .. } => {
             Some(was.as_ref().map(|awake| Arc::clone(&awake.at)))
         }
-        _ => None,
+        State::Unknown { .. }
+        | State::Waking(_)
+        | State::Awake(_)
+        | State::Draining { .. }
+        | State::Stopping { .. }
+        | State::Failed(_)
+        | State::Gone => None,
     }
 }
