@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    fmt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -11,7 +12,7 @@ use instant_acme::Account;
 use jiff::Timestamp;
 use tokio::{
     sync::{Mutex, mpsc, oneshot, watch},
-    task::JoinSet,
+    task::{self, JoinSet},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
@@ -41,56 +42,93 @@ const LOOK: Duration = Duration::from_secs(3600);
 /// Ends of names that no public authority signs for.
 const PRIVATE: [&str; 7] = ["localhost", "local", "internal", "home.arpa", "lan", "home", "test"];
 
-/// Gets and renews certificates for as long as the settings ask for it, until the end.
-pub async fn run(
+/// Where certificates can not be kept, that is tried again after so long.
+const BROKEN: Duration = Duration::from_secs(60);
+
+/// Gets and renews certificates for as long as the settings ask for it.
+#[derive(Debug)]
+pub struct Acme {
     state_dir: PathBuf,
     certificates: Arc<Certificates>,
-    mut settings: watch::Receiver<Arc<Settings>>,
-    end: CancellationToken,
-) {
-    let mut wishes = certificates.wishes();
-    loop {
-        let wanted = settings.borrow_and_update().tls.acme.clone();
-        certificates.set_demand(wanted.is_some());
-        let Some(wanted) = wanted else {
-            certificates.set_from_authority(Vec::new(), Vec::new());
-            tokio::select! {
-                () = end.cancelled() => return,
-                changed = settings.changed() => if changed.is_err() { return },
-                // Nobody gets what is wished for.
-                Some(_) = wishes.recv() => {}
-            }
-            continue;
-        };
-        let mut manager = match Manager::open(&state_dir, wanted, Arc::clone(&certificates)) {
-            Ok(manager) => manager,
-            Err(error) => {
-                tracing::error!(%error, "certificates can not be kept in the state directory: none are got");
-                return;
-            }
-        };
-        let in_force = Arc::clone(&manager.settings);
-        tokio::select! {
-            () = end.cancelled() => return,
-            () = manager.work(&mut wishes) => {}
-            () = other(&mut settings, &in_force) => {}
-        }
-    }
+    settings: watch::Receiver<Arc<Settings>>,
+    wishes: mpsc::Receiver<Wish>,
+    work: Work,
 }
 
-/// Resolves when the settings are others.
-async fn other(settings: &mut watch::Receiver<Arc<Settings>>, in_force: &AcmeSettings) {
-    while settings.changed().await.is_ok() {
-        if settings.borrow().tls.acme.as_ref() != Some(in_force) {
-            settings.mark_changed();
-            return;
+#[derive(Debug)]
+enum Work {
+    /// None is asked for.
+    Off,
+    /// What is got could not be kept.
+    Broken,
+    On(Box<Manager>),
+}
+
+impl Acme {
+    /// Shows the certificates that are kept. Nothing is ordered before it runs.
+    pub fn open(state_dir: PathBuf, certificates: Arc<Certificates>, settings: watch::Receiver<Arc<Settings>>) -> Self {
+        let wishes = certificates.wishes();
+        let mut acme = Self { state_dir, certificates, settings, wishes, work: Work::Off };
+        acme.begin();
+        acme
+    }
+
+    /// Works until the end.
+    pub async fn run(mut self, end: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = end.cancelled() => return,
+                goes_on = self.work() => if !goes_on { return },
+            }
+            self.begin();
         }
     }
-    std::future::pending().await
+
+    /// Takes the settings as they are now.
+    fn begin(&mut self) {
+        // What was under way ends before anything else begins.
+        self.work = Work::Off;
+        let wanted = self.settings.borrow_and_update().tls.acme.clone();
+        self.work = match wanted {
+            None => {
+                self.certificates.set_from_authority(Vec::new(), Vec::new());
+                Work::Off
+            }
+            Some(wanted) => match Manager::open(&self.state_dir, wanted, Arc::clone(&self.certificates)) {
+                Ok(manager) => Work::On(Box::new(manager)),
+                Err(error) => {
+                    tracing::error!(%error, "certificates can not be kept in the state directory: none are got");
+                    Work::Broken
+                }
+            },
+        };
+        self.certificates.set_demand(matches!(self.work, Work::On(_)));
+    }
+
+    /// Works until that is to be begun anew; says whether it ever will be.
+    async fn work(&mut self) -> bool {
+        let Self { settings, wishes, .. } = self;
+        match &mut self.work {
+            Work::Off => settings.changed().await.is_ok(),
+            Work::Broken => tokio::time::timeout(BROKEN, settings.changed()).await.unwrap_or(Ok(())).is_ok(),
+            Work::On(manager) => loop {
+                tokio::select! {
+                    () = manager.work(wishes) => return false,
+                    Ok(()) = settings.changed() => {
+                        let now = settings.borrow().tls.acme.clone();
+                        match now.filter(|now| manager.settings.is_same(now)) {
+                            Some(now) => manager.moved_to(now.place),
+                            None => return true,
+                        }
+                    }
+                }
+            },
+        }
+    }
 }
 
 /// What came of an order.
-type Outcome = (Vec<String>, Result<Certificate, Failed>);
+type Outcome = Result<Certificate, Failed>;
 
 struct Manager {
     settings: Arc<AcmeSettings>,
@@ -101,7 +139,8 @@ struct Manager {
     plans: Vec<Plan>,
     got: HashMap<Vec<String>, Arc<Certificate>>,
     orders: JoinSet<Outcome>,
-    running: Vec<Vec<String>>,
+    /// The names of the orders under way.
+    running: HashMap<task::Id, Vec<String>>,
     waiting: Vec<(String, oneshot::Sender<()>)>,
     /// When hosts were taken because somebody asked for them.
     taken: VecDeque<Instant>,
@@ -135,7 +174,7 @@ impl Manager {
             plans,
             got,
             orders: JoinSet::new(),
-            running: Vec::new(),
+            running: HashMap::new(),
             waiting: Vec::new(),
             taken: VecDeque::new(),
         };
@@ -151,26 +190,44 @@ impl Manager {
                     Some(wish) => self.wished(wish),
                     None => return,
                 },
-                Some(done) = self.orders.join_next() => match done {
-                    Ok((names, outcome)) => self.ended(&names, outcome),
-                    Err(error) => tracing::error!(%error, "an order for a certificate broke off"),
-                },
+                Some(done) = self.orders.join_next_with_id() => self.joined(done),
                 () = tokio::time::sleep(next) => {}
             }
+        }
+    }
+
+    fn is_running(&self, names: &[String]) -> bool {
+        self.running.values().any(|running| running == names)
+    }
+
+    /// The same settings are written elsewhere now.
+    fn moved_to(&mut self, place: Place) {
+        if self.settings.place != place {
+            self.settings = Arc::new(AcmeSettings { place, ..AcmeSettings::clone(&self.settings) });
+            self.publish();
+        }
+    }
+
+    fn give_up(&mut self, now: Timestamp) {
+        let before = self.plans.len();
+        self.plans.retain(|plan| !plan.is_given_up(now));
+        if self.plans.len() < before {
+            self.publish();
         }
     }
 
     /// Begins what is due, and says when to look again.
     fn begin_due(&mut self) -> Duration {
         let now = Timestamp::now();
+        self.give_up(now);
         let mut next = LOOK;
         let mut due = Vec::new();
         for plan in &self.plans {
-            if self.running.contains(&plan.names) {
+            if self.is_running(&plan.names) {
                 continue;
             }
             let left = plan.due().duration_since(now);
-            let served = || !plan.on_demand || plan.names.iter().all(|name| self.certificates.serves(name));
+            let served = || !plan.on_demand || plan.names.iter().all(|name| self.certificates.names(name));
             if left.is_positive() {
                 // Not before it is due, by rounding.
                 next = next.min(left.unsigned_abs() + Duration::from_millis(10));
@@ -192,8 +249,8 @@ impl Manager {
         let (settings, vault) = (Arc::clone(&self.settings), self.vault.clone());
         let (account, certificates) = (Arc::clone(&self.account), Arc::clone(&self.certificates));
         tracing::info!(names = names.join(" "), authority = settings.directory, "ordering a certificate");
-        self.running.push(names.clone());
-        self.orders.spawn(async move {
+        let wanted = names.clone();
+        let order = self.orders.spawn(async move {
             let get = async {
                 let mut known = account.lock().await;
                 let account = match known.as_ref() {
@@ -214,12 +271,22 @@ impl Manager {
                     tracing::warn!(%error, "the account that is gone can not be forgotten");
                 }
             }
-            (names, outcome)
+            outcome
         });
+        self.running.insert(order.id(), wanted);
     }
 
-    fn ended(&mut self, names: &[String], outcome: Result<Certificate, Failed>) {
-        self.running.retain(|running| running != names);
+    fn joined(&mut self, done: Result<(task::Id, Outcome), task::JoinError>) {
+        let (id, outcome) = done.unwrap_or_else(|error| {
+            let why = format!("the order broke off: {error}");
+            (error.id(), Err(Failed { kind: Kind::Unreachable, why, account_is_gone: false }))
+        });
+        if let Some(names) = self.running.remove(&id) {
+            self.ended(&names, outcome);
+        }
+    }
+
+    fn ended(&mut self, names: &[String], outcome: Outcome) {
         let Some(plan) = self.plans.iter_mut().find(|plan| plan.names == names) else { return };
         match outcome {
             Ok(certificate) => {
@@ -241,9 +308,10 @@ impl Manager {
 
     fn wished(&mut self, Wish { host, done }: Wish) {
         let now = Timestamp::now();
+        self.give_up(now);
         let known = self.plans.iter().find(|plan| plan.covers(&host));
         let coming = match known {
-            Some(plan) => self.running.contains(&plan.names) || plan.due() <= now,
+            Some(plan) => self.is_running(&plan.names) || plan.due() <= now,
             None => self.take(&host),
         };
         if coming && let Some(done) = done {
@@ -259,7 +327,7 @@ impl Manager {
             && PRIVATE
                 .iter()
                 .any(|end| host.strip_suffix(end).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')));
-        if !self.settings.on_demand || !public || private || !self.certificates.serves(host) {
+        if !self.settings.on_demand || !public || private || !self.certificates.names(host) {
             return false;
         }
         let now = Instant::now();
@@ -276,7 +344,7 @@ impl Manager {
     fn publish(&self) {
         let mut certificates: Vec<_> = self.got.values().cloned().collect();
         certificates.sort_by(|a, b| a.names.cmp(&b.names));
-        let wanted = |plan: &&Plan| !plan.on_demand || plan.names.iter().all(|name| self.certificates.serves(name));
+        let wanted = |plan: &&Plan| !plan.on_demand || plan.names.iter().all(|name| self.certificates.names(name));
         let failures = self.plans.iter().filter(wanted).filter_map(|plan| Some((plan, plan.failures.as_ref()?)));
         let problems = failures.map(|(plan, failures)| {
             let place = match plan.names.as_slice() {
@@ -289,5 +357,83 @@ impl Manager {
             Problem::warning(place, what).with_hint(format!("failed {times} in a row; tried again at {}", plan.due()))
         });
         self.certificates.set_from_authority(certificates, problems.collect());
+    }
+}
+
+impl fmt::Debug for Manager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Manager").field("plans", &self.plans).field("running", &self.running).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::net::Served;
+
+    fn settings(place: Place) -> AcmeSettings {
+        AcmeSettings {
+            directory: "https://127.0.0.1:1/".to_owned(),
+            root: None,
+            email: None,
+            external: None,
+            challenges: Vec::new(),
+            dns: None,
+            certificates: vec![vec!["app.example.com".to_owned()]],
+            on_demand: true,
+            place,
+        }
+    }
+
+    fn in_line(line: u32) -> Place {
+        Place::File { path: "dormouse.yaml".into(), line: Some(line), column: Some(1) }
+    }
+
+    fn none() -> Arc<Certificates> {
+        Arc::new(Certificates::new(Box::new(|_| Served::ByName), Box::new(|_| None)))
+    }
+
+    #[tokio::test]
+    async fn an_order_that_panics_is_a_failure_like_any_other_and_moves_with_its_settings() {
+        let directory = tempfile::tempdir().unwrap();
+        let certificates = none();
+        let mut manager = Manager::open(directory.path(), settings(in_line(3)), Arc::clone(&certificates)).unwrap();
+        let names = manager.plans[0].names.clone();
+        let order = manager.orders.spawn(async { panic!("a fault") });
+        manager.running.insert(order.id(), names.clone());
+        let done = manager.orders.join_next_with_id().await.unwrap();
+        manager.joined(done);
+        assert!(!manager.is_running(&names) && manager.plans[0].due() > Timestamp::now());
+        let told = || certificates.problems()[0].to_string();
+        assert!(told().contains("dormouse.yaml:3:1") && told().contains("the order broke off"), "{}", told());
+        manager.moved_to(in_line(4));
+        assert!(told().contains("dormouse.yaml:4:1") && told().contains("the order broke off"), "{}", told());
+    }
+
+    #[test]
+    fn the_place_does_not_tell_settings_apart() {
+        let one = settings(in_line(3));
+        assert!(one.is_same(&settings(in_line(4))));
+        assert!(!one.is_same(&AcmeSettings { on_demand: false, ..settings(in_line(3)) }));
+    }
+
+    #[tokio::test]
+    async fn a_state_directory_that_was_not_to_be_used_is_tried_again() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("certificates"), "in the way").unwrap();
+        let with = |line| {
+            let tls = crate::model::TlsSettings { acme: Some(settings(in_line(line))), ..Default::default() };
+            Arc::new(Settings { tls, ..Settings::default() })
+        };
+        let (send, receive) = watch::channel(with(3));
+        let mut acme = Acme::open(directory.path().to_owned(), none(), receive);
+        assert!(matches!(acme.work, Work::Broken));
+        fs::remove_file(directory.path().join("certificates")).unwrap();
+        send.send(with(4)).unwrap();
+        assert!(acme.work().await);
+        acme.begin();
+        assert!(matches!(acme.work, Work::On(_)));
     }
 }

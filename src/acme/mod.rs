@@ -15,4 +15,4 @@ mod order;
 mod schedule;
 mod vault;
 
-pub use manager::run;
+pub use manager::Acme;

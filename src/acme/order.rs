@@ -228,8 +228,12 @@ impl Answers<'_> {
             AcmeChallenge::Dns => {
                 let Some(hook) = &self.settings.dns else { return Err(Failed::refused("`acme: dns` is not set")) };
                 let name = format!("_acme-challenge.{host}.");
-                hook::run(hook, "present", &name, &record).await.map_err(Failed::refused)?;
-                self.given.push(Given::Record(name, record));
+                // Noted first: it may be there although this breaks off.
+                self.given.push(Given::Record(name.clone(), record.clone()));
+                if let Err(why) = hook::run(hook, "present", &name, &record).await {
+                    self.given.pop();
+                    return Err(Failed::refused(why));
+                }
             }
         }
         Ok(())
@@ -245,12 +249,13 @@ impl Answers<'_> {
 
     /// Takes the records out of the DNS. The rest is taken back by itself.
     async fn take_back(&mut self) {
-        for given in &self.given {
-            if let (Given::Record(name, value), Some(hook)) = (given, &self.settings.dns)
+        while let Some(index) = self.given.iter().position(|given| matches!(given, Given::Record(..))) {
+            if let (Some(Given::Record(name, value)), Some(hook)) = (self.given.get(index), &self.settings.dns)
                 && let Err(why) = hook::run(hook, "cleanup", name, value).await
             {
-                tracing::warn!(why, "a record stays in the DNS");
+                tracing::warn!(record = name, why, "a record stays in the DNS");
             }
+            self.given.remove(index);
         }
     }
 }
@@ -262,7 +267,9 @@ impl Drop for Answers<'_> {
             match given {
                 Given::Token(token) => self.challenges.remove_answer(token),
                 Given::Certificate(host) => self.challenges.remove_certificate(host),
-                Given::Record(..) => {}
+                Given::Record(name, _) => {
+                    tracing::warn!(record = name, "an order broke off: a record stays in the DNS");
+                }
             }
         }
     }

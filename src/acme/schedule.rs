@@ -7,6 +7,9 @@ use jiff::Timestamp;
 /// Pauses after failures grow up to these.
 const LONGEST: (Duration, Duration) = (Duration::from_secs(3600), Duration::from_secs(12 * 3600));
 
+/// So many refusals in a row are enough for a host that somebody once asked for.
+const ENOUGH: u32 = 5;
+
 /// What kind of failure it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -58,6 +61,13 @@ impl Plan {
     pub(super) fn failed(&mut self, now: Timestamp, kind: Kind, why: String) {
         let count = self.failures.as_ref().filter(|before| before.kind == kind).map_or(0, |before| before.count) + 1;
         self.failures = Some(Failures { count, last: now, kind, why });
+    }
+
+    /// Whether it is not tried again before somebody asks for the host once more: refused so often when it is due, and
+    /// never got.
+    pub(super) fn is_given_up(&self, now: Timestamp) -> bool {
+        let refused = |failures: &Failures| failures.kind == Kind::Refused && failures.count >= ENOUGH;
+        self.on_demand && self.has.is_none() && self.failures.as_ref().is_some_and(refused) && self.due() <= now
     }
 
     /// Whether it is for this host, also by a wildcard.
@@ -113,6 +123,20 @@ mod tests {
             plan.failed(now(), Kind::Unreachable, "away".into());
         }
         assert_eq!(plan.due().duration_since(now()).as_secs(), 3600);
+    }
+
+    #[test]
+    fn a_host_that_was_asked_for_is_given_up_when_it_was_refused_often_and_would_be_due_again() {
+        let mut plan = Plan::new(vec!["app.example.com".into()], true);
+        for _ in 0..4 {
+            plan.failed(now(), Kind::Refused, "no".into());
+        }
+        assert!(!plan.is_given_up(plan.due()));
+        plan.failed(now(), Kind::Refused, "no".into());
+        assert!(plan.is_given_up(plan.due()) && !plan.is_given_up(plan.due() - 1.second()));
+        let at = plan.due();
+        assert!(!Plan { on_demand: false, ..plan.clone() }.is_given_up(at));
+        assert!(!Plan { has: Some((now(), now() + 1.hour())), ..plan }.is_given_up(at));
     }
 
     #[test]

@@ -50,7 +50,12 @@ pub(super) async fn explain(
         let container = &explained.container;
         container.name == name || format!("{}/{}", container.node, container.name) == name
     };
-    let found: Vec<&Explained> = all.iter().filter(meant).collect();
+    let mut found: Vec<&Explained> = all.iter().filter(meant).collect();
+    if found.is_empty() {
+        // As orders do, it takes the alias of a route.
+        let led_to = |explained: &&Explained| explained.routes.iter().any(|route| route.alias.as_str() == name);
+        found = all.iter().filter(led_to).collect();
+    }
     match found.as_slice() {
         [one] => Ok(Json(told(&api, one))),
         [] => Err(no_container(&api, &name)),

@@ -20,7 +20,7 @@ use crate::{
     config::Loaded,
     control::{Control, FileSource},
     demo::{self, DemoPorts, Housing, Row, RowState, Screen, config, intro},
-    model::{DockerAddress, Problems},
+    model::{DockerAddress, Problems, format_duration},
     provider::Workshop,
 };
 
@@ -86,7 +86,7 @@ async fn show(housing: Housing<'_>, end: CancellationToken) -> anyhow::Result<()
     };
     let directory = Scratch::make()?;
     let state_dir = directory.0.join("state");
-    say(&intro(ports.http, &state_dir))?;
+    say(&intro(ports.http, &called(), &state_dir))?;
     let world = World { source: FileSource::Made(Box::new(loaded.clone())), loaded, state_dir };
     let (drawing, drawn) = (end.clone(), tokio_util::task::TaskTracker::new());
     let result = run(world, end, |control| {
@@ -96,6 +96,11 @@ async fn show(housing: Housing<'_>, end: CancellationToken) -> anyhow::Result<()
     drawn.close();
     drawn.wait().await;
     result
+}
+
+/// The words that called this program, for others to copy.
+fn called() -> String {
+    std::env::args().next().filter(|word| !word.is_empty()).unwrap_or_else(|| "dormouse".to_owned())
 }
 
 /// A directory of this run, removed at its end.
@@ -158,6 +163,11 @@ async fn draw(control: Control, end: CancellationToken) {
         }
     }
     let _ = say(screen.finish());
+    let open: u64 = control.backends().iter().map(|backend| backend.passes()).sum();
+    if open > 0 {
+        let patience = format_duration(demo::SHUTDOWN);
+        let _ = say(&format!("Ending. What is open ({open}) may finish within {patience}; Ctrl-C again cuts it.\n"));
+    }
 }
 
 fn columns() -> u16 {

@@ -21,12 +21,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{certificates, files, nodes};
 use crate::{
-    acme,
+    acme::Acme,
     api::{self, Api},
     backend::{Answer, Backend, Order, StatusState},
     config::Loaded,
     control::{self, Control, FileSource, Keeper},
-    model::{HttpsRedirect, OnExit, Problems, Settings},
+    model::{HttpsRedirect, OnExit, Problems, Settings, format_duration},
     net::{self, TlsServer},
     provider,
     proxy::{Limits, ProxySettings, Shared, bind_workers, keep_ports},
@@ -129,6 +129,8 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
 
     // Who connects meanwhile waits in the listener's queue.
     keeper.prepare(PREPARING).await;
+    // What is kept is shown to the very first of them.
+    let acme = Acme::open(state_dir.clone(), Arc::clone(control.certificates()), in_force.clone());
     let workers = workers.run(&shared, &closing).context("start to serve HTTP")?;
     for (index, address) in workers.addresses().iter().enumerate() {
         let what = if index < settings.listen.http.len() { "HTTP" } else { "HTTPS" };
@@ -142,7 +144,7 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     helpers.spawn(opening);
     helpers.spawn(files::watch_files(control.clone(), files, end.clone()));
     helpers.spawn(certificates::watch(Arc::clone(control.certificates()), in_force.clone(), end.clone()));
-    helpers.spawn(acme::run(state_dir.clone(), Arc::clone(control.certificates()), in_force.clone(), end.clone()));
+    helpers.spawn(acme.run(end.clone()));
     helpers.spawn(reload_on_hangup(control.clone(), end.clone()));
     helpers.spawn(follow_settings(in_force, proxy, connections, end.clone()));
     helpers.spawn(remember_now_and_then(control.clone(), store.clone(), end.clone()));
@@ -152,9 +154,18 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     serving(&control);
 
     end.cancelled().await;
-    tracing::info!("ending: no new connections, those in use may finish");
+    tracing::info!(
+        "ending: no new connections; those in use may finish within {} (a second signal cuts them)",
+        format_duration(settings.shutdown_timeout)
+    );
     closing.cancel();
+    let hurry = shared.hurry.clone();
+    let second = tokio::spawn(async move {
+        until_told_to_end().await;
+        hurry.cancel();
+    });
     tokio::task::spawn_blocking(move || workers.join()).await.context("join the workers")?;
+    second.abort();
     helpers.wait().await;
     if settings.on_exit == OnExit::WakeAll {
         wake_all(&control).await;

@@ -196,17 +196,11 @@ fn by_another_hand(down: &Down) -> String {
 
 /// Whether what was so is thawed when it wakes, and how it is reached then.
 fn frozen(before: &State) -> Option<Option<Arc<Running>>> {
-    match before {
-        State::Asleep(down) => down.paused.as_ref().map(|paused| paused.at.clone()),
-        State::Stopping { method: SleepMethod::Pause, was, .. } => {
-            Some(was.as_ref().map(|awake| Arc::clone(&awake.at)))
-        }
-        State::Unknown { .. }
-        | State::Waking(_)
-        | State::Awake(_)
-        | State::Draining { .. }
-        | State::Stopping { .. }
-        | State::Failed(_)
-        | State::Gone => None,
+    if let State::Asleep(Down { paused: Some(paused), .. }) = before {
+        return Some(paused.at.clone());
     }
+    if let State::Stopping { method: SleepMethod::Pause, was, .. } = before {
+        return Some(was.as_ref().map(|awake| Arc::clone(&awake.at)));
+    }
+    None
 }

@@ -61,7 +61,8 @@ impl Merge {
     fn containers(&mut self, discovered: &[DiscoveredPart]) {
         for part in discovered {
             let Some(spec) = &part.backend else { continue };
-            let place = Place::Label { container: part.container.clone(), label: Some("depends_on".to_owned()) };
+            let unwritten = || Place::Label { container: part.container.clone(), label: Some("depends_on".to_owned()) };
+            let place = part.depends_on.clone().unwrap_or_else(unwritten);
             self.places.insert(spec.id.clone(), place);
             self.backends.insert(spec.id.clone(), spec.clone());
             // What no request can wake must not be put to sleep: its routes may just have been refused.

@@ -58,6 +58,8 @@ pub struct DiscoveredPart {
     pub labelled: bool,
     /// When it was created, in seconds since the Unix epoch: of two alike that claim an alias the older keeps it.
     pub created: i64,
+    /// The label that names its dependencies.
+    pub depends_on: Option<Place>,
     /// What it is as a backend; also of an excluded one, since others may depend on it.
     pub backend: Option<BackendSpec>,
     /// Its routes.

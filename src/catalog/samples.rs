@@ -52,6 +52,7 @@ pub(super) fn container(spec: BackendSpec, created: i64, aliases: &[&str]) -> Di
         container: spec.id.to_string(),
         labelled: true,
         created,
+        depends_on: None,
         routes: aliases.iter().map(|alias| route(alias, &name, 80, label_place(&name))).collect(),
         backend: Some(spec),
         problems: Problems::default(),

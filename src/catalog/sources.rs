@@ -72,6 +72,7 @@ fn of_ourselves(mut made: FromContainer, settings: &Settings) -> FromContainer {
 
 fn part(container: &Container, made: FromContainer) -> DiscoveredPart {
     DiscoveredPart {
+        depends_on: made.depends_on_at().cloned(),
         container: format!("{}/{}", container.node, container.name),
         labelled: made.labelled,
         created: made.created,

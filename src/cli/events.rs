@@ -8,7 +8,7 @@ use jiff::{Timestamp, tz::TimeZone};
 use super::{
     arguments::Events,
     client::{Client, segment},
-    output::{Output, Tone},
+    output::{Output, Tone, complain},
     trouble::Trouble,
 };
 use crate::api::wire;
@@ -25,14 +25,17 @@ pub(super) async fn events(options: &Events, client: &Client, output: &Output) -
     }
     let path = format!("/api/v1/events?{query}");
     let mut last: Option<String> = None;
-    let mut seen_any = false;
+    let (mut seen_any, mut told) = (false, false);
     loop {
-        match read(&path, &mut last, options, client, output).await {
+        match read(&path, &mut last, &mut told, options, client, output).await {
             Err(trouble @ Trouble::Failed(_)) if !(options.follow && seen_any) => return Err(trouble),
             Err(trouble @ (Trouble::Wrong(_) | Trouble::Told(_) | Trouble::Closed)) => return Err(trouble),
             Ok(()) if !options.follow => return Ok(()),
             // A stream that was open has broken off: the program is restarted, perhaps.
             Ok(()) | Err(Trouble::Failed(_)) => seen_any = true,
+        }
+        if !std::mem::replace(&mut told, true) {
+            complain("Dormouse has ended the stream; waiting for it to come back (Ctrl-C ends this)");
         }
         tokio::time::sleep(AGAIN).await;
     }
@@ -41,11 +44,15 @@ pub(super) async fn events(options: &Events, client: &Client, output: &Output) -
 async fn read(
     path: &str,
     last: &mut Option<String>,
+    told: &mut bool,
     options: &Events,
     client: &Client,
     output: &Output,
 ) -> Result<(), Trouble> {
     let mut body = client.stream(path, last.as_deref()).await?;
+    if std::mem::take(told) {
+        complain("it is back");
+    }
     let mut buffer = Vec::new();
     while let Some(Ok(frame)) = body.frame().await {
         let Ok(data) = frame.into_data() else { continue };

@@ -85,7 +85,12 @@ fn alone(containers: &[Container], options: &Explain) -> Result<Vec<wire::Explai
     let mut all: Vec<wire::Explained> =
         explain_alone(containers, &source, &loaded).iter().map(wire::Explained::from).collect();
     if let Some(name) = &options.container {
-        all.retain(|one| one.container == *name || one.container.split_once('/').is_some_and(|(_, own)| own == name));
+        let is_named = |one: &wire::Explained| {
+            one.container == *name || one.container.split_once('/').is_some_and(|(_, own)| own == name)
+        };
+        let has_route = |one: &wire::Explained| one.routes.iter().any(|route| route.alias == *name);
+        let named = all.iter().any(is_named);
+        all.retain(|one| if named { is_named(one) } else { has_route(one) });
         if all.is_empty() {
             return Err(Trouble::Failed(format!("there is no container `{name}`")));
         }
@@ -154,7 +159,7 @@ fn print(explained: &wire::Explained, output: &Output) -> Result<(), Trouble> {
 fn sleep(policy: &wire::Policy) -> String {
     let mut text = match &policy.idle_timeout {
         Some(timeout) => format!("{} after {timeout} of quiet", policy.stop_method),
-        None if policy.dependency_only => "with its last dependant".to_owned(),
+        None if policy.dependency_only => "with its last dependant, if one of them woke it".to_owned(),
         None => return "never by itself (set `dormouse.idle_timeout`)".to_owned(),
     };
     if let Some(after) = &policy.stop_after {

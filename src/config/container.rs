@@ -39,6 +39,13 @@ pub struct FromContainer {
     pub(super) wanted: Vec<Wanted>,
 }
 
+impl FromContainer {
+    /// The label that names its dependencies, where there is one.
+    pub fn depends_on_at(&self) -> Option<&Place> {
+        self.wanted.first().map(|wanted| &wanted.place)
+    }
+}
+
 /// Reads labels, ports and networks of a container. `own_networks` are those that Dormouse's own container is on.
 pub fn from_container(container: &Container, settings: &Settings, own_networks: &[String]) -> FromContainer {
     let mut made = FromContainer {
@@ -251,10 +258,27 @@ impl Reading<'_> {
                 Err(None) => {}
             }
         }
+        self.leave_to_streams(backend);
         if self.made.routes.is_empty() && !self.made.problems.has_errors() {
             let none = || "it has no aliases".to_owned();
             self.made.excluded = Some(reasons.into_iter().next().unwrap_or_else(none));
         }
+    }
+
+    /// Whose labels ask for streams and nothing else is no web app: the route that its name alone would give it is none.
+    fn leave_to_streams(&mut self, backend: &mut BackendSpec) {
+        let Some(unnamed) = &self.labelled.unnamed else { return };
+        let is_stream = |route: &RouteSpec| !route.matches.listen.is_empty();
+        let mut asked = self.made.routes.iter().filter(|route| route.alias != *unnamed).peekable();
+        if asked.peek().is_none() || !asked.all(is_stream) {
+            return;
+        }
+        let routes = &mut self.made.routes;
+        routes.retain(|route| route.alias != *unnamed);
+        let of_it = format!("route `{unnamed}`:");
+        self.made.notes.retain(|note| !note.starts_with(&of_it));
+        let leads_to = |port: &u16| routes.iter().any(|route| route.endpoint().is_none_or(|at| at.port == *port));
+        backend.ports.retain(leads_to);
     }
 
     /// One route; `Err(Some)` is a reason to have none, `Err(None)` a problem that was told.
@@ -270,7 +294,9 @@ impl Reading<'_> {
                 return Err(if refused { None } else { Some(reason) });
             }
         };
-        let unasked = !self.labelled.asks_for_routes && (scheme.is_stream() || !self.labelled.any);
+        let of_name = self.labelled.unnamed.as_ref() == Some(alias);
+        let asked = self.labelled.asks_for_routes;
+        let unasked = (scheme.is_stream() && (of_name || !asked)) || !(asked || self.labelled.any);
         if unasked && !matches!(scheme, Scheme::Http | Scheme::Https) {
             self.made.problems.0.append(&mut problems.0);
             return Err(Some(if scheme.is_stream() {

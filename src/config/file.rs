@@ -42,7 +42,7 @@ pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded,
         Err(error) => {
             let place = Place::File { path: name.into(), line: None, column: None };
             let problem = Problem::error(place, format!("can not read it: {error}"));
-            Err(Problems(vec![problem.with_hint("name another file with `--config`, or run without one")]))
+            Err(Problems(vec![problem.with_hint("name a file that is there, or none")]))
         }
     }
 }

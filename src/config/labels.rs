@@ -55,6 +55,8 @@ pub(super) struct Labelled {
     pub(super) routes: Vec<(Alias, Option<Node>)>,
     /// Whether `aliases` or a label of a route asks for routes.
     pub(super) asks_for_routes: bool,
+    /// The alias that is there for the container's name alone: no label says anything of it.
+    pub(super) unnamed: Option<Alias>,
 }
 
 /// The labels of one prefix.
@@ -67,6 +69,16 @@ struct Layer {
     shortcuts: Vec<(&'static str, Node, String)>,
     /// Every full route label: its first field, normal, and its key.
     full: Vec<(String, String)>,
+}
+
+impl Layer {
+    /// Whether anything is said of the first alias.
+    fn says_of_first(&self, alias: &Alias) -> bool {
+        !self.wildcard.is_empty()
+            || !self.shortcuts.is_empty()
+            || self.numbered.contains_key(&1)
+            || self.named.contains_key(alias)
+    }
 }
 
 /// Reads all labels; best prefix first.
@@ -234,7 +246,8 @@ impl Gatherer<'_> {
         let known = || CONTAINER_KEYS.iter().chain(IDLE_KEYS).copied().chain(SHORTCUTS.iter().map(|(many, _)| *many));
         let place = self.place(Some(key));
         let is_field = ROUTE_KEYS.iter().any(|field| normal(field) == normal(first));
-        let near = nearest(first, known());
+        let plural = || known().find(|key| [first, "s"].concat() == *key || [first, "es"].concat() == *key);
+        let near = nearest(first, known()).or_else(plural);
         let as_elsewhere = matches!(normal(first).as_str(), "enable" | "enabled");
         let problem = Problem::error(place, format!("`{first}` is no label of a container, nor a mapping for a route"));
         let problem = match (is_field, near) {
@@ -281,7 +294,9 @@ impl Gatherer<'_> {
             (alias.clone(), tree.filter(|_| !self.refused.contains(&alias)))
         });
         let routes = routes.collect();
-        Labelled { any: self.any, container, refused: self.refused_all, routes, asks_for_routes }
+        let of_name = listed.into_iter().next().filter(|_| !explicit);
+        let unnamed = of_name.filter(|alias| !layers.iter().any(|layer| layer.says_of_first(alias)));
+        Labelled { any: self.any, container, refused: self.refused_all, routes, asks_for_routes, unnamed }
     }
 
     /// The listed aliases, and whether a label lists them.

@@ -171,7 +171,11 @@ const ACME: &[Key] = &[
         Kind::Any,
         "Certificates to have: a name, or a list of names for one; `*.example.com` needs `dns`",
     ),
-    ("on_demand", Kind::Bool, "Hosts of routes get a certificate of their own when they are first asked for"),
+    (
+        "on_demand",
+        Kind::Bool,
+        "Hosts that a route or an alias below `domains` names get a certificate of their own when they are first asked for",
+    ),
 ];
 
 const EAB: &[Key] = &[("kid", Kind::Text, "The id of the key"), ("hmac", Kind::Text, "The key, base64url")];

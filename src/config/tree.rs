@@ -49,6 +49,11 @@ impl Node {
         Self::new(place, Value::Map(Vec::new()))
     }
 
+    /// Whether it is a mapping with nothing in it.
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(&self.value, Value::Map(entries) if entries.is_empty())
+    }
+
     pub(super) fn is_null(&self) -> bool {
         matches!(self.value, Value::Null)
     }

@@ -84,10 +84,13 @@ fn explain(container: &Container, catalog: &Catalog, settings: &Settings, own_ne
     let id = name.parse().ok();
     let routes =
         catalog.routes.values().filter(|route| of_it(&route.place) || (id.is_some() && route.backend() == id.as_ref()));
+    let routes: Vec<_> = routes.cloned().collect();
+    let excluded = catalog.excluded.iter().find(|(excluded, _)| *excluded == name).map(|(_, why)| why.clone());
     Explained {
-        routes: routes.cloned().collect(),
         backend: id.as_ref().and_then(|id| catalog.backends.get(id)).cloned(),
-        excluded: catalog.excluded.iter().find(|(excluded, _)| *excluded == name).map(|(_, why)| why.clone()),
+        // A file may lead to what has no routes of its own.
+        excluded: excluded.filter(|_| routes.is_empty()),
+        routes,
         notes: config::from_container(container, settings, own_networks).notes,
         problems: catalog.problems.0.iter().filter(|problem| of_it(&problem.place)).cloned().collect(),
         container: container.clone(),

@@ -26,8 +26,9 @@ use crate::{
     catalog::{self, Catalog, Change, FilePart, diff},
     config::Loaded,
     model::{BackendId, Cause, Container, NodeName, Place, Problem, Problems, Settings},
-    net::Certificates,
+    net::{Certificates, Served},
     provider::SharedProvider,
+    routing::Claim,
     store::BackendMemory,
     telemetry::{Happening, Journal},
 };
@@ -123,7 +124,12 @@ impl Keeper {
             let table = asking.load();
             table.of_host(host).into_iter().find_map(|route: &Arc<LiveRoute>| route.spec.options.client_profile.clone())
         };
-        let certificates = Certificates::new(Box::new(move |host| hosts.load().knows_host(host)), Box::new(profile));
+        let served = move |host: &str| match hosts.load().claim(host) {
+            Claim::None => Served::No,
+            Claim::Pattern => Served::ByPattern,
+            Claim::Name => Served::ByName,
+        };
+        let certificates = Certificates::new(Box::new(served), Box::new(profile));
         certificates.configure(&loaded.settings.tls);
         let control = Control {
             source: Arc::new(source.clone()),

@@ -48,6 +48,9 @@ pub struct DemoContainer {
     pub port: u16,
 }
 
+/// The demo's streams never end by themselves: nobody waits long for them.
+pub const SHUTDOWN: Duration = Duration::from_secs(5);
+
 /// Where apps in containers listen: each has an address of its own.
 const CONTAINER_PORT: u16 = 80;
 
@@ -101,6 +104,7 @@ pub fn config(housing: Housing<'_>, ports: DemoPorts) -> Result<(Settings, Vec<R
         // The containers of others are not ours to serve.
         discover: Discover::Labelled,
         prefixes: vec!["dormouse-demo".to_owned()],
+        shutdown_timeout: SHUTDOWN,
         ..Settings::default()
     };
     let routes = apps.iter().map(|app| route(app, &node, housing)).collect::<Result<_, _>>()?;
@@ -154,7 +158,7 @@ fn backend(app: &App, node: &NodeName, housing: Housing<'_>) -> Result<BackendSp
 }
 
 /// What to try, for the terminal.
-pub fn intro(http_port: u16, state_dir: &Path) -> String {
+pub fn intro(http_port: u16, program: &str, state_dir: &Path) -> String {
     let port = if http_port == 80 { String::new() } else { format!(":{http_port}") };
     format!(
         "Three small apps are asleep behind a proxy on 127.0.0.1{port}. Each wakes on the first request\n\
@@ -171,9 +175,9 @@ pub fn intro(http_port: u16, state_dir: &Path) -> String {
          \x20   curl http://nap.localhost{port}/             wait 10 s between two of them\n\
          \x20   (a curl that does not know these names: curl -H 'Host: nap.localhost' http://127.0.0.1{port}/)\n\
          \n\
-         \x20 In another terminal, the command line of a running Dormouse:\n\
-         \x20   dormouse --state-dir {state_dir} ps      what runs, what sleeps, and when it sleeps next\n\
-         \x20   dormouse --state-dir {state_dir} events  who woke what, and why\n\
+         \x20 In another terminal, what runs, what sleeps, and when it sleeps next; who woke what, and why:\n\
+         \x20   {program} --state-dir {state_dir} ps\n\
+         \x20   {program} --state-dir {state_dir} events\n\
          \n\
          Ctrl-C ends it all and leaves nothing behind.\n",
         state_dir = state_dir.display(),
@@ -223,12 +227,12 @@ mod tests {
 
     #[test]
     fn the_text_names_every_host_with_its_port() {
-        let text = intro(8080, Path::new("/tmp/demo/state"));
-        assert!(text.contains("dormouse --state-dir /tmp/demo/state ps "), "{text}");
+        let text = intro(8080, "target/release/dormouse", Path::new("/tmp/demo/state"));
+        assert!(text.contains("target/release/dormouse --state-dir /tmp/demo/state ps\n"), "{text}");
         for name in ["slow", "live", "nap"] {
             assert!(text.matches(&format!("http://{name}.localhost:8080/")).count() >= 2, "{text}");
         }
         assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
-        assert!(!intro(80, Path::new("/tmp")).contains(":80"));
+        assert!(!intro(80, "dormouse", Path::new("/tmp")).contains(":80"));
     }
 }

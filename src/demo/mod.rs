@@ -10,6 +10,6 @@ mod image;
 mod screen;
 
 pub use apps::{BadApp, run_app};
-pub use config::{DemoContainer, DemoPorts, Housing, config, containers, intro};
+pub use config::{DemoContainer, DemoPorts, Housing, SHUTDOWN, config, containers, intro};
 pub use image::{ENVIRONMENT, PROGRAM, layer};
 pub use screen::{Row, RowState, Screen};

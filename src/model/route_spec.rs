@@ -242,6 +242,14 @@ impl RouteSpec {
         Self { alias, place, matches, target, audience: Audience::Everyone, options: RouteOptions::default().shared() }
     }
 
+    /// The endpoint it leads to, unless it is known to be down.
+    pub fn endpoint(&self) -> Option<Endpoint> {
+        match self.target {
+            RouteTarget::Backend { endpoint, .. } | RouteTarget::Address { endpoint, .. } => Some(endpoint),
+            RouteTarget::Down { .. } => None,
+        }
+    }
+
     /// The backend it leads to, when it leads to one.
     pub fn backend(&self) -> Option<&BackendId> {
         match &self.target {

@@ -92,10 +92,17 @@ pub struct AcmeSettings {
     pub dns: Option<DnsHook>,
     /// Certificates to have, each for one name or several.
     pub certificates: Vec<Vec<String>>,
-    /// Hosts of routes get one of their own when they are first asked for.
+    /// Hosts that routes name, not by a pattern, get one of their own when they are first asked for.
     pub on_demand: bool,
     /// Where it was written.
     pub place: Place,
+}
+
+impl AcmeSettings {
+    /// Whether both ask for the same, wherever that is written.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Self { place: other.place.clone(), ..self.clone() } == *other
+    }
 }
 
 /// A way to show that a host is ours.

@@ -34,9 +34,9 @@ pub use proxy_header::{Carries, Ends, ProxyHeader, proxy_header, take_proxy_head
 pub use stream::{Beneath, ReadHalf, Stream, Within, WriteHalf};
 pub use tls_accept::{NoTls, Secured, TlsServer};
 pub use tls_certificate::{BadCertificate, Certificate, CertificateSource};
-pub use tls_certificates::{Asks, Certificates, Serves, check_certificates};
+pub use tls_certificates::{Asks, Certificates, Served, Serves, check_certificates};
 pub use tls_challenges::Challenges;
 pub use tls_connect::{NoUpstreamTls, TlsClients, TlsTarget};
 pub use tls_demand::Wish;
 pub use tls_self_signed::{challenge_certificate, signing_request};
-pub use tls_stream::{TlsReadHalf, TlsStream, TlsWriteHalf};
+pub use tls_stream::{Came, TlsBeneath, TlsReadHalf, TlsStream, TlsWriteHalf};

@@ -14,7 +14,7 @@ use tokio::{
     net::{TcpStream, tcp},
 };
 
-use super::tls_stream::{TlsReadHalf, TlsStream, TlsWriteHalf};
+use super::tls_stream::{TlsBeneath, TlsReadHalf, TlsStream, TlsWriteHalf};
 
 /// A connection's bytes.
 #[derive(Debug)]
@@ -47,8 +47,21 @@ pub trait Within: fmt::Debug {
 pub enum Beneath<'a> {
     /// A socket.
     Socket(&'a TcpStream),
+    /// A socket with TLS on it.
+    Tls(TlsBeneath<'a>),
     /// Another connection.
     Within(&'a dyn Within),
+}
+
+impl<'a> Beneath<'a> {
+    /// The socket, where there is one of its own.
+    pub fn socket(self) -> Option<&'a TcpStream> {
+        match self {
+            Self::Socket(tcp) => Some(tcp),
+            Self::Tls(tls) => Some(tls.socket()),
+            Self::Within(_) => None,
+        }
+    }
 }
 
 /// The reading side of a [`Stream`].
@@ -79,7 +92,7 @@ impl Stream {
     pub fn beneath(&self) -> Beneath<'_> {
         match self {
             Self::Plain(tcp) => Beneath::Socket(tcp),
-            Self::Tls(tls) => Beneath::Socket(tls.socket()),
+            Self::Tls(tls) => Beneath::Tls(tls.beneath()),
             Self::Within(within) => Beneath::Within(within.as_ref()),
         }
     }
@@ -147,7 +160,7 @@ impl ReadHalf<'_> {
     pub fn beneath(&self) -> Beneath<'_> {
         match self {
             Self::Plain(tcp) => Beneath::Socket(tcp.as_ref()),
-            Self::Tls(tls) => Beneath::Socket(tls.socket()),
+            Self::Tls(tls) => Beneath::Tls(tls.beneath()),
             Self::Within(within) => Beneath::Within(*within),
         }
     }

@@ -132,6 +132,14 @@ impl Certificate {
         self.key.cert.len()
     }
 
+    /// Whether its file is still there, if it came from one.
+    pub(super) fn is_there(&self) -> bool {
+        match &self.source {
+            CertificateSource::File(path) => path.exists(),
+            CertificateSource::Authority(_) => true,
+        }
+    }
+
     /// Whether its time is over.
     pub fn has_expired(&self, now: Timestamp) -> bool {
         now >= self.not_after

@@ -25,10 +25,21 @@ use super::{
     tls_files::{self, Found},
     tls_self_signed::SelfSigned,
 };
-use crate::model::{CertificateFiles, CertificateFolder, Place, Problem, Problems, TlsSettings};
+use crate::model::{CertificateFiles, CertificateFolder, Place, Problem, Problems, Severity, TlsSettings};
 
-/// Says whether a host is one that is served here.
-pub type Serves = Box<dyn Fn(&str) -> bool + Send + Sync>;
+/// Says how a host (in canonical spelling) is served here.
+pub type Serves = Box<dyn Fn(&str) -> Served + Send + Sync>;
+
+/// How a host is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Served {
+    /// It is not.
+    No,
+    /// By a pattern that takes any number of hosts.
+    ByPattern,
+    /// By its own name.
+    ByName,
+}
 
 /// Says which profile of client certificates a host asks for, if any.
 pub type Asks = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
@@ -86,18 +97,22 @@ impl Entry {
     }
 
     fn directories(&self) -> Vec<PathBuf> {
-        let beside = |path: &Path| std::path::absolute(path).ok()?.parent().map(Path::to_owned);
         match self {
-            Self::Pair(files) => [&files.certificate, &files.key].into_iter().filter_map(|path| beside(path)).collect(),
+            Self::Pair(files) => [&files.certificate, &files.key].into_iter().filter_map(beside).collect(),
             Self::Folder(folder) => tls_files::folders(&folder.path).unwrap_or_default(),
         }
     }
 }
 
+/// The directory that a file lies in.
+fn beside(path: impl AsRef<Path>) -> Option<PathBuf> {
+    std::path::absolute(path).ok()?.parent().map(Path::to_owned)
+}
+
 /// Reads every certificate that the settings name, and tells what is wrong with them.
 pub fn check_certificates(settings: &TlsSettings) -> Problems {
     let certificates = Entry::all(settings).flat_map(|entry| entry.load().problems);
-    Problems(certificates.chain(Profiles::new(&settings.clients).problems()).collect())
+    Problems(certificates.chain(Profiles::new(&settings.clients, &Profiles::default()).problems()).collect())
 }
 
 impl Certificates {
@@ -117,10 +132,8 @@ impl Certificates {
 
     /// Takes these settings. An entry that can not be read keeps what it gave before.
     pub fn configure(&self, settings: &TlsSettings) {
-        if self.profiles.load().settings != settings.clients {
-            self.profiles.store(Arc::new(Profiles::new(&settings.clients)));
-        }
         self.change(|sources| {
+            self.take_profiles(|before| Profiles::new(&settings.clients, before));
             let before = std::mem::take(&mut sources.entries);
             sources.entries = Entry::all(settings).map(|entry| loaded(entry, &before)).collect();
         });
@@ -129,6 +142,7 @@ impl Certificates {
     /// Reads the files again.
     pub fn reload(&self) {
         self.change(|sources| {
+            self.take_profiles(Profiles::again);
             let before = std::mem::take(&mut sources.entries);
             sources.entries = before.iter().map(|(entry, _)| loaded(entry.clone(), &before)).collect();
         });
@@ -151,14 +165,24 @@ impl Certificates {
         self.choice.store(Arc::new(Choice::build(files.chain(&sources.authority), Timestamp::now())));
     }
 
+    fn take_profiles(&self, read: impl FnOnce(&Profiles) -> Profiles) {
+        let before = self.profiles.load();
+        let (now, known) = (read(&before), before.problems());
+        for problem in now.problems().iter().filter(|problem| !known.contains(problem)) {
+            tracing::warn!("{problem}");
+        }
+        self.profiles.store(Arc::new(now));
+    }
+
     /// Whether a host (in canonical spelling) has a certificate that is not of our own making.
     pub fn certify(&self, host: &str) -> bool {
         self.choice.load().find(host).is_some()
     }
 
-    /// Whether a host (in canonical spelling) is one that is served here.
-    pub fn serves(&self, host: &str) -> bool {
-        (self.serves)(host)
+    /// Whether a host (in canonical spelling) is served here by its own name. Only such a one gets a certificate when
+    /// it is asked for: of the others there are as many as somebody cares to invent.
+    pub fn names(&self, host: &str) -> bool {
+        (self.serves)(host) == Served::ByName
     }
 
     /// The profile of client certificates that a host (in canonical spelling) asks for, and what checks them; absent:
@@ -181,12 +205,12 @@ impl Certificates {
 
     /// A host (in canonical spelling) is asked for in clear: it may get a certificate for the next time.
     pub fn wish_for(&self, host: &str) {
-        self.demand.tell(host);
+        self.demand.tell(host, || self.names(host));
     }
 
     /// A host (in canonical spelling) is asked for by TLS. Waits for its certificate when one is on its way.
     pub(super) async fn wait_for(&self, host: &str) {
-        if !self.certify(host) && (self.serves)(host) {
+        if !self.certify(host) && self.names(host) {
             self.demand.wait(host).await;
         }
     }
@@ -217,11 +241,15 @@ impl Certificates {
         }
         problems.extend(sources.authority_problems.iter().cloned());
         drop(sources);
+        problems.extend(self.profiles.load().problems());
         let hosts = self.self_signed_hosts();
         for host in hosts.iter().take(TOLD) {
             let place = Place::Host(host.clone());
             let problem = Problem::warning(place, "has no certificate: a self-signed one is shown");
-            problems.push(problem.with_hint("name its files below `tls: certificates`, or set `acme`"));
+            problems.push(problem.with_hint(
+                "name its files below `tls: certificates`, or set `acme`: a host that a route or an alias below \
+                 `domains` names gets one then",
+            ));
         }
         problems
     }
@@ -229,7 +257,9 @@ impl Certificates {
     /// The directories in which a change may be one of certificates.
     pub fn directories(&self) -> BTreeSet<PathBuf> {
         let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        sources.entries.iter().flat_map(|(entry, _)| entry.directories()).collect()
+        let profiles = self.profiles.load();
+        let authorities = profiles.files().filter_map(beside);
+        sources.entries.iter().flat_map(|(entry, _)| entry.directories()).chain(authorities).collect()
     }
 
     fn key_for(&self, name: Option<&str>) -> Option<Arc<CertifiedKey>> {
@@ -243,7 +273,7 @@ impl Certificates {
             return Some(Arc::clone(&certificate.key));
         }
         let made = match name {
-            Some(name) if (self.serves)(name) => self.self_signed.of(name).map(|(key, new)| {
+            Some(name) if (self.serves)(name) != Served::No => self.self_signed.of(name).map(|(key, new)| {
                 if new {
                     tracing::warn!(host = name, "no certificate for this host: a self-signed one is shown");
                 }
@@ -263,8 +293,11 @@ fn loaded(entry: Entry, before: &[(Entry, Found)]) -> (Entry, Found) {
         tracing::warn!("{problem}");
     }
     if let Some(last) = last.filter(|_| !found.problems.is_empty()) {
+        // What is gone from a folder that can be read was taken out.
+        let unreadable = found.problems.iter().any(|problem| problem.severity == Severity::Error);
         let missing = |one: &&Arc<Certificate>| !found.certificates.iter().any(|new| new.source == one.source);
-        let kept: Vec<_> = last.certificates.iter().filter(missing).cloned().collect();
+        let kept = last.certificates.iter().filter(missing).filter(|one| unreadable || one.is_there());
+        let kept: Vec<_> = kept.cloned().collect();
         found.certificates.extend(kept);
     }
     (entry, found)
@@ -322,6 +355,7 @@ mod tests {
         super::tls_samples::{pem, sample},
         *,
     };
+    use crate::model::ClientProfile;
 
     fn place() -> Place {
         Place::File { path: "dormouse.yaml".into(), line: Some(3), column: Some(5) }
@@ -342,7 +376,7 @@ mod tests {
         write(pem(&["app.test"]));
         let files = CertificateFiles { certificate: at("a.pem"), key: at("a.key"), place: place() };
         let settings = TlsSettings { certificates: vec![files], ..TlsSettings::default() };
-        let certificates = Certificates::new(Box::new(|_| true), Box::new(|_| None));
+        let certificates = Certificates::new(Box::new(|_| Served::ByName), Box::new(|_| None));
         certificates.configure(&settings);
         assert_eq!(certificates.problems(), []);
         assert!(certificates.certify("app.test") && !certificates.certify("other.test"));
@@ -362,8 +396,69 @@ mod tests {
     }
 
     #[test]
+    fn what_is_taken_out_of_a_folder_is_gone_whatever_else_is_wrong_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let inside = directory.path().join("certificates");
+        let write = |name: &str, host: &str| {
+            let (certificate, key) = pem(&[host]);
+            fs::write(inside.join(name), certificate + &key).unwrap();
+        };
+        fs::create_dir(&inside).unwrap();
+        write("app.pem", "app.test");
+        write("other.pem", "other.test");
+        let folder = CertificateFolder { path: inside.clone(), place: place() };
+        let settings = TlsSettings { folders: vec![folder], ..TlsSettings::default() };
+        let certificates = Certificates::new(Box::new(|_| Served::ByName), Box::new(|_| None));
+        certificates.configure(&settings);
+        assert!(certificates.certify("app.test") && certificates.certify("other.test"));
+        // One is broken and stays, the other is taken out and goes.
+        fs::write(inside.join("other.pem"), "-----BEGIN CERTIFICATE-----\nrubbish").unwrap();
+        fs::remove_file(inside.join("app.pem")).unwrap();
+        certificates.reload();
+        assert!(!certificates.problems().is_empty());
+        assert!(certificates.certify("other.test") && !certificates.certify("app.test"));
+        // A folder that can not be read says nothing of what is in it.
+        fs::rename(&inside, directory.path().join("elsewhere")).unwrap();
+        certificates.reload();
+        assert!(certificates.certify("other.test"), "{:?}", certificates.problems());
+    }
+
+    #[test]
+    fn authorities_of_clients_are_read_again_and_what_stays_keeps_its_verifier() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let write = |name: &str| fs::write(at(name), pem(&["authority.test"]).0).unwrap();
+        let profile = |name: &str| ClientProfile { authorities: vec![at(name)], system: false, place: place() };
+        write("staff.pem");
+        write("guests.pem");
+        let clients = [("staff".to_owned(), profile("staff.pem")), ("guests".to_owned(), profile("guests.pem"))];
+        let settings = TlsSettings { clients: clients.into(), ..TlsSettings::default() };
+        let certificates = Certificates::new(Box::new(|_| Served::ByName), Box::new(|host| Some(host.to_owned())));
+        certificates.configure(&settings);
+        assert_eq!(certificates.directories(), BTreeSet::from([directory.path().to_owned()]));
+        let verifier = |of: &str| certificates.profile_of(of).unwrap().1.unwrap();
+        let before = ["staff", "guests"].map(verifier);
+        // By the watcher, and by SIGHUP.
+        let again: [&dyn Fn(); 2] = [&|| certificates.reload(), &|| certificates.configure(&settings)];
+        for read in again {
+            let last = verifier("staff");
+            write("staff.pem");
+            read();
+            assert!(!Arc::ptr_eq(&last, &verifier("staff")));
+            assert!(Arc::ptr_eq(&before[1], &verifier("guests")));
+        }
+        let last = verifier("staff");
+        fs::write(at("staff.pem"), "rubbish").unwrap();
+        certificates.reload();
+        assert!(Arc::ptr_eq(&last, &verifier("staff")));
+        let told = certificates.problems()[0].to_string();
+        assert!(told.contains("staff.pem") && told.contains("holds no authority"), "{told}");
+    }
+
+    #[test]
     fn a_host_without_a_certificate_gets_one_of_ours_which_is_told_and_certifies_nothing() {
-        let certificates = Certificates::new(Box::new(|host| host == "app.test"), Box::new(|_| None));
+        let serves = |host: &str| if host == "app.test" { Served::ByPattern } else { Served::No };
+        let certificates = Certificates::new(Box::new(serves), Box::new(|_| None));
         let shared = leaf(&certificates, None);
         assert_eq!(leaf(&certificates, Some("stranger.test")), shared);
         assert_eq!(certificates.problems(), []);
@@ -374,6 +469,19 @@ mod tests {
         certificates.set_from_authority(vec![Arc::new(sample(&["app.test"]))], Vec::new());
         assert!(certificates.certify("app.test"));
         assert_eq!(certificates.problems(), []);
+    }
+
+    #[tokio::test]
+    async fn only_a_host_that_is_served_by_its_name_is_wished_for() {
+        let serves = |host: &str| if host == "app.test" { Served::ByName } else { Served::ByPattern };
+        let certificates = Certificates::new(Box::new(serves), Box::new(|_| None));
+        let mut wishes = certificates.wishes();
+        certificates.set_demand(true);
+        certificates.wish_for("random.test");
+        certificates.wait_for("random.test").await;
+        certificates.wish_for("app.test");
+        assert_eq!(wishes.try_recv().unwrap().host, "app.test");
+        assert!(wishes.try_recv().is_err());
     }
 
     #[test]

@@ -21,10 +21,11 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime},
     version::{TLS12, TLS13},
 };
-use tokio::{net::TcpStream, time::Instant};
+use tokio::{net::TcpStream, sync::OnceCell, time::Instant};
 
 use super::{
     tls_certificate::{chain, private_key, provider},
+    tls_files::read,
     tls_stream::TlsStream,
 };
 use crate::model::UpstreamTls;
@@ -35,11 +36,21 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// What was made of settings is made anew after so long: files of authorities and keys change.
 const KEPT: Duration = Duration::from_secs(600);
 
+/// What can not be used is looked at again after so long: whoever mends it does not wait.
+const KEPT_BAD: Duration = Duration::from_secs(2);
+
 /// How upstreams are spoken to, by their settings; for all workers.
 #[derive(Debug, Default)]
 pub struct TlsClients {
-    // Held for one look-up, and while files are read: once in a while for each route.
-    made: Mutex<HashMap<UpstreamTls, (Made, Instant)>>,
+    // Held for one look-up, never while files are read.
+    clients: Mutex<HashMap<UpstreamTls, Arc<Client>>>,
+}
+
+/// What was made of settings, or is being made by the first who asks for it.
+#[derive(Debug)]
+struct Client {
+    made: OnceCell<Made>,
+    since: Instant,
 }
 
 type Made = Result<Arc<ClientConfig>, String>;
@@ -99,7 +110,7 @@ impl TlsClients {
         target: &TlsTarget,
         settings: &UpstreamTls,
     ) -> Result<Box<TlsStream>, NoUpstreamTls> {
-        let config = self.config(settings).map_err(NoUpstreamTls::Settings)?;
+        let config = self.config(settings).await.map_err(NoUpstreamTls::Settings)?;
         let session = ClientConnection::new(config, target.name.clone()).map_err(NoUpstreamTls::Refused)?;
         let mut stream = Box::new(TlsStream::new(tcp, session));
         let done = tokio::time::timeout(PATIENCE, poll_fn(|cx| stream.poll_handshake(cx))).await;
@@ -113,16 +124,39 @@ impl TlsClients {
         }
     }
 
-    fn config(&self, settings: &UpstreamTls) -> Made {
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((config, since)) = made.get(settings)
-            && since.elapsed() < KEPT
-        {
-            return config.clone();
+    async fn config(&self, settings: &UpstreamTls) -> Made {
+        let client = self.client(settings);
+        // Read and parsed beside the worker, whose other clients go on; whoever wants the same meanwhile waits for it.
+        let making = client.made.get_or_init(|| async {
+            let settings = settings.clone();
+            let made = tokio::task::spawn_blocking(move || make(&settings).map(Arc::new)).await;
+            made.unwrap_or_else(|error| Err(format!("the settings could not be made: {error}")))
+        });
+        making.await.clone()
+    }
+
+    /// What there is for these settings, or is to be made.
+    fn client(&self, settings: &UpstreamTls) -> Arc<Client> {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get(settings).filter(|client| client.is_good()) {
+            return Arc::clone(client);
         }
-        let config = make(settings).map(Arc::new);
-        made.insert(settings.clone(), (config.clone(), Instant::now()));
-        config
+        clients.retain(|_, client| client.is_good());
+        let client = Arc::new(Client { made: OnceCell::new(), since: Instant::now() });
+        clients.insert(settings.clone(), Arc::clone(&client));
+        client
+    }
+}
+
+impl Client {
+    /// Whether it need not be made anew.
+    fn is_good(&self) -> bool {
+        let kept = match self.made.get() {
+            Some(Ok(_)) => KEPT,
+            Some(Err(_)) => KEPT_BAD,
+            None => return true,
+        };
+        self.since.elapsed() < kept
     }
 }
 
@@ -153,23 +187,19 @@ fn make(settings: &UpstreamTls) -> Result<ClientConfig, String> {
     Ok(config)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    std::fs::read(path).map_err(|error| format!("can not read `{}`: {error}", path.display()))
-}
-
 /// The authorities of a file, or those that this machine trusts.
 fn roots(file: Option<&Path>) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     match file {
-        Some(path) => add_file(&mut roots, path)?,
+        Some(path) => add_pem(&mut roots, path, &read(path)?)?,
         None => add_system(&mut roots)?,
     }
     Ok(roots)
 }
 
-/// Trusts the authorities of a file.
-pub(super) fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), String> {
-    let found = chain(&read(path)?).map_err(|error| format!("`{}` {error}", path.display()))?;
+/// Trusts the authorities that a file holds.
+pub(super) fn add_pem(roots: &mut RootCertStore, path: &Path, text: &[u8]) -> Result<(), String> {
+    let found = chain(text).map_err(|error| format!("`{}` {error}", path.display()))?;
     let (good, _) = roots.add_parsable_certificates(found);
     if good == 0 { Err(format!("`{}` holds no authority", path.display())) } else { Ok(()) }
 }
@@ -219,5 +249,34 @@ impl ServerCertVerifier for AnyCertificate {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::{super::tls_samples::pem, *};
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_made_is_kept_for_minutes_and_what_could_not_be_for_seconds() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("ca.pem");
+        let settings = UpstreamTls { roots: Some(file.clone()), ..UpstreamTls::default() };
+        let clients = TlsClients::default();
+        let told = clients.config(&settings).await.unwrap_err();
+        assert!(told.contains("ca.pem"), "{told}");
+        fs::write(&file, pem(&["authority.test"]).0).unwrap();
+        assert!(clients.config(&settings).await.is_err());
+        tokio::time::advance(KEPT_BAD).await;
+        // Two who ask at once get the same.
+        let (one, two) = tokio::join!(clients.config(&settings), clients.config(&settings));
+        let (one, two) = (one.unwrap(), two.unwrap());
+        assert!(Arc::ptr_eq(&one, &two));
+        fs::remove_file(&file).unwrap();
+        tokio::time::advance(KEPT - Duration::from_secs(1)).await;
+        assert!(Arc::ptr_eq(&one, &clients.config(&settings).await.unwrap()));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(clients.config(&settings).await.is_err());
     }
 }

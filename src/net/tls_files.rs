@@ -23,7 +23,7 @@ pub(super) struct Found {
 /// Ends of file names that are looked into.
 const ENDINGS: [&str; 5] = ["pem", "crt", "cer", "cert", "key"];
 
-/// A file that is larger holds no certificate.
+/// A file that is larger holds no certificates.
 const LARGEST: u64 = 1024 * 1024;
 
 /// The certificate of two files.
@@ -50,11 +50,12 @@ fn load_pair(certificate: &Path, key: &Path) -> Result<Certificate, String> {
     })
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, String> {
+/// A file of certificates or keys.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
     let told = |error: &io::Error| format!("can not read `{}`: {error}", path.display());
     let length = std::fs::metadata(path).map_err(|error| told(&error))?.len();
     if length > LARGEST {
-        return Err(format!("`{}` is too large to be a certificate or a key", path.display()));
+        return Err(format!("`{}` is too large to hold certificates or a key", path.display()));
     }
     std::fs::read(path).map_err(|error| told(&error))
 }

@@ -117,12 +117,7 @@ impl Made {
         // From yesterday on: clocks differ.
         params.not_before = (now - Duration::from_secs(24 * 3600)).into();
         params.not_after = (now + GOOD).into();
-        let certificate = params.self_signed(key).map_err(failed)?;
-        let private =
-            PrivateKeyDer::try_from(key.serialize_der()).map_err(|why| BadCertificate::Key(why.to_owned()))?;
-        let signing = provider().key_provider.load_private_key(private);
-        let signing = signing.map_err(|error| BadCertificate::Key(error.to_string()))?;
-        Ok(Arc::new(CertifiedKey::new(vec![certificate.der().clone()], signing)))
+        certified(&params.self_signed(key).map_err(failed)?, key)
     }
 }
 

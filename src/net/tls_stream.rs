@@ -50,6 +50,22 @@ struct State {
     refusal: Option<rustls::Error>,
 }
 
+/// The session and its connection, for who watches what becomes of them and wants no data.
+#[derive(Debug, Clone, Copy)]
+pub struct TlsBeneath<'a> {
+    tcp: &'a TcpStream,
+    state: &'a RefCell<State>,
+}
+
+/// What came of the other side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Came {
+    /// Data that nobody has read. What follows is not looked at.
+    Data,
+    /// It sends no more: a message of the session said so, or the connection did.
+    End,
+}
+
 /// The reading side.
 #[derive(Debug)]
 pub struct TlsReadHalf<'a> {
@@ -81,6 +97,10 @@ impl TlsStream {
     /// The connection beneath.
     pub fn socket(&self) -> &TcpStream {
         &self.tcp
+    }
+
+    pub(super) fn beneath(&self) -> TlsBeneath<'_> {
+        TlsBeneath { tcp: &self.tcp, state: &self.state }
     }
 
     /// The protocol that both sides agreed on.
@@ -230,6 +250,29 @@ impl State {
         })
     }
 
+    /// Takes what is there already, if anything is.
+    fn receive(&mut self, tcp: &TcpStream) {
+        let behind = std::mem::take(&mut self.behind);
+        if behind.is_empty() {
+            SCRATCH.with_borrow_mut(|scratch| match tcp.try_read(scratch) {
+                Ok(0) => {
+                    let _ = self.session.read_tls(&mut io::empty());
+                    self.ended = true;
+                }
+                Ok(count) => {
+                    let _ = self.feed(scratch.get(..count).unwrap_or_default());
+                }
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+                Err(error) => self.failed = Some(error.kind()),
+            });
+        } else {
+            let _ = self.feed(&behind);
+        }
+        if self.session.wants_write() {
+            let _ = self.session.write_tls(&mut Trying(tcp));
+        }
+    }
+
     /// Ready when all that was encrypted is with the kernel.
     fn poll_send(&mut self, cx: &mut Context<'_>, tcp: &mut tcp::WriteHalf<'_>) -> Poll<io::Result<()>> {
         while self.session.wants_write() {
@@ -244,9 +287,36 @@ impl State {
     }
 }
 
+impl<'a> TlsBeneath<'a> {
+    /// The connection beneath.
+    pub fn socket(self) -> &'a TcpStream {
+        self.tcp
+    }
+
+    /// Ready when data came, or an end, or a failure. Other messages of the session are taken.
+    pub fn poll_come(self, cx: &mut Context<'_>) -> Poll<io::Result<Came>> {
+        loop {
+            let mut state = self.state.borrow_mut();
+            if state.failed.is_some() {
+                return Poll::Ready(Err(state.failure()));
+            }
+            if state.waiting > 0 {
+                return Poll::Ready(Ok(Came::Data));
+            }
+            if state.ended {
+                return Poll::Ready(Ok(Came::End));
+            }
+            if state.behind.is_empty() {
+                ready!(self.tcp.poll_read_ready(cx))?;
+            }
+            state.receive(self.tcp);
+        }
+    }
+}
+
 impl TlsReadHalf<'_> {
-    pub(super) fn socket(&self) -> &TcpStream {
-        self.tcp.as_ref()
+    pub(super) fn beneath(&self) -> TlsBeneath<'_> {
+        TlsBeneath { tcp: self.tcp.as_ref(), state: self.state }
     }
 
     /// Ready when there is data, an end, or a failure.

@@ -17,4 +17,4 @@ mod rule;
 mod table;
 
 pub use host::Host;
-pub use table::{Query, RouteTable};
+pub use table::{Claim, Query, RouteTable};

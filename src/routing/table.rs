@@ -18,6 +18,17 @@ pub struct Query<'a> {
     pub headers: &'a dyn Fn(&str) -> Option<&'a str>,
 }
 
+/// How routes answer to a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// None does.
+    None,
+    /// By a pattern that takes any number of hosts.
+    Pattern,
+    /// By the host's own name.
+    Name,
+}
+
 /// All routes by host and path; immutable, built whole.
 ///
 #[derive(Debug)]
@@ -90,11 +101,13 @@ impl<T> RouteTable<T> {
         self.targets.get(target)
     }
 
-    /// Whether any route answers to this host, whatever the path and the rest.
-    pub fn knows_host(&self, host: &str) -> bool {
-        Host::read(host).is_some_and(|host| {
-            self.exact.contains_key(host.as_str()) || self.general_rules(host.as_str()).next().is_some()
-        })
+    /// How routes answer to this host, whatever the path and the rest.
+    pub fn claim(&self, host: &str) -> Claim {
+        match Host::read(host) {
+            Some(host) if self.exact.contains_key(host.as_str()) => Claim::Name,
+            Some(host) if self.general_rules(host.as_str()).next().is_some() => Claim::Pattern,
+            Some(_) | None => Claim::None,
+        }
     }
 
     /// The targets of all routes that answer to this host, whatever the path and the rest.

@@ -532,9 +532,16 @@ fn who_does_not_go_on_is_let_go() {
     std::io::Write::write_all(&mut socket, &PREFACE[..18]).unwrap();
     let (all, _) = read_all(&mut socket);
     assert!(!all.starts_with(b"HTTP/1.1 2"));
-    let mut client = H2::connect(&proxy);
+    // An idle connection stays for much longer, so that this is not the end of one.
+    let patient = impatient();
+    let limits = Limits { keep_alive_timeout: Duration::from_secs(60), ..patient.limits.clone() };
+    let patient = proxy_with(spec(upstream(echo)), None, ProxySettings { limits, ..patient });
+    let mut client = H2::connect(&patient);
     client.send(HEADERS, END_STREAM, 1, request("GET", "/", &[]));
-    client.ending();
+    // An idle one would have been told goodbye first.
+    assert_eq!(client.ending(), Outcome::Closed);
+    let end = std::io::Read::read(&mut client.socket, &mut [0]);
+    assert!(!matches!(&end, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock), "it is still there");
     let mut client = H2::connect(&proxy);
     assert_eq!(client.get(1, "/").answer().status(), 200);
     assert_eq!(client.ending(), Outcome::GoAway(NO_ERROR));

@@ -1,13 +1,19 @@
 //! Certificates from a real ACME server.
 
-use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, time::Duration};
+use std::{
+    fs,
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use crate::support::{
     apps::{App, config, free_port},
     dormouse::Dormouse,
     pebble::{KEY, Options, Pebble},
     tls::{Curled, curl, s_client},
-    wait::until,
+    wait::{LONG, until},
 };
 
 fn https(dormouse: &Dormouse) -> SocketAddr {
@@ -61,7 +67,11 @@ async fn problems(dormouse: &Dormouse) -> String {
 async fn a_host_of_a_route_gets_a_certificate_when_it_is_asked_for_and_keeps_it_over_a_kill() {
     let (app, ports) = (App::new("app").idle("idle_timeout: 1h"), Ports::new());
     let pebble = ports.pebble(Options::default()).await;
-    let text = format!("{}acme: {{ {}, email: me@example.com }}\n", config(&[&app]), pebble.settings());
+    let text = format!(
+        "domains: [example.com]\n{}acme: {{ {}, email: me@example.com }}\n",
+        config(&[&app]),
+        pebble.settings()
+    );
     let mut dormouse = ports.dormouse(&text).await;
     let root = pebble.root().await;
     // The very first handshake waits for it; on a slow machine the second one has it.
@@ -81,11 +91,43 @@ async fn a_host_of_a_route_gets_a_certificate_when_it_is_asked_for_and_keeps_it_
         assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600, "{file:?}");
     }
     let ordered = pebble.log().matches("new-order").count();
+    // Also to those who connect while it starts, however long it reads what is kept.
+    fs::write(kept[0].with_file_name("0.pem"), "\n".repeat(4 << 20)).unwrap();
+    let (at, trust) = (https(&dormouse), fs::read(&root).unwrap());
+    let early: Vec<_> = (0..8)
+        .map(|_| (trust.clone(), at))
+        .map(|(trust, at)| tokio::task::spawn_blocking(move || first_handshake(at, &trust)))
+        .collect();
     dormouse.start_again().await;
+    for handshake in early {
+        handshake.await.unwrap().unwrap_or_else(|error| panic!("{error}\n{}", dormouse.log()));
+    }
     assert_eq!(shown(&dormouse, "app.example.com").await, first);
     assert_eq!(ask(&dormouse, &root, "app.example.com").await.status, 200);
     assert_eq!(pebble.log().matches("new-order").count(), ordered, "nothing is ordered again");
     assert!(!dormouse.log().contains("PRIVATE KEY"));
+}
+
+/// The first handshake that somebody gets who connects as soon as there is a listener.
+fn first_handshake(at: SocketAddr, root: &[u8]) -> std::io::Result<()> {
+    let mut roots = rustls::RootCertStore::empty();
+    let root: rustls::pki_types::CertificateDer<'_> = rustls::pki_types::pem::PemObject::from_pem_slice(root).unwrap();
+    roots.add(root.into_owned()).unwrap();
+    let config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let mut session = rustls::ClientConnection::new(config.into(), "app.example.com".try_into().unwrap()).unwrap();
+    let since = Instant::now();
+    let mut tcp = loop {
+        match std::net::TcpStream::connect(at) {
+            Ok(tcp) => break tcp,
+            Err(error) => assert!(since.elapsed() < LONG, "nobody listens: {error}"),
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    };
+    tcp.set_read_timeout(Some(LONG))?;
+    while session.is_handshaking() {
+        session.complete_io(&mut tcp)?;
+    }
+    Ok(())
 }
 
 fn files(directory: &Path) -> Vec<std::path::PathBuf> {
@@ -112,20 +154,26 @@ async fn certificates_that_are_named_are_got_by_tls_alpn_and_by_dns() {
     let said = s_client(https(&dormouse), &["-servername", "www.example.com"], "").await;
     assert_eq!(said.matches("BEGIN CERTIFICATE").count(), 1, "{said}");
     assert_eq!(shown(&dormouse, "www.example.com").await, shown(&dormouse, "app.example.com").await);
-    // A wildcard by DNS, taken up at run time.
-    let dns = format!("dns: {{ command: [\"{}\"], wait: 0s }}", hook.display());
-    let wild = format!(
-        "{}acme: {{ {settings}, {eab}, {dns}, certificates: [[wild.test, \"*.wild.test\"]] }}\n",
-        config(&[&app])
-    );
-    dormouse.configure(&wild);
+    // A wildcard by DNS, taken up at run time. An order that waits for the DNS ends when its settings are others, and
+    // goes on when they only move down.
+    let wild = |apps: &[&App], wait: &str| {
+        let dns = format!("dns: {{ command: [\"{}\"], wait: {wait} }}", hook.display());
+        let wild = "certificates: [[wild.test, \"*.wild.test\"]]";
+        format!("{}acme: {{ {settings}, {eab}, {dns}, {wild} }}\n", config(apps))
+    };
+    let notes = async || fs::read_to_string(pebble.hook_notes()).unwrap_or_default();
+    dormouse.configure(&wild(&[&app], "10m"));
+    let presented = |notes: &String| notes.matches("present _acme-challenge.wild.test. ").count() == 2;
+    until("the records are put in", notes, presented).await;
+    let other = App::new("other");
+    dormouse.configure(&wild(&[&app, &other], "10m"));
+    dormouse.knows("other").await;
+    dormouse.configure(&wild(&[&app, &other], "0s"));
     is_certified(&dormouse, &root, "app.wild.test").await;
-    until(
-        "the records are taken out",
-        async || fs::read_to_string(pebble.hook_notes()).unwrap_or_default(),
-        |notes| notes.matches("cleanup _acme-challenge.wild.test. ").count() == 2,
-    )
-    .await;
+    let cleaned = |notes: &String| notes.matches("cleanup _acme-challenge.wild.test. ").count() == 2;
+    until("the records are taken out", notes, cleaned).await;
+    assert_eq!(notes().await.matches("present _acme-challenge.wild.test. ").count(), 4, "{}", dormouse.log());
+    assert!(dormouse.log().contains("an order broke off: a record stays in the DNS"), "{}", dormouse.log());
     assert!(!dormouse.log().contains(KEY.1), "a secret is in the log");
 }
 

@@ -1,6 +1,12 @@
 //! HTTPS with certificates from files, with real clients: `curl` and `openssl`.
 
-use std::{fs, net::SocketAddr, time::Duration};
+use std::{
+    fs,
+    io::{Read, Write},
+    net::SocketAddr,
+    path::Path,
+    time::Duration,
+};
 
 use crate::support::{
     apps::{App, config, free_port},
@@ -265,6 +271,13 @@ async fn a_route_for_holders_of_certificates_lets_nobody_else_in_and_wakes_for_n
     let reply = authority.curl("secret.test", at, "/", &["--cert", &mine, "--key", &my_key]).await;
     assert_eq!(reply.status, 200, "{reply:?}");
     assert_eq!(authority.curl("open.test", at, "/", &[]).await.status, 200);
+    // Another authority is put in the place of the first one.
+    fs::copy(strangers.path("ca.pem"), staff.path("ca.pem")).unwrap();
+    let theirs = ["--cert", yours.as_str(), "--key", your_key.as_str()];
+    let ask = async || authority.curl("secret.test", at, "/", &theirs).await.status;
+    until("the new authority's holders are let in", ask, |status| *status == 200).await;
+    let reply = authority.curl("secret.test", at, "/", &["--cert", &mine, "--key", &my_key]).await;
+    assert!(!reply.ok, "{reply:?}");
 }
 
 #[tokio::test]
@@ -296,6 +309,76 @@ async fn certificates_are_told_by_name_issuer_and_end_and_a_near_end_is_a_proble
     assert!(printed.contains("app.test") && printed.contains("an authority of tests"), "{printed}");
 }
 
+type Session = rustls::StreamOwned<rustls::ClientConnection, std::net::TcpStream>;
+
+/// A client of `app.test` that trusts the authority of this file.
+fn session(at: SocketAddr, ca: &Path) -> Session {
+    let mut roots = rustls::RootCertStore::empty();
+    let pem = fs::read(ca).unwrap();
+    for one in rustls::pki_types::pem::PemObject::pem_slice_iter(&pem) {
+        let one: rustls::pki_types::CertificateDer<'_> = one.unwrap();
+        roots.add(one.into_owned()).unwrap();
+    }
+    let config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let session = rustls::ClientConnection::new(config.into(), "app.test".try_into().unwrap()).unwrap();
+    let stream = rustls::StreamOwned::new(session, std::net::TcpStream::connect(at).unwrap());
+    stream.sock.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    stream
+}
+
+fn read_until(stream: &mut Session, end: &str) -> String {
+    let mut text = Vec::new();
+    while !text.ends_with(end.as_bytes()) {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        text.push(byte[0]);
+    }
+    String::from_utf8(text).unwrap()
+}
+
+/// Its kernel forgets the closed connection after a second, as it would after a minute.
+#[allow(unsafe_code, reason = "an option of a socket of our own that nobody wraps")]
+fn forget_soon(socket: &std::net::TcpStream) {
+    use std::os::fd::AsRawFd;
+    let second: libc::c_int = 1;
+    // SAFETY: the descriptor is open, and the value is as long as is said.
+    let set = unsafe {
+        let value = (&raw const second).cast();
+        libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_LINGER2, value, 4)
+    };
+    assert_eq!(set, 0);
+}
+
+#[tokio::test]
+async fn who_leaves_a_quiet_stream_in_order_is_noticed_and_the_service_sleeps() {
+    let app = App::new("app").idle("idle_timeout: 1s");
+    let authority = Authority::new("an authority of tests");
+    authority.issue("app", &["app.test"], YEAR);
+    let dormouse = Dormouse::start_secure(&with_certificates(&[&app], &[authority.entry("app")], "")).await;
+    let (at, ca) = (https(&dormouse), authority.path("ca.pem"));
+    // Nothing is read of what the second one sends behind its request: its end lies behind that.
+    for behind in ["", "GET / HTTP/1.1\r\n"] {
+        let ca = ca.clone();
+        let talk = tokio::task::spawn_blocking(move || {
+            let mut stream = session(at, &ca);
+            stream.write_all(b"GET /stream?ms=600000&n=2 HTTP/1.1\r\nHost: app.test\r\n\r\n").unwrap();
+            let head = read_until(&mut stream, "\r\n\r\n");
+            assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+            // All of its event: an end with something unread would be a reset.
+            read_until(&mut stream, "\n\n\r\n");
+            stream.write_all(behind.as_bytes()).unwrap();
+            stream
+        });
+        let mut stream = talk.await.unwrap();
+        assert_eq!(dormouse.state("app").await, "awake");
+        forget_soon(&stream.sock);
+        stream.conn.send_close_notify();
+        stream.flush().unwrap();
+        drop(stream);
+        dormouse.reaches("app", "asleep").await;
+    }
+}
+
 #[tokio::test]
 async fn a_tunnel_through_tls_carries_both_ways_until_it_is_closed() {
     let app = App::new("app").idle("idle_timeout: 1h");
@@ -304,27 +387,12 @@ async fn a_tunnel_through_tls_carries_both_ways_until_it_is_closed() {
     let dormouse = Dormouse::start_secure(&with_certificates(&[&app], &[authority.entry("app")], "")).await;
     let (at, ca) = (https(&dormouse), authority.path("ca.pem"));
     let talk = tokio::task::spawn_blocking(move || {
-        use std::io::{Read, Write};
-        let mut roots = rustls::RootCertStore::empty();
-        let pem = fs::read(ca).unwrap();
-        for one in rustls::pki_types::pem::PemObject::pem_slice_iter(&pem) {
-            let one: rustls::pki_types::CertificateDer<'_> = one.unwrap();
-            roots.add(one.into_owned()).unwrap();
-        }
-        let config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        let session = rustls::ClientConnection::new(config.into(), "app.test".try_into().unwrap()).unwrap();
-        let mut stream = rustls::StreamOwned::new(session, std::net::TcpStream::connect(at).unwrap());
-        stream.sock.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        let mut stream = session(at, &ca);
         let request = "GET /ws HTTP/1.1\r\nHost: app.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
         stream.write_all(request.as_bytes()).unwrap();
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            stream.read_exact(&mut byte).unwrap();
-            head.push(byte[0]);
-        }
-        assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&head));
+        let head = read_until(&mut stream, "\r\n\r\n");
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
         // Text frames of 100 bytes, masked with zeros, which come back without a mask.
         for round in 0..50 {
             let payload = [b'a' + round % 26; 100];

@@ -161,7 +161,7 @@ async fn reach(job: &mut Job<'_>) -> Result<Way, Entry> {
             Ok(Way { address, own: true, generation: 0, tls: None, pass: None })
         }
         RouteTarget::Down { .. } => Err(Entry::Answer(
-            Answer::new(503, "The service has been switched off by its owner.").retry_after(Duration::from_secs(30)),
+            Answer::new(503, "The service is down, and no request starts it.").retry_after(Duration::from_secs(30)),
         )),
         RouteTarget::Backend { endpoint, .. } => wake::enter(job, endpoint.port).await,
     }

@@ -2,8 +2,7 @@
 
 use std::{
     future::{Future, poll_fn},
-    io::{Read as _, Write as _},
-    net::{Shutdown, SocketAddr},
+    net::SocketAddr,
     pin::Pin,
     rc::Rc,
     sync::Arc,
@@ -12,7 +11,7 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf},
+    io::{AsyncRead, AsyncWriteExt, ReadBuf},
     net::TcpStream,
     task::unconstrained,
     time::Instant,
@@ -20,7 +19,7 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::{
-    net::{Beneath, Secured, Stream, TlsServer},
+    net::{Secured, Stream, TlsServer},
     proxy::told,
 };
 
@@ -154,36 +153,6 @@ pub(super) async fn connection(
             Next::Reset => return client.reset(),
         }
     }
-}
-
-/// When it is worth trying again: somebody may have left by then.
-const FULL_FOR: Duration = Duration::from_secs(5);
-
-/// Tells a client that there is no place for it, and stays until it has read that, within bounds.
-pub(super) async fn turn_away(mut stream: TcpStream, (time, most): (Duration, usize)) {
-    let tell = async {
-        stream.write_all(&crowded()).await?;
-        stream.shutdown().await?;
-        // What it sends is read away: closed before, the answer might not reach it.
-        let mut rest = stream.take(most as u64);
-        tokio::io::copy(&mut rest, &mut tokio::io::sink()).await
-    };
-    // It has left, or is not worth a longer wait.
-    let _ = tokio::time::timeout(time, tell).await;
-}
-
-/// The same without staying: who has not sent its request yet may only see the end.
-pub(super) fn turn_away_at_once(stream: TcpStream) {
-    // A fresh socket takes a short answer, and what has come is read, so that closing is no reset.
-    if let Ok(mut stream) = stream.into_std() {
-        let _ = stream.read(&mut [0; 4096]);
-        let _ = stream.write(&crowded());
-        let _ = stream.shutdown(Shutdown::Write);
-    }
-}
-
-fn crowded() -> Vec<u8> {
-    Answer::new(503, "Too many connections are open.").retry_after(FULL_FOR).write(None, false)
 }
 
 impl Client {
@@ -343,12 +312,9 @@ impl Client {
 
     /// Ends the connection with a reset.
     fn reset(self) {
-        match self.stream.beneath() {
-            Beneath::Socket(tcp) => {
-                let _ = socket2::SockRef::from(tcp).set_linger(Some(Duration::ZERO));
-            }
-            // Dropped before its end, it is reset.
-            Beneath::Within(_) => {}
+        // One within another connection is reset by being dropped before its end.
+        if let Some(tcp) = self.stream.beneath().socket() {
+            let _ = socket2::SockRef::from(tcp).set_linger(Some(Duration::ZERO));
         }
     }
 }

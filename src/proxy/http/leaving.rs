@@ -10,10 +10,11 @@ use std::{
 
 use tokio::{
     io::{Interest, ReadBuf},
+    net::TcpStream,
     time::Instant,
 };
 
-use crate::net::Beneath;
+use crate::net::{Beneath, Came};
 
 use super::deadline::Deadline;
 
@@ -42,34 +43,38 @@ impl<'a> Leaving<'a> {
         if let Some(reset) = &mut self.reset {
             return reset.as_mut().poll(cx);
         }
-        let client = match self.client {
-            Beneath::Socket(client) => client,
+        let (client, came) = match self.client {
+            Beneath::Socket(client) => (client, std::task::ready!(poll_come(client, cx))),
+            Beneath::Tls(tls) => (tls.socket(), std::task::ready!(tls.poll_come(cx))),
             Beneath::Within(within) => return within.poll_left(cx),
         };
-        loop {
-            match std::task::ready!(client.poll_peek(cx, &mut ReadBuf::new(&mut [0]))) {
-                Ok(0) if self.incomplete => return Poll::Ready(()),
-                Ok(0) => {
-                    // It may have gone for good: let the kernel find out.
-                    let keepalive = socket2::TcpKeepalive::new()
-                        .with_time(Duration::from_secs(5))
-                        .with_interval(Duration::from_secs(5))
-                        .with_retries(3);
-                    let _ = socket2::SockRef::from(client).set_tcp_keepalive(&keepalive);
-                    break;
-                }
-                Ok(_) => break,
-                Err(error) => {
-                    if error.kind() != io::ErrorKind::Interrupted {
-                        return Poll::Ready(());
-                    }
-                }
-            }
+        match came {
+            Ok(Came::Data) => {}
+            Ok(Came::End) if !self.incomplete => {}
+            Ok(Came::End) | Err(_) => return Poll::Ready(()),
         }
+        // It may have gone for good, behind data that nobody reads too: let the kernel find out.
+        let keepalive = socket2::TcpKeepalive::new()
+            .with_time(Duration::from_secs(5))
+            .with_interval(Duration::from_secs(5))
+            .with_retries(3);
+        let _ = socket2::SockRef::from(client).set_tcp_keepalive(&keepalive);
         let reset = self.reset.insert(Box::pin(async move {
             let _ = client.ready(Interest::ERROR).await;
         }));
         reset.as_mut().poll(cx)
+    }
+}
+
+/// What came on a socket in clear, without taking it.
+fn poll_come(client: &TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<Came>> {
+    loop {
+        match std::task::ready!(client.poll_peek(cx, &mut ReadBuf::new(&mut [0]))) {
+            Ok(0) => return Poll::Ready(Ok(Came::End)),
+            Ok(_) => return Poll::Ready(Ok(Came::Data)),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Poll::Ready(Err(error)),
+        }
     }
 }
 

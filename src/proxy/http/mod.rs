@@ -4,7 +4,7 @@
 //! way of a request takes a lock or hops to another thread. The parts, from the client's side on:
 //!
 //! - `front` reads heads (`request_head`) from a connection and keeps it alive; those that say nothing (`silent`) give
-//!   their places to others when there are none left;
+//!   their places to others when there are none left, and `crowded` is what others are told then;
 //! - `exchange` does one request: finds the route, enters the backend (`wake`), forwards, tries again where that
 //!   is safe;
 //! - `attempt` is one try on one connection from the `pool`, `relay` moves bodies both ways at once (`chunk`
@@ -24,6 +24,7 @@ mod bad_request;
 mod buffer;
 mod chunk;
 mod connect;
+mod crowded;
 mod deadline;
 mod dial;
 mod exchange;

@@ -26,7 +26,7 @@ use crate::{
     proxy::ports::{self, PortPost, PortPosts},
 };
 
-use super::{buffer::Buffers, dial::Names, front, limits::Limits, pool::Pool, silent::Newcomers};
+use super::{buffer::Buffers, crowded, dial::Names, front, limits::Limits, pool::Pool, silent::Newcomers};
 
 /// What of the settings concerns the data plane; swapped as a whole on reload.
 #[derive(Debug, Clone)]
@@ -77,6 +77,8 @@ pub struct Shared {
     wakes: Rate,
     /// Where workers are told of ports that were opened.
     pub(in crate::proxy) ports: PortPosts,
+    /// Once cancelled, a shutdown waits for nobody any more.
+    pub hurry: CancellationToken,
 }
 
 impl std::fmt::Debug for Shared {
@@ -86,6 +88,17 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Shared {
+    /// Waits until the last of these has ended; no longer than a shutdown may take. Tells whether all have.
+    pub(in crate::proxy) async fn ended_in_peace(&self, tasks: &TaskTracker) -> bool {
+        let patience = self.settings.load().shutdown_timeout;
+        tokio::select! {
+            biased;
+            () = tasks.wait() => true,
+            () = self.hurry.cancelled() => false,
+            () = tokio::time::sleep(patience) => false,
+        }
+    }
+
     /// Shares these, without TLS.
     pub fn new(table: Arc<ArcSwap<LiveTable>>, settings: Arc<ArcSwap<ProxySettings>>) -> Arc<Self> {
         Self::with_tls(table, settings, None)
@@ -107,6 +120,7 @@ impl Shared {
             mark,
             wakes: Rate::new(Duration::from_secs(60)),
             ports: PortPosts::default(),
+            hurry: CancellationToken::new(),
         })
     }
 
@@ -180,17 +194,19 @@ async fn serve_with(
     // So many are waited for at once; a hoard of more is told and cut.
     let lobby = Arc::new(Semaphore::new((permits.available_permits() / 8).clamp(4, 64)));
     let linger = worker.0.shared.settings.load().limits.linger;
+    let is_secure = tls.is_some();
     let turn_away = |stream| {
-        let Ok(place) = Arc::clone(&lobby).try_acquire_owned() else { return front::turn_away_at_once(stream) };
+        let Ok(place) = Arc::clone(&lobby).try_acquire_owned() else {
+            return crowded::turn_away_at_once(stream, is_secure);
+        };
         tasks.spawn_local(async move {
-            front::turn_away(stream, linger).await;
+            crowded::turn_away(stream, is_secure, linger).await;
             drop(place);
         });
     };
     net::accept(listener, permits, shutdown.clone(), take, (make_room, turn_away)).await;
     tasks.close();
-    let patience = worker.0.shared.settings.load().shutdown_timeout;
-    if tokio::time::timeout(patience, tasks.wait()).await.is_err() {
+    if !worker.0.shared.ended_in_peace(&tasks).await {
         tracing::warn!(cut = tasks.len(), "connections were still in use at the end of the shutdown time");
     }
     Ok(())

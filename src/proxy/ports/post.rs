@@ -121,8 +121,7 @@ pub(in crate::proxy) async fn serve(worker: Worker, mut post: PortPost, shutdown
         });
     }
     tasks.close();
-    let patience = worker.0.shared.settings.load().shutdown_timeout;
-    if tokio::time::timeout(patience, tasks.wait()).await.is_err() {
+    if !worker.0.shared.ended_in_peace(&tasks).await {
         tracing::warn!(cut = tasks.len(), "streams were still open at the end of the shutdown time");
     }
 }

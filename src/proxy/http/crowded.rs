@@ -1,0 +1,50 @@
+//! What those are told for whom there is no place.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::Shutdown,
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use super::answer::Answer;
+
+/// When it is worth trying again: somebody may have left by then.
+const FULL_FOR: Duration = Duration::from_secs(5);
+
+/// Tells a client that there is no place for it, and stays until it has read that, within bounds.
+pub(super) async fn turn_away(mut stream: TcpStream, is_secure: bool, (time, most): (Duration, usize)) {
+    let tell = async {
+        stream.write_all(&crowded(is_secure)).await?;
+        stream.shutdown().await?;
+        // What it sends is read away: closed before, the answer might not reach it.
+        let mut rest = stream.take(most as u64);
+        tokio::io::copy(&mut rest, &mut tokio::io::sink()).await
+    };
+    // It has left, or is not worth a longer wait.
+    let _ = tokio::time::timeout(time, tell).await;
+}
+
+/// The same without staying: who has not sent its request yet may only see the end.
+pub(super) fn turn_away_at_once(stream: TcpStream, is_secure: bool) {
+    // A fresh socket takes a short answer, and what has come is read, so that closing is no reset.
+    if let Ok(mut stream) = stream.into_std() {
+        let _ = stream.read(&mut [0; 4096]);
+        let _ = stream.write(&crowded(is_secure));
+        let _ = stream.shutdown(Shutdown::Write);
+    }
+}
+
+/// A fatal alert of TLS: an internal error (RFC 8446, 6.2). No handshake is spent on those who are turned away.
+const CROWDED: [u8; 7] = [21, 3, 3, 0, 2, 2, 80];
+
+fn crowded(is_secure: bool) -> Vec<u8> {
+    if is_secure {
+        return CROWDED.to_vec();
+    }
+    Answer::new(503, "Too many connections are open.").retry_after(FULL_FOR).write(None, false)
+}
