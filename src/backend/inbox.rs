@@ -6,7 +6,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     Refused,
-    driver::{Done, Driver, Waiter},
+    driver::{Done, Driver},
     handle::{Letter, Pass},
     state::{Event, Stage, State, Waking},
 };
@@ -64,7 +64,7 @@ impl Driver {
     /// It is reached by another network or port from now on: what was begun with the old ones would never end.
     fn reach_anew(&mut self) {
         if self.probe.is_some() {
-            self.probe();
+            self.probe(None);
         } else {
             self.look();
         }
@@ -75,7 +75,7 @@ impl Driver {
             self.cause = Some(cause);
         }
         if let Some(reply) = reply {
-            self.waiters.push(Waiter { reply });
+            self.waiters.push(reply);
         }
         self.advance(Event::Wanted);
     }
@@ -98,6 +98,7 @@ impl Driver {
     }
 
     pub(super) fn job_done(&mut self, done: Result<(u64, Done), tokio::task::JoinError>) {
+        // A probe that is not needed any more was ended.
         let Ok((epoch, done)) = done else { return };
         match done {
             Done::Adopted(passes) => {
@@ -160,11 +161,7 @@ impl Driver {
             return;
         }
         if let (true, Event::Seen(Ok(ContainerState::Running(at)))) = (suspected, &event) {
-            let at = Arc::new(at.clone());
-            self.known = Some(Arc::clone(&at));
-            self.advance(Event::Unreachable(at));
-            self.known = None;
-            return;
+            return self.advance(Event::Unreachable(Arc::new(at.clone())));
         }
         self.advance(event);
     }
