@@ -33,7 +33,7 @@ pub(super) enum Outcome {
 /// One connect may take this long: a lost packet is sent again only after a second, and a new try is cheaper.
 const CONNECT: Duration = Duration::from_millis(50);
 /// A connection through an engine's forwarder must stay open this long to prove anything.
-const FORWARDED: Duration = Duration::from_millis(20);
+pub const FORWARDER_PROOF: Duration = Duration::from_millis(20);
 /// The engine is asked again so often meanwhile: it may have moved, or ended without a word.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Where the engine's health check decides, it is asked so often, and at each hint.
@@ -241,7 +241,7 @@ fn no_error(error: Option<io::Error>) -> io::Result<()> {
 
 async fn stays_open(address: SocketAddr) -> bool {
     let Ok(mut stream) = connect(address).await else { return false };
-    match timeout(FORWARDED, stream.read(&mut [0; 1])).await {
+    match timeout(FORWARDER_PROOF, stream.read(&mut [0; 1])).await {
         Err(_) => true,
         Ok(Ok(count)) => count > 0,
         Ok(Err(_)) => false,

@@ -1,12 +1,13 @@
 //! A connection to the upstream for one try.
 
-use std::{io, time::Duration};
+use std::io;
 
 use tokio::net::TcpStream;
 
 use crate::{
+    backend::FORWARDER_PROOF,
     net::{NoUpstreamTls, Stream},
-    proxy::ports::is_down,
+    proxy::dialling::is_down,
 };
 
 use super::{
@@ -16,9 +17,6 @@ use super::{
     pool::{Connection, Slot},
 };
 
-/// How long a connection to an engine's forwarder must stay open before it is believed.
-const FORWARDER_PROOF: Duration = Duration::from_millis(20);
-
 /// A fresh connection.
 pub(super) async fn connect(job: &mut Job<'_>, way: &Way) -> Result<Connection, Fault> {
     let (stream, slot) = tokio::select! {
@@ -27,16 +25,13 @@ pub(super) async fn connect(job: &mut Job<'_>, way: &Way) -> Result<Connection, 
         () = gone(job.client.stream.beneath(), false) => return Err(Fault::ClientLeft),
     };
     // A forwarder accepts before the app listens, and closes then: what may not be repeated is sent only to a
-    // connection that stays open.
-    if !way.own && !job.head.may_be_repeated() {
-        let ended = match &stream {
-            Stream::Plain(tcp) => tokio::time::timeout(FORWARDER_PROOF, tcp.readable()).await.is_ok(),
-            // One with TLS has proved itself.
-            Stream::Tls(_) | Stream::Within(_) => false,
-        };
-        if ended {
-            return Err(Fault::Dial(io::ErrorKind::ConnectionReset.into()));
-        }
+    // connection that stays open. One with TLS has proved itself.
+    if !way.own
+        && !job.head.may_be_repeated()
+        && let Stream::Plain(tcp) = &stream
+        && tokio::time::timeout(FORWARDER_PROOF, tcp.readable()).await.is_ok()
+    {
+        return Err(Fault::Dial(io::ErrorKind::ConnectionReset.into()));
     }
     Ok(Connection::new(stream, slot))
 }
