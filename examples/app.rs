@@ -9,7 +9,7 @@
 //! - `--delay-ready D`: answers 503 for so long after it listens
 //! - `--accept-then-close`, `--hang`, `--crash-after N`: closes, never answers, exits with 70 on the N-th request
 //! - `--echo`: no HTTP, but every byte comes back, and at the end how many there were; datagrams come back too.
-//!   With `--greet TEXT` it speaks first
+//!   With `--greet TEXT` it speaks first, and before each datagram
 //! - `--ignore-term`, `--term-delay D`, `--term-file PATH`: what the signal TERM does; without them it writes
 //!   `got TERM` and exits with 0
 //! - `--journal PATH`: notes there what happens, a line each: `start`, `listen`, `begin` with method and target of a
@@ -132,7 +132,8 @@ fn echo_datagrams(options: &HashMap<String, String>, socket: &UdpSocket) {
         if bytes.starts_with(b"\r\n\r\n\0\r\nQUIT\n") {
             note(options, "datagram with a header");
         }
-        let _ = socket.send_to(bytes.get(..count).unwrap_or_default(), client);
+        let greeting = options.get("greet").map(String::as_bytes).unwrap_or_default();
+        let _ = socket.send_to(&[greeting, bytes.get(..count).unwrap_or_default()].concat(), client);
     }
 }
 

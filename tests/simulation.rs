@@ -10,6 +10,7 @@ use std::{sync::Arc, time::Duration};
 use dormouse::{
     backend::{Action, CallFailed, Drain, Event, Facts, Order, Rules, Stage, State, Verdict, step},
     model::{ContainerState, IdlePolicy, OnWakeTimeout, Running, SleepMethod},
+    provider::Changed,
 };
 use tokio::time::Instant;
 
@@ -308,10 +309,11 @@ impl Walk {
         }
         if self.jobs.start {
             self.jobs.start = false;
+            let changed = if self.truth == Truth::Running { Changed::Already } else { Changed::Done };
             if !fails {
                 self.truth = Truth::Running;
             }
-            return self.advance(Event::Started(if fails { Err(failed) } else { Ok(()) }));
+            return self.advance(Event::Started(if fails { Err(failed) } else { Ok(changed) }));
         }
         if self.jobs.probe {
             self.jobs.probe = false;

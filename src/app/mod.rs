@@ -5,6 +5,7 @@ mod demo;
 mod files;
 mod nodes;
 mod serve;
+mod wake_all;
 
 pub use demo::demo;
 pub use serve::{Failed, ServeOptions, serve};

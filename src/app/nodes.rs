@@ -22,7 +22,7 @@ pub(super) fn open(settings: &Settings, state_dir: &Path, own: Option<&str>) -> 
     let mut nodes = Nodes::default();
     for (name, spec) in &settings.nodes {
         let node = match &spec.engine {
-            EngineAddress::Docker(address) => docker(name, address, own)?,
+            EngineAddress::Docker(address) => docker(name, address, state_dir, own)?,
             EngineAddress::Process => {
                 let directory = state_dir.join("processes").join(name.as_str());
                 let book = Arc::new(FileBook::open(&directory.join("book")).context("open the book of processes")?);
@@ -43,8 +43,9 @@ pub(super) fn open(settings: &Settings, state_dir: &Path, own: Option<&str>) -> 
     Ok(nodes)
 }
 
-fn docker(name: &NodeName, address: &DockerAddress, own: Option<&str>) -> anyhow::Result<Node> {
-    let mut docker = Docker::connect(name.clone(), address).with_context(|| format!("open node `{name}`"))?;
+fn docker(name: &NodeName, address: &DockerAddress, state_dir: &Path, own: Option<&str>) -> anyhow::Result<Node> {
+    let mut docker = Docker::connect_sharing(name.clone(), address, &state_dir.join("ssh"))
+        .with_context(|| format!("open node `{name}`"))?;
     if let Some(own) = own {
         docker = docker.living_in(own);
     }

@@ -19,11 +19,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{certificates, files, nodes};
+use super::{certificates, files, nodes, wake_all::wake_all};
 use crate::{
     acme::Acme,
     api::{self, Api},
-    backend::{Answer, Backend, Order, StatusState},
     config::Loaded,
     control::{self, Control, FileSource, Keeper},
     model::{HttpsRedirect, OnExit, Problems, Settings, format_duration},
@@ -167,11 +166,11 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     tokio::task::spawn_blocking(move || workers.join()).await.context("join the workers")?;
     second.abort();
     helpers.wait().await;
-    if settings.on_exit == OnExit::WakeAll {
+    // First of all: whoever ends us may lose patience with what follows.
+    remember_all(&control, &store);
+    if control.view().settings.on_exit == OnExit::WakeAll {
         wake_all(&control).await;
-    }
-    for backend in control.backends() {
-        store.save(control::remember(&backend));
+        remember_all(&control, &store);
     }
     world_ends.cancel();
     keeper.await.context("join the keeper")?;
@@ -292,6 +291,12 @@ async fn reload_on_hangup(control: Control, end: CancellationToken) {
     }
 }
 
+fn remember_all(control: &Control, store: &Store) {
+    for backend in control.backends() {
+        store.save(control::remember(&backend));
+    }
+}
+
 async fn remember_now_and_then(control: Control, store: Store, end: CancellationToken) {
     let mut written = HashMap::new();
     loop {
@@ -307,18 +312,4 @@ async fn remember_now_and_then(control: Control, store: Store, end: Cancellation
             () = tokio::time::sleep(REMEMBER) => {}
         }
     }
-}
-
-async fn wake_all(control: &Control) {
-    // What its owner stopped stays so.
-    let is_hidden = |backend: &Backend| {
-        let status = backend.status().borrow().clone();
-        status.put_to_sleep || status.state == StatusState::Paused
-    };
-    let wakes = control.backends().into_iter().filter(is_hidden).map(|backend| async move {
-        if let Answer::Denied(why) = backend.order(Order::Wake, "the end of Dormouse").await {
-            tracing::warn!(backend = %backend.id(), why, "was not woken");
-        }
-    });
-    futures_util::future::join_all(wakes).await;
 }

@@ -49,7 +49,7 @@ impl Driver {
             (before, State::Waking(_)) => {
                 let thawed = frozen(before);
                 self.thawing = thawed.is_some();
-                self.known = thawed.flatten();
+                self.frozen_at = thawed.flatten();
                 self.stats.last_at = Some(Timestamp::now());
                 self.stats.last_cause = Some(cause.to_string());
                 self.journal(Happening::Waking, cause);

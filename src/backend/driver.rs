@@ -32,16 +32,13 @@ use crate::{
     telemetry::Phases,
 };
 
-#[derive(Debug)]
-pub(super) struct Waiter {
-    pub(super) reply: oneshot::Sender<Result<Pass, Refused>>,
-}
-
 /// A job that came back.
 #[derive(Debug)]
 pub(super) enum Done {
     Gathered(Result<(Vec<Pass>, OwnedSemaphorePermit), Arc<str>>),
     Event(Event),
+    /// It is ready, and reached so; the port that proved it, where one did.
+    Ready(Arc<Running>, Option<u16>),
     /// It was let down, or not; before it used so much memory.
     LetDown(Option<u64>, Event),
     /// Dependencies of a backend that was found running.
@@ -57,7 +54,8 @@ pub(super) struct Driver {
     pub(super) around: Surroundings,
     pub(super) dependencies: Vec<(Backend, Condition)>,
     pub(super) state: State,
-    pub(super) waiters: Vec<Waiter>,
+    /// Those who wait to get in.
+    pub(super) waiters: Vec<oneshot::Sender<Result<Pass, Refused>>>,
     pub(super) orders: Vec<PendingOrder>,
     /// Dependants that wait for its end; while there are any, it runs as a job.
     pub(super) completions: Vec<oneshot::Sender<Result<(), Arc<str>>>>,
@@ -72,10 +70,9 @@ pub(super) struct Driver {
     pub(super) start_told: bool,
     /// A dial failed: the next look decides whether it must prove itself again.
     pub(super) suspected: bool,
+    /// The port that proved it ready when it was woken last.
+    pub(super) proven: Option<u16>,
     pub(super) probe: Option<AbortHandle>,
-    /// How it is reached by the engine's word of this very moment, or was when it was frozen: where the next probe
-    /// begins.
-    pub(super) known: Option<Arc<Running>>,
     pub(super) kick: Arc<Notify>,
     /// Passes of dependencies, held from before the start until it is down.
     pub(super) held: Vec<Pass>,
@@ -92,6 +89,8 @@ pub(super) struct Driver {
     pub(super) generation: u64,
     pub(super) woke: Option<Woke>,
     pub(super) thawing: bool,
+    /// How it was reached when it was frozen: where the next probe begins.
+    pub(super) frozen_at: Option<Arc<Running>>,
     pub(super) stats: WakeStats,
     pub(super) last_error: Option<Arc<str>>,
     pub(super) version: u64,
@@ -111,22 +110,13 @@ impl Driver {
                 () = sleep_until(deadline) => self.time_passed(),
             }
         }
-        self.retire();
-    }
-
-    /// Ends without touching the engine: whoever waits is told, those inside finish.
-    fn retire(mut self) {
-        self.shared.gate.close();
-        for waiter in self.waiters.drain(..) {
-            let _ = waiter.reply.send(Err(Refused::Gone));
-        }
     }
 
     pub(super) fn facts(&self) -> Facts {
         Facts {
             now: Instant::now(),
             inside: self.shared.gate.inside(),
-            waiting: self.waiters.iter().filter(|waiter| !waiter.reply.is_closed()).count(),
+            waiting: self.waiters.iter().filter(|waiter| !waiter.is_closed()).count(),
             quiet_since: self.shared.quiet_since(),
             kept_until: self.kept_until(),
         }
@@ -172,6 +162,8 @@ impl Driver {
             let facts = self.facts();
             let before = self.state.clone();
             let rules = Rules { policy: &self.spec.policy, gathers: true };
+            // Looked at a moment ago, when a dial to it had failed.
+            let known = if let Event::Unreachable(at) = &event { Some(Arc::clone(at)) } else { None };
             let (state, action) = step(before.clone(), event, facts, rules);
             self.state = state;
             self.note_change(&before);
@@ -181,14 +173,15 @@ impl Driver {
             }
             self.follow_gate();
             if let Some(action) = action {
-                self.act(action);
+                self.act(action, known);
             }
             self.answer_waiters(&before);
-            self.answer_orders();
             self.release();
             if !self.state.is_open() {
                 self.publish(&before);
             }
+            // Last: who is answered may read and keep what is published.
+            self.answer_orders();
             let newly_draining =
                 matches!(self.state, State::Draining { .. }) && !matches!(before, State::Draining { .. });
             if !newly_draining {
@@ -234,7 +227,7 @@ impl Driver {
                 for waiter in std::mem::take(&mut self.waiters) {
                     match self.shared.try_enter(true, true) {
                         Some(pass) => {
-                            let _ = waiter.reply.send(Ok(pass));
+                            let _ = waiter.send(Ok(pass));
                         }
                         None => self.waiters.push(waiter),
                     }
@@ -242,11 +235,11 @@ impl Driver {
             }
             Verdict::Refuse(refusal) => {
                 for waiter in self.waiters.drain(..) {
-                    let _ = waiter.reply.send(Err(Refused::of(&refusal, now, cooling)));
+                    let _ = waiter.send(Err(Refused::of(&refusal, now, cooling)));
                 }
             }
         }
-        self.waiters.retain(|waiter| !waiter.reply.is_closed());
+        self.waiters.retain(|waiter| !waiter.is_closed());
     }
 
     /// Dependencies are let go once it is down, the turn on the node once it no longer wakes.
@@ -266,9 +259,20 @@ impl Driver {
         let found_up = matches!(self.state, State::Awake(_)) && self.held.is_empty() && !self.adopted;
         if found_up && !self.dependencies.is_empty() {
             self.adopted = true;
-            // What runs already needs no job done before it.
-            let (epoch, gather) = (self.epoch, self.gather(false));
-            self.jobs.spawn(async move { (epoch, Done::Adopted(gather.await.unwrap_or_default())) });
+            // What runs already needs no job done before it, and nobody healthy.
+            let gather = self.gather(false);
+            self.job(Done::Adopted(Vec::new()), async move { Done::Adopted(gather.await.unwrap_or_default()) });
+        }
+    }
+}
+
+/// Ends without touching the engine, also where a fault of ours ends it: nobody gets in any more, those inside finish,
+/// and whoever waits is told that it is gone, since nobody is left who would answer.
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.shared.gate.close();
+        if std::thread::panicking() {
+            tracing::error!(backend = %self.spec.id, "its driver has ended by a fault: it is not served until Dormouse is started again");
         }
     }
 }

@@ -6,7 +6,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     Refused,
-    driver::{Done, Driver, Waiter},
+    driver::{Done, Driver},
     handle::{Letter, Pass},
     state::{Event, Stage, State, Waking},
 };
@@ -64,7 +64,7 @@ impl Driver {
     /// It is reached by another network or port from now on: what was begun with the old ones would never end.
     fn reach_anew(&mut self) {
         if self.probe.is_some() {
-            self.probe();
+            self.probe(None);
         } else {
             self.look();
         }
@@ -75,7 +75,7 @@ impl Driver {
             self.cause = Some(cause);
         }
         if let Some(reply) = reply {
-            self.waiters.push(Waiter { reply });
+            self.waiters.push(reply);
         }
         self.advance(Event::Wanted);
     }
@@ -98,6 +98,7 @@ impl Driver {
     }
 
     pub(super) fn job_done(&mut self, done: Result<(u64, Done), tokio::task::JoinError>) {
+        // A probe that is not needed any more was ended.
         let Ok((epoch, done)) = done else { return };
         match done {
             Done::Adopted(passes) => {
@@ -139,17 +140,33 @@ impl Driver {
                     self.phases.engine = self.mark.elapsed();
                     self.mark = Instant::now();
                 }
-                if matches!(event, Event::Ready(_)) {
-                    self.phases.ready = self.mark.elapsed();
-                }
                 self.advance(event);
             }
-            Done::Gathered(_) | Done::Event(_) | Done::LetDown(..) => {}
+            Done::Ready(at, by) if epoch == self.epoch => {
+                self.phases.ready = self.mark.elapsed();
+                self.proved_by(by);
+                self.advance(Event::Ready(at));
+            }
+            Done::Gathered(_) | Done::Event(_) | Done::Ready(..) | Done::LetDown(..) => {}
         }
     }
 
+    fn proved_by(&mut self, port: Option<u16>) {
+        let first = self.spec.ports.first().copied();
+        if let (Some(open), Some(closed)) = (port, first)
+            && open != closed
+            && self.proven != port
+        {
+            tracing::warn!(
+                backend = %self.spec.id,
+                "nothing listens on port {closed}, while port {open} answers: requests for {closed} are refused \
+                 (hint: is the `port` of its route right?)"
+            );
+        }
+        self.proven = port;
+    }
+
     fn engine_said(&mut self, event: Event) {
-        let suspected = std::mem::take(&mut self.suspected);
         if let Event::Seen(Ok(ContainerState::Changing)) = event {
             // Between two states: asked again soon.
             let (shared, pause) = (Arc::clone(&self.shared), Duration::from_millis(100));
@@ -157,13 +174,6 @@ impl Driver {
                 tokio::time::sleep(pause).await;
                 let _ = shared.letters.send(Letter::Hint).await;
             });
-            return;
-        }
-        if let (true, Event::Seen(Ok(ContainerState::Running(at)))) = (suspected, &event) {
-            let at = Arc::new(at.clone());
-            self.known = Some(Arc::clone(&at));
-            self.advance(Event::Unreachable(at));
-            self.known = None;
             return;
         }
         self.advance(event);

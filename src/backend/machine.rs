@@ -13,7 +13,10 @@ use tokio::time::Instant;
 use super::state::{
     Action, Awake, CallFailed, Down, Drain, Event, Facts, Failed, Failure, Order, Paused, Rules, Stage, State, Waking,
 };
-use crate::model::{ContainerState, IdlePolicy, OnWakeTimeout, Running, SleepMethod};
+use crate::{
+    model::{ContainerState, IdlePolicy, OnWakeTimeout, Running, SleepMethod},
+    provider::Changed,
+};
 
 /// A pause by another hand is respected this long before callers have it thawed.
 pub(super) const FOREIGN_PAUSE: Duration = Duration::from_secs(30);
@@ -136,11 +139,13 @@ fn gathered(state: State, result: Result<(), Arc<str>>, facts: Facts, rules: Rul
     }
 }
 
-fn started(state: State, result: Result<(), CallFailed>, facts: Facts) -> (State, Option<Action>) {
+fn started(state: State, result: Result<Changed, CallFailed>, facts: Facts) -> (State, Option<Action>) {
     match (state, result) {
-        (State::Waking(waking), Ok(())) => match waking.stage {
+        (State::Waking(waking), Ok(changed)) => match waking.stage {
             Stage::Starting(until) => {
-                (State::Waking(Waking { stage: Stage::Probing(until), ..waking }), Some(Action::Probe))
+                // What ran already is not ours to stop when it does not get ready.
+                let foreign = waking.foreign || changed == Changed::Already;
+                (State::Waking(Waking { stage: Stage::Probing(until), foreign, ..waking }), Some(Action::Probe))
             }
             Stage::Gathering | Stage::Probing(_) => (State::Waking(waking), None),
         },

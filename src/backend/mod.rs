@@ -50,6 +50,7 @@ pub use birth::{Restored, Surroundings};
 pub use gate::{Entered, Gate};
 pub use handle::{Answer, Backend, Pass, Woke};
 pub use machine::step;
+pub use readiness::FORWARDER_PROOF;
 pub use refused::Refused;
 pub use state::{
     Action, Awake, CallFailed, Down, Drain, Event, Facts, Failed, Failure, Order, Paused, Refusal, Rules, Stage, State,

@@ -60,12 +60,14 @@ impl Driver {
         if answer == Answer::Done {
             self.journal(happening, Cause::Person(person.clone()));
         }
-        let _ = reply.send(answer);
         if until.is_some() && !self.state.is_open() {
             self.cause = Some(Cause::Person(person));
-            return self.advance(Event::Ordered(Order::Wake));
+            self.advance(Event::Ordered(Order::Wake));
+        } else {
+            self.advance(Event::Tick);
         }
-        self.advance(Event::Tick);
+        // Last: who is answered may read and keep what is published.
+        let _ = reply.send(answer);
     }
 
     pub(super) fn answer_orders(&mut self) {

@@ -1,6 +1,7 @@
 //! A fault of ours in a call to an engine: it costs that call, not the backend.
 
 use std::{
+    future::pending,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -14,7 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
-    model::{BackendId, BackendSpec, Cause, Container, ContainerState, IdlePolicy, Provenance, Readiness, Unit},
+    model::{
+        BackendId, BackendSpec, Cause, Condition, Container, ContainerState, IdlePolicy, Provenance, Readiness, Unit,
+    },
     provider::{Changed, Hint, Provider, ProviderError, Script, Simulated, StopOrder},
     telemetry::Journal,
 };
@@ -26,6 +29,25 @@ struct Faulty {
     start: AtomicBool,
     stop: AtomicBool,
     looks: AtomicUsize,
+    memories: AtomicUsize,
+}
+
+fn faulty(engine: &Simulated) -> Arc<Faulty> {
+    let (start, stop) = (AtomicBool::new(true), AtomicBool::new(true));
+    let (looks, memories) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    Arc::new(Faulty { engine: engine.clone(), start, stop, looks, memories })
+}
+
+fn spec(name: &str) -> BackendSpec {
+    BackendSpec {
+        id: BackendId::new("sim".parse().unwrap(), name).unwrap(),
+        unit: Unit { name: name.into(), network: None, command: None },
+        policy: IdlePolicy { idle_timeout: Some(Duration::from_secs(10)), ..IdlePolicy::default() },
+        ready: Readiness::Tcp,
+        ports: Vec::new(),
+        depends_on: Vec::new(),
+        provenance: Provenance::Discovered,
+    }
 }
 
 impl Provider for Faulty {
@@ -59,8 +81,15 @@ impl Provider for Faulty {
         self.engine.events()
     }
 
+    /// Panics before the first sleep, and never answers before the second.
     fn memory<'a>(&'a self, unit: &'a Unit) -> BoxFuture<'a, Option<u64>> {
-        self.engine.memory(unit)
+        Box::pin(async move {
+            match self.memories.fetch_add(1, Ordering::Relaxed) {
+                0 => panic!("what it uses is one too many"),
+                1 => pending().await,
+                _ => self.engine.memory(unit).await,
+            }
+        })
     }
 
     fn may_own(&self, unit: &Unit, port: u16) -> bool {
@@ -76,19 +105,10 @@ impl Provider for Faulty {
 async fn a_panic_in_an_engine_call_fails_that_call_and_the_backend_goes_on() {
     let engine = Simulated::new("sim".parse().unwrap());
     engine.add("app", Script::default());
-    let (start, stop) = (AtomicBool::new(true), AtomicBool::new(true));
-    let provider = Arc::new(Faulty { engine: engine.clone(), start, stop, looks: AtomicUsize::new(0) });
-    let spec = BackendSpec {
-        id: BackendId::new("sim".parse().unwrap(), "app").unwrap(),
-        unit: Unit { name: "app".into(), network: None, command: None },
-        policy: IdlePolicy { idle_timeout: Some(Duration::from_secs(10)), ..IdlePolicy::default() },
-        ready: Readiness::Tcp,
-        ports: Vec::new(),
-        depends_on: Vec::new(),
-        provenance: Provenance::Discovered,
-    };
-    let around = Surroundings { provider, turns: Arc::new(Semaphore::new(1)), journal: Journal::default() };
-    let (backend, driver) = Backend::spawn(spec, Vec::new(), around, Restored::default(), CancellationToken::new());
+    let turns = Arc::new(Semaphore::new(1));
+    let around = Surroundings { provider: faulty(&engine), turns, journal: Journal::default() };
+    let (backend, driver) =
+        Backend::spawn(spec("app"), Vec::new(), around, Restored::default(), CancellationToken::new());
     let cause = || Cause::Person("test".into());
     let mut status = backend.status();
     let mut asleep = async || {
@@ -106,6 +126,28 @@ async fn a_panic_in_an_engine_call_fails_that_call_and_the_backend_goes_on() {
     // The stop panics once and is tried again.
     asleep().await;
     assert_eq!(engine.stop_calls("app"), 1);
+    assert_eq!(backend.status().borrow().gives_back(), None, "nobody could tell");
     drop(backend.enter(cause(), Duration::from_secs(60)).await.unwrap());
+    asleep().await;
+    assert_eq!(backend.status().borrow().gives_back(), Some(64 << 20), "by now it can be told");
     assert!(!driver.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_who_wait_for_a_job_are_told_of_a_panic_in_it() {
+    let engine = Simulated::new("sim".parse().unwrap());
+    engine.add("migrate", Script { dies_after: Some((Duration::from_secs(1), 0)), ..Script::default() });
+    engine.add("app", Script::default());
+    let provider = faulty(&engine);
+    let around = Surroundings { provider, turns: Arc::new(Semaphore::new(1)), journal: Journal::default() };
+    let spawn =
+        |name, on| Backend::spawn(spec(name), on, around.clone(), Restored::default(), CancellationToken::new()).0;
+    let migrate = spawn("migrate", Vec::new());
+    let app = spawn("app", vec![(migrate, Condition::Completed)]);
+    let enter = || app.enter(Cause::Person("test".into()), Duration::from_secs(60));
+    let refused = enter().await.unwrap_err().to_string();
+    assert!(refused.contains("`sim/migrate`: a fault in Dormouse"), "{refused}");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    drop(enter().await.unwrap());
+    assert_eq!(engine.start_calls("migrate"), 1);
 }

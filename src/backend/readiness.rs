@@ -18,14 +18,15 @@ use tokio::{
 
 use crate::{
     model::{BackendSpec, ContainerState, Health, Readiness, Running},
+    net,
     provider::{Provider, ProviderError},
 };
 
 /// How a wait for readiness ended.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    /// It is ready, and reached so.
-    Ready(Arc<Running>),
+    /// It is ready, and reached so; the port that proved it, where one did.
+    Ready(Arc<Running>, Option<u16>),
     /// It does not run any more.
     Ended(ContainerState),
 }
@@ -33,7 +34,7 @@ pub(super) enum Outcome {
 /// One connect may take this long: a lost packet is sent again only after a second, and a new try is cheaper.
 const CONNECT: Duration = Duration::from_millis(50);
 /// A connection through an engine's forwarder must stay open this long to prove anything.
-const FORWARDED: Duration = Duration::from_millis(20);
+pub const FORWARDER_PROOF: Duration = Duration::from_millis(20);
 /// The engine is asked again so often meanwhile: it may have moved, or ended without a word.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Where the engine's health check decides, it is asked so often, and at each hint.
@@ -43,25 +44,35 @@ const AWAY_AGAIN: Duration = Duration::from_millis(50);
 /// A log that ended without the pattern is opened again after this.
 const LOG_AGAIN: Duration = Duration::from_millis(100);
 
-/// Waits until the backend is ready or has ended. The caller sets the deadline by dropping this. What is `known` of how
-/// it is reached holds until the engine says otherwise: one that is away keeps nobody from a backend that answers.
+/// What is known before the first try.
+#[derive(Debug, Clone)]
+pub(super) struct Before {
+    /// It was frozen.
+    pub(super) thawed: bool,
+    /// How it is reached, until the engine says otherwise: one that is away keeps nobody from a backend that answers.
+    pub(super) known: Option<Arc<Running>>,
+    /// From then on any of its ports proves it ready: one port that stays closed is no reason to refuse the others.
+    pub(super) others_from: Instant,
+}
+
+/// Waits until the backend is ready or has ended. The caller sets the deadline by dropping this.
 pub(super) async fn until_ready(
     provider: &dyn Provider,
     spec: &BackendSpec,
-    thawed: bool,
-    known: Option<Arc<Running>>,
+    before: &Before,
     kick: &Notify,
 ) -> Outcome {
     let begun = Instant::now();
-    let mut reached = known;
+    let thawed = before.thawed;
+    let mut reached = before.known.clone();
     let mut look = provider.look(&spec.unit);
     loop {
-        let mut tries = Box::pin(until_answered(provider, spec, reached.clone(), thawed, begun, kick));
+        let mut tries = Box::pin(until_answered(provider, spec, reached.clone(), before, begun, kick));
         // A try may take long: it goes on beside the looks until it is reached otherwise.
         reached = loop {
             let seen = tokio::select! {
                 biased;
-                at = &mut tries => return Outcome::Ready(at),
+                (at, by) = &mut tries => return Outcome::Ready(at, by),
                 seen = &mut look => seen,
             };
             match seen {
@@ -143,23 +154,54 @@ async fn until_answered(
     provider: &dyn Provider,
     spec: &BackendSpec,
     reached: Option<Arc<Running>>,
-    thawed: bool,
+    before: &Before,
     begun: Instant,
     kick: &Notify,
-) -> Arc<Running> {
+) -> (Arc<Running>, Option<u16>) {
     let Some(running) = reached else { return pending().await };
-    if health_decides(spec, &running, thawed) {
-        return if running.health == Some(Health::Healthy) { running } else { pending().await };
+    if health_decides(spec, &running, before.thawed) {
+        return if running.health == Some(Health::Healthy) { (running, None) } else { pending().await };
     }
-    while !(is_ready(provider, spec, &running, begun).await && answers_itself(provider, spec)) {
+    loop {
+        if is_ready(provider, spec, &running, begun).await && answers_itself(provider, spec) {
+            return (running, spec.ports.first().copied());
+        }
+        if Instant::now() >= before.others_from
+            && let Some(port) = another(spec, &running).await
+        {
+            return (running, Some(port));
+        }
         rest(pause_after(begun.elapsed(), spec), kick).await;
     }
-    running
+}
+
+/// A port that accepts although the first one does not.
+async fn another(spec: &BackendSpec, running: &Running) -> Option<u16> {
+    if !matches!(spec.ready, Readiness::Tcp) {
+        return None;
+    }
+    for port in spec.ports.iter().skip(1) {
+        if accepts(running, *port).await {
+            return Some(*port);
+        }
+    }
+    None
+}
+
+/// Whether one that a dial has failed to is ready all the same, by the port that proved it.
+pub(super) async fn stands(spec: &BackendSpec, running: &Running, proof: Option<u16>) -> bool {
+    match proof {
+        Some(port) if matches!(spec.ready, Readiness::Tcp) => accepts(running, port).await,
+        Some(_) | None => false,
+    }
 }
 
 async fn is_ready(provider: &dyn Provider, spec: &BackendSpec, running: &Running, begun: Instant) -> bool {
     match &spec.ready {
-        Readiness::Tcp | Readiness::Engine => accepts(spec, running).await,
+        Readiness::Tcp | Readiness::Engine => match spec.ports.first() {
+            Some(port) => accepts(running, *port).await,
+            None => true,
+        },
         Readiness::Http { path, status, host } => answers(spec, running, path, status, host.as_deref()).await,
         Readiness::Log(pattern) => shows(provider, spec, pattern).await,
         Readiness::Command(argv) => succeeds(argv).await,
@@ -170,9 +212,8 @@ async fn is_ready(provider: &dyn Provider, spec: &BackendSpec, running: &Running
     }
 }
 
-async fn accepts(spec: &BackendSpec, running: &Running) -> bool {
-    let Some(port) = spec.ports.first() else { return true };
-    match running.dial(*port) {
+async fn accepts(running: &Running, port: u16) -> bool {
+    match running.dial(port) {
         Some((address, true)) => connect(address).await.is_ok(),
         Some((address, false)) => stays_open(address).await,
         None => false,
@@ -192,7 +233,7 @@ async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::from_std(socket.into())?;
     timeout(CONNECT, stream.writable()).await??;
     no_error(stream.take_error()?)?;
-    Ok(stream)
+    net::refuse_itself(stream, address)
 }
 
 fn no_error(error: Option<io::Error>) -> io::Result<()> {
@@ -201,7 +242,7 @@ fn no_error(error: Option<io::Error>) -> io::Result<()> {
 
 async fn stays_open(address: SocketAddr) -> bool {
     let Ok(mut stream) = connect(address).await else { return false };
-    match timeout(FORWARDED, stream.read(&mut [0; 1])).await {
+    match timeout(FORWARDER_PROOF, stream.read(&mut [0; 1])).await {
         Err(_) => true,
         Ok(Ok(count)) => count > 0,
         Ok(Err(_)) => false,

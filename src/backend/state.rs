@@ -5,7 +5,10 @@ use std::{fmt, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::machine::{idle_deadline, stop_after};
-use crate::model::{ContainerState, IdlePolicy, Running, SleepMethod, format_duration};
+use crate::{
+    model::{ContainerState, IdlePolicy, Running, SleepMethod, format_duration},
+    provider::Changed,
+};
 
 /// Where a backend is in its life.
 #[derive(Debug, Clone, PartialEq)]
@@ -170,7 +173,7 @@ pub enum Event {
     /// Dependencies are up and it is its turn.
     Gathered(Result<(), Arc<str>>),
     /// The engine answered the start call.
-    Started(Result<(), CallFailed>),
+    Started(Result<Changed, CallFailed>),
     /// It is ready, and reached so.
     Ready(Arc<Running>),
     /// The engine answered the call that lets it down.

@@ -8,7 +8,8 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::{
     model::{
-        BackendId, BackendSpec, Cause, Condition, IdlePolicy, OnWakeTimeout, Provenance, Readiness, SleepMethod, Unit,
+        BackendId, BackendSpec, Cause, Condition, Health, IdlePolicy, OnWakeTimeout, Provenance, Readiness,
+        SleepMethod, Unit,
     },
     provider::{Script, Simulated},
     telemetry::Journal,
@@ -254,6 +255,43 @@ async fn a_dependency_that_fails_fails_its_dependant_by_name() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_dependency_that_does_not_get_healthy_fails_its_dependant_in_time() {
+    let world = world();
+    let patient = IdlePolicy { wake_timeout: secs(20), ..policy(600) };
+    let ill = Script { health: Some(Health::Unhealthy), ..Script::default() };
+    let ill = world.backend("ill", patient, ill);
+    let app = world.dependent("app", policy(30), Script::default(), vec![(ill, Condition::Healthy)]);
+    let begun = Instant::now();
+    let refused = app.enter(cause(), minutes(5)).await.unwrap_err().to_string();
+    assert!(refused.contains("`sim/ill`: it was not healthy within 20s"), "{refused}");
+    assert_eq!(begun.elapsed().as_secs(), 20);
+    // One that ends meanwhile is not healthy either.
+    let dies = Script { health: Some(Health::Starting), dies_after: Some((secs(3), 1)), ..Script::default() };
+    let dies = world.backend("dies", policy(600), dies);
+    let two = world.dependent("two", policy(30), Script::default(), vec![(dies, Condition::Healthy)]);
+    let refused = two.enter(cause(), minutes(5)).await.unwrap_err().to_string();
+    assert!(refused.contains("`sim/dies`: it ended before it was healthy"), "{refused}");
+    assert_eq!(world.engine.start_calls("app") + world.engine.start_calls("two"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_found_running_keeps_its_dependencies_up_though_they_are_ill() {
+    let world = world();
+    let ill = Script { health: Some(Health::Unhealthy), ..Script::default() };
+    let ill = world.backend("ill", IdlePolicy { wake_timeout: secs(20), ..policy(30) }, ill);
+    world.engine.add("app", Script::default());
+    world.engine.hand_start("app");
+    let spec = world.spec("app", policy(3600));
+    let on = vec![(ill.clone(), Condition::Healthy)];
+    let (app, _) = Backend::spawn(spec, on, world.around.clone(), Restored::default(), world.end.clone());
+    until(&app, StatusState::Awake).await;
+    tokio::time::sleep(minutes(10)).await;
+    assert_eq!((ill.status().borrow().state, world.engine.stop_calls("ill")), (StatusState::Awake, 0));
+    world.engine.hand_stop("app", 0);
+    until(&ill, StatusState::Stopped).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_ordered_sleep_drains_is_denied_in_time_and_now_cuts() {
     let world = world();
     let backend = world.backend("app", policy(600), Script::default());
@@ -283,6 +321,32 @@ async fn a_pin_keeps_it_awake_and_an_unpinned_one_sleeps() {
     assert!(matches!(backend.order(Order::Sleep, "me").await, Answer::Denied(_)));
     assert_eq!(backend.unpin("me").await, Answer::Done);
     until(&backend, StatusState::Stopped).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_told_of_a_pin_finds_it_in_the_status() {
+    let world = world();
+    let backend = world.backend("app", policy(3600), Script::default());
+    for round in 1..500 {
+        let until = jiff::Timestamp::now() + minutes(round);
+        assert_eq!(backend.pin(until, "test").await, Answer::Done);
+        assert_eq!(backend.status().borrow().pinned_until, Some(until), "round {round}");
+        assert_eq!(backend.unpin("test").await, Answer::Done);
+        assert_eq!(backend.status().borrow().pinned_until, None, "round {round}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_told_that_an_order_is_done_finds_it_so_in_the_status() {
+    let world = world();
+    let backend = world.backend("app", policy(3600), Script::default());
+    let state = || backend.status().borrow().state;
+    for round in 1..200 {
+        assert_eq!(backend.order(Order::Wake, "test").await, Answer::Done);
+        assert_eq!(state(), StatusState::Awake, "round {round}");
+        assert_eq!(backend.order(Order::Sleep, "test").await, Answer::Done);
+        assert_eq!(state(), StatusState::Stopped, "round {round}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -400,6 +464,50 @@ async fn one_that_does_not_answer_is_up_again_once_it_does_though_the_engine_is_
     until(&backend, StatusState::Awake).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_port_that_stays_closed_keeps_nobody_from_the_others() {
+    let world = world();
+    let (free, open) = (listener(), listener());
+    let closed = free.local_addr().unwrap().port();
+    drop(free);
+    world.engine.add("app", Script::default());
+    world.engine.hand_start("app");
+    let spec =
+        BackendSpec { ports: vec![closed, open.local_addr().unwrap().port()], ..world.spec("app", policy(3600)) };
+    let around = world.around.clone();
+    let (backend, _driver) = Backend::spawn(spec, Vec::new(), around, Restored::default(), world.end.clone());
+    until(&backend, StatusState::Awake).await;
+    backend.suspect();
+    until(&backend, StatusState::Waking).await;
+    let begun = Instant::now();
+    until(&backend, StatusState::Awake).await;
+    assert!(begun.elapsed() < secs(12), "{:?}", begun.elapsed());
+    let version = backend.status().borrow().version;
+    backend.suspect();
+    tokio::time::sleep(secs(5)).await;
+    assert_eq!(backend.status().borrow().version, version, "those of the open port are left alone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_ran_before_it_was_started_is_never_stopped_for_not_answering() {
+    let world = world();
+    let closed = listener().local_addr().unwrap().port();
+    world.engine.add("app", Script::default());
+    world.engine.hand_start("app");
+    let spec = BackendSpec { ports: vec![closed], ..world.spec("app", policy(3600)) };
+    let around = world.around.clone();
+    let (backend, _driver) = Backend::spawn(spec, Vec::new(), around, Restored::default(), world.end.clone());
+    until(&backend, StatusState::Awake).await;
+    backend.suspect();
+    until(&backend, StatusState::Failed).await;
+    assert!(matches!(backend.order(Order::Wake, "test").await, Answer::Denied(_)));
+    assert_eq!((world.engine.start_calls("app"), world.engine.stop_calls("app")), (1, 0));
+}
+
+fn listener() -> std::net::TcpListener {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_comes_in_finds_it_awake_by_its_status_too() {
     let world = world();
@@ -503,6 +611,28 @@ async fn what_a_stop_gives_back_is_told_and_a_pause_gives_nothing() {
         assert_eq!(backend.status().borrow().gives_back(), gives_back);
         assert!(backend.status().borrow().put_to_sleep);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_the_driver_has_ended_nobody_gets_in_and_nobody_waits() {
+    let world = world();
+    let spawn = |name: &str, start_delay, wake_timeout| {
+        world.engine.add(name, Script { start_delay, ..Script::default() });
+        let spec = world.spec(name, IdlePolicy { wake_timeout, ..policy(600) });
+        Backend::spawn(spec, Vec::new(), world.around.clone(), Restored::default(), world.end.clone())
+    };
+    let (up, driver) = spawn("up", secs(0), minutes(1));
+    drop(up.enter(cause(), minutes(5)).await.unwrap());
+    assert!(up.try_enter_quietly().is_some());
+    driver.abort();
+    assert!(driver.await.unwrap_err().is_cancelled());
+    assert!(up.try_enter_quietly().is_none());
+    assert_eq!(up.enter(cause(), minutes(5)).await.unwrap_err(), Refused::Gone);
+    assert_eq!(up.order(Order::Wake, "me").await, Answer::Denied("there is no such backend any more".into()));
+    // A fault of ours: this one waits for longer than can be counted. No configuration holds such a time.
+    let (faulty, driver) = spawn("faulty", secs(5), Duration::MAX);
+    assert_eq!(faulty.enter(cause(), minutes(5)).await.unwrap_err(), Refused::Gone);
+    assert!(driver.await.unwrap_err().is_panic());
 }
 
 #[tokio::test(start_paused = true)]

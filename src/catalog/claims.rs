@@ -2,11 +2,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::SocketAddr,
     sync::Arc,
 };
 
-use crate::model::{Alias, PathPattern, Place, Problem, Problems, RouteMatch, RouteSpec, RouteTarget};
+use crate::model::{
+    Alias, PathPattern, Place, Problem, Problems, RouteMatch, RouteSpec, RouteTarget, arrives, literal_address, overlap,
+};
 
 /// The routes that were kept, and why others were not.
 #[derive(Debug, Default)]
@@ -15,6 +17,8 @@ pub(super) struct Claims {
     pub(super) problems: Problems,
     /// The route that answers each kind of requests.
     answered: HashMap<(String, RouteMatch), Alias>,
+    /// The routes that listen on each port, in the order of their claims.
+    listening: HashMap<u16, Vec<Alias>>,
 }
 
 impl Claims {
@@ -27,7 +31,10 @@ impl Claims {
             }
             return;
         }
-        if let Some(problem) = self.routes.values().find_map(|first| same_port(first, &route)) {
+        let listen = &route.matches.listen;
+        let beside =
+            listen.iter().flat_map(|at| self.listening_on(at.port())).find_map(|first| same_port(first, &route));
+        if let Some(problem) = beside {
             self.problems.0.push(problem);
             return;
         }
@@ -40,6 +47,9 @@ impl Claims {
             return;
         }
         self.answered.extend(fronts.into_iter().map(|front| (front, route.alias.clone())));
+        for port in listen.iter().map(SocketAddr::port).collect::<BTreeSet<_>>() {
+            self.listening.entry(port).or_default().push(route.alias.clone());
+        }
         self.routes.insert(route.alias.clone(), route);
     }
 
@@ -47,17 +57,11 @@ impl Claims {
     pub(super) fn refuse_circles(&mut self) {
         let leads = |route: &Arc<RouteSpec>| {
             let RouteTarget::Address { host, endpoint } = &route.target else { return None };
-            let ip = if host == "localhost" { Some(Ipv4Addr::LOCALHOST.into()) } else { host.parse::<IpAddr>().ok() };
-            let (to, tcp) = (SocketAddr::new(ip?, endpoint.port), endpoint.scheme.has_tcp());
-            let here = to.ip().is_loopback() || to.ip().is_unspecified();
+            let to = literal_address(host, endpoint.port)?;
             let takes = |first: &&Arc<RouteSpec>| {
-                let same = if tcp { carries(first).0 } else { carries(first).1 };
-                let is_at = |at: &SocketAddr| {
-                    at.ip() == to.ip() || (here && (at.ip().is_unspecified() || at.ip().is_loopback()))
-                };
-                same && first.matches.listen.iter().any(|at| at.port() == to.port() && is_at(at))
+                shares(carries(first), carries(route)) && first.matches.listen.iter().any(|at| arrives(to, *at))
             };
-            self.routes.values().find(takes).map(|first| (route.alias.clone(), to, first.alias.clone()))
+            self.listening_on(to.port()).find(takes).map(|first| (route.alias.clone(), to, first.alias.clone()))
         };
         let found: Vec<_> = self.routes.values().filter_map(leads).collect();
         for (alias, to, first) in found {
@@ -67,6 +71,10 @@ impl Claims {
                 self.problems.0.push(Problem::error(route.place.clone(), what).with_hint(hint));
             }
         }
+    }
+
+    fn listening_on(&self, port: u16) -> impl Iterator<Item = &Arc<RouteSpec>> {
+        self.listening.get(&port).into_iter().flatten().filter_map(|alias| self.routes.get(alias))
     }
 
     /// Routes that share a host and one path of several: the one whose alias comes first answers there.
@@ -127,16 +135,12 @@ fn owner(place: &Place) -> String {
 
 /// Why a stream route can not be beside another: they listen at one place, and nothing tells them apart.
 fn same_port(first: &RouteSpec, route: &RouteSpec) -> Option<Problem> {
-    let shares =
-        |(tcp, udp): (bool, bool), (other_tcp, other_udp): (bool, bool)| (tcp && other_tcp) || (udp && other_udp);
     if !shares(carries(first), carries(route)) {
         return None;
     }
-    let overlap = |a: &SocketAddr, b: &SocketAddr| {
-        a.port() == b.port() && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
-    };
     let (theirs, ours) = (&first.matches.listen, &route.matches.listen);
-    let (there, here) = ours.iter().find_map(|here| Some((theirs.iter().find(|there| overlap(there, here))?, here)))?;
+    let (there, here) =
+        ours.iter().find_map(|here| Some((theirs.iter().find(|there| overlap(**there, *here))?, here)))?;
     let (names, others) = (&route.matches.sni, &first.matches.sni);
     // The kernel takes one listener for each address: those who share it by name must share all of it.
     let told_apart =
@@ -162,6 +166,10 @@ fn carries(route: &RouteSpec) -> (bool, bool) {
         }
         RouteTarget::Down { .. } => (true, true),
     }
+}
+
+fn shares((tcp, udp): (bool, bool), (other_tcp, other_udp): (bool, bool)) -> bool {
+    (tcp && other_tcp) || (udp && other_udp)
 }
 
 /// Each host of a route with all other conditions: equal ones mean equal requests.

@@ -1,8 +1,8 @@
 //! Routes to an address where Dormouse itself listens: they would go in a circle.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
-use crate::model::{EngineAddress, Problem, RouteSpec, RouteTarget, Settings};
+use crate::model::{EngineAddress, Problem, RouteSpec, RouteTarget, Settings, arrives, literal_address, overlap};
 
 /// Why a route is refused that leads to an address where Dormouse itself listens.
 pub(super) fn refusal(route: &RouteSpec, settings: &Settings) -> Option<Problem> {
@@ -17,7 +17,8 @@ pub(super) fn refusal(route: &RouteSpec, settings: &Settings) -> Option<Problem>
         }
         RouteTarget::Down { .. } => return None,
     };
-    let ours = addresses(route, settings).find(|address| same(host, port, address))?;
+    let to = literal_address(host, port)?;
+    let ours = addresses(route, settings).find(|address| arrives(to, **address))?;
     let what = format!("route `{}` leads to `{host}:{port}`, where Dormouse itself listens (`{ours}`)", route.alias);
     let hint = if route.matches.listen.contains(ours) {
         "write another listening port: `listen:target`"
@@ -48,28 +49,9 @@ pub(super) fn taken(route: &RouteSpec, settings: &Settings) -> Option<Problem> {
     }
     let listen = &settings.listen;
     let ours = || listen.http.iter().chain(&listen.https).chain(&listen.api);
-    let taken = |address: &SocketAddr| ours().find(|ours| overlap(ours, address));
+    let taken = |address: &SocketAddr| ours().find(|ours| overlap(**ours, *address));
     let ours = route.matches.listen.iter().find_map(taken)?;
     let what =
         format!("route `{}` listens on port {}, where Dormouse listens already (`{ours}`)", route.alias, ours.port());
     Some(Problem::error(route.place.clone(), what).with_hint("write another listening port: `listen:target`"))
-}
-
-/// Whether a connection to one address could be one to the other.
-fn overlap(a: &SocketAddr, b: &SocketAddr) -> bool {
-    a.port() == b.port() && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
-}
-
-fn same(host: &str, port: u16, ours: &SocketAddr) -> bool {
-    if port != ours.port() {
-        return false;
-    }
-    let dialled = match host {
-        "localhost" => Some(IpAddr::from([127, 0, 0, 1])),
-        host => host.parse::<IpAddr>().ok(),
-    };
-    dialled.is_some_and(|ip| {
-        let here = ip.is_loopback() || ip.is_unspecified();
-        ip == ours.ip() || (here && (ours.ip().is_unspecified() || ours.ip().is_loopback()))
-    })
 }

@@ -401,9 +401,14 @@ impl Checker<'_, '_, '_> {
             if !self.nodes.get(id.node()).copied().unwrap_or(false) {
                 continue;
             }
-            let (first, by) = taken.entry((endpoint.scheme == Scheme::Udp, endpoint.port)).or_insert((id, route));
-            if *first != id {
-                let (port, at) = (endpoint.port, &by.place);
+            let port = endpoint.port;
+            let transports = [(false, endpoint.scheme.has_tcp()), (true, endpoint.scheme.has_udp())];
+            let mut claims = transports.into_iter().filter(|(_, has)| *has).map(|(udp, _)| (udp, port));
+            let other = claims.find_map(|claim| {
+                let (first, by) = *taken.entry(claim).or_insert((id, route));
+                (first != id).then_some((first, &by.place))
+            });
+            if let Some((first, at)) = other {
                 let what = format!("process `{id}` names port {port}, which is that of process `{first}` ({at})");
                 let hint = "give each process a port of its own: the wrong one might answer";
                 self.problems.0.push(Problem::error(route.place.clone(), what).with_hint(hint));

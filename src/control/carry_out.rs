@@ -1,19 +1,21 @@
 //! How the keeper makes what should exist: backends born and retired, dependencies connected, the route table swapped.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     LiveRoute, LiveTable,
     keeper::{Keeper, Kept},
-    memory, slack,
+    memory,
 };
 use crate::{
     backend::{Backend, Surroundings},
     catalog::{Change, diff},
-    model::{Alias, BackendSpec, Condition, Severity},
+    model::{Alias, BackendSpec, Condition, Problem, Severity},
     telemetry::RouteCounters,
 };
 
@@ -22,7 +24,8 @@ impl Keeper {
     pub(super) async fn rebuild(&mut self) -> Vec<Change> {
         let catalog = Arc::new(self.merge(&self.loaded));
         let changes = diff(&self.catalog, &catalog);
-        for problem in catalog.problems.0.iter().filter(|problem| !self.catalog.problems.0.contains(problem)) {
+        let told: HashSet<&Problem> = self.catalog.problems.0.iter().collect();
+        for problem in catalog.problems.0.iter().filter(|problem| !told.contains(problem)) {
             match problem.severity {
                 Severity::Error | Severity::Warning => tracing::warn!("{problem}"),
                 Severity::Hint => tracing::info!("{problem}"),
@@ -37,7 +40,6 @@ impl Keeper {
             self.swap_table();
         }
         self.publish();
-        slack::give_back(changes.len());
         changes
     }
 
@@ -59,11 +61,11 @@ impl Keeper {
     }
 
     fn add_backend(&mut self, spec: &BackendSpec) {
-        let Some(node) = self.nodes.get(spec.id.node()) else {
+        // Both have an entry for each node.
+        let (Some(node), Some(turns)) = (self.nodes.get(spec.id.node()), self.turns.get(spec.id.node())) else {
             tracing::warn!(backend = %spec.id, "no such node");
             return;
         };
-        let turns = self.turns.entry(spec.id.node().clone()).or_insert_with(|| Arc::new(Semaphore::new(1)));
         let around = Surroundings {
             provider: Arc::clone(&node.provider),
             turns: Arc::clone(turns),

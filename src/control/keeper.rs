@@ -18,7 +18,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Control, FileSource, LiveRoute, LiveTable, NodeView, ReloadFailed, View,
+    Control, FileSource, LiveRoute, LiveTable, NodeView, ReloadFailed, View, slack,
     watcher::{self, News},
 };
 use crate::{
@@ -190,6 +190,7 @@ impl Keeper {
     /// not told that there is no such route only because Dormouse has just been started.
     pub async fn prepare(&mut self, patience: Duration) {
         self.rebuild().await;
+        slack::give_back(self.catalog.routes.len());
         let late = Instant::now() + patience;
         while self.nodes.iter().any(|(name, node)| node.discovers && !self.has_heard_of(name)) {
             match tokio::time::timeout_at(late, self.news.recv()).await {
@@ -205,7 +206,10 @@ impl Keeper {
 
     /// Runs until the token ends it. The engines are left as they are.
     pub async fn run(mut self, end: CancellationToken) -> Ended {
-        self.rebuild().await;
+        // Else it has been prepared.
+        if self.catalog.routes.is_empty() {
+            self.rebuild().await;
+        }
         loop {
             tokio::select! {
                 () = end.cancelled() => break,
@@ -231,6 +235,8 @@ impl Keeper {
                 let _ = reply.send(Ok(self.dry_run(&loaded)));
             }
         }
+        // Whatever was read and merged for the answer is of no more use.
+        slack::give_back(self.catalog.routes.len());
     }
 
     async fn reload(&mut self) -> Result<Vec<Change>, ReloadFailed> {
@@ -245,7 +251,8 @@ impl Keeper {
             if errors.is_empty() { Ok(loaded) } else { Err(Problems(errors)) }
         });
         match outcome {
-            Ok(loaded) => {
+            Ok(mut loaded) => {
+                keep_equal_routes(&self.catalog, &mut loaded);
                 self.refused = Problems::default();
                 let before = std::mem::replace(&mut self.loaded, loaded);
                 warn_of_restarts(&before.settings, &mut self.loaded);
@@ -275,18 +282,19 @@ impl Keeper {
     }
 
     pub(super) fn merge(&self, loaded: &Loaded) -> Catalog {
-        let discovers = |name: &NodeName| self.nodes.get(name).is_some_and(|node| node.discovers);
-        let listed = self.listed.iter().filter(|(name, _)| discovers(name)).flat_map(|(_, units)| units);
-        let departed = self.departed.values().map(|(unit, _)| unit).filter(|unit| discovers(&unit.node));
-        let containers: Vec<&Container> = listed.chain(departed).collect();
+        let departed = self.departed.values().map(|(unit, _)| unit).filter(|unit| self.discovers(&unit.node));
+        let containers: Vec<&Container> = self.discovered().chain(departed).collect();
         let parts = catalog::discover(&containers, &loaded.settings, self.own_container.as_deref());
         Catalog::merge(FilePart::new(self.source.name(), loaded), parts)
     }
 
     /// What the nodes told of, where units are discovered.
     fn discovered(&self) -> impl Iterator<Item = &Container> {
-        let discovers = |name: &NodeName| self.nodes.get(name).is_some_and(|node| node.discovers);
-        self.listed.iter().filter(move |(name, _)| discovers(name)).flat_map(|(_, units)| units)
+        self.listed.iter().filter(|(name, _)| self.discovers(name)).flat_map(|(_, units)| units)
+    }
+
+    fn discovers(&self, node: &NodeName) -> bool {
+        self.nodes.get(node).is_some_and(|node| node.discovers)
     }
 
     pub(super) fn publish(&self) {
@@ -312,6 +320,15 @@ impl Keeper {
 
     fn settings(&self) -> &Settings {
         &self.loaded.settings
+    }
+}
+
+/// Routes that are as they were stay the same values: the route table, which is not made anew for them, holds those.
+fn keep_equal_routes(before: &Catalog, loaded: &mut Loaded) {
+    for route in &mut loaded.routes {
+        if let Some(kept) = before.routes.get(&route.alias).filter(|kept| *kept == route) {
+            *route = Arc::clone(kept);
+        }
     }
 }
 

@@ -15,6 +15,8 @@ mod memory;
 mod news;
 mod slack;
 mod sources;
+#[cfg(test)]
+mod tests;
 mod watcher;
 
 pub use explain::{Explained, check_alone, explain_alone};

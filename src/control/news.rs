@@ -62,32 +62,41 @@ impl Keeper {
     }
 
     async fn node_listed(&mut self, node: NodeName, units: Vec<Container>) {
-        if self.away.remove(&node).is_some() {
+        let back = self.away.remove(&node).is_some();
+        if back {
             let note = format!("node `{node}` is back");
             self.control.journal.record(None, Happening::Note(note), Cause::Engine("back".to_owned()));
         }
-        let now = Instant::now();
-        let present = |name: &str| units.iter().any(|unit| unit.name == name);
-        for gone in self.listed.get(&node).into_iter().flatten().filter(|unit| !present(&unit.name)) {
-            self.departed.insert((node.clone(), gone.name.clone()), (gone.clone(), now));
-        }
-        self.departed.retain(|(of, name), (_, since)| now - *since < DEPARTED && !(*of == node && present(name)));
-        if self.listed.get(&node) != Some(&units) || self.catalog.routes.is_empty() {
+        let expired = self.note_departed(&node, &units);
+        if expired || self.listed.get(&node) != Some(&units) || self.catalog.routes.is_empty() {
             self.listed.insert(node.clone(), units);
             self.rebuild().await;
+        } else if back {
+            self.publish();
         }
-        let units = self.listed.get(&node).map(Vec::as_slice).unwrap_or_default();
-        for unit in units {
-            let backend = BackendId::new(node.clone(), &unit.name).ok().and_then(|id| self.control.backend(&id));
-            if let Some(backend) = backend {
+        for unit in self.listed.get(&node).map(Vec::as_slice).unwrap_or_default() {
+            if let Some(backend) = self.backend_of(node.clone(), &unit.name) {
                 backend.seen(unit.state.clone()).await;
             }
         }
-        for (of, name) in self.departed.keys().filter(|(of, _)| *of == node) {
-            let backend = BackendId::new(of.clone(), name).ok().and_then(|id| self.control.backend(&id));
-            if let Some(backend) = backend {
+        for (_, name) in self.departed.keys().filter(|(of, _)| *of == node) {
+            if let Some(backend) = self.backend_of(node.clone(), name) {
                 backend.hint().await;
             }
         }
+    }
+
+    /// Keeps in mind what this list lacks, and forgets what is there again or has been gone for long. Returns whether
+    /// any was forgotten: what was made of it is to go, though no list tells of that.
+    fn note_departed(&mut self, node: &NodeName, units: &[Container]) -> bool {
+        let now = Instant::now();
+        let present = |name: &str| units.iter().any(|unit| unit.name == name);
+        let known = self.departed.len();
+        self.departed.retain(|(of, name), (_, since)| now - *since < DEPARTED && !(of == node && present(name)));
+        let expired = self.departed.len() < known;
+        for gone in self.listed.get(node).into_iter().flatten().filter(|unit| !present(&unit.name)) {
+            self.departed.insert((node.clone(), gone.name.clone()), (gone.clone(), now));
+        }
+        expired
     }
 }

@@ -3,6 +3,7 @@
 //! Everything here is plain data that cannot be wrong once it exists. No I/O, no async, no serde: the
 //! rooms at the border (`config`, `provider`, `api`) translate from and to text.
 
+mod address;
 mod backend_spec;
 mod cause;
 mod container;
@@ -18,6 +19,7 @@ mod schedule;
 mod settings;
 mod tls;
 
+pub use address::{arrives, literal_address, overlap};
 pub use backend_spec::{BackendSpec, Command, Condition, Dependency, Provenance, Readiness, Unit};
 pub use cause::{Cause, RequestFacts};
 pub use container::{Container, ContainerPort, ContainerState, Health, Network, Running, Transport};

@@ -63,8 +63,8 @@ pub struct Moved {
 }
 
 /// Carries bytes until both directions have ended, one side was cut, or nothing moved for `idle`. `begun` goes to the
-/// upstream first. `moved` is told what was read since it was told last. After a cut, dropping either connection
-/// resets it.
+/// upstream first. `moved` is told what was read since it was told last. Where something was cut short, also by
+/// dropping this future or by silence while bytes were under way, dropping either connection resets it.
 pub async fn copy_both_ways(
     client: &TcpStream,
     upstream: &TcpStream,
@@ -75,6 +75,7 @@ pub async fn copy_both_ways(
     let mut up = Direction::new(client, upstream, begun);
     let mut down = Direction::new(upstream, client, Vec::new());
     let mut silence = idle.map(Silence::new);
+    let mut short = Short { ends: [client, upstream], is_whole: false };
     let ended = poll_fn(|cx| {
         let polled = (up.poll(cx), down.poll(cx));
         let now = Moved { up: mem::take(&mut up.received), down: mem::take(&mut down.received) };
@@ -92,11 +93,26 @@ pub async fn copy_both_ways(
         }
     })
     .await;
-    if matches!(ended, Ended::ClientCut | Ended::UpstreamCut) {
-        reset_when_dropped(client);
-        reset_when_dropped(upstream);
-    }
+    short.is_whole = match ended {
+        Ended::Whole => true,
+        Ended::ClientCut | Ended::UpstreamCut => false,
+        Ended::Silent => up.holds_nothing() && down.holds_nothing(),
+    };
     ended
+}
+
+/// Neither side must take what it got for the whole, unless that was said meanwhile.
+struct Short<'a> {
+    ends: [&'a TcpStream; 2],
+    is_whole: bool,
+}
+
+impl Drop for Short<'_> {
+    fn drop(&mut self) {
+        if !self.is_whole {
+            self.ends.into_iter().for_each(reset_when_dropped);
+        }
+    }
 }
 
 /// From now on, dropping the connection resets it: the other side must not take what it got for the whole.
@@ -225,7 +241,7 @@ impl<'a> Direction<'a> {
                 Held::Nothing | Held::Bytes { .. } => self.read(),
             };
             match read {
-                Ok(0) => self.ended = true,
+                Ok(0) => (self.ended, self.held) = (true, Held::Nothing),
                 Ok(count) => {
                     self.received += count as u64;
                     if self.is_piped() && count < LITTLE {
@@ -241,6 +257,15 @@ impl<'a> Direction<'a> {
                 Err(error) => return Poll::Ready(Err(error)),
             }
             return Poll::Ready(Ok(()));
+        }
+    }
+
+    /// All that was read was written.
+    fn holds_nothing(&self) -> bool {
+        match &self.held {
+            Held::Nothing => true,
+            Held::Bytes { start, end, .. } => start == end,
+            Held::Piped(pipe) => pipe.is_empty(),
         }
     }
 
@@ -479,9 +504,51 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_did_not_get_all_of_it_is_told_that_it_was_cut() {
+        // The client does not read, and the time is over; or the future is dropped in the middle.
+        for idle in [Some(Duration::from_millis(300)), None] {
+            let Four { mut client, ours: [near, far], mut upstream } = four().await;
+            let carry = async {
+                let carry = copy_both_ways(&near, &far, Vec::new(), idle, |_| ());
+                let ended = tokio::time::timeout(Duration::from_secs(if idle.is_some() { 60 } else { 1 }), carry).await;
+                drop((near, far));
+                ended.ok()
+            };
+            let all = bytes(1, 64 << 20);
+            let talk = async {
+                assert!(upstream.write_all(&all).await.is_err());
+                let error = client.read_to_end(&mut Vec::new()).await.unwrap_err();
+                assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+            };
+            assert_eq!(tokio::join!(carry, talk).0, idle.map(|_| Ended::Silent));
+        }
+    }
+
+    #[tokio::test]
+    async fn silence_after_the_last_byte_is_a_clean_end() {
+        let Four { mut client, ours: [near, far], mut upstream } = four().await;
+        let carry = async {
+            let ended = copy_both_ways(&near, &far, Vec::new(), Some(Duration::from_millis(300)), |_| ()).await;
+            drop((near, far));
+            ended
+        };
+        upstream.write_all(b"hello").await.unwrap();
+        assert_eq!(carry.await, Ended::Silent);
+        let mut got = Vec::new();
+        client.read_to_end(&mut got).await.unwrap();
+        assert_eq!(got, b"hello");
+        assert_eq!(upstream.read(&mut [0; 9]).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
     async fn what_waits_holds_no_pipe() {
         let Four { mut client, ours: [near, far], mut upstream } = four().await;
         let carry = copy_both_ways(&near, &far, Vec::new(), None, |_| ());
+        let given_back = async || {
+            while Pipe::lent() > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
         let talk = async {
             let much = bytes(1, 4 << 20);
             let mut got = vec![0; much.len()];
@@ -489,11 +556,19 @@ mod tests {
             written.unwrap();
             read.unwrap();
             assert!(got == much);
-            while Pipe::lent() > 0 {
-                tokio::task::yield_now().await;
-            }
+            given_back().await;
+            // An end right behind the bytes: the other direction stays open, and no pipe with it.
+            let half_close = async {
+                client.write_all(&much).await.unwrap();
+                client.shutdown().await.unwrap();
+            };
+            let mut rest = Vec::new();
+            let ((), read) = tokio::join!(half_close, upstream.read_to_end(&mut rest));
+            read.unwrap();
+            assert!(rest == much);
+            given_back().await;
             drop((client, upstream));
         };
-        tokio::join!(carry, talk);
+        tokio::time::timeout(Duration::from_secs(60), async { tokio::join!(carry, talk) }).await.unwrap();
     }
 }

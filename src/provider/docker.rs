@@ -8,6 +8,7 @@
 
 use std::{
     collections::HashSet,
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -55,8 +56,25 @@ pub struct Docker {
 impl Docker {
     /// The engine there. What TLS needs is read; does not connect yet.
     pub fn connect(node: NodeName, at: &DockerAddress) -> Result<Self, BadPlace> {
-        let client = Arc::new(Client::new(Place::find(at)?));
-        Ok(Self { node, client, own: None, own_networks: Arc::default(), paused: Arc::default() })
+        Ok(Self::at(node, Place::find(at)?))
+    }
+
+    /// As [`Self::connect`]; where it is reached by logins (`ssh://`), one serves many connections. Its socket is in this
+    /// directory, which is made where there is need.
+    pub fn connect_sharing(node: NodeName, at: &DockerAddress, logins: &Path) -> Result<Self, BadPlace> {
+        let mut place = Place::find(at)?;
+        place.share_logins_in(logins);
+        Ok(Self::at(node, place))
+    }
+
+    fn at(node: NodeName, place: Place) -> Self {
+        Self {
+            node,
+            client: Arc::new(Client::new(place)),
+            own: None,
+            own_networks: Arc::default(),
+            paused: Arc::default(),
+        }
     }
 
     /// Whether anybody between us and another machine may read and change what is said.

@@ -1,24 +1,22 @@
 //! The memory that a container uses, as `docker stats` shows it: without the file cache that can be dropped.
 
-use std::time::Duration;
-
 use hyper::Method;
 use serde_json::Value;
 
-use super::docker_client::{Client, Version, escape};
+use super::{
+    deadlines,
+    docker_client::{Client, Version, escape},
+};
 
 /// Engines before this version take a second to answer: they measure twice.
 const ONE_SHOT: Version = Version(1, 41);
-
-/// The answer is worth no longer wait: somebody may want the container meanwhile.
-const PATIENCE: Duration = Duration::from_millis(500);
 
 pub(super) async fn used(client: &Client, name: &str) -> Option<u64> {
     if !client.speaks(ONE_SHOT) {
         return None;
     }
     let path = format!("/containers/{}/stats?stream=false&one-shot=true", escape(name));
-    let answer = client.call(Method::GET, &path, PATIENCE).await.ok()?;
+    let answer = client.call(Method::GET, &path, deadlines::LOOK).await.ok()?;
     answer.status.is_success().then(|| read(&answer.json()?)).flatten()
 }
 

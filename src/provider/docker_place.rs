@@ -51,14 +51,19 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
 impl Place {
     /// Without an address: `DOCKER_HOST`, else Docker's usual sockets, else Podman's. What TLS needs is read.
     pub(super) fn find(wanted: &DockerAddress) -> Result<Self, BadPlace> {
+        Self::find_in(wanted, &|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+    }
+
+    fn find_in(wanted: &DockerAddress, variable: &dyn Fn(&'static str) -> Option<String>) -> Result<Self, BadPlace> {
         if let Some(address) = &wanted.address {
             return Self::parse(address, wanted.tls.as_ref(), wanted.insecure);
         }
-        let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
         match variable("DOCKER_HOST") {
             Some(address) => {
-                let tls = wanted.tls.clone().or_else(|| docker_tls::of_environment(&variable));
-                Self::parse(&address, tls.as_ref().filter(|_| address.starts_with("tcp://")), wanted.insecure)
+                // The variables of Docker's own client are for `tcp` alone; what the node says is for any address.
+                let usual = || docker_tls::of_environment(variable).filter(|_| address.starts_with("tcp://"));
+                let tls = wanted.tls.clone().or_else(usual);
+                Self::parse(&address, tls.as_ref(), wanted.insecure)
             }
             None => Ok(Self::Unix(usual_sockets(std::env::var_os("XDG_RUNTIME_DIR").as_deref().map(Path::new)))),
         }
@@ -106,6 +111,13 @@ impl Place {
     /// Whether anybody between us and another machine may read and change what is said.
     pub(super) fn is_insecure(&self) -> bool {
         matches!(self, Self::Tcp { is_insecure: true, .. })
+    }
+
+    /// One login serves many connections, where there is any: its socket is in this directory.
+    pub(super) fn share_logins_in(&mut self, directory: &Path) {
+        if let Self::Ssh(place) = self {
+            place.share_in(directory);
+        }
     }
 
     /// Connects, and tells the address under which ports published on the engine's machine are reached.
@@ -202,6 +214,29 @@ mod tests {
         assert!(error.contains("`insecure: true`"), "{error}");
         assert!(find("tcp://10.0.0.7:2375", false, true).unwrap().is_insecure());
         assert!(!find("tcp://127.0.0.1:2375", false, true).unwrap().is_insecure());
+    }
+
+    #[test]
+    fn the_tls_of_a_node_holds_for_the_address_of_the_environment_too() {
+        let find = |address: &'static str, tls: Option<EngineTls>| {
+            let wanted = DockerAddress { address: None, tls, insecure: true };
+            let variable = move |name| match name {
+                "DOCKER_HOST" => Some(address.to_owned()),
+                "DOCKER_TLS_VERIFY" => Some("1".to_owned()),
+                "DOCKER_CERT_PATH" => Some("/absent/usual".to_owned()),
+                _ => None,
+            };
+            Place::find_in(&wanted, &variable).map_err(|error| error.to_string())
+        };
+        let own = || Some(EngineTls::directory(Path::new("/absent/own")));
+        for address in ["tcp://host:2376", "https://host:2376"] {
+            let error = find(address, own()).unwrap_err();
+            assert!(error.contains("/absent/own/"), "{error}");
+        }
+        assert!(find("tcp://host:2376", None).unwrap_err().contains("/absent/usual"));
+        let error = find("unix:///run/x.sock", own()).unwrap_err();
+        assert!(error.contains("has `tls`"), "{error}");
+        assert!(find("unix:///run/x.sock", None).is_ok());
     }
 
     #[test]

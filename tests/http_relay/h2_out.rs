@@ -18,7 +18,8 @@ fn a_request_of_http_1_arrives_as_one_of_http_2() {
     let service = service(&Builder::new(), tell);
     let proxy = h2c_proxy(service.address);
     let mut client = connect(&proxy);
-    let (head, body) = ask(&mut client, "GET /a?b HTTP/1.1\r\nHost: App.Test:81\r\nX: y\r\nConnection: z\r\nZ: no\r\n\r\n");
+    let (head, body) =
+        ask(&mut client, "GET /a?b HTTP/1.1\r\nHost: App.Test:81\r\nX: y\r\nConnection: z\r\nZ: no\r\n\r\n");
     let seen = text(body);
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && header(&head, "x-echo") == Some("yes"), "{head}");
     assert!(seen.starts_with("GET http://app.test:81/a?b HTTP/2.0\n"), "{seen}");

@@ -49,7 +49,8 @@ fn asked(frames: &Frames, expected: Expected) -> Result<(), String> {
     let (head, body) = all.split_once("\r\n\r\n").unwrap_or((&all, ""));
     let chunked = head.contains("Transfer-Encoding: chunked");
     let length = header(head, "content-length").and_then(|length| length.parse::<usize>().ok());
-    let whole = clean && if chunked { body.contains("\r\n0\r\n") && body.ends_with("\r\n\r\n") } else { length == Some(body.len()) };
+    let whole = clean
+        && if chunked { body.contains("\r\n0\r\n") && body.ends_with("\r\n\r\n") } else { length == Some(body.len()) };
     let holds = match expected {
         Refused => head.starts_with("HTTP/1.1 502 ") && whole && !all.contains("secret"),
         Cut => !whole || head.starts_with("HTTP/1.1 502 "),
@@ -100,7 +101,11 @@ fn heads_that_are_none_are_refused() {
         ("status 600", status("600"), Refused),
         ("status 101", vec![(HEADERS, END_HEADERS, block(&[(":status", "101"), ("upgrade", "websocket")]))], Refused),
         ("informational end", status("103"), Refused),
-        ("status behind a field", vec![(HEADERS, END_HEADERS | END_STREAM, block(&[("x", "secret"), (":status", "200")]))], Refused),
+        (
+            "status behind a field",
+            vec![(HEADERS, END_HEADERS | END_STREAM, block(&[("x", "secret"), (":status", "200")]))],
+            Refused,
+        ),
         ("unknown pseudo-header field", with(&[(":x", "y")]), Refused),
         ("connection", with(&[("connection", "close")]), Refused),
         ("keep-alive", with(&[("keep-alive", "timeout=5")]), Refused),
@@ -121,18 +126,34 @@ fn heads_that_are_none_are_refused() {
         ("length twice", with(&[("content-length", "6"), ("content-length", "6")]), Refused),
         ("length with a sign", with(&[("content-length", "+6")]), Refused),
         ("list of lengths", with(&[("content-length", "6, 6")]), Refused),
-        ("length without a body", vec![(HEADERS, END_HEADERS | END_STREAM, block(&[(":status", "200"), ("content-length", "5")]))], Refused),
+        (
+            "length without a body",
+            vec![(HEADERS, END_HEADERS | END_STREAM, block(&[(":status", "200"), ("content-length", "5")]))],
+            Refused,
+        ),
         ("too many fields", with(&many), Refused),
         ("too large a head", continued(), Refused),
-        ("endless continuations", (0..10_000).map(|at| (if at == 0 { HEADERS } else { CONTINUATION }, 0, Vec::new())).collect(), Refused),
+        (
+            "endless continuations",
+            (0..10_000).map(|at| (if at == 0 { HEADERS } else { CONTINUATION }, 0, Vec::new())).collect(),
+            Refused,
+        ),
         ("no code of fields", vec![(HEADERS, END_HEADERS | END_STREAM, vec![0xFF; 20])], Refused),
         ("data before a head", vec![(DATA, END_STREAM, b"secret".to_vec())], Refused),
-        ("a push", vec![(PUSH_PROMISE, END_HEADERS, [&2u32.to_be_bytes()[..], &request("GET", "/", &[])].concat())], Refused),
+        (
+            "a push",
+            vec![(PUSH_PROMISE, END_HEADERS, [&2u32.to_be_bytes()[..], &request("GET", "/", &[])].concat())],
+            Refused,
+        ),
         ("settings of a stream", vec![(SETTINGS, 0, Vec::new())], Refused),
         ("too large a frame", vec![(DATA, 0, vec![0; 20_000])], Refused),
         ("an internal error", vec![(RST_STREAM, 0, INTERNAL_ERROR.to_be_bytes().to_vec())], Refused),
         ("an end without an answer", vec![(RST_STREAM, 0, NO_ERROR.to_be_bytes().to_vec())], Refused),
-        ("informational ones without end", (0..40).map(|_| (HEADERS, END_HEADERS, block(&[(":status", "103")]))).collect(), Refused),
+        (
+            "informational ones without end",
+            (0..40).map(|_| (HEADERS, END_HEADERS, block(&[(":status", "103")]))).collect(),
+            Refused,
+        ),
     ];
     let wrong: Vec<String> = cases
         .iter()
@@ -153,7 +174,11 @@ fn bodies_that_do_not_end_are_not_shown_as_whole() {
         ("reset", then(vec![data("ok"), reset(INTERNAL_ERROR)]), Cut),
         ("reset without an error", then(vec![data("ok"), reset(NO_ERROR)]), Cut),
         ("reset behind the end", then(vec![data("ok"), (DATA, END_STREAM, Vec::new()), reset(NO_ERROR)]), Passed("ok")),
-        ("reset behind trailers", then(vec![data("ok"), trailers(&[("x", "y")]), reset(CANCEL)]), Passed("ok\r\n0\r\nx: y")),
+        (
+            "reset behind trailers",
+            then(vec![data("ok"), trailers(&[("x", "y")]), reset(CANCEL)]),
+            Passed("ok\r\n0\r\nx: y"),
+        ),
         ("too short", [length("5"), vec![(DATA, END_STREAM, b"ok".to_vec())]].concat(), Cut),
         ("too long", [length("1"), vec![(DATA, END_STREAM, b"ok".to_vec())]].concat(), Cut),
         ("connection in trailers", then(vec![data("ok"), trailers(&[("connection", "close")])]), Cut),
@@ -163,8 +188,16 @@ fn bodies_that_do_not_end_are_not_shown_as_whole() {
         ("trailers that do not end", then(vec![data("ok"), (HEADERS, END_HEADERS, block(&[("x", "y")]))]), Cut),
         ("large trailers", then(vec![data("ok"), trailers(&[("x", &long)])]), Cut),
         // Read by nobody, and so passed to nobody.
-        ("pseudo-header field in trailers", then(vec![data("ok"), trailers(&[(":status", "404"), ("x", "y")])]), Passed("\r\n0\r\nx: y\r\n\r\n")),
-        ("length in trailers", then(vec![data("ok"), trailers(&[("content-length", "9"), ("x", "y")])]), Passed("\r\n0\r\nx: y\r\n\r\n")),
+        (
+            "pseudo-header field in trailers",
+            then(vec![data("ok"), trailers(&[(":status", "404"), ("x", "y")])]),
+            Passed("\r\n0\r\nx: y\r\n\r\n"),
+        ),
+        (
+            "length in trailers",
+            then(vec![data("ok"), trailers(&[("content-length", "9"), ("x", "y")])]),
+            Passed("\r\n0\r\nx: y\r\n\r\n"),
+        ),
     ];
     let wrong: Vec<String> = cases
         .iter()
@@ -237,9 +270,7 @@ fn what_a_service_has_not_seen_is_asked_again_with_its_body() {
     assert!(head.starts_with("HTTP/1.1 200 ") && text(body) == "hello", "{head}");
     // Behind the last that the service will answer.
     let proxy = h2c_proxy(raw_service(|index, raw| {
-        if index == 0
-            && raw.whole_request().is_some()
-        {
+        if index == 0 && raw.whole_request().is_some() {
             raw.send(GOAWAY, 0, 0, [0; 8]);
         }
         echo_body(raw);

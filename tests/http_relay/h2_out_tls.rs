@@ -56,7 +56,8 @@ fn tls_service(offers: &[&str]) -> (SocketAddr, Arc<[AtomicUsize; 2]>) {
                     continue;
                 }
                 let answer = if head.windows(8).any(|part| part.eq_ignore_ascii_case(b"upgrade:")) {
-                    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nopen".to_owned()
+                    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nopen"
+                        .to_owned()
                 } else {
                     format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{}", head.len(), text(head.clone()))
                 };

@@ -54,7 +54,10 @@ pub(crate) fn h2c_proxy(upstream: SocketAddr) -> Proxy {
 }
 
 /// A service that does this with each request.
-pub(crate) fn service<F>(builder: &Builder, script: impl Fn(Request<RecvStream>, SendResponse<Bytes>) -> F + Send + Sync + 'static) -> Service
+pub(crate) fn service<F>(
+    builder: &Builder,
+    script: impl Fn(Request<RecvStream>, SendResponse<Bytes>) -> F + Send + Sync + 'static,
+) -> Service
 where
     F: Future<Output = ()> + Send + 'static,
 {

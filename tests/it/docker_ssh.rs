@@ -3,6 +3,7 @@
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
+    path::Path,
     process::{Child, Command, Stdio},
 };
 
@@ -14,7 +15,6 @@ use crate::support::{apps::free_port, docker::DockerCli, dormouse::Dormouse, wai
 /// A server on the loopback with keys of its own; `docker` on its side asks the engine of the tests.
 struct SshServer {
     directory: TempDir,
-    port: u16,
     child: Child,
 }
 
@@ -35,7 +35,7 @@ impl SshServer {
         fs::write(format!("{path}/server"), server).unwrap();
         let client = format!(
             "IdentityFile {path}/client\nIdentitiesOnly yes\nStrictHostKeyChecking accept-new\n\
-             UserKnownHostsFile {path}/known\n"
+             UserKnownHostsFile {path}/known\nHost lab-of-the-tests\nHostName 127.0.0.1\nPort {port}\nUser root\n"
         );
         fs::write(format!("{path}/config"), client).unwrap();
         // The program takes its own configuration from the home of the user, which is not ours to touch.
@@ -47,13 +47,28 @@ impl SshServer {
         let child = Command::new("/usr/sbin/sshd")
             .args(["-D", "-e", "-f", &format!("{path}/server")])
             .stdin(Stdio::null())
+            .stdout(Stdio::null())
             .stderr(log)
             .spawn()
             .expect("/usr/sbin/sshd (package openssh-server)");
-        let server = Self { directory, port, child };
+        let server = Self { directory, child };
         let listens = async || TcpStream::connect(("127.0.0.1", port)).await.is_ok();
         until("the SSH server", listens, |listens| *listens).await;
         server
+    }
+
+    /// How often somebody has logged in.
+    fn logins(&self) -> usize {
+        let log = fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
+        log.lines().filter(|line| line.starts_with("Accepted publickey")).count()
+    }
+
+    /// Ends the login that those who came to this host with this directory share.
+    fn log_out(&self, shared: &Path, host: &str) {
+        let path = format!("ControlPath={}/%C", shared.display());
+        let ssh = self.directory.path().join("ssh");
+        let ended = Command::new(ssh).args(["-O", "exit", "-o", &path, host]).status().expect("ssh");
+        assert!(ended.success(), "a shared login");
     }
 
     /// A search path in which `ssh` is the one with our keys.
@@ -77,7 +92,8 @@ async fn containers_of_an_engine_behind_ssh_sleep_and_wake() {
     let Some(cli) = DockerCli::new() else { return };
     let server = SshServer::start(&cli.address).await;
     let name = cli.sleeper(&["create"], "app", &["idle_timeout=1s"], &[]).await;
-    let config = cli.config().replace(&cli.address, &format!("ssh://root@127.0.0.1:{}", server.port));
+    // An alias: nobody but the configuration of `ssh` knows where that is.
+    let config = cli.config().replace(&cli.address, "ssh://lab-of-the-tests");
     let dormouse = Dormouse::start_in(&config, &[("PATH", &server.search_path())]).await;
     dormouse.knows(&name).await;
     assert_eq!(dormouse.get(&name, "/").await.status, 200);
@@ -85,4 +101,12 @@ async fn containers_of_an_engine_behind_ssh_sleep_and_wake() {
     assert_eq!(cli.status(&name).await, "exited");
     assert_eq!(dormouse.get(&name, "/").await.status, 200);
     assert_eq!(cli.count(&name, "start").await, 2);
+    // Those that begin at once log in each for itself; all that come later share a login.
+    let before = server.logins();
+    for _ in 0..5 {
+        dormouse.comes_to(&name, "stopped").await;
+        assert_eq!(dormouse.get(&name, "/").await.status, 200);
+    }
+    assert_eq!(server.logins(), before);
+    server.log_out(&dormouse.state_dir().join("ssh"), "lab-of-the-tests");
 }

@@ -165,7 +165,8 @@ async fn events_that_are_cut_torn_unknown_or_too_many_change_nothing_that_is_tru
     world.comes_to("stopped").await;
     let (looks, busy) = (world.looks() - looks, world.dormouse.cpu_time() - busy);
     println!("{looks} looks and {busy:?} for 10,000 events");
-    assert!(looks < 10_000, "each event was looked into by itself");
+    // Half of them are hints, and a handful of looks answers them.
+    assert!(looks < 1_000, "hints that come together are one look");
     assert_eq!(world.orders(), [""; 0]);
     world.history.check(&[&world.app], &[]);
 }

@@ -28,6 +28,7 @@ mod faults_edges;
 mod faults_engine;
 mod faults_limits;
 mod faults_state;
+mod grpc;
 mod hold_bodies;
 mod http2;
 mod keep_awake;

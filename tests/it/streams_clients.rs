@@ -7,7 +7,11 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use crate::support::{apps::free_port, dormouse::Dormouse, wait::must};
+use crate::support::{
+    apps::free_port,
+    dormouse::Dormouse,
+    wait::{must, until},
+};
 
 /// The program, where the machine has it.
 fn program(name: &str) -> Option<PathBuf> {
@@ -47,7 +51,12 @@ impl Server {
              server: {{ scheme: {scheme}, port: \"{front}:{port}\", backend: jobs/server }}\nbackends:\n  \
              jobs/server: {{ command: {command}, idle: {{ idle_timeout: 2s, flow_timeout: 2s }}{keys} }}\n"
         );
-        Dormouse::start(&config).await
+        let dormouse = Dormouse::start(&config).await;
+        // These clients do not try twice.
+        let address = format!("address=127.0.0.1:{front}");
+        let is_open = async || dormouse.log().lines().any(|line| line.contains(&address));
+        until("an open port", is_open, |open| *open).await;
+        dormouse
     }
 }
 

@@ -65,6 +65,22 @@ async fn only_clients_that_begin_as_is_meant_wake() {
 }
 
 #[tokio::test]
+async fn who_says_nothing_is_served_once_another_has_woken_it() {
+    let app = App::echoing("greeter", "tcp").options(&["--greet", "220 ready"]).route(", wake_on: data");
+    let app = app.idle("idle_timeout: 1h");
+    let dormouse = Dormouse::start(&config(&[&app])).await;
+    let mut silent = connect(app.front()).await;
+    // Accepted after it, and closed at once: the silent one was met before.
+    is_closed(app.front(), b"").await;
+    assert_eq!(dormouse.state("greeter").await, "asleep");
+    let woken = [b"220 ready".to_vec(), echoed(b"hello")].concat();
+    assert_eq!(talk(app.front(), b"hello").await.unwrap(), woken);
+    let mut greeting = [0; 9];
+    must("the greeting", silent.read_exact(&mut greeting)).await.unwrap();
+    assert_eq!(&greeting, b"220 ready");
+}
+
+#[tokio::test]
 async fn pings_of_a_server_list_are_answered_while_it_sleeps_and_a_player_wakes_it() {
     let app = App::echoing("mc", "tcp").route(", match: minecraft, title: The World").idle("idle_timeout: 1h");
     let _dormouse = Dormouse::start(&config(&[&app])).await;

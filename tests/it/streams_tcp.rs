@@ -10,7 +10,7 @@ use tokio::{
 use crate::support::{
     apps::{App, config, free_port},
     dormouse::Dormouse,
-    streams::{connect, echoed, talk},
+    streams::{connect, echoed, ends_at_once, talk},
     wait::{must, until},
 };
 
@@ -185,6 +185,20 @@ async fn a_route_takes_no_more_connections_than_it_is_bound_to() {
     open.clear();
     let answer = async || talk(app.front(), b"hello").await.unwrap_or_default();
     until("an answer", answer, |answer| *answer == echoed(b"hello")).await;
+}
+
+#[tokio::test]
+async fn a_route_that_leads_back_to_itself_ends_what_it_takes() {
+    let [one, two] = [free_port(), free_port()];
+    // A name of this machine as only its resolver knows it; the second route leads there over the first.
+    let config = format!(
+        "routes:\n  one: {{ scheme: tcp, host: \"127.1\", port: \"{one}:{two}\" }}\n  \
+         two: {{ scheme: tcp, host: \"127.1\", port: \"{two}:{one}\" }}\n"
+    );
+    let dormouse = Dormouse::start(&config).await;
+    for port in [one, two] {
+        ends_at_once(&dormouse, SocketAddr::from(([127, 0, 0, 1], port))).await;
+    }
 }
 
 #[tokio::test]

@@ -1,12 +1,18 @@
 //! Stream routes of UDP: datagrams are kept while the backend wakes and sent in order.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
-use tokio::{net::UdpSocket, task::JoinSet};
+use dormouse::net::{Carries, Ends};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UdpSocket,
+    task::JoinSet,
+};
 
 use crate::support::{
-    apps::{App, config},
+    apps::{App, config, free_port},
     dormouse::Dormouse,
+    streams::connect,
     wait::{must, until},
 };
 
@@ -30,9 +36,15 @@ async fn answer(socket: &UdpSocket) -> String {
 
 /// Waits until the port is open, which nothing answers for.
 async fn is_open(dormouse: &Dormouse, app: &App) {
-    let words = format!("{}", app.front());
-    let log = async || dormouse.log().lines().any(|line| line.contains("serving UDP") && line.contains(&words));
-    until("an open port", log, |open| *open).await;
+    ports_are_open(dormouse, &[app.front()]).await;
+}
+
+async fn ports_are_open(dormouse: &Dormouse, fronts: &[SocketAddr]) {
+    for front in fronts {
+        let words = front.to_string();
+        let log = async || dormouse.log().lines().any(|line| line.contains("serving UDP") && line.contains(&words));
+        until("an open port", log, |open| *open).await;
+    }
 }
 
 #[tokio::test]
@@ -81,17 +93,107 @@ async fn both_directions_keep_a_flow_alive_and_silence_ends_it() {
 
 #[tokio::test]
 async fn a_wake_that_takes_long_holds_up_no_other_flow() {
-    let slow = App::echoing("slow", "udp").options(&["--delay-listen", "1h"]).idle("idle_timeout: 1h");
-    let quick = App::echoing("quick", "udp").idle("idle_timeout: 1h");
-    let dormouse = Dormouse::start(&config(&[&slow, &quick])).await;
-    is_open(&dormouse, &slow).await;
-    is_open(&dormouse, &quick).await;
-    let waits = client(&slow).await;
-    waits.send(b"hello").await.unwrap();
-    slow.has_started(1).await;
-    let socket = client(&quick).await;
-    socket.send(b"hello").await.unwrap();
-    assert_eq!(answer(&socket).await, "hello");
+    // Ports go to the workers in turn: each worker has one of either kind.
+    let workers = std::thread::available_parallelism().unwrap().get();
+    let apps: Vec<_> = (0..2 * workers)
+        .map(|number| {
+            let delay = if number < workers { "1h" } else { "0ms" };
+            App::echoing(&format!("app{number:03}"), "udp").options(&["--delay-listen", delay]).idle("idle_timeout: 1h")
+        })
+        .collect();
+    let dormouse = Dormouse::start(&config(&apps.iter().collect::<Vec<_>>())).await;
+    for app in &apps {
+        is_open(&dormouse, app).await;
+    }
+    let (slow, quick) = apps.split_at(workers);
+    let mut waiting = Vec::new();
+    for app in slow {
+        let socket = client(app).await;
+        socket.send(b"hello").await.unwrap();
+        app.has_started(1).await;
+        waiting.push(socket);
+    }
+    for app in quick {
+        let socket = client(app).await;
+        socket.send(b"hello").await.unwrap();
+        assert_eq!(answer(&socket).await, "hello");
+    }
+}
+
+/// A route to an address that never sleeps, where datagrams are taken and not answered.
+async fn silent(routes: usize) -> (UdpSocket, Vec<SocketAddr>, String) {
+    let sink = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let port = sink.local_addr().unwrap().port();
+    let fronts: Vec<_> = (0..routes).map(|_| SocketAddr::from(([127, 0, 0, 1], free_port()))).collect();
+    let mut text = "routes:\n".to_owned();
+    for front in &fronts {
+        let front = front.port();
+        text += &format!("  sink{front}: {{ scheme: udp, host: 127.0.0.1, port: \"{front}:{port}\" }}\n");
+    }
+    (sink, fronts, text)
+}
+
+/// What arrives next.
+async fn arrives(sink: &UdpSocket) -> String {
+    let mut room = [0; 100];
+    let count = must("a datagram", sink.recv(&mut room)).await.unwrap();
+    String::from_utf8_lossy(&room[..count]).into_owned()
+}
+
+#[tokio::test]
+async fn a_flow_without_answers_is_as_quick_as_its_client() {
+    let (sink, fronts, config) = silent(1).await;
+    let dormouse = Dormouse::start(&config).await;
+    ports_are_open(&dormouse, &fronts).await;
+    let mut others = Vec::new();
+    for number in 0..200 {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let text = format!("other {number}");
+        socket.send_to(text.as_bytes(), fronts[0]).await.unwrap();
+        assert_eq!(arrives(&sink).await, text);
+        others.push(socket);
+    }
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    // So many are under way at once that it always has something to send, and no socket overflows.
+    let (all, window) = (100_000_usize, 64);
+    let whole = async {
+        for number in 0..all + window {
+            if number < all {
+                socket.send_to(number.to_string().as_bytes(), fronts[0]).await.unwrap();
+            }
+            if let Some(due) = number.checked_sub(window) {
+                assert_eq!(arrives(&sink).await, due.to_string());
+            }
+        }
+    };
+    must("all of a quick flow", whole).await;
+}
+
+#[tokio::test]
+async fn flows_of_several_ports_leave_places_for_connections() {
+    let app = App::echoing("echo", "tcp").idle("idle_timeout: 1h");
+    // Each worker has several ports.
+    let workers = std::thread::available_parallelism().unwrap().get();
+    let (_sink, fronts, routes) = silent(3 * workers).await;
+    let config = config(&[&app]).replace("routes:\n", &routes);
+    let dormouse = Dormouse::start_bounded(&config, 1024).await;
+    ports_are_open(&dormouse, &fronts).await;
+    let mut clients = Vec::new();
+    for _ in 0..400 / workers {
+        clients.push(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+    }
+    for front in &fronts {
+        for socket in &clients {
+            socket.send_to(b"hello", front).await.unwrap();
+        }
+    }
+    let mut open = Vec::new();
+    for _ in 0..20 {
+        let mut stream = connect(app.front()).await;
+        stream.write_all(b"hello").await.unwrap();
+        must("the echo", stream.read_exact(&mut [0; 5])).await.unwrap();
+        open.push(stream);
+    }
 }
 
 #[tokio::test]
@@ -102,9 +204,9 @@ async fn tcp_and_udp_share_a_port_and_a_wake() {
     let socket = client(&app).await;
     socket.send(b"hello").await.unwrap();
     let mut stream = tokio::net::TcpStream::connect(app.front()).await.unwrap();
-    tokio::io::AsyncWriteExt::write_all(&mut stream, b"hello").await.unwrap();
+    stream.write_all(b"hello").await.unwrap();
     let mut back = [0; 5];
-    must("the echo", tokio::io::AsyncReadExt::read_exact(&mut stream, &mut back)).await.unwrap();
+    must("the echo", stream.read_exact(&mut back)).await.unwrap();
     assert_eq!(answer(&socket).await, "hello");
     assert_eq!(app.journal().starts(), 1);
 }
@@ -115,14 +217,12 @@ async fn datagrams_go_out_behind_a_proxy_header() {
     let dormouse = Dormouse::start(&config(&[&app])).await;
     is_open(&dormouse, &app).await;
     let socket = client(&app).await;
-    let mut seen = BTreeSet::new();
+    let ends = Ends { source: socket.local_addr().unwrap(), destination: app.front() };
     for text in ["one", "two"] {
         socket.send(text.as_bytes()).await.unwrap();
-        let back = answer(&socket).await;
-        let own = socket.local_addr().unwrap().port().to_be_bytes();
-        let (header, rest) = back.split_at(back.len() - text.len());
-        assert_eq!(rest, text);
-        assert!(header.len() > 20 && app.journal().times("datagram with a header").len() > seen.len(), "{own:?}");
-        seen.insert(text);
+        let mut room = [0; 100];
+        let count = must("an answer", socket.recv(&mut room)).await.unwrap();
+        assert_eq!(room[..count], [&ends.header(Carries::Datagrams)[..], text.as_bytes()].concat());
     }
+    assert_eq!(app.journal().times("datagram with a header").len(), 2);
 }

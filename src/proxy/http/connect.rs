@@ -1,12 +1,13 @@
 //! A connection to the upstream for one try.
 
-use std::{io, rc::Rc, time::Duration};
+use std::{io, rc::Rc};
 
 use tokio::net::TcpStream;
 
 use crate::{
+    backend::FORWARDER_PROOF,
     net::{NoUpstreamTls, Offer, Stream},
-    proxy::ports::is_down,
+    proxy::dialling::is_down,
 };
 
 use super::{
@@ -15,9 +16,6 @@ use super::{
     leaving::gone,
     pool::Slot,
 };
-
-/// How long a connection to an engine's forwarder must stay open before it is believed.
-const FORWARDER_PROOF: Duration = Duration::from_millis(20);
 
 /// A fresh connection.
 pub(super) struct Opened {
@@ -36,17 +34,14 @@ pub(super) async fn connect(job: &Job<'_>, way: &Way, offer: Offer) -> Result<Op
         () = gone(job.client.stream.beneath(), false) => return Err(Fault::ClientLeft),
     };
     // A forwarder accepts before the app listens, and closes then: what may not be repeated is sent only to a
-    // connection that stays open. HTTP/2 has a proof of its own.
+    // connection that stays open. One with TLS has proved itself, and HTTP/2 has a proof of its own.
     let proved = way.own || (way.h2c && offer == Offer::Both);
-    if !proved && !job.head.may_be_repeated() {
-        let ended = match &opened.stream {
-            Stream::Plain(tcp) => tokio::time::timeout(FORWARDER_PROOF, tcp.readable()).await.is_ok(),
-            // One with TLS has proved itself.
-            Stream::Tls(_) | Stream::Within(_) => false,
-        };
-        if ended {
-            return Err(Fault::Dial(io::ErrorKind::ConnectionReset.into()));
-        }
+    if !proved
+        && !job.head.may_be_repeated()
+        && let Stream::Plain(tcp) = &opened.stream
+        && tokio::time::timeout(FORWARDER_PROOF, tcp.readable()).await.is_ok()
+    {
+        return Err(Fault::Dial(io::ErrorKind::ConnectionReset.into()));
     }
     Ok(opened)
 }

@@ -8,7 +8,7 @@ use crate::{
     backend::StatusState,
     control::LiveRoute,
     model::{Audience, RouteTarget, Scheme},
-    proxy::ports::{DIAL_PATIENCE, dial_pause},
+    proxy::dialling::{DIAL_PATIENCE, dial_pause},
     routing::Query,
     telemetry::{RouteCounters, UpstreamError},
     web,

@@ -58,7 +58,8 @@ pub(super) struct Link {
     retired: Cell<bool>,
     /// It goes through TLS.
     pub(super) secure: bool,
-    slot: Option<Slot>,
+    /// Its place among those that the route allows.
+    _slot: Option<Slot>,
 }
 
 /// What the one who drives a connection tells.
@@ -123,7 +124,7 @@ impl Link {
             bound: Cell::new(STREAMS as usize),
             retired: Cell::new(false),
             secure,
-            slot,
+            _slot: slot,
         }))
     }
 
@@ -137,12 +138,10 @@ impl Link {
         !(self.retired.get() || self.shared.leaves.get() || self.shared.ended.get())
     }
 
-    /// Whether it may be kept: it is good, neither too old nor unused for too long, and nobody waits for its place.
+    /// Whether it may be kept: it is good, and neither too old nor unused for too long.
     pub(super) fn may_stay(&self, now: Instant, idle: Duration, age: Duration) -> bool {
-        let unused = self.live.get() == 0;
-        let too_quiet = unused && now.saturating_duration_since(self.quiet_since.get()) >= idle;
-        let wanted = unused && self.slot.as_ref().is_some_and(Slot::is_wanted);
-        self.is_good() && !too_quiet && !wanted && now.saturating_duration_since(self.born) < age
+        let too_quiet = self.is_unused() && now.saturating_duration_since(self.quiet_since.get()) >= idle;
+        self.is_good() && !too_quiet && now.saturating_duration_since(self.born) < age
     }
 
     pub(super) fn is_unused(&self) -> bool {

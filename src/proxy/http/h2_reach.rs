@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::{
     net::{Offer, Stream},
-    proxy::ports::is_down,
+    proxy::dialling::is_down,
 };
 
 use super::{
@@ -54,6 +54,10 @@ async fn upgrade(
             return Ok((connection, reused));
         }
     }
+    if job.route.spec.options.upstream.max_conns.is_some() {
+        // Its place may be needed.
+        hub.forget(false);
+    }
     match connect(job, way, Offer::Http1).await {
         Ok(opened) => Ok((Connection::new(opened.stream, opened.slot), false)),
         Err(Fault::Tls(error)) if error.is_of_protocol() && websocket => {
@@ -67,13 +71,7 @@ async fn upgrade(
 }
 
 /// A place on a connection of HTTP/2 that is shared, or a connection of HTTP/1.1 of its own.
-async fn share(
-    job: &Job<'_>,
-    way: &Way,
-    key: Key,
-    hub: &Rc<Hub>,
-    fresh: bool,
-) -> Result<(Connection, bool), Fault> {
+async fn share(job: &Job<'_>, way: &Way, key: Key, hub: &Rc<Hub>, fresh: bool) -> Result<(Connection, bool), Fault> {
     let worker = Rc::clone(&job.client.worker);
     let failures = hub.failures();
     loop {

@@ -95,8 +95,7 @@ impl H2Upstream {
     pub(super) fn new(link: Rc<Link>, hub: Rc<Hub>) -> (Self, Rc<Record>) {
         link.enter();
         let asking = Asking::Head(link.sender(), Vec::new());
-        let record =
-            Rc::new(Record { why: Cell::new(Why::Ended), written: RefCell::new(Some(Vec::new())), link });
+        let record = Rc::new(Record { why: Cell::new(Why::Ended), written: RefCell::new(Some(Vec::new())), link });
         let upstream = Self {
             record: Rc::clone(&record),
             asking: RefCell::new(asking),
@@ -165,11 +164,15 @@ impl H2Upstream {
         let h2 = inner.and_then(|error| error.downcast_ref::<h2::Error>());
         // What `h2` itself has refused does not count as an end.
         let is_ours = h2.is_none_or(h2::Error::is_library);
-        if !is_ours && answering.has_begun() && self.id.get().is_some_and(|id| self.link().marks(|marks| marks.is_whole(id))) {
+        if !is_ours
+            && answering.has_begun()
+            && self.id.get().is_some_and(|id| self.link().marks(|marks| marks.is_whole(id)))
+        {
             answering.end_all_the_same();
             return true;
         }
-        let refused = h2.is_some_and(|h2| h2.is_remote() && h2.is_reset() && h2.reason() == Some(Reason::REFUSED_STREAM));
+        let refused =
+            h2.is_some_and(|h2| h2.is_remote() && h2.is_reset() && h2.reason() == Some(Reason::REFUSED_STREAM));
         if refused {
             self.link().refused();
         }

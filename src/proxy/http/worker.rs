@@ -142,6 +142,9 @@ pub(in crate::proxy) struct Inner {
     pub(super) pool: Rc<Pool>,
     pub(in crate::proxy) names: Names,
     pub(in crate::proxy) permits: Arc<Semaphore>,
+    /// Places that flows of UDP may take besides: connections must have one even where datagrams from everywhere
+    /// pretend to be flows.
+    pub(in crate::proxy) flows: Arc<Semaphore>,
     pub(super) newcomers: Newcomers,
 }
 
@@ -155,6 +158,7 @@ impl Worker {
             pool: Rc::default(),
             names: Names::default(),
             permits: Arc::new(Semaphore::new(connections)),
+            flows: Arc::new(Semaphore::new(connections / 2)),
             newcomers: Newcomers::default(),
         }))
     }

@@ -1,13 +1,9 @@
 //! The way into a backend for streams: who may wake it, who waits, who is turned away.
 
-use std::{
-    net::SocketAddr,
-    sync::atomic::Ordering,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, sync::atomic::Ordering, time::Instant};
 
 use crate::{
-    backend::{Backend, Pass, StatusState},
+    backend::{Backend, Pass},
     control::LiveRoute,
     model::{Audience, Cause, IgnoreCase, RequestFacts, RouteTarget, Transport},
     net::Ends,
@@ -73,6 +69,14 @@ impl Caller {
 }
 
 impl Way {
+    /// Unless it leads back to one of our own ports: it might for ever.
+    fn out_of(self, worker: &Inner, caller: Caller) -> Result<Self, Closed> {
+        if worker.shared.ports.listens_at(caller.transport, self.address) {
+            return Err(Closed(format!("it leads to `{}`, where a stream route itself listens", self.address)));
+        }
+        Ok(self)
+    }
+
     /// The backend woke a moment ago and may still be starting.
     pub(in crate::proxy) fn is_settling(&self, route: &LiveRoute) -> bool {
         let woke = self.pass.as_ref().and_then(Pass::woke);
@@ -89,7 +93,7 @@ pub(in crate::proxy) async fn look<'a>(
 ) -> Result<Look<'a>, Closed> {
     match &route.spec.target {
         RouteTarget::Address { host, endpoint } => match worker.names.resolve(host, endpoint.port).await {
-            Ok(address) => Ok(Look::Open(Way { address, own: true, pass: None })),
+            Ok(address) => Way { address, own: true, pass: None }.out_of(worker, caller).map(Look::Open),
             Err(error) => Err(Closed(format!("`{host}` is not known: {error}"))),
         },
         RouteTarget::Down { .. } => Err(Closed("its owner switched it off".to_owned())),
@@ -98,7 +102,7 @@ pub(in crate::proxy) async fn look<'a>(
             let ignored = is_ignored(route, backend, caller);
             let pass = if ignored { backend.try_enter_quietly() } else { backend.try_enter() };
             match pass {
-                Some(pass) => through(pass, endpoint.port).map(Look::Open),
+                Some(pass) => through(pass, endpoint.port)?.out_of(worker, caller).map(Look::Open),
                 None if ignored => Err(Closed("it sleeps, and this client does not wake it".to_owned())),
                 None => Ok(Look::Asleep(backend)),
             }
@@ -121,7 +125,7 @@ pub(in crate::proxy) async fn enter(
         RouteTarget::Down { .. } => return Err(Closed("its owner switched it off".to_owned())),
     };
     let entered = backend.enter(caller.cause(), backend.policy().patience()).await;
-    through(entered.map_err(|refused| Closed(refused.reason().to_owned()))?, port)
+    through(entered.map_err(|refused| Closed(refused.reason().to_owned()))?, port)?.out_of(worker, caller)
 }
 
 fn through(pass: Pass, port: u16) -> Result<Way, Closed> {
@@ -164,24 +168,4 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-/// Resolves when the backend is down: nobody answers at the address of a container that has ended, not even to say no.
-pub(in crate::proxy) async fn is_down(backend: Option<&Backend>) {
-    let down = |state| !matches!(state, StatusState::Awake | StatusState::Draining);
-    if let Some(backend) = backend
-        && backend.status().wait_for(|status| down(status.state)).await.is_ok()
-    {
-        return;
-    }
-    // Retired: its passes stay good.
-    std::future::pending().await
-}
-
-/// How long a backend that does not take connections is tried before that is taken for an answer.
-pub(in crate::proxy) const DIAL_PATIENCE: Duration = Duration::from_secs(5);
-
-/// The pause before it is tried again. Short at first: the app may listen any moment.
-pub(in crate::proxy) fn dial_pause(tries: u32) -> Duration {
-    Duration::from_millis(u64::from(tries.clamp(1, 10)) * 5)
 }

@@ -76,34 +76,42 @@ impl Ports {
             }
             stays
         });
-        let mut troubles = Problems::default();
+        let (mut troubles, mut opened) = (Problems::default(), Vec::new());
         for (key, routes) in wanted {
             if let Some(port) = self.open.get(&key) {
                 port.routes.store(Arc::new(routes));
                 continue;
             }
             let names = routes.all().map(Arc::clone).collect::<Vec<_>>();
-            if let Err((error, tries)) = self.open(key, routes)
+            match self.open(key, routes) {
+                Ok(sockets) => opened.extend(sockets),
                 // A port that was closed a moment ago may not be free yet.
-                && tries > 1
-            {
-                troubles.0.extend(names.iter().map(|route| trouble(key, &route.spec, &error)));
+                Err((_, ..=1)) => {}
+                Err((error, _)) => {
+                    troubles.0.extend(names.iter().map(|route| trouble(key, &route.spec, &error)));
+                }
             }
+        }
+        // Nobody is served before this is known: it might be ourselves.
+        self.shared.ports.are_open(self.open.keys());
+        for (worker, opened) in opened {
+            self.shared.ports.hand_over(worker, opened);
         }
         troubles
     }
 
-    fn open(&mut self, key: PortKey, routes: PortRoutes) -> Result<(), (String, u32)> {
+    /// A port with a socket for each worker that serves it.
+    fn open(&mut self, key: PortKey, routes: PortRoutes) -> Result<Vec<(usize, Opened)>, (String, u32)> {
         if let Some(failed) = self.failed.get(&key).filter(|failed| failed.again > Instant::now()) {
             return Err((failed.error.to_string(), failed.tries));
         }
         let port = Port::new(key, routes);
         match self.bind(&port) {
-            Ok(()) => {
+            Ok(opened) => {
                 tracing::info!(address = %key.address, "serving {}", word(key.transport));
                 self.failed.remove(&key);
                 self.open.insert(key, port);
-                Ok(())
+                Ok(opened)
             }
             Err(error) => {
                 let tries = self.failed.get(&key).map_or(0, |failed| failed.tries) + 1;
@@ -115,26 +123,23 @@ impl Ports {
         }
     }
 
-    /// Binds a socket for each worker that serves the port, and hands it over.
-    fn bind(&self, port: &Arc<Port>) -> io::Result<()> {
+    /// Binds a socket for each worker that serves the port.
+    fn bind(&self, port: &Arc<Port>) -> io::Result<Vec<(usize, Opened)>> {
         let address = port.key.address;
         let posts = &self.shared.ports;
+        let opened = |socket| Opened { port: Arc::clone(port), socket };
         match port.key.transport {
             Transport::Tcp => {
                 net::check_free(address)?;
-                let listeners = (0..posts.workers()).map(|_| net::bind(address)).collect::<io::Result<Vec<_>>>()?;
-                for (worker, listener) in listeners.into_iter().enumerate() {
-                    posts.hand_over(worker, Opened { port: Arc::clone(port), socket: Socket::Tcp(listener) });
-                }
+                (0..posts.workers()).map(|worker| Ok((worker, opened(Socket::Tcp(net::bind(address)?))))).collect()
             }
             // All datagrams of a client go through one socket: they keep their order. Ports are spread over workers.
             Transport::Udp => {
                 let socket = net::bind_udp(address)?;
                 let worker = posts.turns.fetch_add(1, Ordering::Relaxed) % posts.workers().max(1);
-                posts.hand_over(worker, Opened { port: Arc::clone(port), socket: Socket::Udp(socket) });
+                Ok(vec![(worker, opened(Socket::Udp(socket)))])
             }
         }
-        Ok(())
     }
 
     /// Resolves when a port that could not be opened is to be tried again.

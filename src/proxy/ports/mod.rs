@@ -10,7 +10,7 @@ mod port;
 mod post;
 mod wanted;
 
-pub(super) use entry::{Caller, Closed, DIAL_PATIENCE, Look, Place, Way, dial_pause, enter, is_down, look};
+pub(super) use entry::{Caller, Closed, Look, Place, Way, enter, look};
 pub(super) use port::Port;
 pub(super) use post::{PortPost, PortPosts, serve};
 

@@ -1,18 +1,21 @@
 //! From the keeper of ports to the workers: sockets to be served.
 
 use std::{
-    net::{TcpListener as StdListener, UdpSocket as StdUdpSocket},
+    collections::HashMap,
+    net::{IpAddr, SocketAddr, TcpListener as StdListener, UdpSocket as StdUdpSocket},
     sync::{Arc, Mutex, PoisonError, atomic::AtomicUsize},
 };
 
+use arc_swap::ArcSwap;
 use tokio::{
     net::{TcpListener, UdpSocket},
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::Port;
+use super::{Port, port::PortKey};
 use crate::{
+    model::Transport,
     net,
     proxy::{Worker, tcp, udp},
 };
@@ -38,6 +41,8 @@ pub(in crate::proxy) struct PortPosts {
     /// A std mutex: held for a look, at the start of a worker and when a port is opened.
     workers: Mutex<Vec<UnboundedSender<Opened>>>,
     pub(super) turns: AtomicUsize,
+    /// The ports that are open, with the addresses that they are open on.
+    open: ArcSwap<HashMap<(Transport, u16), Vec<IpAddr>>>,
 }
 
 impl PortPosts {
@@ -59,9 +64,31 @@ impl PortPosts {
         }
     }
 
+    /// These are open from now on.
+    pub(super) fn are_open<'a>(&self, keys: impl Iterator<Item = &'a PortKey>) {
+        let mut open: HashMap<_, Vec<_>> = HashMap::new();
+        for PortKey { transport, address } in keys {
+            open.entry((*transport, address.port())).or_default().push(address.ip());
+        }
+        self.open.store(Arc::new(open));
+    }
+
+    /// Whether what is sent there comes back to one of our own ports, and might for ever. Names may lead to any address
+    /// of this machine, so this is known only once they were looked up.
+    pub(in crate::proxy) fn listens_at(&self, transport: Transport, to: SocketAddr) -> bool {
+        self.open.load().get(&(transport, to.port())).is_some_and(|open| open.iter().any(|at| is_at(*at, to.ip())))
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<UnboundedSender<Opened>>> {
         self.workers.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether what is sent to one address arrives at a listening one.
+fn is_at(listens: IpAddr, to: IpAddr) -> bool {
+    let (at, to) = (listens.to_canonical(), to.to_canonical());
+    let takes_all = at.is_unspecified() && (at.is_ipv6() || to.is_ipv4());
+    at == to || (takes_all && net::is_own(to)) || (to.is_unspecified() && at.is_loopback())
 }
 
 /// Serves each port that is handed over until it is closed, all of them until `shutdown`; then lets what is open end,
@@ -123,4 +150,31 @@ async fn listen(
     };
     let turn_away = |stream| net::reset_when_dropped(&stream);
     net::accept(listener, permits, shutdown, take, (|| false, turn_away)).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_leads_back_to_an_open_port_is_known_by_every_address_of_this_machine() {
+        let to = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let posts = |listens: &str| {
+            let posts = PortPosts::default();
+            posts.are_open([PortKey { transport: Transport::Tcp, address: to(listens) }].iter());
+            posts
+        };
+        let all = posts("0.0.0.0:5432");
+        for ours in ["127.0.0.1:5432", "127.0.0.9:5432", "0.0.0.0:5432", "[::ffff:127.0.0.1]:5432"] {
+            assert!(all.listens_at(Transport::Tcp, to(ours)), "{ours}");
+            assert!(!all.listens_at(Transport::Udp, to(ours)), "{ours}");
+            assert!(posts("[::]:5432").listens_at(Transport::Tcp, to(ours)), "{ours}");
+        }
+        for other in ["127.0.0.1:5433", "198.51.100.7:5432", "[::1]:5432"] {
+            assert!(!all.listens_at(Transport::Tcp, to(other)), "{other}");
+        }
+        let one = posts("127.0.0.1:5432");
+        assert!(one.listens_at(Transport::Tcp, to("0.0.0.0:5432")));
+        assert!(!one.listens_at(Transport::Tcp, to("127.0.0.9:5432")));
+    }
 }

@@ -13,13 +13,15 @@ use crate::{
     net::{Beneath, Carries, Ended, copy_both_ways, reset_when_dropped},
     proxy::{
         Worker,
+        dialling::is_awake,
         http::{Inner, gone},
         ports::{Caller, Closed, Look, Place, Port, Way, enter, look},
         told,
     },
 };
 
-/// A client that has gone without a word is noticed after about two minutes.
+/// A client that has gone without a word is noticed after about two minutes; one to whom bytes are under way only when
+/// the system gives those up, after a quarter of an hour.
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(60), Duration::from_secs(15), 4);
 
 /// A client and the route that it wants.
@@ -133,11 +135,16 @@ impl Session {
         }
     }
 
-    /// Wakes the backend, if what the client says is a reason to.
+    /// Wakes the backend, if what the client says is a reason to, or another client did meanwhile.
     async fn wake(&mut self, route: &LiveRoute, backend: &Backend) -> Result<Way, End> {
         if let WakeOn::Data(openings) = &route.spec.options.wake_on {
             let patience = self.worker.shared.settings.load().limits.header_timeout;
-            let opens = self.first.opens(&self.stream, openings, patience).await;
+            let opens = tokio::select! {
+                biased;
+                opens = self.first.opens(&self.stream, openings, patience) => opens,
+                // What is awake is for everyone, also for those who wait for it to speak first.
+                () = is_awake(backend) => true,
+            };
             if !opens {
                 return Err(status::answer(self, backend).await);
             }

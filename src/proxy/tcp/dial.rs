@@ -1,22 +1,21 @@
 //! A connection to the endpoint.
 
-use std::{io, time::Duration};
+use std::io;
 
 use tokio::{net::TcpStream, time::Instant};
 
 use super::connection::{End, Session};
 use crate::{
+    backend::FORWARDER_PROOF,
     control::LiveRoute,
     net::Beneath,
     proxy::{
+        dialling::{DIAL_PATIENCE, dial_pause, is_down},
         http::{Inner, connect, gone},
-        ports::{Closed, DIAL_PATIENCE, Way, dial_pause, is_down},
+        ports::{Closed, Way},
     },
     telemetry::UpstreamError,
 };
-
-/// How long a connection to an engine's forwarder must stay open after a wake before it is believed.
-const FORWARDER_PROOF: Duration = Duration::from_millis(20);
 
 /// Connects, unless the client leaves or the backend goes down meanwhile.
 pub(super) async fn dial(session: &Session, way: &Way) -> Result<io::Result<TcpStream>, End> {

@@ -10,15 +10,19 @@ use std::{
     time::Duration,
 };
 
-use tokio::{net::UdpSocket, time::Instant};
+use tokio::{io::Interest, net::UdpSocket, sync::Notify, time::Instant};
 
 use super::{door::Pair, port::Common};
 use crate::{
-    backend::Pass,
+    backend::{Backend, Pass},
     control::LiveRoute,
     model::IdlePolicy,
     net::Carries,
-    proxy::ports::{Caller, Closed, Look, Way, dial_pause, enter, is_down, look},
+    proxy::{
+        dialling::dial_pause,
+        http::Inner,
+        ports::{Caller, Closed, Look, Way, enter, look},
+    },
 };
 
 /// Datagrams, and bytes of them, that a flow keeps while its backend wakes.
@@ -34,6 +38,8 @@ pub(super) struct Flow {
     caller: Caller,
     /// When a datagram last moved, in either direction.
     moved: Cell<Instant>,
+    /// The endpoint said no to a datagram, as was seen when the next one was sent.
+    refused: Notify,
     state: RefCell<State>,
 }
 
@@ -48,7 +54,7 @@ enum State {
 impl Flow {
     pub(super) fn new(route: Arc<LiveRoute>, caller: Caller, now: Instant) -> Self {
         let state = State::Waiting { kept: VecDeque::new(), bytes: 0 };
-        Self { route, caller, moved: Cell::new(now), state: RefCell::new(state) }
+        Self { route, caller, moved: Cell::new(now), refused: Notify::new(), state: RefCell::new(state) }
     }
 
     /// Whether it waits for nothing, and nothing moved for so long.
@@ -66,8 +72,7 @@ impl Flow {
                 if let Some(pass) = pass {
                     pass.touch();
                 }
-                let sent = upstream.try_send(whole.as_deref().unwrap_or(datagram));
-                if let Err(error) = sent {
+                if let Err(error) = send_on(upstream, whole.as_deref().unwrap_or(datagram), &self.refused) {
                     tracing::debug!(client = %self.caller.ends.source, %error, "a datagram was not sent");
                     return;
                 }
@@ -108,12 +113,28 @@ impl Flow {
         }
     }
 
+    fn kept(&self) -> usize {
+        match &*self.state.borrow() {
+            State::Waiting { kept, .. } => kept.len(),
+            State::Open { .. } => 0,
+        }
+    }
+
     /// What is still kept is let go.
     pub(super) fn end(&self, common: &Common) {
         if let State::Waiting { kept, bytes } = &mut *self.state.borrow_mut() {
             common.let_go(mem::take(bytes));
             kept.clear();
         }
+    }
+
+    /// The endpoint takes no datagrams: the backend is looked at, or the name looked up again.
+    fn distrust(&self, worker: &Inner, error: &io::Error) -> Closed {
+        match &self.route.backend {
+            Some(backend) => backend.suspect(),
+            None => worker.names.forget(),
+        }
+        Closed(format!("the endpoint takes no datagrams: {error}"))
     }
 
     fn policy(&self) -> Arc<IdlePolicy> {
@@ -152,9 +173,21 @@ async fn carry(common: &Rc<Common>, flow: &Flow, pair: Pair) -> Result<(), Close
     let pass = way.pass.map(Rc::new);
     *flow.state.borrow_mut() = State::Open { upstream: Rc::clone(&upstream), pass: pass.clone() };
     tokio::select! {
-        failed = answers(common, flow, pair, &upstream, pass.as_deref()) => Err(failed),
+        error = answers(common, flow, pair, &upstream, pass.as_deref()) => Err(flow.distrust(worker, &error)),
+        () = flow.refused.notified() => Err(flow.distrust(worker, &io::ErrorKind::ConnectionRefused.into())),
         () = flow.silent() => Ok(()),
-        () = is_down(route.backend.as_ref()) => Err(Closed("the backend is down".to_owned())),
+        () = is_over(route.backend.as_ref(), pass.as_deref()) => {
+            Err(Closed("the backend is down, or has another address".to_owned()))
+        }
+    }
+}
+
+/// Resolves when nobody is behind the address any more, or another one: the next datagram begins a flow to where the
+/// backend is then.
+async fn is_over(backend: Option<&Backend>, pass: Option<&Pass>) {
+    match backend.zip(pass) {
+        Some((backend, pass)) => backend.outlives(pass.generation()).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -165,19 +198,21 @@ async fn connect(address: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
-/// Sends what was kept, in order. After a wake the first one tells whether somebody listens already.
+/// Sends what was kept, in order. After a wake the first one tells whether somebody listens already, and what was there
+/// by then goes out in turn: what comes meanwhile must not wait for that again, or a quick client would never be through.
 async fn deliver(common: &Common, flow: &Flow, way: &Way, upstream: &UdpSocket) -> Result<(), Closed> {
     let mut heard = !way.is_settling(&flow.route);
+    let mut crowd = if heard { 0 } else { flow.kept() };
     while let Some(datagram) = flow.next_kept(common) {
         let mut tries = 0;
-        common.turn().await;
+        if let Some(rest) = crowd.checked_sub(1) {
+            crowd = rest;
+            common.turn().await;
+        }
         while let Err(error) = send(upstream, &datagram, !heard).await {
             tries += 1;
             if error.kind() != io::ErrorKind::ConnectionRefused || !way.is_settling(&flow.route) {
-                if let Some(backend) = &flow.route.backend {
-                    backend.suspect();
-                }
-                return Err(Closed(format!("the endpoint takes no datagrams: {error}")));
+                return Err(flow.distrust(&common.worker, &error));
             }
             tokio::time::sleep(dial_pause(tries)).await;
             common.turn().await;
@@ -186,6 +221,16 @@ async fn deliver(common: &Common, flow: &Flow, way: &Way, upstream: &UdpSocket) 
         flow.moved.set(Instant::now());
     }
     Ok(())
+}
+
+/// Sends at once. That the endpoint refused an earlier one is told here, and only once: that was not about this one.
+fn send_on(upstream: &UdpSocket, datagram: &[u8], refused: &Notify) -> io::Result<()> {
+    let mut sent = upstream.try_send(datagram);
+    if matches!(&sent, Err(error) if error.kind() == io::ErrorKind::ConnectionRefused) {
+        refused.notify_one();
+        sent = upstream.try_send(datagram);
+    }
+    sent.map(|_| ())
 }
 
 async fn send(upstream: &UdpSocket, datagram: &[u8], proof: bool) -> io::Result<()> {
@@ -199,11 +244,29 @@ async fn send(upstream: &UdpSocket, datagram: &[u8], proof: bool) -> io::Result<
     Ok(())
 }
 
-/// Passes answers back, until the endpoint refuses.
-async fn answers(common: &Common, flow: &Flow, pair: Pair, upstream: &UdpSocket, pass: Option<&Pass>) -> Closed {
+/// Resolves when an answer may be there, or with what came instead: that does not make a socket readable.
+async fn answered(upstream: &UdpSocket) -> io::Result<()> {
     loop {
-        if let Err(error) = upstream.readable().await {
-            return Closed(error.to_string());
+        let ready = upstream.ready(Interest::READABLE | Interest::ERROR).await?;
+        if ready.is_error() {
+            let error = || upstream.take_error()?.map_or(Err(io::ErrorKind::WouldBlock.into()), Err);
+            match upstream.try_io(Interest::ERROR, error) {
+                // It was told to somebody who sent.
+                Err(none) if none.kind() == io::ErrorKind::WouldBlock => {}
+                told => return told,
+            }
+        }
+        if ready.is_readable() {
+            return Ok(());
+        }
+    }
+}
+
+/// Passes answers back, until the endpoint refuses.
+async fn answers(common: &Common, flow: &Flow, pair: Pair, upstream: &UdpSocket, pass: Option<&Pass>) -> io::Error {
+    loop {
+        if let Err(error) = answered(upstream).await {
+            return error;
         }
         let late = {
             let mut room = common.room.borrow_mut();
@@ -220,12 +283,7 @@ async fn answers(common: &Common, flow: &Flow, pair: Pair, upstream: &UdpSocket,
                     matches!(sent, Err(error) if error.kind() == io::ErrorKind::WouldBlock).then(|| answer.to_vec())
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-                Err(error) => {
-                    if let Some(backend) = &flow.route.backend {
-                        backend.suspect();
-                    }
-                    return Closed(format!("the endpoint takes no datagrams: {error}"));
-                }
+                Err(error) => return error,
             }
         };
         if let Some(answer) = late
@@ -233,5 +291,45 @@ async fn answers(common: &Common, flow: &Flow, pair: Pair, upstream: &UdpSocket,
         {
             let _ = common.door.try_send(&answer, pair);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Connected to where nobody is, and told so.
+    async fn refused() -> (UdpSocket, SocketAddr) {
+        let address = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let upstream = connect(address).await.unwrap();
+        upstream.send(b"to nobody").await.unwrap();
+        must(upstream.ready(Interest::ERROR)).await.unwrap();
+        (upstream, address)
+    }
+
+    async fn must<T>(coming: impl Future<Output = T>) -> T {
+        tokio::time::timeout(Duration::from_secs(60), coming).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_refusal_ends_the_waiting_for_an_answer_once() {
+        let (upstream, address) = refused().await;
+        assert_eq!(must(answered(&upstream)).await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        let endpoint = UdpSocket::bind(address).await.unwrap();
+        endpoint.send_to(b"an answer", upstream.local_addr().unwrap()).await.unwrap();
+        must(answered(&upstream)).await.unwrap();
+        assert_eq!(upstream.try_recv(&mut [0; 100]).unwrap(), b"an answer".len());
+    }
+
+    #[tokio::test]
+    async fn a_refusal_of_an_earlier_datagram_loses_no_other_and_is_told() {
+        let (upstream, address) = refused().await;
+        let endpoint = UdpSocket::bind(address).await.unwrap();
+        let told = Notify::new();
+        send_on(&upstream, b"to the endpoint", &told).unwrap();
+        let mut room = [0; 100];
+        let count = must(endpoint.recv(&mut room)).await.unwrap();
+        assert_eq!(&room[..count], b"to the endpoint");
+        must(told.notified()).await;
     }
 }

@@ -158,12 +158,10 @@ fn begin(common: &Rc<Common>, port: &Port, pair: Pair, tasks: &mut JoinSet<()>) 
     let ends = Ends { source: pair.client, destination: common.door.destination(pair) };
     let caller = Caller { transport: Transport::Udp, ends };
     let route = port.route(None).filter(|route| caller.may_use(route))?;
-    // Connections must have a place even where datagrams from everywhere pretend to be flows.
-    let most = common.worker.shared.settings.load().limits.connections / 2;
-    if common.flows.borrow().len() >= most {
+    let Ok(bounded) = Arc::clone(&common.worker.flows).try_acquire_owned() else {
         tracing::debug!(client = %pair.client, "a datagram over the bound of flows was dropped");
         return None;
-    }
+    };
     let permit = Arc::clone(&common.worker.permits).try_acquire_owned().ok()?;
     let place = Place::take(&route)?;
     let flow = Rc::new(Flow::new(route, caller, Instant::now()));
@@ -173,7 +171,7 @@ fn begin(common: &Rc<Common>, port: &Port, pair: Pair, tasks: &mut JoinSet<()>) 
         flow::run(&common, &running, pair).await;
         running.end(&common);
         common.flows.borrow_mut().remove(&pair);
-        drop((permit, place));
+        drop((bounded, permit, place));
     });
     Some(flow)
 }

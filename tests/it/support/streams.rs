@@ -1,13 +1,16 @@
 //! Clients of stream routes.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
 
-use super::wait::{must, until};
+use super::{
+    dormouse::Dormouse,
+    wait::{must, until},
+};
 
 /// Connects as soon as somebody listens.
 pub(crate) async fn connect(to: SocketAddr) -> TcpStream {
@@ -31,4 +34,20 @@ pub(crate) async fn talk(to: SocketAddr, text: &[u8]) -> std::io::Result<Vec<u8>
 /// What an echoing app answers to a client that says this and no more.
 pub(crate) fn echoed(text: &[u8]) -> Vec<u8> {
     [text, format!("end {}", text.len()).as_bytes()].concat()
+}
+
+/// Connects, and is closed before any number of connections is open to serve this one.
+pub(crate) async fn ends_at_once(dormouse: &Dormouse, to: SocketAddr) {
+    let takes_no_more = async || loop {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", dormouse.pid())).unwrap().count();
+        assert!(open < 200, "{open} descriptors are open");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    let mut stream = connect(to).await;
+    let mut room = [0; 9];
+    let end = tokio::select! {
+        end = must("the end", stream.read(&mut room)) => end,
+        () = takes_no_more() => unreachable!("it watches for ever"),
+    };
+    assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
 }
