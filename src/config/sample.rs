@@ -46,7 +46,7 @@ mod tests {
         let loaded = load(&out.join("\n"));
         assert_eq!(loaded.settings.domains, ["example.com", "home.arpa"]);
         assert_eq!(loaded.settings.nodes.len(), 4);
-        assert_eq!(loaded.routes.len(), 5);
+        assert_eq!(loaded.routes.len(), 6);
         assert_eq!(loaded.backends.len(), 4);
     }
 

@@ -376,7 +376,7 @@ fn an_app_that_settles_is_asked_again_where_that_is_safe() {
             0 => stream.write_all(b"HTTP/1.1 502 Not Yet\r\nContent-Length: 0\r\n\r\n").unwrap(),
             1 => {}
             2 => stream.write_all(b"HTTP/1.1 503 Not Yet\r\nContent-Length: 0\r\n\r\n").unwrap(),
-            _ => stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap(),
+            _ => stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").unwrap(),
         }
     };
     // As long as the test may take, lest the time decides.

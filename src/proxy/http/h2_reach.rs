@@ -151,6 +151,10 @@ async fn make(job: &Job<'_>, way: &Way, hub: &Rc<Hub>) -> Result<(Connection, bo
             Fault::Bad("not HTTP/2")
         }
     })?;
+    if !link.has_room() {
+        // It takes no requests at all.
+        return Err(Fault::Crowded);
+    }
     hub.add(&link);
     Ok((stream(link, hub), false))
 }
