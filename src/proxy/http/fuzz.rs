@@ -112,7 +112,7 @@ fn holding(buffers: &Rc<Buffers>, bytes: &[u8]) -> Buf {
 
 fn spec() -> RouteSpec {
     let alias = "app".parse().unwrap_or_else(|_| unreachable!());
-    let matches = RouteMatch { hosts: vec![HostPattern::Any], ..RouteMatch::default() };
+    let matches = RouteMatch { hosts: [HostPattern::Any].into(), ..RouteMatch::default() };
     let endpoint = Endpoint { scheme: Scheme::Http, port: 80 };
     let target = RouteTarget::Address { host: "192.0.2.2".to_owned(), endpoint };
     let upstream = Upstream { connect_timeout: Duration::from_secs(1), ..Upstream::default() };
