@@ -72,7 +72,7 @@ fn tls_service(offers: &[&str]) -> (SocketAddr, Arc<[AtomicUsize; 2]>) {
 fn https_proxy(upstream: SocketAddr) -> Proxy {
     let mut spec = spec(upstream);
     let endpoint = Endpoint { scheme: Scheme::Https, port: upstream.port() };
-    spec.target = RouteTarget::Address { host: upstream.ip().to_string(), endpoint };
+    spec.target = RouteTarget::Address { host: upstream.ip().to_string().into(), endpoint };
     let tls = UpstreamTls { verify: false, ..UpstreamTls::default() };
     Arc::make_mut(&mut spec.options).upstream.tls = tls;
     proxy_with(spec, None, settings())

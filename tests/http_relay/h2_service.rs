@@ -44,7 +44,7 @@ impl Service {
 pub(crate) fn h2c_spec(upstream: SocketAddr) -> RouteSpec {
     let mut spec = spec(upstream);
     let endpoint = Endpoint { scheme: Scheme::H2c, port: upstream.port() };
-    spec.target = RouteTarget::Address { host: upstream.ip().to_string(), endpoint };
+    spec.target = RouteTarget::Address { host: upstream.ip().to_string().into(), endpoint };
     spec
 }
 
