@@ -47,7 +47,7 @@ mod tests {
         assert_eq!(loaded.settings.domains, ["example.com", "home.arpa"]);
         assert_eq!(loaded.settings.nodes.len(), 4);
         assert_eq!(loaded.routes.len(), 6);
-        assert_eq!(loaded.backends.len(), 4);
+        assert_eq!(loaded.backends.len(), 5);
     }
 
     #[test]
