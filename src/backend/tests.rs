@@ -472,7 +472,8 @@ async fn a_port_that_stays_closed_keeps_nobody_from_the_others() {
     drop(free);
     world.engine.add("app", Script::default());
     world.engine.hand_start("app");
-    let spec = BackendSpec { ports: vec![closed, open.local_addr().unwrap().port()], ..world.spec("app", policy(3600)) };
+    let spec =
+        BackendSpec { ports: vec![closed, open.local_addr().unwrap().port()], ..world.spec("app", policy(3600)) };
     let around = world.around.clone();
     let (backend, _driver) = Backend::spawn(spec, Vec::new(), around, Restored::default(), world.end.clone());
     until(&backend, StatusState::Awake).await;

@@ -69,7 +69,7 @@ pub fn request(bytes: &[u8]) -> Result<Option<ReadRequest>, BadRequest> {
     let Some(head) = request_head::take(&mut input, limits.request_line, limits.head)? else { return Ok(None) };
     let peer = Peer::new(SocketAddr::from(([192, 0, 2, 1], 1)), 80, false, &[]);
     let mut out = buffers.lend();
-    rewrite::request(&head, &spec(), (&peer, &[]), "mark", SocketAddr::from(([192, 0, 2, 2], 80)), &mut out);
+    rewrite::request(&head, &spec(), None, (&peer, &[]), "mark", SocketAddr::from(([192, 0, 2, 2], 80)), &mut out);
     let passing = head.fields().iter().filter(|field| field.known == Known::Other);
     Ok(Some(ReadRequest {
         left: input.len(),
