@@ -6,6 +6,7 @@ mod crowded;
 mod frames;
 mod http2;
 mod http2_rules;
+mod middlewares;
 mod panics;
 mod relay;
 mod support;

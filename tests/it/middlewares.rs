@@ -24,7 +24,7 @@ const MIA: &str = "Authorization: Basic bWlhOnNlY3JldA==\r\n";
 const NOT_MIA: &str = "Authorization: Basic bWlhOndyb25n\r\n";
 
 /// What an app that echoes got of a field; empty when it got none.
-fn got<'a>(reply: &'a Reply, name: &str) -> Vec<String> {
+fn got(reply: &Reply, name: &str) -> Vec<String> {
     let echo: serde_json::Value = serde_json::from_str(&reply.body).unwrap_or_else(|_| panic!("no echo: {reply:?}"));
     let fields = echo["headers"].as_array().unwrap().iter().map(|pair| (pair[0].as_str(), pair[1].as_str()));
     let own = fields.filter(|(own, _)| own.is_some_and(|own| own.eq_ignore_ascii_case(name)));
@@ -134,8 +134,6 @@ async fn who_is_refused_wakes_nothing() {
     let log = dormouse.log();
     assert!(log.contains("not let in") && log.contains("name or password are wrong"), "{log}");
     assert!(!log.contains("$2b$") && !log.contains("bWlh"), "{log}");
-    let metrics = dormouse.api("GET", "/api/v1/routes").await.to_string();
-    assert!(metrics.contains("password"), "{metrics}");
 }
 
 #[tokio::test]
@@ -230,7 +228,6 @@ async fn a_body_is_counted_on_its_way_and_the_service_is_told_who_asked() {
     {
         assert_eq!(send(too_large).await.status, 413, "{too_large:?}");
     }
-    // What one request says of its client holds for no other on the same connection.
     let reply = get(dormouse.http, "small", "/echo", "").await.unwrap();
     assert_eq!(got(&reply, "x-real-ip"), ["127.0.0.1"]);
 }
