@@ -3,7 +3,8 @@
 use std::{io::Write, sync::Arc, time::Duration};
 
 use dormouse::model::{
-    ClientList, InFlightLimit, Middleware, Middlewares, RateLimit, RealIp, Replacement, RouteOptions, RouteSpec,
+    AuthServer, ClientList, ForwardAuth, InFlightLimit, Middleware, Middlewares, RateLimit, RealIp, Replacement,
+    RouteOptions, RouteSpec,
 };
 
 use crate::support::{
@@ -111,4 +112,74 @@ fn a_place_is_given_back_when_the_client_leaves() {
     until(true);
     drop(second);
     until(false);
+}
+
+#[test]
+fn a_service_is_asked_without_the_body_and_its_words_go_on() {
+    let (told, asked) = std::sync::mpsc::channel();
+    let told = std::sync::Mutex::new(told);
+    let server = upstream(move |_, stream| {
+        let head = read_head(stream);
+        let answer = if head.contains("Cookie: in=1\r\n") {
+            "HTTP/1.1 200 OK\r\nX-User: mia\r\nX-Other: no\r\nContent-Length: 0\r\n\r\n"
+        } else {
+            "HTTP/1.1 401 No\r\nWWW-Authenticate: Form\r\nSet-Cookie: a=1\r\nX-Other: no\r\nContent-Length: 6\r\n\r\nlog in"
+        };
+        stream.write_all(answer.as_bytes()).unwrap();
+        told.lock().unwrap().send(head).unwrap();
+    });
+    let proxy = behind(vec![Middleware::ForwardAuth(ForwardAuth {
+        at: AuthServer::Address { host: server.ip().to_string(), port: server.port() },
+        path: "/verify?x=1".to_owned(),
+        headers: vec!["X-User".to_owned()],
+        timeout: Duration::from_secs(20),
+    })]);
+    let post =
+        |fields: &str| format!("POST /a?b=1 HTTP/1.1\r\nHost: app.test\r\nContent-Length: 5\r\n{fields}\r\nhello");
+    let (head, body) =
+        ask(&mut connect(&proxy), post("Cookie: in=1\r\nX-User: forged\r\nX-Forwarded-Uri: /forged\r\n"));
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    let seen = text(body);
+    assert!(seen.contains("X-User: mia\r\n") && !seen.contains("X-Other") && seen.ends_with("hello"), "{seen}");
+    let question = asked.recv_timeout(Duration::from_secs(20)).unwrap().to_ascii_lowercase();
+    assert!(question.starts_with("get /verify?x=1 http/1.1\r\n"), "{question}");
+    for line in ["x-forwarded-method: post", "x-forwarded-uri: /a?b=1", "x-forwarded-host: app.test", "cookie: in=1"] {
+        assert_eq!(question.matches(&format!("{line}\r\n")).count(), 1, "{line} in {question}");
+    }
+    assert!(!question.contains("forged") && !question.contains("content-length"), "{question}");
+
+    let (head, body) = ask(&mut connect(&proxy), get("/", ""));
+    assert!(head.starts_with("HTTP/1.1 401 ") && text(body) == "log in", "{head}");
+    assert_eq!((header(&head, "www-authenticate"), header(&head, "set-cookie")), (Some("Form"), Some("a=1")));
+    assert!(header(&head, "x-other").is_none(), "{head}");
+}
+
+/// A route for every host that asks itself who is let in.
+#[test]
+fn who_asks_itself_is_told_so() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let to_be = listener.local_addr().unwrap();
+    let auth = |port| {
+        Middleware::ForwardAuth(ForwardAuth {
+            at: AuthServer::Address { host: "127.0.0.1".to_owned(), port },
+            path: "/".to_owned(),
+            headers: Vec::new(),
+            timeout: Duration::from_secs(20),
+        })
+    };
+    let proxy = behind(vec![auth(to_be.port())]);
+    // What comes there is sent to the proxy's own door, as if it listened there.
+    let door = proxy.address;
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, mut own) = (stream.unwrap(), std::net::TcpStream::connect(door).unwrap());
+            own.write_all(read_head(&mut stream).as_bytes()).unwrap();
+            let head = read_head(&mut own);
+            let body = read_body(&head, &mut own);
+            stream.write_all(head.as_bytes()).unwrap();
+            stream.write_all(&body).unwrap();
+        }
+    });
+    let (head, _) = ask(&mut connect(&proxy), get("/", ""));
+    assert!(head.starts_with("HTTP/1.1 508 "), "{head}");
 }

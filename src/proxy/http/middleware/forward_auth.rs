@@ -22,7 +22,7 @@ use crate::{
 };
 
 use super::{
-    super::{answer::Answer, dial, field::Known, front::Client, request_head::RequestHead, secure, wake::causes_wake},
+    super::{answer::Answer, dial, field::{HOP_MARK, Known}, front::Client, request_head::RequestHead, secure, wake::causes_wake},
     chain::{Refusal, address},
 };
 
@@ -157,6 +157,7 @@ fn request(
     let scheme = if client.secured.is_some() || client.peer.is_secure(head) { "https" } else { "http" };
     let mut request = Request::get(&auth.path)
         .header("Host", server.name.as_str())
+        .header(HOP_MARK, client.worker.shared.mark.as_str())
         .header("X-Forwarded-Method", head.method())
         .header("X-Forwarded-Proto", scheme)
         .header("X-Forwarded-Host", head.authority())
@@ -165,7 +166,8 @@ fn request(
         .header("X-Real-IP", who.as_str());
     for field in head.fields().iter().filter(|field| field.known == Known::Other) {
         let name = head.part(&field.name);
-        if !KEPT_BACK.iter().any(|kept| name.eq_ignore_ascii_case(kept.as_bytes())) {
+        let own = auth.headers.iter().map(String::as_str);
+        if !own.chain(KEPT_BACK).any(|kept| name.eq_ignore_ascii_case(kept.as_bytes())) {
             request = request.header(HeaderName::from_bytes(name)?, HeaderValue::from_bytes(head.part(&field.value))?);
         }
     }

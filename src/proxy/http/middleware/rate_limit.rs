@@ -41,7 +41,7 @@ impl Rates {
         let nanos = |span: Duration| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
         let (now, each) = (nanos(now), nanos(limit.each));
         let credit = each.saturating_mul(u64::from(limit.burst - 1));
-        if self.quit.len() >= MOST && !self.quit.contains_key(&key) && !self.forget(now) {
+        if !self.quit.contains_key(&key) && self.quit.len() >= MOST && !self.forget(now) {
             return Ok(());
         }
         let mut quit = self.quit.entry(key).or_insert(now);
