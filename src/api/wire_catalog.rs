@@ -185,7 +185,7 @@ impl Route {
             alias: spec.alias.to_string(),
             hosts: spec.matches.hosts.iter().map(ToString::to_string).collect(),
             paths: spec.matches.paths.iter().map(path).collect(),
-            methods: spec.matches.methods.clone(),
+            methods: spec.matches.methods.to_vec(),
             headers: spec.matches.headers.iter().map(|header| header.name.clone()).collect(),
             listen: spec.matches.listen.iter().map(ToString::to_string).collect(),
             sni: spec.matches.sni.iter().map(ToString::to_string).collect(),

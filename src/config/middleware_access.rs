@@ -234,7 +234,7 @@ fn users(node: &Node, problems: &mut Problems) -> Vec<(String, Secret)> {
                     [one] => format!("{}:{}", one.key, one.node.as_text().unwrap_or_default()),
                     _ => String::new(),
                 },
-                _ => text.to_owned(),
+                Value::Null | Value::Text(_) | Value::List(_) => text.to_owned(),
             };
             let (name, hash) = text.split_once(':').unwrap_or((text.as_str(), ""));
             pairs.push((name.trim().to_owned(), hash.trim().to_owned(), item));

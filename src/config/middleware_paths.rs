@@ -73,7 +73,7 @@ pub(super) fn rewrite(node: &Node, problems: &mut Problems) -> Option<Middleware
     let mut fields = options(&node, "`rewrite`", problems);
     let from = fields.get("from").and_then(|node| pattern(node, problems));
     let to = text(&mut fields, "`rewrite`", &node, problems);
-    if from.is_none() && !fields.entry("from").is_some_and(|entry| !entry.node.is_null()) {
+    if from.is_none() && fields.entry("from").is_none_or(|entry| entry.node.is_null()) {
         problems.0.push(Problem::error(node.place.clone(), "`rewrite` lacks `from`"));
     }
     finish(fields, &["from", "to"], problems);

@@ -197,7 +197,7 @@ fn uses<'a>(node: &'a Node, problems: &mut Problems) -> Vec<Use<'a>> {
             let Some(opened) = values::mapping(text, "`middlewares`", problems) else { return Vec::new() };
             opened
         }
-        opened => opened,
+        opened @ (Cow::Borrowed(_) | Cow::Owned(_)) => opened,
     };
     if matches!(opened.value, Value::Map(_)) {
         return entries(opened);

@@ -91,7 +91,8 @@ pub fn response(bytes: &[u8], to_head: bool) -> Result<Option<ReadResponse>, Bad
     let input = holding(&buffers, bytes);
     let Some(head) = response_head::read(&input, to_head, Limits::default().head)? else { return Ok(None) };
     let mut out = buffers.lend();
-    let ending = Ending { is_11: true, keep_alive: true, wake: None, set: &[], hide: &[] };
+    let ending =
+        Ending { is_11: true, keep_alive: true, wake: None, set: &[], add: &[], hide: &[], origin: None, hsts: None };
     rewrite::response(&head, input.filled(), ending, &mut out);
     let part = |at: &std::ops::Range<usize>| bytes.get(at.clone()).unwrap_or_default().to_vec();
     let passing = head.fields().iter().filter(|field| field.known == Known::Other);
@@ -112,7 +113,7 @@ fn holding(buffers: &Rc<Buffers>, bytes: &[u8]) -> Buf {
 
 fn spec() -> RouteSpec {
     let alias = "app".parse().unwrap_or_else(|_| unreachable!());
-    let matches = RouteMatch { hosts: vec![HostPattern::Any], ..RouteMatch::default() };
+    let matches = RouteMatch { hosts: [HostPattern::Any].into(), ..RouteMatch::default() };
     let endpoint = Endpoint { scheme: Scheme::Http, port: 80 };
     let target = RouteTarget::Address { host: "192.0.2.2".to_owned(), endpoint };
     let upstream = Upstream { connect_timeout: Duration::from_secs(1), ..Upstream::default() };

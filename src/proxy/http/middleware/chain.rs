@@ -28,12 +28,12 @@ pub(in crate::proxy::http) struct Edits {
 pub(super) struct Refusal {
     /// For the log.
     pub(super) reason: &'static str,
-    pub(super) answer: Answer,
+    pub(super) answer: Box<Answer>,
 }
 
 impl Refusal {
     pub(super) fn new(reason: &'static str, answer: Answer) -> Self {
-        Self { reason, answer }
+        Self { reason, answer: Box::new(answer) }
     }
 }
 
@@ -49,7 +49,7 @@ pub(in crate::proxy::http) async fn admit(
         if let Err(Refusal { reason, answer }) = apply(client, head, route, (index, step), &mut edits).await {
             let address = address(client, head);
             tracing::debug!(route = %route.spec.alias, client = %address, status = answer.status, "not let in: {reason}");
-            return Err(answer);
+            return Err(*answer);
         }
     }
     Ok(edits)

@@ -22,7 +22,15 @@ use crate::{
 };
 
 use super::{
-    super::{answer::Answer, dial, field::{HOP_MARK, Known}, front::Client, request_head::RequestHead, secure, wake::causes_wake},
+    super::{
+        answer::Answer,
+        dial,
+        field::{HOP_MARK, Known},
+        front::Client,
+        request_head::RequestHead,
+        secure,
+        wake::causes_wake,
+    },
     chain::{Refusal, address},
 };
 
@@ -129,7 +137,7 @@ async fn server(client: &Client, head: &RequestHead, auth: &ForwardAuth) -> Resu
                 return Err(Refusal::new("it wakes too often", answer.retry_after(std::time::Duration::from_secs(60))));
             }
             let entered = backend.enter(cause(head, who), backend.policy().patience()).await;
-            let pass = entered.map_err(|refused| away(alias.as_str(), &refused.reason()))?;
+            let pass = entered.map_err(|refused| away(alias.as_str(), refused.reason()))?;
             let (at, _) = pass.dial(endpoint.port).ok_or_else(|| away(alias.as_str(), "it has no address"))?;
             Ok(Server { name, at, secure: secure(*endpoint)?, _pass: Some(pass) })
         }
