@@ -120,7 +120,7 @@ fn a_service_is_asked_without_the_body_and_its_words_go_on() {
     let told = std::sync::Mutex::new(told);
     let server = upstream(move |_, stream| {
         let head = read_head(stream);
-        let answer = if head.contains("Cookie: in=1\r\n") {
+        let answer = if head.to_ascii_lowercase().contains("cookie: in=1\r\n") {
             "HTTP/1.1 200 OK\r\nX-User: mia\r\nX-Other: no\r\nContent-Length: 0\r\n\r\n"
         } else {
             "HTTP/1.1 401 No\r\nWWW-Authenticate: Form\r\nSet-Cookie: a=1\r\nX-Other: no\r\nContent-Length: 6\r\n\r\nlog in"
