@@ -170,7 +170,7 @@ impl Route {
     pub fn new(spec: &RouteSpec, state: Option<&str>) -> Self {
         let (address, endpoint) = match &spec.target {
             RouteTarget::Backend { endpoint, .. } => (None, Some(*endpoint)),
-            RouteTarget::Address { host, endpoint } => (Some(host.clone()), Some(*endpoint)),
+            RouteTarget::Address { host, endpoint } => (Some(host.to_string()), Some(*endpoint)),
             RouteTarget::Down { .. } => (None, None),
         };
         let path = |pattern: &PathPattern| match pattern {

@@ -180,7 +180,7 @@ pub enum RouteTarget {
     /// An address that is never slept.
     Address {
         /// A host name or address.
-        host: String,
+        host: Arc<str>,
         /// The port and what is spoken there.
         endpoint: Endpoint,
     },

@@ -38,7 +38,7 @@ impl Drop for Proxy {
 pub(crate) fn spec(upstream: SocketAddr) -> RouteSpec {
     let matches = RouteMatch { hosts: [HostPattern::Any].into(), ..RouteMatch::default() };
     let endpoint = Endpoint { scheme: Scheme::Http, port: upstream.port() };
-    let target = RouteTarget::Address { host: upstream.ip().to_string(), endpoint };
+    let target = RouteTarget::Address { host: upstream.ip().to_string().into(), endpoint };
     RouteSpec::new("app".parse().unwrap(), Place::Body("test".into()), matches, target)
 }
 
