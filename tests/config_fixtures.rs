@@ -19,12 +19,56 @@ use dormouse::{
     catalog::{Catalog, FilePart, discover},
     config::{Loaded, check_text, from_container, load},
     model::{
-        Audience, BackendSpec, Condition, Container, ContainerPort, ContainerState, IdlePolicy, Ignore, Network,
-        PathPattern, Place, Problem, Problems, Readiness, RouteSpec, RouteTarget, Running, Settings, SleepMethod,
-        Transport, Waiting, WakeOn, format_duration,
+        Audience, AuthServer, BackendSpec, Condition, Container, ContainerPort, ContainerState, IdlePolicy, Ignore,
+        Middleware, Network, PathPattern, Place, Problem, Problems, Readiness, RouteSpec, RouteTarget, Running,
+        Settings, SleepMethod, Transport, Waiting, WakeOn, format_duration,
     },
 };
 use serde::Deserialize;
+
+/// A middleware in short. Of a password nothing is shown.
+fn step(step: &Middleware) -> String {
+    let networks = |networks: &[ipnet::IpNet]| networks.iter().map(ToString::to_string).collect::<Vec<_>>().join("+");
+    match step {
+        Middleware::RealIp(rule) => {
+            format!(
+                "real_ip({} from {}{})",
+                rule.header,
+                networks(&rule.from),
+                if rule.recursive { " deep" } else { "" }
+            )
+        }
+        Middleware::RedirectHttp => "redirect_http".into(),
+        Middleware::Clients(list) => {
+            let word = if list.allows { "allow" } else { "deny" };
+            format!("{word}({} {} `{}`)", networks(&list.networks), list.status, list.message)
+        }
+        Middleware::RateLimit(limit) => format!("rate_limit(each {:?} burst {})", limit.each, limit.burst),
+        Middleware::InFlightLimit(limit) => {
+            format!("in_flight_limit({}{})", limit.amount, if limit.per_client { " each" } else { "" })
+        }
+        Middleware::BasicAuth(auth) => {
+            let users: Vec<&str> = auth.users.iter().map(|(name, _)| name.as_str()).collect();
+            format!("basic_auth({} `{}`)", users.join("+"), auth.realm)
+        }
+        Middleware::ForwardAuth(auth) => {
+            let at = match &auth.at {
+                AuthServer::Route(alias) => alias.to_string(),
+                AuthServer::Address { host, port } => format!("{host}:{port}"),
+            };
+            format!("forward_auth({at}{} {} {:?})", auth.path, auth.headers.join("+"), auth.timeout)
+        }
+        Middleware::Cors(cors) => {
+            let fields: Vec<String> = cors.preflight.iter().map(|(name, value)| format!("{name}:{value}")).collect();
+            format!("cors({} {})", cors.origins.join("+"), fields.join(" "))
+        }
+        Middleware::MaxBody(most) => format!("max_body({most})"),
+        Middleware::StripPrefix(prefixes) => format!("strip_prefix({})", prefixes.join("+")),
+        Middleware::AddPrefix(prefix) => format!("add_prefix({prefix})"),
+        Middleware::Rewrite(to) => format!("rewrite({} -> {})", to.from, to.to),
+        Middleware::Redirect { to, status } => format!("redirect({} -> {} {status})", to.from, to.to),
+    }
+}
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -253,6 +297,12 @@ fn route(route: &RouteSpec) -> String {
     );
     list(&mut line, "hide", route.options.hide_request_headers.iter().cloned());
     list(&mut line, "hide_response", route.options.hide_response_headers.iter().cloned());
+    if let Some(all) = &route.options.middlewares {
+        let pair = |(name, value): &(String, String)| format!("{name}:{value}");
+        list(&mut line, "add", all.add_request_headers.iter().map(pair));
+        list(&mut line, "add_response", all.add_response_headers.iter().map(pair));
+        list(&mut line, "steps", all.steps.iter().map(step));
+    }
     list(&mut line, "waiting", route.options.waiting.iter().map(|w| waiting(*w).to_owned()));
     list(&mut line, "title", route.options.title.iter().cloned());
     ignore(&mut line, &route.options.ignore);

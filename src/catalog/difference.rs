@@ -50,6 +50,7 @@ pub(super) fn route_differences(old: &RouteSpec, new: &RouteSpec) -> Vec<String>
     note(&mut words, "response headers", &from.set_response_headers, &to.set_response_headers);
     note(&mut words, "hidden request headers", &from.hide_request_headers, &to.hide_request_headers);
     note(&mut words, "hidden response headers", &from.hide_response_headers, &to.hide_response_headers);
+    note(&mut words, "middlewares", &from.middlewares, &to.middlewares);
     note(&mut words, "waiting", &from.waiting, &to.waiting);
     note(&mut words, "waiting_page", &from.waiting_page, &to.waiting_page);
     note(&mut words, "title", &from.title, &to.title);

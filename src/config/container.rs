@@ -284,7 +284,7 @@ impl Reading<'_> {
     /// One route; `Err(Some)` is a reason to have none, `Err(None)` a problem that was told.
     fn route(&mut self, alias: &Alias, tree: &Node, backend: &mut BackendSpec) -> Result<RouteSpec, Option<String>> {
         let mut problems = Problems::default();
-        let draft = route::read(tree, Author::Labels, &mut problems);
+        let draft = route::read(tree, Author::Labels, &self.settings.middlewares, &mut problems);
         let choice = ports::choose(self.container, &draft);
         let refused = errors(&problems) > 0;
         let Choice { port, scheme, notes } = match choice {

@@ -1,217 +1,280 @@
-//! Middlewares of a route: those that set header fields work, those that restrict access are refused until they do.
+//! Middlewares of a route, and sets of them under a name: each by its name, in order.
+//!
+//! What restricts access and is not there yet refuses the route; what only changes what is seen is a warning.
+
+use std::{borrow::Cow, collections::BTreeMap};
 
 use super::{
-    tree::{Fields, Node, Value, nearest, normal},
+    idle::Author,
+    middleware_access as access, middleware_headers as headers, middleware_paths as paths,
+    tree::{Entry, Fields, Node, Value, nearest, normal},
     values,
 };
-use crate::model::{Problem, Problems};
+use crate::model::{Middleware, MiddlewareSet, Place, Problem, Problems};
+
+/// Middlewares by name.
+pub(super) type Named = BTreeMap<String, MiddlewareSet>;
 
 /// What becomes of a middleware.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 enum Fate {
-    /// It sets header fields of the request.
-    Request,
-    /// It sets header fields of the response.
-    Response,
-    /// Ours: both.
-    Headers,
-    /// It takes header fields away.
-    Hide,
-    /// It keeps somebody out: without it the route would be open.
+    /// It changes header fields.
+    Headers(fn(&Node, &mut MiddlewareSet, &mut Problems)),
+    /// It looks at each request.
+    Step(fn(&Node, &mut Problems) -> Option<Middleware>),
+    /// It allows pages of other origins.
+    Cors,
+    /// It keeps somebody out, and is not there yet: without it the route would be open.
     Restricts,
-    /// It changes what is seen, not who sees it.
+    /// It changes what is seen, not who sees it, and is not there yet.
     Later,
 }
 
-/// Every middleware by name, GoDoxy's short names included.
+/// Every middleware by name, GoDoxy's short names included. In this order they are applied where labels name them,
+/// which have no order of their own.
 const MIDDLEWARES: &[(&str, Fate)] = &[
-    ("set_headers", Fate::Headers),
-    ("hide_headers", Fate::Hide),
-    ("modify_request", Fate::Request),
-    ("request", Fate::Request),
-    ("modify_response", Fate::Response),
-    ("response", Fate::Response),
-    ("cidr_whitelist", Fate::Restricts),
-    ("allow", Fate::Restricts),
-    ("deny", Fate::Restricts),
-    ("rate_limit", Fate::Restricts),
-    ("in_flight_limit", Fate::Restricts),
-    ("basic_auth", Fate::Restricts),
-    ("forward_auth", Fate::Restricts),
+    ("real_ip", Fate::Step(access::real_ip)),
+    ("cloudflare_real_ip", Fate::Later),
+    ("redirect_http", Fate::Step(access::redirect_http)),
+    ("cors", Fate::Cors),
+    ("cidr_whitelist", Fate::Step(access::whitelist)),
+    ("allow", Fate::Step(access::allow)),
+    ("deny", Fate::Step(access::deny)),
+    ("rate_limit", Fate::Step(access::rate_limit)),
+    ("in_flight_limit", Fate::Step(access::in_flight_limit)),
+    ("max_body", Fate::Step(access::max_body)),
+    ("basic_auth", Fate::Step(access::basic_auth)),
+    ("forward_auth", Fate::Step(access::forward_auth)),
     ("oidc", Fate::Restricts),
     ("crowdsec", Fate::Restricts),
     ("hcaptcha", Fate::Restricts),
-    ("max_body", Fate::Restricts),
-    ("add_headers", Fate::Later),
-    ("redirect_http", Fate::Later),
+    ("redirect", Fate::Step(paths::redirect)),
+    ("strip_prefix", Fate::Step(paths::strip_prefix)),
+    ("rewrite", Fate::Step(paths::rewrite)),
+    ("add_prefix", Fate::Step(paths::add_prefix)),
+    ("modify_request", Fate::Headers(headers::modify_request)),
+    ("request", Fate::Headers(headers::modify_request)),
+    ("modify_response", Fate::Headers(headers::modify_response)),
+    ("response", Fate::Headers(headers::modify_response)),
+    ("set_headers", Fate::Headers(headers::set_headers)),
+    ("add_headers", Fate::Headers(headers::add_headers)),
+    ("hide_headers", Fate::Headers(headers::hide_headers)),
+    ("secure_headers", Fate::Headers(headers::secure_headers)),
+    ("cache_nothing", Fate::Headers(headers::cache_nothing)),
     ("set_x_forwarded", Fate::Later),
     ("hide_x_forwarded", Fate::Later),
     ("modify_html", Fate::Later),
     ("themed", Fate::Later),
     ("error_page", Fate::Later),
     ("custom_error_page", Fate::Later),
-    ("real_ip", Fate::Later),
-    ("cloudflare_real_ip", Fate::Later),
-    ("strip_prefix", Fate::Later),
-    ("add_prefix", Fate::Later),
-    ("rewrite", Fate::Later),
-    ("redirect", Fate::Later),
     ("compress", Fate::Later),
     ("retry", Fate::Later),
-    ("cors", Fate::Later),
-    ("secure_headers", Fate::Later),
-    ("cache_nothing", Fate::Later),
 ];
 
-/// Header fields to set, and to take away.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct HeaderSets {
-    pub(super) request: Vec<(String, String)>,
-    pub(super) response: Vec<(String, String)>,
-    pub(super) hide_request: Vec<String>,
-    pub(super) hide_response: Vec<String>,
+/// Options that every middleware has.
+pub(super) const COMMON: [&str; 2] = ["priority", "bypass"];
+
+/// A middleware as it is named somewhere.
+struct Use<'a> {
+    name: String,
+    place: Place,
+    options: Cow<'a, Node>,
 }
 
-/// The names of all middlewares.
-pub(super) fn names() -> impl Iterator<Item = &'static str> {
-    MIDDLEWARES.iter().map(|(name, _)| *name)
-}
-
-/// Reads `middlewares:`, a mapping of names to options.
-pub(super) fn read(node: &Node, problems: &mut Problems) -> HeaderSets {
-    let mut sets = HeaderSets::default();
-    let Some(node) = values::mapping(node, "`middlewares`", problems) else { return sets };
-    let Value::Map(entries) = &node.value else { return sets };
-    for entry in entries {
-        let Some((name, fate)) = MIDDLEWARES.iter().find(|(name, _)| normal(name) == normal(&entry.key)) else {
-            let problem = Problem::error(entry.place.clone(), format!("middleware `{}` is unknown", entry.key));
-            problems.0.push(match nearest(&entry.key, names()) {
-                Some(near) => problem.with_hint(format!("did you mean `{near}`?")),
-                None if entry.key.contains('@') => problem.with_hint("middleware files are not in this version yet"),
-                None => problem,
-            });
+/// Reads the sets of the file.
+pub(super) fn named(entry: &Entry, problems: &mut Problems) -> Named {
+    let mut named = Named::new();
+    if matches!(entry.node.value, Value::List(_)) {
+        let what = "`middlewares` of all routes is not in this version yet, and may restrict access";
+        let hint = "give them a name (`middlewares: {name: […]}`), and use that in each route (`middlewares: name`)";
+        problems.0.push(Problem::error(entry.place.clone(), what).with_hint(hint));
+        return named;
+    }
+    // Doubled names are told there.
+    Fields::open(&entry.node, "`middlewares`", problems);
+    let Value::Map(entries) = &entry.node.value else { return named };
+    for entry in entries.iter().filter(|entry| !entry.key.starts_with("x-")) {
+        if find(&entry.key).is_some() {
+            let what = format!("`{}` is itself a middleware, and no name for some", entry.key);
+            problems.0.push(Problem::error(entry.place.clone(), what).with_hint("give them another name"));
             continue;
-        };
-        match fate {
-            Fate::Request => modify(&entry.node, name, &mut sets.request, &mut sets.hide_request, problems),
-            Fate::Response => modify(&entry.node, name, &mut sets.response, &mut sets.hide_response, problems),
-            Fate::Headers => set_headers(&entry.node, &mut sets, problems),
-            Fate::Hide => hide_headers(&entry.node, &mut sets, problems),
-            Fate::Restricts => {
-                let what = format!("middleware `{name}` restricts access and is not in this version yet");
-                problems.0.push(Problem::error(entry.place.clone(), what).with_hint(
+        }
+        let set = read(&entry.node, Author::File, &Named::new(), problems);
+        named.insert(entry.key.clone(), set);
+    }
+    named
+}
+
+/// Reads the middlewares of a route: `a, b`, a list of names and mappings, or a mapping of names to options.
+pub(super) fn read(node: &Node, author: Author, named: &Named, problems: &mut Problems) -> MiddlewareSet {
+    let mut uses = uses(node, problems);
+    let place_of = |name: &str| MIDDLEWARES.iter().position(|(known, _)| normal(known) == normal(name));
+    let unordered = author == Author::Labels && matches!(values::structured(node).value, Value::Map(_));
+    uses.sort_by_cached_key(|one| (priority(&one.options), if unordered { place_of(&one.name) } else { None }));
+    let mut set = MiddlewareSet::default();
+    for one in &uses {
+        let known = named.iter().find(|(name, _)| normal(name) == normal(one.name.trim_end_matches("@file")));
+        match (find(&one.name), known) {
+            (Some((name, fate)), _) => apply(name, fate, one, &mut set, problems),
+            (None, Some((name, known))) => {
+                if !is_nothing(&one.options) {
+                    let what =
+                        format!("the middlewares `{name}` take no options: they have those they were named with");
+                    problems.0.push(Problem::error(one.place.clone(), what));
+                }
+                set.then(known);
+            }
+            (None, None) => problems.0.push(unknown(one, named)),
+        }
+    }
+    set
+}
+
+fn find(name: &str) -> Option<(&'static str, Fate)> {
+    MIDDLEWARES.iter().find(|(known, _)| normal(known) == normal(name)).copied()
+}
+
+fn unknown(one: &Use<'_>, named: &Named) -> Problem {
+    let problem = Problem::error(one.place.clone(), format!("middleware `{}` is unknown", one.name));
+    let names = MIDDLEWARES.iter().map(|(name, _)| *name).chain(named.keys().map(String::as_str));
+    match nearest(&one.name, names) {
+        Some(near) => problem.with_hint(format!("did you mean `{near}`?")),
+        None if one.name.contains('@') => problem.with_hint("middleware files are not in this version yet"),
+        None => problem,
+    }
+}
+
+fn apply(name: &'static str, fate: Fate, one: &Use<'_>, set: &mut MiddlewareSet, problems: &mut Problems) {
+    let options = &*one.options;
+    match fate {
+        Fate::Headers(read) => {
+            let mut own = MiddlewareSet::default();
+            read(options, &mut own, problems);
+            set.then(&own);
+        }
+        Fate::Step(read) => {
+            let step = read(options, problems);
+            if let Some(Middleware::ForwardAuth(auth)) = &step {
+                // What the client says of itself is not what the service says of it.
+                auth.headers.iter().for_each(|name| set.request.hide(name));
+            }
+            if let Some(Middleware::BasicAuth(auth)) = &step
+                && auth.remove_header
+            {
+                set.request.hide("Authorization");
+            }
+            set.steps.extend(step);
+        }
+        Fate::Cors => {
+            if let Some(cors) = headers::cors(options, &mut set.response, problems) {
+                set.steps.push(Middleware::Cors(cors));
+            }
+        }
+        Fate::Restricts => {
+            let what = format!("middleware `{name}` restricts access and is not in this version yet");
+            problems.0.push(
+                Problem::error(one.place.clone(), what).with_hint(
                     "the route is refused, because without it the service would be open to those it keeps out",
-                ));
-            }
-            Fate::Later => {
-                let what = format!("middleware `{name}` is not in this version yet: the route works without it");
-                problems.0.push(Problem::warning(entry.place.clone(), what));
-            }
+                ),
+            );
         }
-    }
-    sets
-}
-
-fn modify(node: &Node, name: &str, sets: &mut Vec<(String, String)>, hides: &mut Vec<String>, problems: &mut Problems) {
-    const LATER: [&str; 3] = ["add_headers", "add_prefix", "bypass"];
-    const KEYS: &[&str] = &["set_headers", "add_headers", "hide_headers", "add_prefix", "priority", "bypass"];
-    let Some(node) = values::mapping(node, "a middleware", problems) else { return };
-    let mut fields = Fields::open(&node, "middleware", problems);
-    if let Some(node) = fields.get("set_headers") {
-        headers(node, sets, problems);
-    }
-    if let Some(node) = fields.get("hide_headers") {
-        hide(node, hides, problems);
-    }
-    fields.get("priority");
-    for key in LATER {
-        if let Some(node) = fields.get(key) {
-            let what = format!("`{key}` of middleware `{name}` is not in this version yet");
-            problems.0.push(Problem::warning(node.place.clone(), what));
-        }
-    }
-    fields.finish(KEYS, problems);
-}
-
-/// Ours: a flat mapping sets request fields; `request` and `response` below it set those.
-fn set_headers(node: &Node, sets: &mut HeaderSets, problems: &mut Problems) {
-    let Some(node) = values::mapping(node, "`set_headers`", problems) else { return };
-    let Value::Map(entries) = &node.value else { return };
-    for entry in entries {
-        let nested = values::structured(&entry.node);
-        match (normal(&entry.key).as_str(), &nested.value) {
-            ("request", Value::Map(_)) => headers(&nested, &mut sets.request, problems),
-            ("response", Value::Map(_)) => headers(&nested, &mut sets.response, problems),
-            _ => header(&entry.key, &entry.node, &mut sets.request, problems),
+        Fate::Later => {
+            let what = format!("middleware `{name}` is not in this version yet: the route works without it");
+            problems.0.push(Problem::warning(one.place.clone(), what));
         }
     }
 }
 
-fn headers(node: &Node, sets: &mut Vec<(String, String)>, problems: &mut Problems) {
-    let Some(node) = values::mapping(node, "`set_headers`", problems) else { return };
-    if let Value::Map(entries) = &node.value {
-        entries.iter().for_each(|entry| header(&entry.key, &entry.node, sets, problems));
-    }
-}
-
-/// Ours: a list hides fields of both ways; `request` and `response` below it hide those.
-fn hide_headers(node: &Node, sets: &mut HeaderSets, problems: &mut Problems) {
-    let opened = values::structured(node);
-    if !matches!(opened.value, Value::Map(_)) {
-        hide(&opened, &mut sets.hide_request, problems);
-        sets.hide_response.extend(sets.hide_request.iter().cloned());
-        return;
-    }
-    let mut fields = Fields::open(&opened, "`hide_headers`", problems);
-    if let Some(node) = fields.get("request") {
-        hide(node, &mut sets.hide_request, problems);
-    }
-    if let Some(node) = fields.get("response") {
-        hide(node, &mut sets.hide_response, problems);
-    }
-    fields.finish(&["request", "response"], problems);
-}
-
-fn hide(node: &Node, hides: &mut Vec<String>, problems: &mut Problems) {
-    for item in values::items(node, problems) {
-        if let Some(name) = values::text(&item, problems)
-            && names_field(name, &item, "hidden", problems)
-        {
-            hides.push(name.to_owned());
-        }
-    }
-}
-
-/// Whether this is a header field that a middleware may touch, which is told when it is not.
-fn names_field(name: &str, node: &Node, fate: &str, problems: &mut Problems) -> bool {
-    let what = if !is_token(name) {
-        format!("`{name}` is no name of a header field")
-    } else if FRAMING.contains(&name.to_ascii_lowercase().as_str()) {
-        format!("header field `{name}` frames the message and can not be {fate}")
-    } else {
-        return true;
+fn uses<'a>(node: &'a Node, problems: &mut Problems) -> Vec<Use<'a>> {
+    let named = |node: &Node| Use {
+        name: node.as_text().unwrap_or_default().trim().to_owned(),
+        place: node.place.clone(),
+        options: Cow::Owned(Node::new(node.place.clone(), Value::Null)),
     };
-    problems.0.push(Problem::error(node.place.clone(), what));
-    false
+    let opened = match values::structured(node) {
+        // A text that is neither a list of names nor YAML is told as such.
+        Cow::Borrowed(text) if text.as_text().is_some_and(|text| text.contains([':', '{', '[', '\n'])) => {
+            let Some(opened) = values::mapping(text, "`middlewares`", problems) else { return Vec::new() };
+            opened
+        }
+        opened @ (Cow::Borrowed(_) | Cow::Owned(_)) => opened,
+    };
+    if matches!(opened.value, Value::Map(_)) {
+        return entries(opened);
+    }
+    let mut uses = Vec::new();
+    for item in values::items(&opened, problems) {
+        let item_map = values::structured(&item).into_owned();
+        match &item_map.value {
+            Value::Map(own) => match own.iter().position(|entry| normal(&entry.key) == "use") {
+                None => uses.extend(entries(Cow::Owned(item_map))),
+                Some(at) => {
+                    let mut rest = own.clone();
+                    let used = rest.remove(at);
+                    let options = Node::new(item.place.clone(), Value::Map(rest));
+                    uses.push(Use { options: Cow::Owned(options), ..named(&used.node) });
+                }
+            },
+            Value::Text(_) => uses.push(named(&item_map)),
+            Value::List(_) | Value::Null => {
+                problems.0.push(item.wrong("stands where a middleware is expected"));
+            }
+        }
+    }
+    uses
 }
 
-/// A header field that no middleware may touch, since the framing of messages hangs on it.
-const FRAMING: [&str; 8] =
-    ["connection", "content-length", "transfer-encoding", "upgrade", "te", "trailer", "keep-alive", "expect"];
+fn entries(node: Cow<'_, Node>) -> Vec<Use<'_>> {
+    let of = |entry: &Entry| (entry.key.clone(), entry.place.clone());
+    let is_ours = |entry: &&Entry| !entry.key.starts_with("x-");
+    match node {
+        Cow::Borrowed(Node { value: Value::Map(entries), .. }) => entries
+            .iter()
+            .filter(is_ours)
+            .map(|entry| (of(entry), Cow::Borrowed(&entry.node)))
+            .map(|((name, place), options)| Use { name, place, options })
+            .collect(),
+        Cow::Owned(Node { value: Value::Map(entries), .. }) => entries
+            .into_iter()
+            .filter(|entry| is_ours(&entry))
+            .map(|entry| Use { name: entry.key, place: entry.place, options: Cow::Owned(entry.node) })
+            .collect(),
+        Cow::Borrowed(_) | Cow::Owned(_) => Vec::new(),
+    }
+}
 
-fn header(name: &str, node: &Node, sets: &mut Vec<(String, String)>, problems: &mut Problems) {
-    if !names_field(name, node, "set", problems) {
-        return;
+/// Where in the order it stands: lower comes first.
+fn priority(options: &Node) -> i64 {
+    let opened = values::structured(options);
+    let Value::Map(entries) = &opened.value else { return 10 };
+    let own = entries.iter().find(|entry| normal(&entry.key) == "priority");
+    own.and_then(|entry| entry.node.as_text()?.trim().parse().ok()).unwrap_or(10)
+}
+
+/// Whether nothing is said.
+pub(super) fn is_nothing(node: &Node) -> bool {
+    node.is_null() || node.is_empty() || node.as_text().is_some_and(|text| text.trim().is_empty())
+}
+
+/// The options of a middleware as a mapping, the common ones read.
+pub(super) fn options<'a>(node: &'a Node, kind: &'static str, problems: &mut Problems) -> Fields<'a> {
+    let mut fields = Fields::open(node, kind, problems);
+    if let Some(node) = fields.get("priority")
+        && node.as_text().is_none_or(|text| text.trim().parse::<i64>().is_err())
+    {
+        problems.0.push(node.wrong("is no whole number"));
     }
-    let Some(value) = values::text(node, problems) else { return };
-    if value.chars().any(|c| c.is_control() && c != '\t') {
-        problems.0.push(Problem::error(node.place.clone(), format!("the value of `{name}` holds control characters")));
-    } else if value.contains('$') {
-        let what = format!("the value of `{name}` holds a `$`: variables in header fields are not in this version yet");
-        problems.0.push(Problem::error(node.place.clone(), what));
-    } else {
-        sets.push((name.to_owned(), value.to_owned()));
+    if let Some(entry) = fields.entry("bypass") {
+        let what = format!("`bypass` of {kind} is not in this version yet: it holds for every request");
+        problems.0.push(Problem::warning(entry.place.clone(), what));
     }
+    fields
+}
+
+/// Reports the options that nobody has read.
+pub(super) fn finish(fields: Fields<'_>, known: &[&str], problems: &mut Problems) {
+    let known: Vec<&str> = known.iter().copied().chain(COMMON).collect();
+    fields.finish(&known, problems);
 }
 
 /// The characters of methods and field names.

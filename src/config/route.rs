@@ -1,18 +1,19 @@
 //! One route as written: keys and values checked, defaults not yet filled in.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use super::{
     idle::{self, Author},
     later,
-    middlewares::{self, HeaderSets},
+    middlewares::{self, Named},
     ready, stream,
     tree::{Fields, Node, Value},
     upstream_tls, values,
 };
 use crate::model::{
-    Alias, AsleepResponse, BackendId, HeaderMatch, HealthCheck, HostPattern, Ignore, PathPattern, Place, Problem,
-    Problems, Readiness, RouteMatch, RouteOptions, RouteSpec, RouteTarget, Scheme, Upstream, Waiting, WakeOn,
+    Alias, AsleepResponse, BackendId, HeaderMatch, HealthCheck, HostPattern, Ignore, MiddlewareSet, Middlewares,
+    PathPattern, Place, Problem, Problems, Readiness, RouteMatch, RouteOptions, RouteSpec, RouteTarget, Scheme,
+    Upstream, Waiting, WakeOn,
 };
 
 /// Every key of a route.
@@ -91,7 +92,7 @@ pub(super) struct RouteDraft {
     pub(super) matches: RouteMatch,
     pub(super) upstream: Upstream,
     pub(super) client_profile: Option<(String, Place)>,
-    pub(super) sets: HeaderSets,
+    pub(super) middlewares: MiddlewareSet,
     pub(super) health: Option<HealthCheck>,
     pub(super) waiting: Option<Waiting>,
     /// The file of an own waiting page.
@@ -137,13 +138,16 @@ impl RouteDraft {
         target: RouteTarget,
         waiting_page: Option<String>,
     ) -> RouteSpec {
+        let MiddlewareSet { steps, request, response } = self.middlewares;
+        let more = Middlewares { steps, add_request_headers: request.add, add_response_headers: response.add };
         let options = RouteOptions {
             upstream: self.upstream,
             client_profile: self.client_profile.map(|(name, _)| name),
-            set_request_headers: self.sets.request,
-            set_response_headers: self.sets.response,
-            hide_request_headers: self.sets.hide_request,
-            hide_response_headers: self.sets.hide_response,
+            set_request_headers: request.set,
+            set_response_headers: response.set,
+            hide_request_headers: request.hide,
+            hide_response_headers: response.hide,
+            middlewares: (more != Middlewares::default()).then(|| Arc::new(more)),
             waiting: self.waiting,
             waiting_page,
             title: self.title,
@@ -157,7 +161,7 @@ impl RouteDraft {
 }
 
 /// Reads a route. Only a result without errors may be served.
-pub(super) fn read(node: &Node, author: Author, problems: &mut Problems) -> RouteDraft {
+pub(super) fn read(node: &Node, author: Author, named: &Named, problems: &mut Problems) -> RouteDraft {
     let mut draft = RouteDraft::default();
     let mut fields = Fields::open(node, "route", problems);
     target(&mut fields, &mut draft, author, problems);
@@ -172,7 +176,7 @@ pub(super) fn read(node: &Node, author: Author, problems: &mut Problems) -> Rout
     draft.upstream.tls = upstream_tls::read(&mut fields, author, problems);
     draft.health = fields.get("healthcheck").and_then(|node| health(node, problems));
     if let Some(node) = fields.get("middlewares") {
-        draft.sets = middlewares::read(node, problems);
+        draft.middlewares = middlewares::read(node, author, named, problems);
     }
     sleeping(&mut fields, &mut draft, author, problems);
     later::read(&mut fields, problems);

@@ -30,7 +30,7 @@ mod tests {
         // Each block of `# key:` lines replaces the empty key of the same name above it.
         let mut out: Vec<&str> = Vec::new();
         for line in SAMPLE.lines() {
-            let example = ["domains: [", "nodes:", "acme:", "routes:", "backends:", "  "]
+            let example = ["domains: [", "nodes:", "acme:", "middlewares:", "routes:", "backends:", "  "]
                 .iter()
                 .any(|start| line.strip_prefix("# ").is_some_and(|rest| rest.starts_with(start)));
             if example {
@@ -46,8 +46,8 @@ mod tests {
         let loaded = load(&out.join("\n"));
         assert_eq!(loaded.settings.domains, ["example.com", "home.arpa"]);
         assert_eq!(loaded.settings.nodes.len(), 4);
-        assert_eq!(loaded.routes.len(), 6);
-        assert_eq!(loaded.backends.len(), 5);
+        assert_eq!(loaded.routes.len(), 8);
+        assert_eq!(loaded.backends.len(), 6);
     }
 
     #[test]

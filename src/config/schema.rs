@@ -116,7 +116,11 @@ const FILE: &[Key] = &[
         Kind::Text,
         "Whether who comes in clear to a host that has a certificate is sent to HTTPS; or the port seen from outside",
     ),
-    ("middlewares", Kind::Any, "Not in this version yet"),
+    (
+        "middlewares",
+        Kind::Any,
+        "Middlewares under a name, for routes to use: `{office: {allow: [10.0.0.0/8], rate_limit: {average: 10, burst: 20}}}`",
+    ),
 ];
 
 const NODE: &[Key] = &[
@@ -328,7 +332,10 @@ const ROUTE: &[Key] = &[
     (
         "middlewares",
         Kind::Any,
-        "Middlewares by name: `set_headers`, `hide_headers`, `modify_request`, `modify_response`",
+        "Middlewares, in order: names of sets, or each with its options. Who is let in: `allow`, `deny`, `cidr_whitelist`, \
+         `rate_limit`, `in_flight_limit`, `max_body`, `basic_auth`, `forward_auth`, `cors`, `real_ip`; where to: \
+         `redirect_http`, `redirect`, `strip_prefix`, `add_prefix`, `rewrite`; header fields: `set_headers`, \
+         `add_headers`, `hide_headers`, `modify_request`, `modify_response`, `secure_headers`, `cache_nothing`",
     ),
     ("homepage", Kind::Any, "Ignored"),
     ("webui", Kind::Any, "Ignored"),

@@ -8,7 +8,7 @@ use std::{
 use super::{
     acme,
     idle::{self, Author},
-    nodes, tls,
+    middlewares, nodes, tls,
     tree::{Fields, Node},
     values,
 };
@@ -104,6 +104,9 @@ pub(super) fn read(fields: &mut Fields<'_>, base: &Path, problems: &mut Problems
         let problem = Problem::warning(acme.place.clone(), "certificates are got, but nothing listens for HTTPS");
         problems.0.push(problem.with_hint("write `listen: {https: \":443\"}`"));
     }
+    if let Some(entry) = fields.entry("middlewares") {
+        settings.middlewares = middlewares::named(entry, problems);
+    }
     if let Some(node) = fields.get("https_redirect") {
         settings.tls.redirect = tls::redirect(node, problems);
     }
@@ -128,10 +131,6 @@ fn later(fields: &mut Fields<'_>, problems: &mut Problems) {
             let what = format!("`{key}` is not in this version yet and has no effect");
             problems.0.push(Problem::warning(entry.place.clone(), what));
         }
-    }
-    if let Some(entry) = fields.entry("middlewares") {
-        let what = "`middlewares` of all routes is not in this version yet, and may restrict access";
-        problems.0.push(Problem::error(entry.place.clone(), what).with_hint("set `middlewares` on each route"));
     }
 }
 

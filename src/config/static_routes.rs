@@ -242,7 +242,7 @@ impl Checker<'_, '_, '_> {
             let what = format!("route `{alias}` is also at {first}");
             self.problems.0.push(Problem::error(entry.place.clone(), what));
         }
-        let draft = route::read(&entry.node, Author::File, self.problems);
+        let draft = route::read(&entry.node, Author::File, &self.settings.middlewares, self.problems);
         let backend = self.backend_of(&draft);
         let scheme = scheme(&draft, draft.port.as_ref().map(|(port, _)| *port));
         check_scheme(scheme, &draft, &entry.place, self.problems);

@@ -12,6 +12,7 @@ mod endpoint;
 mod engine;
 mod idle;
 mod ignore;
+mod middleware;
 mod name;
 mod problem;
 mod route_spec;
@@ -28,6 +29,10 @@ pub use endpoint::{BadScheme, Endpoint, Scheme};
 pub use engine::{DockerAddress, EngineAddress, EngineTls, NodeSpec, Pem};
 pub use idle::{IdlePolicy, OnWakeTimeout, SleepMethod, StopSignal, Waiting};
 pub use ignore::{AsleepResponse, Ignore, IgnoreCase};
+pub use middleware::{
+    AuthServer, BasicAuth, ClientList, Cors, ForwardAuth, HeaderEdits, InFlightLimit, Middleware, MiddlewareSet,
+    Middlewares, RateLimit, RealIp, Replacement,
+};
 pub use name::{Alias, BackendId, BadName, HostPattern, NodeName};
 pub use problem::{Place, Problem, Problems, Severity};
 pub use route_spec::{

@@ -10,7 +10,9 @@ use std::{
 
 use thin_vec::ThinVec;
 
-use super::{Alias, AsleepResponse, BackendId, Endpoint, HostPattern, Ignore, Place, UpstreamTls, Waiting};
+use super::{
+    Alias, AsleepResponse, BackendId, Endpoint, HostPattern, Ignore, Middlewares, Place, UpstreamTls, Waiting,
+};
 
 /// A route as configured and checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,6 +46,8 @@ pub struct RouteOptions {
     pub hide_request_headers: Vec<String>,
     /// Header fields of the endpoint that are not passed back.
     pub hide_response_headers: Vec<String>,
+    /// Its other middlewares; absent: none.
+    pub middlewares: Option<Arc<Middlewares>>,
     /// What a page load gets while the backend wakes; absent: the backend's policy.
     pub waiting: Option<Waiting>,
     /// An own waiting page: the text of the template.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
-use super::{DockerAddress, EngineAddress, IdlePolicy, NodeName, NodeSpec, TlsSettings};
+use super::{DockerAddress, EngineAddress, IdlePolicy, MiddlewareSet, NodeName, NodeSpec, TlsSettings};
 
 /// Where Dormouse listens, which engines it knows, and the defaults.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,6 +21,8 @@ pub struct Settings {
     pub prefixes: Vec<String>,
     /// Certificates, and what hangs on them.
     pub tls: TlsSettings,
+    /// Middlewares by name, for routes to use.
+    pub middlewares: BTreeMap<String, MiddlewareSet>,
     /// Networks whose `X-Forwarded-*` headers are believed and extended.
     pub trusted_proxies: Vec<ipnet::IpNet>,
     /// Networks of proxies whose connections begin with a header of the PROXY protocol.
@@ -86,6 +88,7 @@ impl Default for Settings {
             discover: Discover::Default,
             prefixes: vec!["dormouse".to_owned(), "proxy".to_owned()],
             tls: TlsSettings::default(),
+            middlewares: BTreeMap::new(),
             trusted_proxies: Vec::new(),
             proxy_protocol: Vec::new(),
             max_parallel_wakes: 8,

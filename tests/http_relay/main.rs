@@ -11,6 +11,7 @@ mod h2_out_wake;
 mod h2_service;
 mod http2;
 mod http2_rules;
+mod middlewares;
 mod panics;
 mod relay;
 mod support;

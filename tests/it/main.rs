@@ -33,6 +33,7 @@ mod hold_bodies;
 mod http2;
 mod keep_awake;
 mod killed;
+mod middlewares;
 mod not_woken;
 mod provider_conformance;
 mod provider_docker;

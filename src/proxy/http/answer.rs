@@ -18,13 +18,15 @@ pub(super) struct Answer {
     pub(super) retry_after: Option<Duration>,
     /// Where to go instead.
     pub(super) location: Option<String>,
-    /// A body that the configuration prescribes, instead of ours.
+    /// A body that somebody prescribes, instead of ours.
     pub(super) body: Option<String>,
+    /// More header fields.
+    pub(super) fields: Vec<(String, String)>,
 }
 
 impl Answer {
     pub(super) fn new(status: u16, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, detail: detail.into(), retry_after: None, location: None, body: None }
+        Self { status, detail: detail.into(), retry_after: None, location: None, body: None, fields: Vec::new() }
     }
 
     pub(super) fn retry_after(mut self, after: impl Into<Option<Duration>>) -> Self {
@@ -41,7 +43,15 @@ impl Answer {
         };
         let mut out = String::with_capacity(body.len() + 256);
         let _ = write!(out, "HTTP/1.1 {} {}\r\n", self.status, web::status_phrase(self.status));
-        let _ = write!(out, "Content-Type: {content_type}\r\nContent-Length: {}\r\n", body.len());
+        // What has no body says nothing of one.
+        let body = if self.status == 204 { String::new() } else { body };
+        if self.status != 204 {
+            let own = self.fields.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type"));
+            if !own {
+                let _ = write!(out, "Content-Type: {content_type}\r\n");
+            }
+            let _ = write!(out, "Content-Length: {}\r\n", body.len());
+        }
         out.push_str("Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n");
         if let Some(policy) = policy {
             let _ = write!(out, "Content-Security-Policy: {policy}\r\n");
@@ -50,6 +60,9 @@ impl Answer {
             // Rounded up: coming too early is in vain.
             let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
             let _ = write!(out, "Retry-After: {}\r\n", seconds.max(1));
+        }
+        for (name, value) in &self.fields {
+            let _ = write!(out, "{name}: {value}\r\n");
         }
         if let Some(location) = &self.location {
             let _ = write!(out, "Location: {location}\r\n");

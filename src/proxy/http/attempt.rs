@@ -14,8 +14,9 @@ use super::{
     front::{Client, Next},
     h2_reach::reach,
     h2_upstream::Why,
+    middleware::Edits,
     pool::{Connection, Key},
-    relay::{Emit, Pump},
+    relay::{Cut, Emit, Pump},
     request_head::{Framing, RequestHead},
     respond::respond,
     rewrite,
@@ -52,6 +53,8 @@ pub(super) struct Job<'a> {
     pub(super) route: &'a LiveRoute,
     /// What of the request is under way; kept between tries while nothing of it was written.
     pub(super) body: Option<Pump>,
+    /// What the middlewares want changed; absent: there are none.
+    pub(super) edits: Option<&'a Edits>,
     /// Told to the client once.
     pub(super) wake: Option<Duration>,
 }
@@ -101,6 +104,8 @@ pub(super) enum Fault {
     ClientLeft,
     /// The client's body broke the rules.
     ClientBad,
+    /// The client's body is larger than the route takes.
+    ClientTooMuch,
     /// The client's body did not come at the least rate.
     ClientSlow,
 }
@@ -179,10 +184,14 @@ fn start(job: &mut Job<'_>, way: &Way) -> Result<Pump, Fault> {
     let mut out = worker.buffers.lend();
     let (mark, peer) =
         (&worker.shared.mark, (job.client.peer.as_ref(), job.client.settings.trusted_proxies.as_slice()));
-    rewrite::request(job.head, &job.route.spec, peer, mark, way.address, &mut out);
+    rewrite::request(job.head, &job.route.spec, job.edits, peer, mark, way.address, &mut out);
     let begun = if job.head.has_body() { job.client.input.take() } else { None };
-    let mut pump =
-        Pump::new(job.head.framing, Emit::AsIs, out, begun, &worker.buffers).map_err(|_| Fault::ClientBad)?;
+    let most = job.route.spec.options.middlewares.as_ref().and_then(|all| all.max_body());
+    let pump = Pump::bounded(job.head.framing, Emit::AsIs, out, begun, &worker.buffers, most);
+    let mut pump = pump.map_err(|cut| match cut {
+        Cut::TooLarge => Fault::ClientTooMuch,
+        Cut::Source(_) | Cut::Malformed | Cut::Sink(_) => Fault::ClientBad,
+    })?;
     if let Some(surplus) = pump.take_surplus() {
         job.client.input = Some(surplus);
     }

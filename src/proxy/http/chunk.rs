@@ -83,6 +83,16 @@ impl ChunkScanner {
         self.room = room as u64;
     }
 
+    /// No more than so many bytes of data may come in all.
+    pub(super) fn bound(&mut self, most: u64) {
+        self.room = most;
+    }
+
+    /// More data is to come than there is room for.
+    pub(super) fn is_over(&self) -> bool {
+        self.state == State::Data && self.room == 0 && self.left > 0
+    }
+
     /// Reads on. What is to be passed on is moved to the front of `input`; trailers that came in pieces are put
     /// into `tail`, to be passed on behind it.
     pub fn scan(&mut self, input: &mut [u8], tail: &mut Vec<u8>) -> Result<Scanned, BadChunk> {

@@ -1,13 +1,13 @@
 //! One request: find its route, enter the backend, forward, and try again where that is safe.
 
-use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{rc::Rc, sync::Arc, sync::atomic::Ordering, time::Duration};
 
 use tokio::time::Instant;
 
 use crate::{
     backend::StatusState,
     control::LiveRoute,
-    model::{Audience, RouteTarget, Scheme},
+    model::{Audience, Middlewares, RouteTarget, Scheme},
     proxy::dialling::{DIAL_PATIENCE, dial_pause},
     routing::Query,
     telemetry::{RouteCounters, UpstreamError},
@@ -19,7 +19,9 @@ use super::{
     attempt::{Failure, Fault, Job, Way, attempt},
     field::{HOP_MARK, Known},
     front::{Client, Next},
+    middleware::{self, Edits},
     request_head::RequestHead,
+    request_target::hides_slash,
     secure, waiting,
     wake::{self, Entry},
 };
@@ -50,7 +52,32 @@ pub(super) async fn run(client: &mut Client, head: &RequestHead) -> Next {
         Err(answer) => return Box::pin(client.answer(Some(head), &answer)).await,
     };
     let _in_flight = InFlight::new(&route.counters);
-    let mut job = Job { client, head, route: &route, body: None, wake: None };
+    match &route.spec.options.middlewares {
+        None => forward(client, head, &route, None).await,
+        Some(chain) => Box::pin(through(client, head, &route, chain)).await,
+    }
+}
+
+/// Does a request of a route that has middlewares. Who is refused by them wakes nothing.
+async fn through(client: &mut Client, head: &RequestHead, route: &LiveRoute, chain: &Middlewares) -> Next {
+    let peer = Rc::clone(&client.peer);
+    let next = match middleware::admit(client, head, route, chain).await {
+        Ok(edits) => forward(client, head, route, Some(&edits)).await,
+        Err(answer) => {
+            route.counters.answered(answer.status);
+            let next = client.answer(Some(head), &answer).await;
+            route.counters.took(client.ended());
+            next
+        }
+    };
+    // What one request says of its client holds for no other.
+    client.peer = peer;
+    next
+}
+
+/// Does a request that may be done.
+async fn forward(client: &mut Client, head: &RequestHead, route: &LiveRoute, edits: Option<&Edits>) -> Next {
+    let mut job = Job { client, head, route, body: None, edits, wake: None };
     let mut tries = Tries::default();
     loop {
         let way = match enter(&mut job).await {
@@ -131,10 +158,6 @@ fn is_not_awake(route: &LiveRoute) -> bool {
     route.backend.as_ref().is_some_and(|backend| backend.status().borrow().state != StatusState::Awake)
 }
 
-fn hides_slash(path: &str) -> bool {
-    path.contains('\\') || path.as_bytes().windows(3).any(|w| matches!(w, b"%2f" | b"%2F" | b"%5c" | b"%5C"))
-}
-
 /// The way to the route's endpoint, which is awake then.
 async fn enter(job: &mut Job<'_>) -> Result<Way, Entry> {
     let way = reach(job).await?;
@@ -203,7 +226,8 @@ impl Tries {
             job.route.backend.as_ref().is_some_and(|backend| way.settles_at(backend.policy().settle).is_some());
         self.count += 1;
         let pause = dial_pause(self.count);
-        let upstream_fault = !matches!(failure.fault, Fault::ClientLeft | Fault::ClientBad | Fault::ClientSlow);
+        let upstream_fault =
+            !matches!(failure.fault, Fault::ClientLeft | Fault::ClientBad | Fault::ClientTooMuch | Fault::ClientSlow);
         if upstream_fault {
             tracing::debug!(route = %job.route.spec.alias, fault = ?failure.fault, reused = failure.reused, "try failed");
         }
@@ -214,6 +238,7 @@ impl Tries {
         match &failure.fault {
             Fault::ClientLeft => Verdict::Left,
             Fault::ClientBad => Verdict::Say(Answer::new(400, "The request's body is malformed.")),
+            Fault::ClientTooMuch => Verdict::Say(Answer::new(413, "The request's body is too large.")),
             Fault::ClientSlow => Verdict::Say(Answer::new(408, "The request's body did not come in time.")),
             Fault::Dial(error) => {
                 let since = *self.dialling.get_or_insert_with(Instant::now);

@@ -60,6 +60,17 @@ impl Peer {
         client
     }
 
+    /// The same connection, as that of the client whom a proxy names.
+    pub(super) fn behind(&self, head: &RequestHead, client: IpAddr) -> Self {
+        let port = self.port.parse().unwrap_or(0);
+        Self::new(SocketAddr::new(client, 0), port, self.is_secure(head), &[])
+    }
+
+    /// Whether the client came by TLS, to us or to a proxy whose word counts.
+    pub(super) fn is_secure(&self, head: &RequestHead) -> bool {
+        self.scheme == "https" || self.came_by_tls(head)
+    }
+
     /// Whether a trusted proxy says that its client came by TLS.
     pub(super) fn came_by_tls(&self, head: &RequestHead) -> bool {
         self.trusted && head.get("x-forwarded-proto").is_some_and(|proto| proto.eq_ignore_ascii_case("https"))

@@ -95,6 +95,7 @@ impl Fault {
             | Self::Cut
             | Self::ClientLeft
             | Self::ClientBad
+            | Self::ClientTooMuch
             | Self::ClientSlow => None,
         }
     }

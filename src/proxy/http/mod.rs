@@ -5,8 +5,8 @@
 //!
 //! - `front` reads heads (`request_head`) from a connection and keeps it alive; those that say nothing (`silent`) give
 //!   their places to others when there are none left, and `crowded` is what others are told then;
-//! - `exchange` does one request: finds the route, enters the backend (`wake`), forwards, tries again where that
-//!   is safe;
+//! - `exchange` does one request: finds the route, asks its middlewares (`middleware`), enters the backend (`wake`),
+//!   forwards, tries again where that is safe;
 //! - `attempt` is one try on one connection from the `pool`, `relay` moves bodies both ways at once (`chunk`
 //!   understands them), `tunnel` takes over after a 101;
 //! - `answer` is what we say ourselves.
@@ -55,6 +55,7 @@ mod h2_wire;
 mod h2_writing;
 mod leaving;
 mod limits;
+mod middleware;
 mod navigation;
 mod pool;
 mod relay;

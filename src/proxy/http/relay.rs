@@ -24,6 +24,8 @@ pub(super) enum Cut {
     Source(#[allow(dead_code, reason = "shown in logs")] io::Error),
     /// The sender broke the rules of chunked coding.
     Malformed,
+    /// The body is larger than it may be.
+    TooLarge,
     /// The receiver's connection failed.
     Sink(#[allow(dead_code, reason = "shown in logs")] io::Error),
 }
@@ -75,14 +77,32 @@ impl Pump {
     pub(super) fn new(
         framing: Framing,
         emit: Emit,
+        out: Buf,
+        begun: Option<Buf>,
+        home: &Rc<Buffers>,
+    ) -> Result<Self, Cut> {
+        Self::bounded(framing, emit, out, begun, home, None)
+    }
+
+    /// The same, for a body that may have so many bytes of data.
+    pub(super) fn bounded(
+        framing: Framing,
+        emit: Emit,
         mut out: Buf,
         begun: Option<Buf>,
         home: &Rc<Buffers>,
+        most: Option<u64>,
     ) -> Result<Self, Cut> {
         let body = match framing {
             Framing::Empty | Framing::Length(0) => Body::Done,
             Framing::Length(length) => Body::Length(length),
-            Framing::Chunked => Body::Chunked(Box::new(ChunkScanner::new(emit == Emit::Data))),
+            Framing::Chunked => {
+                let mut scanner = Box::new(ChunkScanner::new(emit == Emit::Data));
+                if let Some(most) = most {
+                    scanner.bound(most);
+                }
+                Body::Chunked(scanner)
+            }
             Framing::UntilClose => Body::UntilClose,
         };
         let mut pump = Self {
@@ -255,6 +275,9 @@ impl Pump {
             }
             Body::Chunked(scanner) => {
                 let scanned = scanner.scan(buf.filled_mut(), &mut self.tail).map_err(|_| Cut::Malformed)?;
+                if scanner.is_over() {
+                    return Err(Cut::TooLarge);
+                }
                 (scanned.consumed, scanned.produced, scanned.done)
             }
             Body::UntilClose => (buf.len(), buf.len(), false),

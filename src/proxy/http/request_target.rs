@@ -19,6 +19,11 @@ pub(super) fn check_path(target: &str) -> Result<(), BadRequest> {
     Ok(())
 }
 
+/// Whether a path has a slash that some readers see and others do not.
+pub(super) fn hides_slash(path: &str) -> bool {
+    path.contains('\\') || path.as_bytes().windows(3).any(|w| matches!(w, b"%2f" | b"%2F" | b"%5c" | b"%5C"))
+}
+
 fn is_dot_segment(segment: &[u8]) -> bool {
     if !matches!(segment.first(), Some(b'.' | b'%')) || segment.len() > 6 {
         return false;

@@ -18,6 +18,7 @@ use super::{
     buffer::Buf,
     front::{Client, Next},
     leaving::{Leaving, Progress},
+    middleware,
     pool::{Connection, Key},
     relay::{Cut, Pump},
     response_head::ResponseHead,
@@ -50,6 +51,8 @@ pub(super) async fn respond(
         wake: job.wake.take().map(|took| took.as_millis()),
         set: &job.route.spec.options.set_response_headers,
         hide: &job.route.spec.options.hide_response_headers,
+        add: job.route.spec.options.middlewares.as_ref().map_or(&[], |all| &all.add_response_headers),
+        origin: middleware::allowed_origin(job.route, job.head),
         hsts: secure::hsts(job.client, job.head),
     };
     let mut out = worker.buffers.lend();
@@ -120,7 +123,9 @@ async fn stream(job: &mut Job<'_>, way: &Way, upstream: &mut Connection, run: &m
         match pump.poll(cx, up_read, client_write) {
             Poll::Ready(Ok(())) => return Poll::Ready(End::Whole),
             Poll::Ready(Err(Cut::Source(_))) => return Poll::Ready(End::UpstreamFailed(UpstreamError::Closed)),
-            Poll::Ready(Err(Cut::Malformed)) => return Poll::Ready(End::UpstreamFailed(UpstreamError::Malformed)),
+            Poll::Ready(Err(Cut::Malformed | Cut::TooLarge)) => {
+                return Poll::Ready(End::UpstreamFailed(UpstreamError::Malformed));
+            }
             Poll::Ready(Err(Cut::Sink(_))) => return Poll::Ready(End::ClientCut),
             Poll::Pending => {}
         }
@@ -152,7 +157,7 @@ async fn stream(job: &mut Job<'_>, way: &Way, upstream: &mut Connection, run: &m
                     run.write_failed = true;
                     Poll::Pending
                 }
-                Poll::Ready(Err(Cut::Source(_) | Cut::Malformed)) => Poll::Ready(Some(End::ClientCut)),
+                Poll::Ready(Err(Cut::Source(_) | Cut::Malformed | Cut::TooLarge)) => Poll::Ready(Some(End::ClientCut)),
                 Poll::Pending => Poll::Pending,
             }
         })

@@ -10,6 +10,7 @@ use super::{
     buffer::Buf,
     field::{HOP_MARK, Known},
     forwarded::{self, Peer},
+    middleware::Edits,
     relay::Emit,
     request_head::{Field, Framing, RequestHead},
     response_head::ResponseHead,
@@ -87,7 +88,7 @@ fn is_hidden(hide: &[String], name: &[u8]) -> bool {
 }
 
 /// The target without the route's prefix. Always begins with `/`, except for `*`.
-fn strip<'a>(target: &'a str, prefix: Option<&str>) -> (&'static str, &'a str) {
+pub(super) fn strip<'a>(target: &'a str, prefix: Option<&str>) -> (&'static str, &'a str) {
     let Some(prefix) = prefix.map(|prefix| prefix.trim_end_matches('/')).filter(|prefix| !prefix.is_empty()) else {
         return ("", target);
     };
@@ -102,6 +103,7 @@ fn strip<'a>(target: &'a str, prefix: Option<&str>) -> (&'static str, &'a str) {
 pub(super) fn request(
     head: &RequestHead,
     route: &RouteSpec,
+    edits: Option<&Edits>,
     (peer, trusted): (&Peer, &[IpNet]),
     mark: &str,
     upstream: SocketAddr,
@@ -110,7 +112,10 @@ pub(super) fn request(
     let set = route.options.set_request_headers.as_slice();
     out.push(head.method().as_bytes());
     out.push(b" ");
-    let (slash, target) = strip(head.target(), route.matches.strip_prefix.as_deref());
+    let (slash, target) = match edits.and_then(|edits| edits.target.as_deref()) {
+        Some(changed) => ("", changed),
+        None => strip(head.target(), route.matches.strip_prefix.as_deref()),
+    };
     out.push(slash.as_bytes());
     out.push(target.as_bytes());
     out.push(b" HTTP/1.1\r\n");
@@ -177,7 +182,9 @@ pub(super) fn request(
     }
     out.push(mark.as_bytes());
     out.push(b"\r\n");
-    for (name, value) in set {
+    let added = route.options.middlewares.as_ref().map_or(&[][..], |all| &all.add_request_headers);
+    let found = edits.map_or(&[][..], |edits| &edits.fields);
+    for (name, value) in set.iter().chain(added).chain(found) {
         push_field(out, name.as_bytes(), value.as_bytes());
     }
     out.push(b"\r\n");
@@ -196,6 +203,10 @@ pub(super) struct Ending<'a> {
     pub(super) set: &'a [(String, String)],
     /// Fields of the endpoint that the route hides.
     pub(super) hide: &'a [String],
+    /// The route's own fields besides those of the endpoint.
+    pub(super) add: &'a [(String, String)],
+    /// Whose pages may read it.
+    pub(super) origin: Option<&'a str>,
     /// What a browser is told to remember, unless the service or the route tells it something.
     pub(super) hsts: Option<&'a str>,
 }
@@ -239,8 +250,11 @@ pub(super) fn response(head: &ResponseHead, bytes: &[u8], ending: Ending<'_>, ou
     run.end(out);
     if head.status >= 200 {
         body_fields(head, ending, out);
-        for (name, value) in ending.set {
+        for (name, value) in ending.set.iter().chain(ending.add) {
             push_field(out, name.as_bytes(), value.as_bytes());
+        }
+        if let Some(origin) = ending.origin {
+            push_field(out, b"Access-Control-Allow-Origin", origin.as_bytes());
         }
         if let Some(hsts) = hsts {
             push_field(out, HSTS, hsts.as_bytes());

@@ -126,6 +126,7 @@ impl Run {
                     }
                     Poll::Ready(Err(Cut::Source(_))) => return Poll::Ready(Event::Fault(Fault::ClientLeft)),
                     Poll::Ready(Err(Cut::Malformed)) => return Poll::Ready(Event::Fault(Fault::ClientBad)),
+                    Poll::Ready(Err(Cut::TooLarge)) => return Poll::Ready(Event::Fault(Fault::ClientTooMuch)),
                     Poll::Pending => {}
                 }
                 if let Poll::Ready(event) = poll_head(cx, &mut up_read, input, &worker.buffers, max_head) {
@@ -189,7 +190,8 @@ fn answers_upgrade(request: &RequestHead, head: &ResponseHead, buf: &Buf) -> boo
 async fn interim(job: &mut Job<'_>, head: &ResponseHead, buf: &Buf) -> Result<(), Fault> {
     let mut out = job.client.worker.buffers.lend();
     let hide = job.route.spec.options.hide_response_headers.as_slice();
-    let ending = Ending { is_11: true, keep_alive: true, wake: None, set: &[], hide, hsts: None };
+    let ending =
+        Ending { is_11: true, keep_alive: true, wake: None, set: &[], add: &[], origin: None, hide, hsts: None };
     rewrite::response(head, buf.filled(), ending, &mut out);
     let window = job.client.settings.limits.body_window;
     match tokio::time::timeout(window, job.client.stream.write_all(out.filled())).await {

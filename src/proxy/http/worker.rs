@@ -26,7 +26,9 @@ use crate::{
     proxy::ports::{self, PortPost, PortPosts},
 };
 
-use super::{buffer::Buffers, crowded, dial::Names, front, limits::Limits, pool::Pool, silent::Newcomers};
+use super::{
+    buffer::Buffers, crowded, dial::Names, front, limits::Limits, middleware::Ledger, pool::Pool, silent::Newcomers,
+};
 
 /// What of the settings concerns the data plane; swapped as a whole on reload.
 #[derive(Debug, Clone)]
@@ -75,6 +77,8 @@ pub struct Shared {
     pub(super) mark: String,
     /// Requests that caused a wake, by client.
     wakes: Rate,
+    /// What middlewares remember.
+    pub(super) ledger: Ledger,
     /// Where workers are told of ports that were opened.
     pub(in crate::proxy) ports: PortPosts,
     /// Once cancelled, a shutdown waits for nobody any more.
@@ -119,6 +123,7 @@ impl Shared {
             tls_clients: TlsClients::default(),
             mark,
             wakes: Rate::new(Duration::from_secs(60)),
+            ledger: Ledger::default(),
             ports: PortPosts::default(),
             hurry: CancellationToken::new(),
         })

@@ -1,0 +1,47 @@
+//! What middlewares remember between requests, for all workers.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    net::{IpAddr, Ipv6Addr},
+    sync::LazyLock,
+};
+
+use crate::model::Alias;
+
+use super::{basic_auth::Passwords, in_flight_limit::Flights, rate_limit::Rates};
+
+/// What is remembered.
+#[derive(Debug, Default)]
+pub(in crate::proxy::http) struct Ledger {
+    pub(super) rates: Rates,
+    pub(super) flights: Flights,
+    pub(super) passwords: Passwords,
+}
+
+/// A middleware of a route, and a client of its.
+pub(super) type Key = (u64, Option<IpAddr>);
+
+/// The key under which a middleware of a route remembers a client. All addresses of a network that one subscriber of
+/// IPv6 has are one client.
+pub(super) fn key(route: &Alias, index: usize, client: Option<IpAddr>) -> Key {
+    static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    let client = client.map(|client| match client {
+        IpAddr::V4(v4) => IpAddr::V4(v4),
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
+    });
+    (SEED.hash_one((route.as_str(), index)), client)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subscriber_is_one_client() {
+        let key = |index, client: &str| key(&"app".parse().unwrap(), index, Some(client.parse().unwrap()));
+        assert_eq!(key(0, "2001:db8::1"), key(0, "2001:db8::ffff:1"));
+        assert_ne!(key(0, "2001:db8::1"), key(0, "2001:db8:0:1::1"));
+        assert_ne!(key(0, "192.0.2.1"), key(0, "192.0.2.2"));
+        assert_ne!(key(0, "192.0.2.1"), key(1, "192.0.2.1"));
+    }
+}

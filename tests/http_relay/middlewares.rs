@@ -1,0 +1,185 @@
+//! Middlewares on one connection: what they refuse is counted, and what they change for one request holds for no other.
+
+use std::{io::Write, sync::Arc, time::Duration};
+
+use dormouse::model::{
+    AuthServer, ClientList, ForwardAuth, InFlightLimit, Middleware, Middlewares, RateLimit, RealIp, Replacement,
+    RouteOptions, RouteSpec,
+};
+
+use crate::support::{
+    Proxy, ask, connect, echo, header, proxy_with, read_body, read_head, settings, spec, text, upstream,
+};
+
+/// A proxy whose route has these.
+fn behind(steps: Vec<Middleware>) -> Proxy {
+    let middlewares = Some(Arc::new(Middlewares { steps, ..Middlewares::default() }));
+    let options = Arc::new(RouteOptions { middlewares, ..RouteOptions::default() });
+    proxy_with(RouteSpec { options, ..spec(upstream(echo)) }, None, settings())
+}
+
+fn get(path: &str, fields: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: app.test\r\n{fields}\r\n")
+}
+
+fn real_ip() -> Middleware {
+    Middleware::RealIp(RealIp {
+        header: "X-Real-IP".to_owned(),
+        from: vec!["127.0.0.1/32".parse().unwrap()],
+        recursive: false,
+    })
+}
+
+#[test]
+fn a_refusal_is_counted_and_the_connection_goes_on() {
+    let list = ClientList {
+        networks: vec!["192.0.2.0/24".parse().unwrap()],
+        allows: false,
+        status: 403,
+        message: "IP not allowed".to_owned(),
+    };
+    let proxy = behind(vec![real_ip(), Middleware::Clients(list)]);
+    let mut client = connect(&proxy);
+    for (address, status) in [("192.0.2.7", "403"), ("10.0.0.1", "200"), ("192.0.2.8", "403"), ("nobody", "200")] {
+        let (head, body) = ask(&mut client, get("/", &format!("X-Real-IP: {address}\r\n")));
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{address}: {head}");
+        if status == "200" {
+            let seen = text(body);
+            let own = if address == "nobody" { "127.0.0.1" } else { address };
+            assert!(seen.contains(&format!("X-Forwarded-For: {own}\r\n")), "{seen}");
+            assert!(seen.contains(&format!("Forwarded: for={own};")), "{seen}");
+            assert_eq!(seen.matches("X-Real-IP").count(), 1, "{seen}");
+        }
+    }
+    // The last one named nobody: it came from where it came.
+    let counters = &proxy.route.counters;
+    assert_eq!((counters.class(4), counters.class(2)), (2, 2));
+}
+
+#[test]
+fn a_changed_path_is_that_of_one_request() {
+    let rewrite = Replacement { from: "^/old/(.*)$".parse().unwrap(), to: "/new/$1".to_owned() };
+    let proxy = behind(vec![Middleware::StripPrefix(vec!["/v1".to_owned()]), Middleware::Rewrite(rewrite)]);
+    let mut client = connect(&proxy);
+    for (path, expected) in [("/v1/old/a?b=1", "/new/a?b=1"), ("/a", "/a"), ("/v1?x", "/?x"), ("/old/b", "/new/b")] {
+        let (head, body) = ask(&mut client, get(path, ""));
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        let seen = text(body);
+        assert!(seen.starts_with(&format!("GET {expected} HTTP/1.1\r\n")), "{path}: {seen}");
+    }
+    for path in ["/v1/old/%2f", "/v1/a%5cb"] {
+        let (head, _) = ask(&mut client, get(path, ""));
+        assert!(head.starts_with("HTTP/1.1 400 "), "{path}: {head}");
+    }
+}
+
+#[test]
+fn a_rate_is_that_of_a_client_whatever_its_connections() {
+    let proxy = behind(vec![real_ip(), Middleware::RateLimit(RateLimit { each: Duration::from_secs(3600), burst: 2 })]);
+    let mut statuses = Vec::new();
+    for address in ["192.0.2.1", "192.0.2.1", "192.0.2.2", "192.0.2.1", "192.0.2.2", "192.0.2.2"] {
+        let (head, _) = ask(&mut connect(&proxy), get("/", &format!("X-Real-IP: {address}\r\n")));
+        statuses.push(head.get(9..12).unwrap_or_default().to_owned());
+    }
+    assert_eq!(statuses, ["200", "200", "200", "429", "200", "429"]);
+}
+
+#[test]
+fn a_place_is_given_back_when_the_client_leaves() {
+    let proxy = behind(vec![Middleware::InFlightLimit(InFlightLimit { amount: 1, per_client: false })]);
+    let mut first = connect(&proxy);
+    // Its body is still to come: it stays in flight.
+    first.write_all(b"POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 5\r\n\r\nab").unwrap();
+    let refused = |proxy: &Proxy| {
+        let (head, _) = ask(&mut connect(proxy), get("/", ""));
+        (head.starts_with("HTTP/1.1 503 "), header(&head, "retry-after").is_some())
+    };
+    let until = |wanted: bool| {
+        let since = std::time::Instant::now();
+        while refused(&proxy).0 != wanted {
+            assert!(since.elapsed() < Duration::from_secs(30), "it is never {wanted}");
+        }
+    };
+    until(true);
+    assert_eq!(refused(&proxy), (true, true));
+    first.write_all(b"cde").unwrap();
+    let head = read_head(&mut first);
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    read_body(&head, &mut first);
+    until(false);
+    let mut second = connect(&proxy);
+    second.write_all(b"POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 5\r\n\r\nab").unwrap();
+    until(true);
+    drop(second);
+    until(false);
+}
+
+#[test]
+fn a_service_is_asked_without_the_body_and_its_words_go_on() {
+    let (told, asked) = std::sync::mpsc::channel();
+    let told = std::sync::Mutex::new(told);
+    let server = upstream(move |_, stream| {
+        let head = read_head(stream);
+        let answer = if head.to_ascii_lowercase().contains("cookie: in=1\r\n") {
+            "HTTP/1.1 200 OK\r\nX-User: mia\r\nX-Other: no\r\nContent-Length: 0\r\n\r\n"
+        } else {
+            "HTTP/1.1 401 No\r\nWWW-Authenticate: Form\r\nSet-Cookie: a=1\r\nX-Other: no\r\nContent-Length: 6\r\n\r\nlog in"
+        };
+        stream.write_all(answer.as_bytes()).unwrap();
+        told.lock().unwrap().send(head).unwrap();
+    });
+    let proxy = behind(vec![Middleware::ForwardAuth(ForwardAuth {
+        at: AuthServer::Address { host: server.ip().to_string(), port: server.port() },
+        path: "/verify?x=1".to_owned(),
+        headers: vec!["X-User".to_owned()],
+        timeout: Duration::from_secs(20),
+    })]);
+    let post =
+        |fields: &str| format!("POST /a?b=1 HTTP/1.1\r\nHost: app.test\r\nContent-Length: 5\r\n{fields}\r\nhello");
+    let (head, body) =
+        ask(&mut connect(&proxy), post("Cookie: in=1\r\nX-User: forged\r\nX-Forwarded-Uri: /forged\r\n"));
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    let seen = text(body);
+    assert!(seen.contains("X-User: mia\r\n") && !seen.contains("X-Other") && seen.ends_with("hello"), "{seen}");
+    let question = asked.recv_timeout(Duration::from_secs(20)).unwrap().to_ascii_lowercase();
+    assert!(question.starts_with("get /verify?x=1 http/1.1\r\n"), "{question}");
+    for line in ["x-forwarded-method: post", "x-forwarded-uri: /a?b=1", "x-forwarded-host: app.test", "cookie: in=1"] {
+        assert_eq!(question.matches(&format!("{line}\r\n")).count(), 1, "{line} in {question}");
+    }
+    assert!(!question.contains("forged") && !question.contains("content-length"), "{question}");
+
+    let (head, body) = ask(&mut connect(&proxy), get("/", ""));
+    assert!(head.starts_with("HTTP/1.1 401 ") && text(body) == "log in", "{head}");
+    assert_eq!((header(&head, "www-authenticate"), header(&head, "set-cookie")), (Some("Form"), Some("a=1")));
+    assert!(header(&head, "x-other").is_none(), "{head}");
+}
+
+/// A route for every host that asks itself who is let in.
+#[test]
+fn who_asks_itself_is_told_so() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let to_be = listener.local_addr().unwrap();
+    let auth = |port| {
+        Middleware::ForwardAuth(ForwardAuth {
+            at: AuthServer::Address { host: "127.0.0.1".to_owned(), port },
+            path: "/".to_owned(),
+            headers: Vec::new(),
+            timeout: Duration::from_secs(20),
+        })
+    };
+    let proxy = behind(vec![auth(to_be.port())]);
+    // What comes there is sent to the proxy's own door, as if it listened there.
+    let door = proxy.address;
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, mut own) = (stream.unwrap(), std::net::TcpStream::connect(door).unwrap());
+            own.write_all(read_head(&mut stream).as_bytes()).unwrap();
+            let head = read_head(&mut own);
+            let body = read_body(&head, &mut own);
+            stream.write_all(head.as_bytes()).unwrap();
+            stream.write_all(&body).unwrap();
+        }
+    });
+    let (head, _) = ask(&mut connect(&proxy), get("/", ""));
+    assert!(head.starts_with("HTTP/1.1 508 "), "{head}");
+}
