@@ -58,6 +58,9 @@ pub enum Failed {
 /// An engine that has not answered by then does not keep the routes of others waiting.
 const PREPARING: Duration = Duration::from_secs(3);
 
+/// What is under way to the access log has so long to be written.
+const LAST_LINES: Duration = Duration::from_secs(2);
+
 /// What is remembered is saved this often, when it has changed.
 const REMEMBER: Duration = Duration::from_secs(5);
 
@@ -147,7 +150,8 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     helpers.spawn(reload_on_hangup(control.clone(), end.clone()));
     helpers.spawn(follow_settings(in_force, proxy, connections, end.clone()));
     helpers.spawn(remember_now_and_then(control.clone(), store.clone(), end.clone()));
-    let router = api::router(Api { control: control.clone(), started: Timestamp::now() });
+    let router =
+        api::router(Api { control: control.clone(), started: Timestamp::now(), access: shared.access.clone() });
     let api = tokio::spawn(api::serve(router, api_tcp, api_unix, world_ends.clone()));
     helpers.close();
     serving(&control);
@@ -164,6 +168,8 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
         hurry.cancel();
     });
     tokio::task::spawn_blocking(move || workers.join()).await.context("join the workers")?;
+    let access = shared.access.clone();
+    tokio::task::spawn_blocking(move || access.flush(LAST_LINES)).await.context("write the access log")?;
     second.abort();
     helpers.wait().await;
     // First of all: whoever ends us may lose patience with what follows.
@@ -227,6 +233,7 @@ fn proxy_settings(settings: &Settings, connections: usize) -> ProxySettings {
         wakes_per_client: settings.wakes_per_client,
         https_redirect: redirect_port(settings),
         hsts: settings.tls.hsts.map(|hsts| hsts.value()),
+        access_log: settings.access_log.clone(),
         shutdown_timeout: settings.shutdown_timeout,
     }
 }

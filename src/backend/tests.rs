@@ -472,7 +472,8 @@ async fn a_port_that_stays_closed_keeps_nobody_from_the_others() {
     drop(free);
     world.engine.add("app", Script::default());
     world.engine.hand_start("app");
-    let spec = BackendSpec { ports: vec![closed, open.local_addr().unwrap().port()], ..world.spec("app", policy(3600)) };
+    let spec =
+        BackendSpec { ports: vec![closed, open.local_addr().unwrap().port()], ..world.spec("app", policy(3600)) };
     let around = world.around.clone();
     let (backend, _driver) = Backend::spawn(spec, Vec::new(), around, Restored::default(), world.end.clone());
     until(&backend, StatusState::Awake).await;
@@ -583,7 +584,12 @@ async fn waits_and_refusals_are_counted() {
         asleep: Duration::ZERO,
         gives_back: 0,
     };
-    let all = crate::telemetry::World { backends: vec![sample], routes: Vec::new(), certificates: Vec::new() };
+    let all = crate::telemetry::World {
+        backends: vec![sample],
+        routes: Vec::new(),
+        certificates: Vec::new(),
+        access_log_dropped: 0,
+    };
     let text = world.around.journal.metrics().render(&all);
     for line in [
         r#"dormouse_held_seconds_count{backend="sim/app"} 1"#,

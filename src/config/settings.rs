@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    acme,
+    access_log, acme,
     idle::{self, Author},
     nodes, tls,
     tree::{Fields, Node},
@@ -92,6 +92,9 @@ pub(super) fn read(fields: &mut Fields<'_>, base: &Path, problems: &mut Problems
     if let Some(node) = fields.get("shutdown_timeout") {
         settings.shutdown_timeout = values::duration(node, problems).unwrap_or(settings.shutdown_timeout);
     }
+    if let Some(node) = fields.get("access_log") {
+        settings.access_log = access_log::read(node, problems);
+    }
     if let Some(node) = fields.get("tls") {
         settings.tls = tls::read(node, base, problems);
     }
@@ -123,12 +126,6 @@ pub(super) fn finish(mut fields: Fields<'_>, problems: &mut Problems) {
 }
 
 fn later(fields: &mut Fields<'_>, problems: &mut Problems) {
-    for key in ["access_log"] {
-        if let Some(entry) = fields.entry(key) {
-            let what = format!("`{key}` is not in this version yet and has no effect");
-            problems.0.push(Problem::warning(entry.place.clone(), what));
-        }
-    }
     if let Some(entry) = fields.entry("middlewares") {
         let what = "`middlewares` of all routes is not in this version yet, and may restrict access";
         problems.0.push(Problem::error(entry.place.clone(), what).with_hint("set `middlewares` on each route"));

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Alias, AsleepResponse, BackendId, Endpoint, HostPattern, Ignore, Place, UpstreamTls, Waiting};
+use super::{Alias, AsleepResponse, BackendId, Endpoint, HostPattern, Ignore, Place, RouteLog, UpstreamTls, Waiting};
 
 /// A route as configured and checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,6 +56,8 @@ pub struct RouteOptions {
     pub health: Option<HealthCheck>,
     /// What of a stream wakes a sleeping backend.
     pub wake_on: WakeOn,
+    /// What is written down of its requests.
+    pub access_log: RouteLog,
 }
 
 /// What of a stream wakes a sleeping backend.

@@ -21,6 +21,9 @@ pub(super) fn write(counted: &Counted, world: &World) -> String {
     page.0.extend(counts(counted));
     page.0.extend(routes(world));
     page.0.push(certificates(world));
+    let mut dropped = Family::counter("access_log_dropped", "Lines of the access log that were not written");
+    dropped.add([], Value::Count(world.access_log_dropped));
+    page.0.push(dropped);
     let mut registry = Registry::with_prefix("dormouse");
     registry.register_collector(Box::new(page));
     let mut out = String::new();

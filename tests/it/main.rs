@@ -6,6 +6,7 @@
     clippy::print_stdout,
     reason = "a test fails by panicking"
 )]
+mod access_log;
 mod acme;
 mod api;
 mod browser;

@@ -31,6 +31,7 @@ use super::{
     exchange,
     forwarded::Peer,
     h2_connection,
+    noting::{self, Notes},
     request_head::{self, RequestHead},
     secure,
     silent::Silence,
@@ -63,6 +64,8 @@ pub(super) struct Client {
     pub(super) arrived: Instant,
     /// When the last answer ended, or the connection began.
     pub(super) quiet_since: Instant,
+    /// What is noted of the present request, where a log wants it.
+    pub(super) notes: Option<Box<Notes>>,
     /// Until its first byte has come.
     silence: Option<Silence>,
     shutdown: CancellationToken,
@@ -143,7 +146,11 @@ pub(super) async fn connection(
                 let Client { stream, input, .. } = client;
                 return Box::pin(h2_connection::serve(Rc::new(link), stream, input)).await;
             }
-            Err(answer) => client.answer(None, &answer).await,
+            Err(answer) => {
+                let next = client.answer(None, &answer).await;
+                noting::unrouted(&client, None, answer.status);
+                next
+            }
         };
         first = false;
         match next {
@@ -168,6 +175,7 @@ impl Client {
             timer: Deadline::new(now + link.settings.limits.keep_alive_timeout),
             arrived: now,
             quiet_since: now,
+            notes: None,
             silence: None,
             shutdown: link.shutdown.clone(),
             stop: None,
@@ -282,6 +290,8 @@ impl Client {
         let window = self.settings.limits.body_window;
         let written = tokio::time::timeout(window, self.stream.write_all(&text)).await;
         self.quiet_since = Instant::now();
+        let sent = if matches!(written, Ok(Ok(()))) { text.len() as u64 } else { 0 };
+        self.note(|notes| (notes.status, notes.bytes_out) = (Some(answer.status), sent));
         match written {
             Ok(Ok(())) if keep_alive => Next::Again,
             Ok(Ok(())) => Next::Linger,

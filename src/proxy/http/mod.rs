@@ -43,6 +43,7 @@ mod h2_writing;
 mod leaving;
 mod limits;
 mod navigation;
+mod noting;
 mod pool;
 mod relay;
 mod request_facts;

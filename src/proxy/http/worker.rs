@@ -22,8 +22,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     control::LiveTable,
+    model::AccessLog,
     net::{self, TlsClients, TlsServer},
     proxy::ports::{self, PortPost, PortPosts},
+    telemetry::AccessWriter,
 };
 
 use super::{buffer::Buffers, crowded, dial::Names, front, limits::Limits, pool::Pool, silent::Newcomers};
@@ -45,6 +47,8 @@ pub struct ProxySettings {
     pub https_redirect: Option<u16>,
     /// What browsers are told to remember; absent: nothing.
     pub hsts: Option<String>,
+    /// What is written down of requests; absent: nothing.
+    pub access_log: Option<Arc<AccessLog>>,
 }
 
 impl Default for ProxySettings {
@@ -57,6 +61,7 @@ impl Default for ProxySettings {
             shutdown_timeout: Duration::from_secs(30),
             https_redirect: None,
             hsts: None,
+            access_log: None,
         }
     }
 }
@@ -77,6 +82,8 @@ pub struct Shared {
     wakes: Rate,
     /// Where workers are told of ports that were opened.
     pub(in crate::proxy) ports: PortPosts,
+    /// Who writes the access log.
+    pub access: AccessWriter,
     /// Once cancelled, a shutdown waits for nobody any more.
     pub hurry: CancellationToken,
 }
@@ -120,6 +127,7 @@ impl Shared {
             mark,
             wakes: Rate::new(Duration::from_secs(60)),
             ports: PortPosts::default(),
+            access: AccessWriter::default(),
             hurry: CancellationToken::new(),
         })
     }
