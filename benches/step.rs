@@ -6,6 +6,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use dormouse::{
     backend::{Event, Facts, Rules, State, step},
     model::{ContainerState, IdlePolicy, Running},
+    provider::Changed,
 };
 use tokio::time::Instant;
 
@@ -24,7 +25,7 @@ fn life(criterion: &mut Criterion) {
         step(unknown, Event::Seen(Ok(ContainerState::Stopped { exit_code: None, error: None })), facts(now, 0), rules)
             .0;
     let waking = step(asleep.clone(), Event::Wanted, facts(now, 1), rules).0;
-    let started = step(waking, Event::Started(Ok(())), facts(now, 1), rules).0;
+    let started = step(waking, Event::Started(Ok(Changed::Done)), facts(now, 1), rules).0;
     let awake = step(started, Event::Ready(Arc::clone(&running)), facts(now, 1), rules).0;
     group.bench_function("tick while awake", |bencher| {
         bencher.iter(|| black_box(step(awake.clone(), Event::Tick, facts(now, 0), rules)));

@@ -18,6 +18,7 @@ use tokio::{
 
 use crate::{
     model::{BackendSpec, ContainerState, Health, Readiness, Running},
+    net,
     provider::{Provider, ProviderError},
 };
 
@@ -232,7 +233,7 @@ async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::from_std(socket.into())?;
     timeout(CONNECT, stream.writable()).await??;
     no_error(stream.take_error()?)?;
-    Ok(stream)
+    net::refuse_itself(stream, address)
 }
 
 fn no_error(error: Option<io::Error>) -> io::Result<()> {

@@ -29,7 +29,7 @@ pub use client_hello::{Hello, LONGEST_HELLO, client_hello};
 pub use listen::{accept, bind, bind_udp, check_free};
 pub use minecraft::{Handshake, handshake, pong, status_answer};
 pub use opening::{Judgement, judge};
-pub use own::is_own;
+pub use own::{is_own, refuse_itself};
 pub use proxy_header::{Carries, Ends, ProxyHeader, proxy_header, take_proxy_header};
 pub use stream::{Beneath, ReadHalf, Stream, Within, WriteHalf};
 pub use tls_accept::{NoTls, Secured, TlsServer};

@@ -1,9 +1,13 @@
-//! Which addresses are those of this machine.
+//! Which addresses are those of this machine, and connections that met themselves.
 
 use std::{
     io,
     net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket},
+    time::Duration,
 };
+
+use socket2::SockRef;
+use tokio::net::TcpStream;
 
 /// Whether an address is one of this machine: it can speak to itself. Nothing is sent.
 pub fn is_own(ip: IpAddr) -> bool {
@@ -25,11 +29,36 @@ fn source(from: IpAddr, to: IpAddr) -> io::Result<IpAddr> {
     Ok(socket.local_addr()?.ip())
 }
 
+/// Takes a connection to an address for refused where nobody but itself is at the other end: to a port of this machine
+/// that nobody listens on, the system may choose that very port to connect from, and then both ends meet (simultaneous
+/// open, RFC 9293 section 3.5). It is reset, so that the port is free at once for whom it is meant.
+pub fn refuse_itself(stream: TcpStream, to: SocketAddr) -> io::Result<TcpStream> {
+    if stream.local_addr()? != to {
+        return Ok(stream);
+    }
+    SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+    Err(io::Error::from(io::ErrorKind::ConnectionRefused))
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
 
+    use tokio::net::{TcpListener, TcpSocket};
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_connection_that_meets_itself_is_refused_and_leaves_the_port_free() {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let to = socket.local_addr().unwrap();
+        let itself = socket.connect(to).await.unwrap();
+        assert_eq!(refuse_itself(itself, to).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        let listener = TcpListener::bind(to).await.unwrap();
+        let other = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        assert!(refuse_itself(other, to).is_ok());
+    }
 
     #[test]
     fn the_address_that_others_are_spoken_to_from_is_own_and_theirs_is_not() {

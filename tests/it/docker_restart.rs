@@ -72,7 +72,8 @@ async fn killed_during_wakes_and_stops_it_finds_the_truth_and_starts_nothing_twi
         assert_eq!(reply.status, 200, "round {round}");
         println!("round {round}: answered {:?} after the restart", reply.took);
         let (starts, ends) = (cli.count(&name, "start").await, cli.count(&name, "die").await);
-        assert_eq!(starts, ends + 1, "one life at a time");
+        // It may have gone back to sleep while it was counted.
+        assert!(starts == ends + 1 || starts == ends, "one life at a time: {starts} starts, {ends} ends");
         dormouse.comes_to(&name, "stopped").await;
         assert_eq!(cli.status(&name).await, "exited");
     }

@@ -13,6 +13,8 @@ use tokio::{
     time::Instant,
 };
 
+use crate::net;
+
 /// How long a looked-up address is used.
 const KEPT: Duration = Duration::from_secs(10);
 
@@ -58,6 +60,7 @@ pub(in crate::proxy) async fn connect(address: SocketAddr, patience: Duration) -
     let stream = tokio::time::timeout(patience, TcpStream::connect(address))
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    let stream = net::refuse_itself(stream, address)?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }
