@@ -30,7 +30,7 @@ mod tests {
         // Each block of `# key:` lines replaces the empty key of the same name above it.
         let mut out: Vec<&str> = Vec::new();
         for line in SAMPLE.lines() {
-            let example = ["domains: [", "nodes:", "acme:", "routes:", "backends:", "  "]
+            let example = ["domains: [", "nodes:", "acme:", "routes:", "backends:", "access_log:", "  "]
                 .iter()
                 .any(|start| line.strip_prefix("# ").is_some_and(|rest| rest.starts_with(start)));
             if example {

@@ -1,6 +1,6 @@
 //! One line of the access log. Nothing that a client sent can end a line, or begin another.
 
-use std::{fmt::Write, net::IpAddr, time::Duration};
+use std::{borrow::Cow, fmt::Write, net::IpAddr, time::Duration};
 
 use jiff::{Timestamp, tz::TimeZone};
 
@@ -167,12 +167,17 @@ impl AccessRecord<'_> {
         if let Some(time) = self.upstream {
             let _ = write!(out, ",\"upstream_ms\":{}", millis(time));
         }
-        let headers = self.headers.iter().map(|(name, value)| (*name, *value));
+        let headers = self.headers.iter().map(|(name, value)| {
+            let text = String::from_utf8_lossy(value);
+            // The page that led here may have secrets in its address, too.
+            let of_page = name.eq_ignore_ascii_case("referer");
+            (*name, if of_page { target(&text, &log.fields.query).into() } else { text })
+        });
         object(&mut out, "headers", headers, &log.fields.headers);
         let cookies = self.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("cookie"));
         let pairs = cookies.flat_map(|(_, value)| value.split(|byte| *byte == b';')).filter_map(|pair| {
             let (name, value) = std::str::from_utf8(pair).ok()?.trim().split_once('=')?;
-            Some((name, value.as_bytes()))
+            Some((name, value.into()))
         });
         object(&mut out, "cookies", pairs, &log.fields.cookies);
         out.push('}');
@@ -184,7 +189,7 @@ impl AccessRecord<'_> {
 const REDACTED: &str = "REDACTED";
 
 /// Fields of one kind, when any is written down.
-fn object<'a>(out: &mut String, key: &str, fields: impl Iterator<Item = (&'a str, &'a [u8])>, rules: &AccessRules) {
+fn object<'a>(out: &mut String, key: &str, fields: impl Iterator<Item = (&'a str, Cow<'a, str>)>, rules: &AccessRules) {
     if rules.default == AccessFate::Drop && rules.named.iter().all(|(_, fate)| *fate == AccessFate::Drop) {
         return;
     }
@@ -202,7 +207,7 @@ fn object<'a>(out: &mut String, key: &str, fields: impl Iterator<Item = (&'a str
         seen.push(name);
         string(out, &name.to_ascii_lowercase());
         out.push(':');
-        string(out, if fate == AccessFate::Redact { REDACTED.into() } else { String::from_utf8_lossy(value) }.as_ref());
+        string(out, if fate == AccessFate::Redact { REDACTED } else { &value });
     }
     out.push('}');
 }

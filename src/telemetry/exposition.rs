@@ -210,7 +210,10 @@ fn encode(out: &mut MetricEncoder<'_>, labels: &Vec<Label>, value: &Value) -> fm
         Value::Info => return out.encode_info(labels),
         Value::Count(_) | Value::Seconds(_) | Value::Gauge(_) | Value::Histogram { .. } => {}
     }
-    let mut out = out.encode_family(labels)?;
+    if labels.is_empty() { encode_value(out, value) } else { encode_value(&mut out.encode_family(labels)?, value) }
+}
+
+fn encode_value(out: &mut MetricEncoder<'_>, value: &Value) -> fmt::Result {
     match value {
         Value::Count(count) => out.encode_counter::<NoLabelSet, _, u64>(count, None),
         Value::Seconds(seconds) => out.encode_counter::<NoLabelSet, _, u64>(seconds, None),

@@ -53,7 +53,7 @@ impl Log {
 #[tokio::test]
 async fn each_request_has_a_line_with_what_it_waited_for() {
     let app = App::new("app").options(&["--delay-listen", "300ms"]).idle("idle_timeout: 1h");
-    let quiet = App::new("quiet").idle("idle_timeout: 1h").route("access_log: off");
+    let quiet = App::new("quiet").idle("idle_timeout: 1h").route(", access_log: off");
     let log = Log::new();
     let keys = "format: json, fields: { headers: keep, cookies: redact }";
     let dormouse = Dormouse::start(&log.config(&[&app, &quiet], keys)).await;
@@ -152,7 +152,7 @@ async fn streams_have_a_line_at_their_end() {
 
 #[tokio::test]
 async fn a_full_disk_is_told_and_nobody_waits_for_it() {
-    let app = App::new("app").idle("idle_timeout: 1h").route("access_log: { path: /dev/full }");
+    let app = App::new("app").idle("idle_timeout: 1h").route(", access_log: { path: /dev/full }");
     let other = App::new("other").idle("idle_timeout: 1h");
     let log = Log::new();
     let dormouse = Dormouse::start(&log.config(&[&app, &other], "filters: { status_codes: 200-299 }")).await;

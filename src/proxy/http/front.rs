@@ -38,6 +38,9 @@ use super::{
     worker::{Inner, ProxySettings, Worker},
 };
 
+/// At a shutdown, a connection on which nothing was asked yet has so long for its one request.
+const FIRST_WORDS: Duration = Duration::from_secs(1);
+
 /// What all requests of a connection have in common.
 #[derive(Debug, Clone)]
 pub(super) struct Link {
@@ -66,6 +69,10 @@ pub(super) struct Client {
     pub(super) quiet_since: Instant,
     /// What is noted of the present request, where a log wants it.
     pub(super) notes: Option<Box<Notes>>,
+    /// Nothing was asked on it yet.
+    fresh: bool,
+    /// A shutdown waits for what is asked first, and not for long.
+    parting: bool,
     /// Until its first byte has come.
     silence: Option<Silence>,
     shutdown: CancellationToken,
@@ -176,6 +183,8 @@ impl Client {
             arrived: now,
             quiet_since: now,
             notes: None,
+            fresh: true,
+            parting: false,
             silence: None,
             shutdown: link.shutdown.clone(),
             stop: None,
@@ -225,6 +234,7 @@ impl Client {
                 }
                 self.input = Some(input).filter(|input| !input.is_empty());
                 if let Some(head) = head {
+                    self.fresh = false;
                     return Ok(Some(head));
                 }
                 if !started {
@@ -244,10 +254,20 @@ impl Client {
         if let Poll::Ready(wait) = self.poll_read(cx) {
             return Poll::Ready(wait);
         }
-        if self.timer.poll(cx).is_ready() || (!started && self.poll_stop(cx).is_ready()) {
+        if self.timer.poll(cx).is_ready() {
             return Poll::Ready(Wait::Ended);
         }
-        Poll::Pending
+        if started || self.poll_stop(cx).is_pending() {
+            return Poll::Pending;
+        }
+        if !self.fresh {
+            return Poll::Ready(Wait::Ended);
+        }
+        // Who has just been let in is about to ask.
+        if !std::mem::replace(&mut self.parting, true) {
+            self.timer.set(Instant::now() + FIRST_WORDS);
+        }
+        self.timer.poll(cx).map(|()| Wait::Ended)
     }
 
     /// Ready when no new request is taken. Heard of by this task from the first poll on.
