@@ -73,24 +73,21 @@ pub(super) fn route(node: &Node, author: Author, problems: &mut Problems) -> Rou
 
 fn output(fields: &mut Fields<'_>, author: Author, problems: &mut Problems) -> Option<Arc<AccessOutput>> {
     let stdout = fields.get("stdout").and_then(|node| values::boolean(node, problems));
-    let path = fields.get("path").and_then(|node| path(node, author, problems));
+    let written = fields.get("path");
+    let path = written.and_then(|node| path(node, author, problems));
     let of_files = ["rotate_size", "rotate_interval", "keep", "retention"].map(|key| fields.entry(key));
     let [size, interval, keep, retention] = of_files.map(|entry| entry.map(|entry| &entry.node));
-    if let (None, Some(entry)) = (&path, of_files.into_iter().flatten().next())
-        && author == Author::File
-    {
+    if let (None, Some(entry)) = (written, of_files.into_iter().flatten().next()) {
         let what = format!("`{}` has no effect without `path`", entry.key);
         problems.0.push(Problem::warning(entry.place.clone(), what));
     }
     if let (Some(_), Some(node)) = (keep, retention) {
         problems.0.push(Problem::error(node.place.clone(), "`keep` and `retention` mean the same: write one of them"));
     }
-    let file = path.map(|path| AccessFile {
-        path,
-        rotate_size: size.and_then(|node| bytes(node, problems)).filter(|size| *size > 0),
-        rotate_interval: interval.and_then(|node| values::duration(node, problems)).filter(|time| !time.is_zero()),
-        keep: keep.or(retention).and_then(|node| self::keep(node, problems)),
-    });
+    let rotate_size = size.and_then(|node| bytes(node, problems)).filter(|size| *size > 0);
+    let rotate_interval = interval.and_then(|node| values::duration(node, problems)).filter(|time| !time.is_zero());
+    let keep = keep.or(retention).and_then(|node| self::keep(node, problems));
+    let file = path.map(|path| AccessFile { path, rotate_size, rotate_interval, keep });
     if stdout.is_none() && file.is_none() {
         return None;
     }
