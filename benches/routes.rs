@@ -18,8 +18,8 @@ fn host(number: usize) -> String {
 fn table(hosts: usize) -> RouteTable<u32> {
     RouteTable::build((0..hosts).map(|number| {
         let matches = RouteMatch {
-            hosts: vec![HostPattern::Exact(host(number).into())],
-            paths: vec![PathPattern::Prefix("/".to_owned())],
+            hosts: [HostPattern::Exact(host(number).into())].into(),
+            paths: [PathPattern::Prefix("/".to_owned())].into(),
             ..RouteMatch::default()
         };
         (matches, number as u32)

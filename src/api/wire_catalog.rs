@@ -170,7 +170,7 @@ impl Route {
     pub fn new(spec: &RouteSpec, state: Option<&str>) -> Self {
         let (address, endpoint) = match &spec.target {
             RouteTarget::Backend { endpoint, .. } => (None, Some(*endpoint)),
-            RouteTarget::Address { host, endpoint } => (Some(host.clone()), Some(*endpoint)),
+            RouteTarget::Address { host, endpoint } => (Some(host.to_string()), Some(*endpoint)),
             RouteTarget::Down { .. } => (None, None),
         };
         let path = |pattern: &PathPattern| match pattern {
@@ -185,7 +185,7 @@ impl Route {
             alias: spec.alias.to_string(),
             hosts: spec.matches.hosts.iter().map(ToString::to_string).collect(),
             paths: spec.matches.paths.iter().map(path).collect(),
-            methods: spec.matches.methods.clone(),
+            methods: spec.matches.methods.to_vec(),
             headers: spec.matches.headers.iter().map(|header| header.name.clone()).collect(),
             listen: spec.matches.listen.iter().map(ToString::to_string).collect(),
             sni: spec.matches.sni.iter().map(ToString::to_string).collect(),

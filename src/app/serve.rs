@@ -66,6 +66,7 @@ const REMEMBER: Duration = Duration::from_secs(5);
 
 /// Serves until SIGTERM or SIGINT.
 pub async fn serve(options: ServeOptions) -> Result<(), Failed> {
+    control::keep_little();
     let source = match (options.config.clone(), options.explicit) {
         (Some(path), _) => FileSource::File(path),
         (None, explicit) => FileSource::None { explicit, https: usual_https() },

@@ -6,6 +6,8 @@ use std::{
     sync::Arc,
 };
 
+use thin_vec::ThinVec;
+
 use crate::model::{
     Alias, PathPattern, Place, Problem, Problems, RouteMatch, RouteSpec, RouteTarget, arrives, literal_address, overlap,
 };
@@ -144,7 +146,7 @@ fn same_port(first: &RouteSpec, route: &RouteSpec) -> Option<Problem> {
     let (names, others) = (&route.matches.sni, &first.matches.sni);
     // The kernel takes one listener for each address: those who share it by name must share all of it.
     let told_apart =
-        there == here && names.iter().all(|name| !others.contains(name)) && (names, others) != (&vec![], &vec![]);
+        there == here && names.iter().all(|name| !others.contains(name)) && !(names.is_empty() && others.is_empty());
     if told_apart {
         return None;
     }
@@ -174,7 +176,7 @@ fn shares((tcp, udp): (bool, bool), (other_tcp, other_udp): (bool, bool)) -> boo
 
 /// Each host of a route with all other conditions: equal ones mean equal requests.
 fn fronts(matches: &RouteMatch) -> Vec<(String, RouteMatch)> {
-    let rest = RouteMatch { hosts: Vec::new(), strip_prefix: None, ..matches.clone() };
+    let rest = RouteMatch { hosts: ThinVec::new(), strip_prefix: None, ..matches.clone() };
     matches.hosts.iter().map(|host| (host.to_string(), rest.clone())).collect()
 }
 

@@ -170,11 +170,11 @@ fn a_path_that_another_route_answers_is_told_once() {
     let mut routes = vec![route("a", "x", 80, file_place(1)), route("b", "x", 80, file_place(2))];
     for route in &mut routes {
         route.matches.hosts.push(HostPattern::Exact("shop.example.org".into()));
-        route.matches.paths = vec![PathPattern::Prefix("/api".into())];
+        route.matches.paths = [PathPattern::Prefix("/api".into())].into();
     }
     routes.push(RouteSpec { matches: routes[0].matches.clone(), ..route("c", "x", 80, file_place(3)) });
     routes[1].matches.paths.push(PathPattern::Prefix("/more".into()));
-    routes[2].matches.methods = vec!["POST".to_owned()];
+    routes[2].matches.methods = ["POST".to_owned()].into();
     let catalog = Catalog::merge(file(routes, vec![backend("x", &[])]), vec![]);
     assert_eq!((catalog.problems.0.len(), catalog.routes.len()), (1, 3));
     let words = words(&catalog);

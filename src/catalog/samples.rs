@@ -40,7 +40,7 @@ pub(super) fn label_place(container: &str) -> Place {
 }
 
 pub(super) fn route(name: &str, to: &str, port: u16, place: Place) -> RouteSpec {
-    let matches = RouteMatch { hosts: vec![HostPattern::FirstLabel(name.into())], ..RouteMatch::default() };
+    let matches = RouteMatch { hosts: [HostPattern::FirstLabel(name.into())].into(), ..RouteMatch::default() };
     let target = RouteTarget::Backend { id: id(to), endpoint: Endpoint { scheme: Scheme::Http, port } };
     RouteSpec::new(alias(name), place, matches, target)
 }

@@ -332,7 +332,7 @@ impl Reading<'_> {
         self.made.notes.extend(notes.into_iter().map(|note| format!("route `{alias}`: {note}")));
         let endpoint = Endpoint { scheme, port };
         let target = match &draft.host {
-            Some((host, _)) => RouteTarget::Address { host: host.clone(), endpoint },
+            Some((host, _)) => RouteTarget::Address { host: host.as_str().into(), endpoint },
             None if self.is_down(&backend.policy) => RouteTarget::Down { id: self.id.clone() },
             None => RouteTarget::Backend { id: self.id.clone(), endpoint },
         };

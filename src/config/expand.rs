@@ -11,7 +11,7 @@ const LARGEST: u64 = 64 << 20;
 
 /// Where variables and secret files come from.
 pub(super) struct Sources<'a> {
-    pub(super) env: &'a dyn Fn(&str) -> Option<String>,
+    pub(super) env: &'a (dyn Fn(&str) -> Option<String> + Sync),
     /// Relative paths start here.
     pub(super) base: PathBuf,
     /// Every file that was read.

@@ -35,7 +35,7 @@ pub struct Loaded {
 }
 
 /// Reads and checks a file and all it includes. Any error refuses the whole, with all problems at once.
-pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Problems> {
+pub fn load(path: &Path, env: &(dyn Fn(&str) -> Option<String> + Sync)) -> Result<Loaded, Problems> {
     let name = path.display().to_string();
     match read_text(path) {
         Ok(text) => check(&text, &name, path, env, false),
@@ -48,7 +48,7 @@ pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded,
 }
 
 /// Checks a text as if it were the file of this name; what it includes is read from beside it.
-pub fn check_text(text: &str, name: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Problems> {
+pub fn check_text(text: &str, name: &str, env: &(dyn Fn(&str) -> Option<String> + Sync)) -> Result<Loaded, Problems> {
     check(text, name, Path::new(name), env, false)
 }
 
@@ -61,7 +61,7 @@ fn check(
     text: &str,
     name: &str,
     path: &Path,
-    env: &dyn Fn(&str) -> Option<String>,
+    env: &(dyn Fn(&str) -> Option<String> + Sync),
     sealed: bool,
 ) -> Result<Loaded, Problems> {
     let base = path.parent().unwrap_or(Path::new("")).to_owned();
@@ -103,7 +103,10 @@ fn read(text: &str, name: &str, sources: &mut Sources<'_>, problems: &mut Proble
 fn tree(text: &str, name: &str, sources: &mut Sources<'_>, problems: &mut Problems) -> Option<Node> {
     let path: Arc<str> = name.into();
     let at = |line, column| Place::File { path: Arc::clone(&path), line: Some(line), column: Some(column) };
-    yaml::parse(text, &at, Some(&mut |text| sources.expand(text)), problems)
+    // On a thread of its own, for whom glibc's allocator keeps memory apart: a tree leaves as a whole what it took, and no
+    // routes that stay lie between its parts.
+    let parse = || yaml::parse(text, &at, Some(&mut |text| sources.expand(text)), problems);
+    std::thread::scope(|scope| scope.spawn(parse).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 fn finish(draft: &FileDraft, sources: &mut Sources<'_>, problems: &mut Problems) -> (Settings, Read) {

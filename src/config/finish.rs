@@ -1,5 +1,7 @@
 //! What routes of files and of labels have in common once their draft is read.
 
+use thin_vec::ThinVec;
+
 use super::{idle::Wanted, route::RouteDraft, stream, tree::unknown};
 use crate::model::{Alias, Condition, HostPattern, Place, Problem, Problems, Scheme, Settings};
 
@@ -53,8 +55,8 @@ pub(super) fn check_profile(draft: &RouteDraft, settings: &Settings, problems: &
 }
 
 /// The hosts of an alias in all domains, and those of `hosts`.
-pub(super) fn hosts(alias: &Alias, draft: &RouteDraft, settings: &Settings) -> Vec<HostPattern> {
-    let mut hosts = Vec::new();
+pub(super) fn hosts(alias: &Alias, draft: &RouteDraft, settings: &Settings) -> ThinVec<HostPattern> {
+    let mut hosts = ThinVec::new();
     if alias.is_full_host() {
         hosts.push(HostPattern::Exact(alias.as_str().into()));
     } else if settings.domains.is_empty() {
@@ -68,5 +70,6 @@ pub(super) fn hosts(alias: &Alias, draft: &RouteDraft, settings: &Settings) -> V
             hosts.push(host.clone());
         }
     }
+    hosts.shrink_to_fit();
     hosts
 }

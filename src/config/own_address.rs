@@ -7,7 +7,7 @@ use crate::model::{EngineAddress, Problem, RouteSpec, RouteTarget, Settings, arr
 /// Why a route is refused that leads to an address where Dormouse itself listens.
 pub(super) fn refusal(route: &RouteSpec, settings: &Settings) -> Option<Problem> {
     let (host, port) = match &route.target {
-        RouteTarget::Address { host, endpoint } => (host.as_str(), endpoint.port),
+        RouteTarget::Address { host, endpoint } => (&**host, endpoint.port),
         RouteTarget::Backend { id, endpoint } => {
             let engine = settings.nodes.get(id.node()).map(|node| &node.engine);
             if engine != Some(&EngineAddress::Process) {

@@ -244,7 +244,8 @@ fn host(node: &Node, problems: &mut Problems) -> Option<String> {
 }
 
 fn matching(fields: &mut Fields<'_>, matches: &mut RouteMatch, problems: &mut Problems) {
-    matches.hosts = fields.get("hosts").map(|node| values::list_of(node, problems)).unwrap_or_default();
+    let hosts = fields.get("hosts").map(|node| values::list_of(node, problems));
+    matches.hosts = hosts.unwrap_or_default().into();
     for item in fields.get("paths").map(|node| values::items(node, problems)).unwrap_or_default() {
         matches.paths.extend(path_pattern(&item, problems));
     }

@@ -80,8 +80,15 @@ pub(super) fn check(
     sources: &mut Sources<'_>,
     problems: &mut Problems,
 ) -> Read {
-    let mut checker =
-        Checker { settings, nodes, sources, problems, backends: BTreeMap::new(), aliases: BTreeMap::new() };
+    let mut checker = Checker {
+        settings,
+        nodes,
+        sources,
+        problems,
+        backends: BTreeMap::new(),
+        aliases: BTreeMap::new(),
+        hosts: BTreeSet::new(),
+    };
     draft.backends.iter().for_each(|entry| checker.backend(entry));
     let routes: Vec<_> = draft.routes.iter().filter_map(|entry| checker.route(entry)).map(Arc::new).collect();
     checker.commands();
@@ -101,6 +108,8 @@ struct Checker<'a, 's, 'e> {
     problems: &'s mut Problems,
     backends: BTreeMap<BackendId, Gathered>,
     aliases: BTreeMap<Alias, Place>,
+    /// Every host that a route leads to: many lead to the same.
+    hosts: BTreeSet<Arc<str>>,
 }
 
 /// Every key of a backend.
@@ -347,11 +356,11 @@ impl Checker<'_, '_, '_> {
             }
         }
         let host = match &draft.host {
-            Some((host, _)) => host.clone(),
+            Some((host, _)) => host.as_str(),
             None => {
                 let what = format!("route `{}` names no `host`: `localhost` is meant", entry.key);
                 self.problems.0.push(Problem::note(entry.place.clone(), what));
-                "localhost".to_owned()
+                "localhost"
             }
         };
         let port = draft.port.as_ref().map(|(port, _)| *port);
@@ -361,7 +370,17 @@ impl Checker<'_, '_, '_> {
             return None;
         }
         let port = port.unwrap_or(if scheme == Scheme::Https { 443 } else { 80 });
+        let host = self.shared(host);
         Some(RouteTarget::Address { host, endpoint: Endpoint { scheme, port } })
+    }
+
+    fn shared(&mut self, host: &str) -> Arc<str> {
+        let known = self.hosts.get(host).cloned();
+        known.unwrap_or_else(|| {
+            let host: Arc<str> = host.into();
+            self.hosts.insert(Arc::clone(&host));
+            host
+        })
     }
 
     fn page(&mut self, path: &str, place: &Place) -> Option<String> {

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use thin_vec::ThinVec;
+
 use super::{
     finish,
     route::{RouteDraft, Sni},
@@ -84,10 +86,10 @@ pub(super) fn matches(alias: &Alias, draft: &RouteDraft, scheme: Scheme, port: u
     }
     let port = draft.listen_port.unwrap_or(port);
     let listen = binds(draft, settings).into_iter().map(|ip| SocketAddr::new(ip, port)).collect();
-    let sni: Vec<HostPattern> = match &draft.sni {
-        None => Vec::new(),
+    let sni: ThinVec<HostPattern> = match &draft.sni {
+        None => ThinVec::new(),
         Some((Sni::Alias, _)) => finish::hosts(alias, draft, settings),
-        Some((Sni::Names(names), _)) => names.clone(),
+        Some((Sni::Names(names), _)) => names.as_slice().into(),
     };
     RouteMatch { listen, sni, ..RouteMatch::default() }
 }

@@ -24,4 +24,5 @@ pub use face::{Control, NodeView, ReloadFailed, View};
 pub use keeper::{Ended, Keeper, Node};
 pub use live::{LiveRoute, LiveTable};
 pub use memory::remember;
+pub use slack::keep_little;
 pub use sources::FileSource;

@@ -1,7 +1,23 @@
 //! Memory that only loading needed goes back to the system.
 
+/// A large piece of memory, in bytes.
+#[cfg(target_env = "gnu")]
+const LARGE: libc::c_int = 128 << 10;
+
 /// From so many routes on, giving back is worth its time (some milliseconds).
 const MANY: usize = 1000;
+
+/// Has memory of large pieces come from the system and go back to it, for the rest of this program's life. The allocator
+/// of glibc would otherwise raise these bounds with each large piece that is freed, and keep ever more.
+pub fn keep_little() {
+    #[cfg(target_env = "gnu")]
+    #[allow(unsafe_code)]
+    // SAFETY: it takes no pointer, and any thread may call it at any time (mallopt(3)).
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, LARGE);
+    }
+}
 
 /// Gives back what loading so many routes has left unused, beside everything else. The allocator of glibc would keep it;
 /// that of musl gives it back by itself.

@@ -114,7 +114,7 @@ pub fn config(housing: Housing<'_>, ports: DemoPorts) -> Result<(Settings, Vec<R
 
 fn route(app: &App, node: &NodeName, housing: Housing<'_>) -> Result<RouteSpec, BadName> {
     let host: HostPattern = format!("{}.localhost", app.name).parse()?;
-    let matches = RouteMatch { hosts: vec![host], ..RouteMatch::default() };
+    let matches = RouteMatch { hosts: [host].into(), ..RouteMatch::default() };
     let endpoint = Endpoint { scheme: Scheme::Http, port: app.port };
     let target = RouteTarget::Backend { id: BackendId::new(node.clone(), &housing.unit(app.name))?, endpoint };
     let route = RouteSpec::new(app.name.parse()?, Place::Body("demo".to_owned()), matches, target);

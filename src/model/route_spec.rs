@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use thin_vec::ThinVec;
+
 use super::{Alias, AsleepResponse, BackendId, Endpoint, HostPattern, Ignore, Place, RouteLog, UpstreamTls, Waiting};
 
 /// A route as configured and checked.
@@ -130,19 +132,19 @@ impl RouteOptions {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct RouteMatch {
     /// Hosts; any of them.
-    pub hosts: Vec<HostPattern>,
+    pub hosts: ThinVec<HostPattern>,
     /// Paths; any of them. Empty: every path.
-    pub paths: Vec<PathPattern>,
+    pub paths: ThinVec<PathPattern>,
     /// Methods, upper case; any of them. Empty: every method.
-    pub methods: Vec<String>,
+    pub methods: ThinVec<String>,
     /// Header conditions; all of them.
-    pub headers: Vec<HeaderMatch>,
+    pub headers: ThinVec<HeaderMatch>,
     /// Cut from the path before it is forwarded.
     pub strip_prefix: Option<String>,
     /// The listening addresses of a stream route; empty: it is no stream route.
-    pub listen: Vec<SocketAddr>,
+    pub listen: ThinVec<SocketAddr>,
     /// Names in the TLS hello that lead to this stream route, where several share a port; empty: whatever comes.
-    pub sni: Vec<HostPattern>,
+    pub sni: ThinVec<HostPattern>,
 }
 
 /// A path pattern. Matching is on whole segments: `/api` also matches `/api/x` but not `/apiary`.
@@ -176,7 +178,7 @@ pub enum RouteTarget {
     /// An address that is never slept.
     Address {
         /// A host name or address.
-        host: String,
+        host: Arc<str>,
         /// The port and what is spoken there.
         endpoint: Endpoint,
     },

@@ -2,6 +2,8 @@
 
 use std::{cmp::Reverse, sync::Arc};
 
+use thin_vec::ThinVec;
+
 use super::Query;
 use crate::model::{HeaderMatch, PathPattern, RouteMatch};
 
@@ -14,19 +16,19 @@ pub(super) struct Rule {
     /// Shared by all hosts and paths of the route; absent when it has no conditions.
     conditions: Option<Arc<Conditions>>,
     /// Where the target is in the table.
-    pub(super) target: usize,
+    pub(super) target: u32,
 }
 
 /// What a request must meet beside host and path.
 #[derive(Debug)]
 struct Conditions {
-    methods: Vec<String>,
-    headers: Vec<HeaderMatch>,
+    methods: ThinVec<String>,
+    headers: ThinVec<HeaderMatch>,
 }
 
 impl Rule {
     /// The rules of one route, the same for each of its hosts: one for each path.
-    pub(super) fn of(matches: &RouteMatch, target: usize) -> impl Fn() -> Vec<Self> {
+    pub(super) fn of(matches: &RouteMatch, target: u32) -> impl Fn() -> Vec<Self> {
         let conditions = Conditions::of(matches);
         let mut paths: Vec<(Box<str>, bool)> = matches.paths.iter().map(canonical).collect();
         if paths.is_empty() {

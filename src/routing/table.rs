@@ -76,7 +76,9 @@ impl<T> RouteTable<T> {
         let mut draft = Draft::default();
         let mut targets = Vec::new();
         for (matches, target) in routes {
-            draft.add(&matches, targets.len());
+            // More do not fit into any memory.
+            let Ok(index) = u32::try_from(targets.len()) else { break };
+            draft.add(&matches, index);
             targets.push(target);
         }
         targets.shrink_to_fit();
@@ -98,7 +100,7 @@ impl<T> RouteTable<T> {
         let best = |rules: &'_ [Rule]| rules.iter().find(|rule| rule.admits(query)).map(|rule| rule.target);
         let exact = self.exact.get(host).and_then(|rules| best(rules.all()));
         let target = exact.or_else(|| self.general_rules(host).find_map(best))?;
-        self.targets.get(target)
+        self.targets.get(target as usize)
     }
 
     /// How routes answer to this host, whatever the path and the rest.
@@ -115,7 +117,7 @@ impl<T> RouteTable<T> {
         let Some(host) = Host::read(host) else { return Vec::new() };
         let exact = self.exact.get(host.as_str()).map(Rules::all).into_iter();
         let rules = exact.chain(self.general_rules(host.as_str())).flatten();
-        rules.filter_map(|rule| self.targets.get(rule.target)).collect()
+        rules.filter_map(|rule| self.targets.get(rule.target as usize)).collect()
     }
 
     /// All targets, in the order they were given.
@@ -151,7 +153,7 @@ struct Draft {
 }
 
 impl Draft {
-    fn add(&mut self, matches: &RouteMatch, target: usize) {
+    fn add(&mut self, matches: &RouteMatch, target: u32) {
         let rules = Rule::of(matches, target);
         for pattern in &matches.hosts {
             let place = match pattern {

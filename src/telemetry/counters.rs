@@ -1,7 +1,11 @@
 //! Counters of one route: what `/metrics` and the access log sum up.
 
 use std::{
-    sync::atomic::{AtomicI64, AtomicU64, Ordering},
+    ops::Deref,
+    sync::{
+        LazyLock, OnceLock,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -9,8 +13,14 @@ use super::histogram::Histogram;
 
 /// What a route did since it exists; owned by the live route, added to by each worker, read at a scrape. Relaxed
 /// throughout: each number is right by itself, and nothing is concluded from two of them together.
+///
+/// Of many routes most are never asked for: what is counted has room from the first count on.
 #[derive(Debug, Default)]
-pub struct RouteCounters {
+pub struct RouteCounters(OnceLock<Box<RouteCounts>>);
+
+/// What [`RouteCounters`] count.
+#[derive(Debug, Default)]
+pub struct RouteCounts {
     classes: [AtomicU64; 5],
     /// Request body and head bytes taken from clients.
     pub bytes_in: AtomicU64,
@@ -56,7 +66,23 @@ impl UpstreamError {
     }
 }
 
+impl Deref for RouteCounters {
+    type Target = RouteCounts;
+
+    fn deref(&self) -> &RouteCounts {
+        self.0.get_or_init(Box::default)
+    }
+}
+
 impl RouteCounters {
+    /// What was counted. Looking alone makes no room for it.
+    pub fn counted(&self) -> &RouteCounts {
+        static NOTHING: LazyLock<RouteCounts> = LazyLock::new(RouteCounts::default);
+        self.0.get().map_or(&NOTHING, |counts| counts)
+    }
+}
+
+impl RouteCounts {
     /// Counts an answered request by the class of its status.
     pub fn answered(&self, status: u16) {
         let class = usize::from(status / 100).clamp(1, 5) - 1;

@@ -167,6 +167,7 @@ fn routes(world: &World) -> [Family; 8] {
     let mut errors = Family::counter("upstream_errors", "Errors of the upstream by kind");
     let mut left = Family::counter("client_left", "Clients that left before their answer");
     for (alias, counters) in &world.routes {
+        let counters = counters.counted();
         let route = || ("route", alias.to_string());
         let (now, gone) = (counters.in_flight.load(Ordering::Relaxed), counters.client_left.load(Ordering::Relaxed));
         let classes = (1..=5).map(|class| (class, counters.class(class)));

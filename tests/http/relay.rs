@@ -43,7 +43,7 @@ impl Drop for Relay {
 
 fn spec(upstream: SocketAddr) -> RouteSpec {
     let endpoint = Endpoint { scheme: Scheme::Http, port: upstream.port() };
-    let matches = RouteMatch { hosts: vec!["app.test".parse().expect("a host")], ..RouteMatch::default() };
-    let target = RouteTarget::Address { host: upstream.ip().to_string(), endpoint };
+    let matches = RouteMatch { hosts: ["app.test".parse().expect("a host")].into(), ..RouteMatch::default() };
+    let target = RouteTarget::Address { host: upstream.ip().to_string().into(), endpoint };
     RouteSpec::new("app".parse().expect("a name"), Place::Body("test".into()), matches, target)
 }

@@ -36,9 +36,9 @@ impl Drop for Proxy {
 
 /// A route for every host to a fixed address.
 pub(crate) fn spec(upstream: SocketAddr) -> RouteSpec {
-    let matches = RouteMatch { hosts: vec![HostPattern::Any], ..RouteMatch::default() };
+    let matches = RouteMatch { hosts: [HostPattern::Any].into(), ..RouteMatch::default() };
     let endpoint = Endpoint { scheme: Scheme::Http, port: upstream.port() };
-    let target = RouteTarget::Address { host: upstream.ip().to_string(), endpoint };
+    let target = RouteTarget::Address { host: upstream.ip().to_string().into(), endpoint };
     RouteSpec::new("app".parse().unwrap(), Place::Body("test".into()), matches, target)
 }
 

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::load;
+use crate::{load, process};
 
 /// Proxies run on this core, the load and the upstream on the other.
 pub(crate) const PROXY_CORE: &str = "0";
@@ -162,10 +162,23 @@ pub(crate) fn start(
         }
         thread::sleep(Duration::from_millis(5));
     }
+    running.comes_to_rest();
     Ok(running)
 }
 
 impl Running {
+    /// Waits until it has done what starting still left to do: that belongs to no request. A minute at most.
+    fn comes_to_rest(&self) {
+        for _ in 0..120 {
+            let before = process::processor_time(self.pid());
+            thread::sleep(Duration::from_millis(500));
+            // A hundredth of the time that passed.
+            if process::processor_time(self.pid()).saturating_sub(before) < 5_000_000 {
+                return;
+            }
+        }
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }

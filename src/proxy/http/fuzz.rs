@@ -112,9 +112,9 @@ fn holding(buffers: &Rc<Buffers>, bytes: &[u8]) -> Buf {
 
 fn spec() -> RouteSpec {
     let alias = "app".parse().unwrap_or_else(|_| unreachable!());
-    let matches = RouteMatch { hosts: vec![HostPattern::Any], ..RouteMatch::default() };
+    let matches = RouteMatch { hosts: [HostPattern::Any].into(), ..RouteMatch::default() };
     let endpoint = Endpoint { scheme: Scheme::Http, port: 80 };
-    let target = RouteTarget::Address { host: "192.0.2.2".to_owned(), endpoint };
+    let target = RouteTarget::Address { host: "192.0.2.2".into(), endpoint };
     let upstream = Upstream { connect_timeout: Duration::from_secs(1), ..Upstream::default() };
     let options = RouteOptions { upstream, ..RouteOptions::default() };
     RouteSpec { options: options.shared(), ..RouteSpec::new(alias, Place::Body("fuzz".into()), matches, target) }
