@@ -7,12 +7,18 @@ use dormouse::{
     app::{self, Failed, ServeOptions},
     cli::{self, Arguments, Command},
     demo,
+    net::{self, HandedWords},
     telemetry::{self, LogFormat, chain},
 };
 
 #[allow(clippy::wildcard_enum_match_arm, reason = "all other commands are the command line's own")]
 fn main() -> ExitCode {
     let Arguments { command, state_dir } = Arguments::parse();
+    let handed = match &command {
+        // Before anything else opens descriptors.
+        Command::Serve(_) => net::take_handed(|name| std::env::var(name).ok()),
+        _ => Vec::new(),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(1, &format!("can not start: {error}")),
@@ -22,7 +28,7 @@ fn main() -> ExitCode {
         Err(text) => return fail(2, &text),
     };
     let done = if let Command::Serve(options) = command {
-        runtime.block_on(serve(options, directory))
+        runtime.block_on(serve(options, directory, handed))
     } else if let Command::Demo(options) = command {
         runtime.block_on(app::demo(options.docker)).map_err(Failed::Other)
     } else if let Command::DemoApp(app) = command {
@@ -37,13 +43,19 @@ fn main() -> ExitCode {
     }
 }
 
-async fn serve(options: cli::Serve, state_dir: PathBuf) -> Result<(), Failed> {
+async fn serve(options: cli::Serve, state_dir: PathBuf, handed: Vec<HandedWords>) -> Result<(), Failed> {
     let format = match options.log {
         cli::LogStyle::Text => LogFormat::Text,
         cli::LogStyle::Json => LogFormat::Json,
     };
     let filter = std::env::var("DORMOUSE_LOG").unwrap_or_else(|_| "info".to_owned());
     telemetry::init(&filter, format).map_err(anyhow::Error::from)?;
+    for socket in handed {
+        match socket {
+            Ok(socket) => tracing::info!(socket, "a socket was handed over"),
+            Err(why) => tracing::warn!("a descriptor that was handed over is of no use: {why}"),
+        }
+    }
     app::serve(ServeOptions { config: options.config, state_dir, explicit: options.explicit }).await
 }
 

@@ -11,7 +11,7 @@ use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{Code, Failure, backends, certificates, check, events, guard::guard, health, metrics, orders};
-use crate::control::Control;
+use crate::{control::Control, telemetry::AccessWriter};
 
 /// The longest body that is read.
 const BODY: usize = 1024 * 1024;
@@ -23,6 +23,8 @@ pub struct Api {
     pub control: Control,
     /// When this run of the program began. Tells its events from those of runs before.
     pub started: Timestamp,
+    /// Who writes the access log.
+    pub access: AccessWriter,
 }
 
 #[derive(OpenApi)]

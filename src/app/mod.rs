@@ -5,6 +5,7 @@ mod demo;
 mod files;
 mod nodes;
 mod serve;
+mod service_manager;
 mod wake_all;
 
 pub use demo::demo;

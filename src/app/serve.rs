@@ -19,7 +19,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{certificates, files, nodes, wake_all::wake_all};
+use super::{certificates, files, nodes, service_manager, wake_all::wake_all};
 use crate::{
     acme::Acme,
     api::{self, Api},
@@ -58,6 +58,9 @@ pub enum Failed {
 /// An engine that has not answered by then does not keep the routes of others waiting.
 const PREPARING: Duration = Duration::from_secs(3);
 
+/// What is under way to the access log has so long to be written.
+const LAST_LINES: Duration = Duration::from_secs(2);
+
 /// What is remembered is saved this often, when it has changed.
 const REMEMBER: Duration = Duration::from_secs(5);
 
@@ -82,7 +85,8 @@ pub async fn serve(options: ServeOptions) -> Result<(), Failed> {
 /// The usual address of HTTPS, where it can be had.
 fn usual_https() -> Option<SocketAddr> {
     let address = SocketAddr::from(([0, 0, 0, 0], 443));
-    net::check_free(address).is_ok().then_some(address)
+    let handed = matches!(net::handed_tcp(address), Ok(Some(_)));
+    (handed || net::check_free(address).is_ok()).then_some(address)
 }
 
 /// A checked configuration, and where its state is kept.
@@ -148,12 +152,15 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     helpers.spawn(reload_on_hangup(control.clone(), end.clone()));
     helpers.spawn(follow_settings(in_force, proxy, connections, end.clone()));
     helpers.spawn(remember_now_and_then(control.clone(), store.clone(), end.clone()));
-    let router = api::router(Api { control: control.clone(), started: Timestamp::now() });
+    let router =
+        api::router(Api { control: control.clone(), started: Timestamp::now(), access: shared.access.clone() });
     let api = tokio::spawn(api::serve(router, api_tcp, api_unix, world_ends.clone()));
     helpers.close();
     serving(&control);
+    service_manager::ready();
 
     end.cancelled().await;
+    service_manager::stopping();
     tracing::info!(
         "ending: no new connections; those in use may finish within {} (a second signal cuts them)",
         format_duration(settings.shutdown_timeout)
@@ -165,6 +172,8 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
         hurry.cancel();
     });
     tokio::task::spawn_blocking(move || workers.join()).await.context("join the workers")?;
+    let access = shared.access.clone();
+    tokio::task::spawn_blocking(move || access.flush(LAST_LINES)).await.context("write the access log")?;
     second.abort();
     helpers.wait().await;
     // First of all: whoever ends us may lose patience with what follows.
@@ -186,10 +195,12 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
 /// Binds the management interface: the Unix socket in the state directory, and a loopback address.
 fn bind_api(settings: &Settings, state_dir: &Path) -> anyhow::Result<(Option<TcpListener>, UnixListener)> {
     let socket = state_dir.join(api::SOCKET);
-    let unix = api::bind_unix(&socket).with_context(|| format!("listen on `{}`", socket.display()))?;
+    let unix = bind_socket(&socket).with_context(|| format!("listen on `{}`", socket.display()))?;
     let tcp = match settings.listen.api {
         Some(address) => {
-            let listener = TcpListener::bind(address).with_context(|| {
+            let bound =
+                net::handed_tcp(address).and_then(|handed| handed.map_or_else(|| TcpListener::bind(address), Ok));
+            let listener = bound.with_context(|| {
                 format!("listen on `{address}` for the management interface (`listen: api` in the configuration)")
             })?;
             tracing::info!(address = %listener.local_addr()?, "serving the management interface");
@@ -198,6 +209,14 @@ fn bind_api(settings: &Settings, state_dir: &Path) -> anyhow::Result<(Option<Tcp
         None => None,
     };
     Ok((tcp, unix))
+}
+
+/// The socket of the command line: the one that was handed over, or a new one.
+fn bind_socket(path: &Path) -> std::io::Result<UnixListener> {
+    match net::handed_unix(path)? {
+        Some(handed) => UnixListener::from_std(handed),
+        None => api::bind_unix(path),
+    }
 }
 
 /// Takes as many descriptors as the system lets us have, and says how many that is.
@@ -228,6 +247,7 @@ fn proxy_settings(settings: &Settings, connections: usize) -> ProxySettings {
         wakes_per_client: settings.wakes_per_client,
         https_redirect: redirect_port(settings),
         hsts: settings.tls.hsts.map(|hsts| hsts.value()),
+        access_log: settings.access_log.clone(),
         shutdown_timeout: settings.shutdown_timeout,
     }
 }
@@ -284,9 +304,11 @@ async fn reload_on_hangup(control: Control, end: CancellationToken) {
         tokio::select! {
             () = end.cancelled() => return,
             _ = hangup.recv() => {
+                service_manager::reloading();
                 if let Err(error) = control.reload().await {
                     tracing::error!("{}", chain(&error));
                 }
+                service_manager::ready();
             }
         }
     }

@@ -584,7 +584,12 @@ async fn waits_and_refusals_are_counted() {
         asleep: Duration::ZERO,
         gives_back: 0,
     };
-    let all = crate::telemetry::World { backends: vec![sample], routes: Vec::new(), certificates: Vec::new() };
+    let all = crate::telemetry::World {
+        backends: vec![sample],
+        routes: Vec::new(),
+        certificates: Vec::new(),
+        access_log_dropped: 0,
+    };
     let text = world.around.journal.metrics().render(&all);
     for line in [
         r#"dormouse_held_seconds_count{backend="sim/app"} 1"#,

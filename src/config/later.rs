@@ -13,9 +13,6 @@ const RESTRICTING: [&str; 2] = ["rules", "rule_file"];
 /// Keys without which a route can not work at all.
 const NEEDED: [&str; 7] = ["agent", "proxmox", "root", "spa", "index", "endpoints", "tls_termination"];
 
-/// Keys that a route can be served without.
-const LATER: [&str; 1] = ["access_log"];
-
 /// Checks and tells them all.
 pub(super) fn read(fields: &mut Fields<'_>, problems: &mut Problems) {
     for key in RESTRICTING {
@@ -32,12 +29,6 @@ pub(super) fn read(fields: &mut Fields<'_>, problems: &mut Problems) {
         if let Some(entry) = fields.entry(key).filter(|entry| !off(&entry.node)) {
             let what = format!("`{key}` is not in this version yet, and the route can not work without it");
             problems.0.push(Problem::error(entry.place.clone(), what));
-        }
-    }
-    for key in LATER {
-        if let Some(entry) = fields.entry(key) {
-            let what = format!("`{key}` is not in this version yet and has no effect");
-            problems.0.push(Problem::warning(entry.place.clone(), what));
         }
     }
     for key in ["homepage", "webui"] {

@@ -11,6 +11,7 @@
 //! - What restricts access and is not built yet refuses the route; other keys of later versions are warnings.
 //! - No message quotes a secret.
 
+mod access_log;
 mod acme;
 mod command;
 mod compose;

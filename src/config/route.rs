@@ -3,6 +3,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use super::{
+    access_log,
     idle::{self, Author},
     later,
     middlewares::{self, Named},
@@ -12,8 +13,8 @@ use super::{
 };
 use crate::model::{
     Alias, AsleepResponse, BackendId, HeaderMatch, HealthCheck, HostPattern, Ignore, MiddlewareSet, Middlewares,
-    PathPattern, Place, Problem, Problems, Readiness, RouteMatch, RouteOptions, RouteSpec, RouteTarget, Scheme,
-    Upstream, Waiting, WakeOn,
+    PathPattern, Place, Problem, Problems, Readiness, RouteLog, RouteMatch, RouteOptions, RouteSpec, RouteTarget,
+    Scheme, Upstream, Waiting, WakeOn,
 };
 
 /// Every key of a route.
@@ -100,6 +101,7 @@ pub(super) struct RouteDraft {
     pub(super) title: Option<String>,
     pub(super) ignore: Ignore,
     pub(super) asleep_response: Option<AsleepResponse>,
+    pub(super) access_log: RouteLog,
     /// Idle settings of the backend, in files.
     pub(super) idle: Option<Node>,
     pub(super) ready: Option<Readiness>,
@@ -155,6 +157,7 @@ impl RouteDraft {
             asleep_response: self.asleep_response,
             health: self.health,
             wake_on: self.wake_on,
+            access_log: self.access_log,
         };
         RouteSpec { options: options.shared(), ..RouteSpec::new(alias, place, matches, target) }
     }
@@ -179,6 +182,9 @@ pub(super) fn read(node: &Node, author: Author, named: &Named, problems: &mut Pr
         draft.middlewares = middlewares::read(node, author, named, problems);
     }
     sleeping(&mut fields, &mut draft, author, problems);
+    if let Some(node) = fields.get("access_log") {
+        draft.access_log = access_log::route(node, author, problems);
+    }
     later::read(&mut fields, problems);
     if author == Author::Labels {
         misplaced_idle(&mut fields, problems);

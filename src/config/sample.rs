@@ -30,9 +30,10 @@ mod tests {
         // Each block of `# key:` lines replaces the empty key of the same name above it.
         let mut out: Vec<&str> = Vec::new();
         for line in SAMPLE.lines() {
-            let example = ["domains: [", "nodes:", "acme:", "middlewares:", "routes:", "backends:", "  "]
-                .iter()
-                .any(|start| line.strip_prefix("# ").is_some_and(|rest| rest.starts_with(start)));
+            let example =
+                ["domains: [", "nodes:", "acme:", "middlewares:", "routes:", "backends:", "access_log:", "  "]
+                    .iter()
+                    .any(|start| line.strip_prefix("# ").is_some_and(|rest| rest.starts_with(start)));
             if example {
                 let line = &line[2..];
                 if let Some((key, _)) = line.split_once(':').filter(|_| !line.starts_with(' ')) {

@@ -108,7 +108,7 @@ const FILE: &[Key] = &[
     ("max_parallel_wakes", Kind::Number, "Wakes at once for each node"),
     ("wakes_per_client", Kind::Number, "Requests that cause a wake, for each client address and minute"),
     ("shutdown_timeout", Kind::Duration, "How long requests in flight may take to end"),
-    ("access_log", Kind::Any, "Not in this version yet"),
+    ("access_log", Kind::Either(ACCESS_LOG), "What is written down of each request: `on`, a format, or more"),
     ("tls", Kind::Object(TLS), "Certificates, and what browsers are told"),
     ("acme", Kind::Either(ACME), "Certificates from an authority; using it is consent to the authority's terms"),
     (
@@ -187,6 +187,38 @@ const EAB: &[Key] = &[("kid", Kind::Text, "The id of the key"), ("hmac", Kind::T
 const DNS: &[Key] = &[
     ("command", Kind::List, "Run with `present NAME VALUE` and `cleanup NAME VALUE`"),
     ("wait", Kind::Duration, "How long a record takes until everybody sees it"),
+];
+
+const ACCESS_LOG: &[Key] = &[
+    ("path", Kind::Text, "The file, with its whole path"),
+    ("stdout", Kind::Bool, "To standard output"),
+    ("format", Kind::OneOf(&["common", "combined", "json"]), "The form of a line"),
+    ("rotate_size", Kind::Text, "The file is begun anew at this size: `100 MB`"),
+    ("rotate_interval", Kind::Duration, "The file is begun anew at this age"),
+    ("keep", Kind::Text, "Full files that are kept: `7`, `30 days` or `500 MB`; all when absent"),
+    ("retention", Kind::Text, "GoDoxy's name of `keep`"),
+    ("buffer_size", Kind::Any, "Ignored"),
+    ("filters", Kind::Object(ACCESS_FILTERS), "Which requests have a line; all conditions must hold"),
+    ("fields", Kind::Object(ACCESS_FIELDS), "What of their fields is in it; secrets only where they are named"),
+];
+
+const ACCESS_FILTERS: &[Key] = &[
+    ("status_codes", Kind::Any, "Statuses: `[404, 500-599, 4xx]`, or `{values: […], negative: true}`"),
+    ("method", Kind::Any, "Methods"),
+    ("host", Kind::Any, "Hosts"),
+    ("headers", Kind::Any, "Header fields: `name` or `name=value`"),
+    ("cidr", Kind::Any, "Networks of clients"),
+];
+
+const ACCESS_FIELDS: &[Key] = &[
+    ("headers", Kind::Either(ACCESS_RULES), "Header fields, in JSON; `drop` when absent"),
+    ("query", Kind::Either(ACCESS_RULES), "Parameters of the query; `keep` when absent"),
+    ("cookies", Kind::Either(ACCESS_RULES), "Cookies, in JSON; `drop` when absent"),
+];
+
+const ACCESS_RULES: &[Key] = &[
+    ("default", Kind::OneOf(&["keep", "drop", "redact"]), "What becomes of them"),
+    ("config", Kind::Texts, "What becomes of these, by name"),
 ];
 
 const HSTS: &[Key] = &[
@@ -339,7 +371,11 @@ const ROUTE: &[Key] = &[
     ),
     ("homepage", Kind::Any, "Ignored"),
     ("webui", Kind::Any, "Ignored"),
-    ("access_log", Kind::Any, "Not in this version yet"),
+    (
+        "access_log",
+        Kind::Either(ACCESS_LOG),
+        "What is written down of its requests, instead of what is for all; `off`: nothing",
+    ),
     ("relay_proxy_protocol_header", Kind::Bool, "Connections and datagrams begin with a PROXY header (version 2)"),
     (
         "wake_on",

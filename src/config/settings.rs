@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    acme,
+    access_log, acme,
     idle::{self, Author},
     middlewares, nodes, tls,
     tree::{Fields, Node},
@@ -92,6 +92,9 @@ pub(super) fn read(fields: &mut Fields<'_>, base: &Path, problems: &mut Problems
     if let Some(node) = fields.get("shutdown_timeout") {
         settings.shutdown_timeout = values::duration(node, problems).unwrap_or(settings.shutdown_timeout);
     }
+    if let Some(node) = fields.get("access_log") {
+        settings.access_log = access_log::read(node, problems);
+    }
     if let Some(node) = fields.get("tls") {
         settings.tls = tls::read(node, base, problems);
     }
@@ -110,7 +113,6 @@ pub(super) fn read(fields: &mut Fields<'_>, base: &Path, problems: &mut Problems
     if let Some(node) = fields.get("https_redirect") {
         settings.tls.redirect = tls::redirect(node, problems);
     }
-    later(fields, problems);
     settings
 }
 
@@ -123,15 +125,6 @@ pub(super) fn finish(mut fields: Fields<'_>, problems: &mut Problems) {
         }
     }
     fields.finish(FILE_KEYS, problems);
-}
-
-fn later(fields: &mut Fields<'_>, problems: &mut Problems) {
-    for key in ["access_log"] {
-        if let Some(entry) = fields.entry(key) {
-            let what = format!("`{key}` is not in this version yet and has no effect");
-            problems.0.push(Problem::warning(entry.place.clone(), what));
-        }
-    }
 }
 
 fn listen(node: &Node, listen: &mut Listen, problems: &mut Problems) {

@@ -3,6 +3,7 @@
 //! Everything here is plain data that cannot be wrong once it exists. No I/O, no async, no serde: the
 //! rooms at the border (`config`, `provider`, `api`) translate from and to text.
 
+mod access_log;
 mod address;
 mod backend_spec;
 mod cause;
@@ -20,6 +21,10 @@ mod schedule;
 mod settings;
 mod tls;
 
+pub use access_log::{
+    AccessFate, AccessFields, AccessFile, AccessFilter, AccessFilters, AccessFormat, AccessKeep, AccessLog,
+    AccessOutput, AccessRules, RouteLog,
+};
 pub use address::{arrives, literal_address, overlap};
 pub use backend_spec::{BackendSpec, Command, Condition, Dependency, Provenance, Readiness, Unit};
 pub use cause::{Cause, RequestFacts};

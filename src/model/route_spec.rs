@@ -11,7 +11,7 @@ use std::{
 use thin_vec::ThinVec;
 
 use super::{
-    Alias, AsleepResponse, BackendId, Endpoint, HostPattern, Ignore, Middlewares, Place, UpstreamTls, Waiting,
+    Alias, AsleepResponse, BackendId, Endpoint, HostPattern, Ignore, Middlewares, Place, RouteLog, UpstreamTls, Waiting,
 };
 
 /// A route as configured and checked.
@@ -62,6 +62,8 @@ pub struct RouteOptions {
     pub health: Option<HealthCheck>,
     /// What of a stream wakes a sleeping backend.
     pub wake_on: WakeOn,
+    /// What is written down of its requests.
+    pub access_log: RouteLog,
 }
 
 /// What of a stream wakes a sleeping backend.

@@ -1,8 +1,8 @@
 //! The settings of the whole program.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
-use super::{DockerAddress, EngineAddress, IdlePolicy, MiddlewareSet, NodeName, NodeSpec, TlsSettings};
+use super::{AccessLog, DockerAddress, EngineAddress, IdlePolicy, MiddlewareSet, NodeName, NodeSpec, TlsSettings};
 
 /// Where Dormouse listens, which engines it knows, and the defaults.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,6 +35,8 @@ pub struct Settings {
     pub on_exit: OnExit,
     /// How long requests in flight may take to end when Dormouse ends.
     pub shutdown_timeout: Duration,
+    /// What is written down of requests; absent: nothing.
+    pub access_log: Option<Arc<AccessLog>>,
 }
 
 /// Listening addresses.
@@ -95,6 +97,7 @@ impl Default for Settings {
             wakes_per_client: 30,
             on_exit: OnExit::Leave,
             shutdown_timeout: Duration::from_secs(30),
+            access_log: None,
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod both_ways;
 mod client_hello;
+mod handed;
 mod listen;
 mod minecraft;
 mod opening;
@@ -26,6 +27,7 @@ mod tls_stream;
 
 pub use both_ways::{Ended, Moved, copy_both_ways, reset_when_dropped};
 pub use client_hello::{Hello, LONGEST_HELLO, client_hello};
+pub use handed::{HandedWords, handed_tcp, handed_udp, handed_unix, take_handed};
 pub use listen::{accept, bind, bind_udp, check_free};
 pub use minecraft::{Handshake, handshake, pong, status_answer};
 pub use opening::{Judgement, judge};

@@ -2,6 +2,7 @@
 //!
 //! Uses `control` for the live routes, `backend` for passes, `net` for listeners. Nobody below knows it.
 
+mod access;
 mod dialling;
 mod http;
 mod ports;

@@ -21,6 +21,9 @@ pub(super) fn write(counted: &Counted, world: &World) -> String {
     page.0.extend(counts(counted));
     page.0.extend(routes(world));
     page.0.push(certificates(world));
+    let mut dropped = Family::counter("access_log_dropped", "Lines of the access log that were not written");
+    dropped.add([], Value::Count(world.access_log_dropped));
+    page.0.push(dropped);
     let mut registry = Registry::with_prefix("dormouse");
     registry.register_collector(Box::new(page));
     let mut out = String::new();
@@ -208,7 +211,10 @@ fn encode(out: &mut MetricEncoder<'_>, labels: &Vec<Label>, value: &Value) -> fm
         Value::Info => return out.encode_info(labels),
         Value::Count(_) | Value::Seconds(_) | Value::Gauge(_) | Value::Histogram { .. } => {}
     }
-    let mut out = out.encode_family(labels)?;
+    if labels.is_empty() { encode_value(out, value) } else { encode_value(&mut out.encode_family(labels)?, value) }
+}
+
+fn encode_value(out: &mut MetricEncoder<'_>, value: &Value) -> fmt::Result {
     match value {
         Value::Count(count) => out.encode_counter::<NoLabelSet, _, u64>(count, None),
         Value::Seconds(seconds) => out.encode_counter::<NoLabelSet, _, u64>(seconds, None),

@@ -30,6 +30,8 @@ pub struct World {
     pub routes: Vec<(Alias, Arc<RouteCounters>)>,
     /// The first host of each certificate, and the second since 1970 until which it is good.
     pub certificates: Vec<(String, i64)>,
+    /// Lines of the access log that were not written.
+    pub access_log_dropped: u64,
 }
 
 /// A backend at a scrape.
@@ -158,6 +160,7 @@ mod tests {
             backends: names.iter().map(|name| sample(name, "awake")).collect(),
             routes: Vec::new(),
             certificates: Vec::new(),
+            access_log_dropped: 3,
         }
     }
 
@@ -232,6 +235,7 @@ mod tests {
                 r#"dormouse_bytes_out_total{route="app"} 77"#,
                 r#"dormouse_streams_total{route="db"} 2"#,
                 r#"dormouse_in_flight{route="db"} 0"#,
+                "dormouse_access_log_dropped_total 3",
             ],
         );
         assert!(!text.contains("quiet"), "a route without requests takes no room");

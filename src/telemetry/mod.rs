@@ -1,5 +1,8 @@
 //! Logs, metrics, and the journal of what happened.
 
+mod access_file;
+mod access_line;
+mod access_writer;
 mod chain;
 mod counters;
 mod exposition;
@@ -9,6 +12,8 @@ mod logs;
 mod metrics;
 mod stats;
 
+pub use access_line::AccessRecord;
+pub use access_writer::AccessWriter;
 pub use chain::chain;
 pub use counters::{RouteCounters, UpstreamError};
 pub use journal::{Entry, Happening, Journal, Phases};

@@ -13,7 +13,7 @@ use dormouse::{
     control::{Control, FileSource, Keeper, Node},
     model::{ContainerPort, Transport},
     provider::{Script, Simulated},
-    telemetry::Journal,
+    telemetry::{AccessWriter, Journal},
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -96,7 +96,8 @@ async fn world() -> World {
     let unix = directory.path().join(api::SOCKET);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let tcp = listener.local_addr().unwrap();
-    let router = api::router(Api { control: control.clone(), started: Timestamp::now() });
+    let router =
+        api::router(Api { control: control.clone(), started: Timestamp::now(), access: AccessWriter::default() });
     let serving = api::serve(router, Some(listener), api::bind_unix(&unix).unwrap(), end.clone());
     let (keeping, ending) = (keeper, end.clone());
     let tasks = vec![

@@ -6,6 +6,7 @@
     clippy::print_stdout,
     reason = "a test fails by panicking"
 )]
+mod access_log;
 mod acme;
 mod api;
 mod browser;
@@ -40,6 +41,7 @@ mod provider_docker;
 mod provider_docker_faults;
 mod provider_process;
 mod reload;
+mod service_manager;
 mod streams_clients;
 mod streams_first;
 mod streams_tcp;

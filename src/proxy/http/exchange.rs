@@ -8,7 +8,10 @@ use crate::{
     backend::StatusState,
     control::LiveRoute,
     model::{Audience, Middlewares, RouteTarget, Scheme},
-    proxy::dialling::{DIAL_PATIENCE, dial_pause},
+    proxy::{
+        access,
+        dialling::{DIAL_PATIENCE, dial_pause},
+    },
     routing::Query,
     telemetry::{RouteCounters, UpstreamError},
     web,
@@ -20,6 +23,7 @@ use super::{
     field::{HOP_MARK, Known},
     front::{Client, Next},
     middleware::{self, Edits},
+    noting::{self, Notes, Noting},
     request_head::RequestHead,
     request_target::hides_slash,
     secure, waiting,
@@ -44,17 +48,30 @@ impl Drop for InFlight<'_> {
 
 /// Does a request, from its head to the end of its answer.
 pub(super) async fn run(client: &mut Client, head: &RequestHead) -> Next {
-    if let Some(answer) = secure::challenge(client, head) {
-        return Box::pin(client.answer(Some(head), &answer)).await;
-    }
-    let route = match find(client, head) {
+    let route = match secure::challenge(client, head).map_or_else(|| find(client, head), Err) {
         Ok(route) => route,
-        Err(answer) => return Box::pin(client.answer(Some(head), &answer)).await,
+        Err(answer) => {
+            let next = Box::pin(client.answer(Some(head), &answer)).await;
+            noting::unrouted(client, Some(head), answer.status);
+            return next;
+        }
     };
+    match access::of(&client.worker.shared, Some(&route)) {
+        None => serve(client, head, &route).await,
+        Some(log) => {
+            let noting = Noting::begin(client, head, &route, log);
+            let next = Box::pin(serve(noting.client, head, &route)).await;
+            noting.end(next)
+        }
+    }
+}
+
+/// Does a request of a route.
+async fn serve(client: &mut Client, head: &RequestHead, route: &LiveRoute) -> Next {
     let _in_flight = InFlight::new(&route.counters);
     match &route.spec.options.middlewares {
-        None => forward(client, head, &route, None).await,
-        Some(chain) => Box::pin(through(client, head, &route, chain)).await,
+        None => forward(client, head, route, None).await,
+        Some(chain) => Box::pin(through(client, head, route, chain)).await,
     }
 }
 
@@ -92,6 +109,7 @@ async fn forward(client: &mut Client, head: &RequestHead, route: &LiveRoute, edi
                 return Next::Close;
             }
         };
+        job.client.note(Notes::asks);
         let failure = match attempt(&mut job, &way, tries.fresh).await {
             Ok(next) => return next,
             Err(failure) => failure,

@@ -31,11 +31,15 @@ use super::{
     exchange,
     forwarded::Peer,
     h2_connection,
+    noting::{self, Notes},
     request_head::{self, RequestHead},
     secure,
     silent::Silence,
     worker::{Inner, ProxySettings, Worker},
 };
+
+/// At a shutdown, a connection on which nothing was asked yet has so long for its one request.
+const FIRST_WORDS: Duration = Duration::from_secs(1);
 
 /// What all requests of a connection have in common.
 #[derive(Debug, Clone)]
@@ -63,6 +67,12 @@ pub(super) struct Client {
     pub(super) arrived: Instant,
     /// When the last answer ended, or the connection began.
     pub(super) quiet_since: Instant,
+    /// What is noted of the present request, where a log wants it.
+    pub(super) notes: Option<Box<Notes>>,
+    /// Nothing was asked on it yet.
+    fresh: bool,
+    /// A shutdown waits for what is asked first, and not for long.
+    parting: bool,
     /// Until its first byte has come.
     silence: Option<Silence>,
     shutdown: CancellationToken,
@@ -143,7 +153,11 @@ pub(super) async fn connection(
                 let Client { stream, input, .. } = client;
                 return Box::pin(h2_connection::serve(Rc::new(link), stream, input)).await;
             }
-            Err(answer) => client.answer(None, &answer).await,
+            Err(answer) => {
+                let next = client.answer(None, &answer).await;
+                noting::unrouted(&client, None, answer.status);
+                next
+            }
         };
         first = false;
         match next {
@@ -168,6 +182,9 @@ impl Client {
             timer: Deadline::new(now + link.settings.limits.keep_alive_timeout),
             arrived: now,
             quiet_since: now,
+            notes: None,
+            fresh: true,
+            parting: false,
             silence: None,
             shutdown: link.shutdown.clone(),
             stop: None,
@@ -217,6 +234,7 @@ impl Client {
                 }
                 self.input = Some(input).filter(|input| !input.is_empty());
                 if let Some(head) = head {
+                    self.fresh = false;
                     return Ok(Some(head));
                 }
                 if !started {
@@ -236,10 +254,20 @@ impl Client {
         if let Poll::Ready(wait) = self.poll_read(cx) {
             return Poll::Ready(wait);
         }
-        if self.timer.poll(cx).is_ready() || (!started && self.poll_stop(cx).is_ready()) {
+        if self.timer.poll(cx).is_ready() {
             return Poll::Ready(Wait::Ended);
         }
-        Poll::Pending
+        if started || self.poll_stop(cx).is_pending() {
+            return Poll::Pending;
+        }
+        if !self.fresh {
+            return Poll::Ready(Wait::Ended);
+        }
+        // Who has just been let in is about to ask.
+        if !std::mem::replace(&mut self.parting, true) {
+            self.timer.set(Instant::now() + FIRST_WORDS);
+        }
+        self.timer.poll(cx).map(|()| Wait::Ended)
     }
 
     /// Ready when no new request is taken. Heard of by this task from the first poll on.
@@ -282,6 +310,8 @@ impl Client {
         let window = self.settings.limits.body_window;
         let written = tokio::time::timeout(window, self.stream.write_all(&text)).await;
         self.quiet_since = Instant::now();
+        let sent = if matches!(written, Ok(Ok(()))) { text.len() as u64 } else { 0 };
+        self.note(|notes| (notes.status, notes.bytes_out) = (Some(answer.status), sent));
         match written {
             Ok(Ok(())) if keep_alive => Next::Again,
             Ok(Ok(())) => Next::Linger,

@@ -31,6 +31,7 @@ use super::{
     h2_request::{self, Unfit},
     h2_stream::H2Stream,
     h2_wire::{Handle, Wire},
+    noting,
 };
 
 /// Requests of one connection at once.
@@ -258,7 +259,9 @@ async fn work(link: Rc<Link>, request: Request<RecvStream>, mut respond: SendRes
         Unfit::Malformed => respond.send_reset(Reason::PROTOCOL_ERROR),
         Unfit::Refused(bad) => {
             let stream = H2Stream::new(None, body, respond);
-            Client::new(&link, Stream::Within(Box::new(stream))).answer(None, &Answer::from(bad)).await;
+            let (mut client, answer) = (Client::new(&link, Stream::Within(Box::new(stream))), Answer::from(bad));
+            client.answer(None, &answer).await;
+            noting::unrouted(&client, None, answer.status);
         }
     }
     drop(alive);

@@ -57,6 +57,7 @@ mod leaving;
 mod limits;
 mod middleware;
 mod navigation;
+mod noting;
 mod pool;
 mod relay;
 mod request_facts;

@@ -66,6 +66,8 @@ pub(super) struct Pump {
     pub(super) sent: u64,
     /// Bytes read from the sender by the pump.
     pub(super) received: u64,
+    /// Bytes of the body that were there before.
+    pub(super) begun: u64,
     /// The last read filled its buffer: bulk.
     bulk: bool,
     home: Rc<Buffers>,
@@ -113,6 +115,7 @@ impl Pump {
             surplus: None,
             sent: 0,
             received: 0,
+            begun: 0,
             // What came with the head filled its buffer: more is there.
             bulk: begun.as_ref().is_some_and(Buf::is_full),
             home: Rc::clone(home),
@@ -121,7 +124,9 @@ impl Pump {
             if pump.finished_reading() {
                 pump.surplus = Some(begun);
             } else {
+                pump.begun = begun.len() as u64;
                 pump.decode(&mut begun)?;
+                pump.begun -= pump.surplus.as_ref().map_or(0, |surplus| surplus.len() as u64);
                 if pump.emit == Emit::Chunks && !begun.is_empty() {
                     out.push(format!("{:x}\r\n", begun.len()).as_bytes());
                     out.push(begun.filled());

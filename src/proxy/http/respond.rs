@@ -40,6 +40,7 @@ pub(super) async fn respond(
 ) -> Next {
     let counters = &job.route.counters;
     counters.answered(head.status);
+    job.client.note(|notes| notes.answered(head.status));
     let (is_11, worker) = (job.head.is_11, Rc::clone(&job.client.worker));
     let (emit, may_stay) = rewrite::emit(head, is_11);
     // A client that still sends is told that this connection ends with the answer.
@@ -68,8 +69,10 @@ pub(super) async fn respond(
         return Box::pin(refuse(job)).await;
     };
     let end = stream(job, way, &mut upstream, run, &mut pump).await;
-    counters.bytes_in.fetch_add(run.pump.received + job.head.len() as u64, Ordering::Relaxed);
+    let body = run.pump.begun + run.pump.received;
+    counters.bytes_in.fetch_add(body + job.head.len() as u64, Ordering::Relaxed);
     counters.bytes_out.fetch_add(pump.sent, Ordering::Relaxed);
+    job.client.note(|notes| (notes.bytes_in, notes.bytes_out, notes.cut) = (body, pump.sent, end.word()));
     let whole = run.pump.finished() && !run.write_failed;
     match end {
         End::Whole => {
@@ -109,6 +112,17 @@ enum End {
     Whole,
     UpstreamFailed(UpstreamError),
     ClientCut,
+}
+
+impl End {
+    /// Who ended it early.
+    fn word(&self) -> Option<&'static str> {
+        match self {
+            Self::Whole => None,
+            Self::UpstreamFailed(_) => Some("upstream"),
+            Self::ClientCut => Some("client"),
+        }
+    }
 }
 
 /// Moves the response's body to the client, and what is left of the request's body to the upstream.

@@ -54,7 +54,7 @@ impl Direction {
 pub(super) async fn run(job: &mut Job<'_>, way: &Way, mut upstream: Connection, out: Buf, begun: Option<Buf>) -> Next {
     let idle = job.route.backend.as_ref().and_then(|backend| backend.policy().stream_idle);
     let websocket = job.head.upgrade.as_ref().is_some_and(|at| job.head.part(at).eq_ignore_ascii_case(b"websocket"));
-    let Client { stream, timer, worker, input, .. } = &mut *job.client;
+    let Client { stream, timer, worker, input, notes, .. } = &mut *job.client;
     let empty = worker.buffers.lend();
     let (Ok(down), Ok(up)) =
         (Pump::tunnel(out, begun, &worker.buffers), Pump::tunnel(empty, input.take(), &worker.buffers))
@@ -96,6 +96,9 @@ pub(super) async fn run(job: &mut Job<'_>, way: &Way, mut upstream: Connection, 
     let counters = &job.route.counters;
     counters.bytes_in.fetch_add(up.pump.sent, Ordering::Relaxed);
     counters.bytes_out.fetch_add(down.pump.sent, Ordering::Relaxed);
+    if let Some(notes) = notes {
+        (notes.bytes_in, notes.bytes_out) = (up.pump.sent, down.pump.sent);
+    }
     if !whole {
         return Next::Reset;
     }

@@ -274,6 +274,7 @@ impl<'a, 'b> Reply<'a, 'b> {
         }
         head.push_str(if chunked { "Transfer-Encoding: chunked\r\n" } else { "" });
         head.push_str(if keep_alive { "\r\n" } else { "Connection: close\r\n\r\n" });
+        job.client.note(|notes| notes.status = Some(status));
         let mut reply = Self { job, chunked, keep_alive };
         reply.write(head.as_bytes()).await.map_err(|()| Next::Close)?;
         Ok(reply)
@@ -282,7 +283,10 @@ impl<'a, 'b> Reply<'a, 'b> {
     async fn write(&mut self, bytes: &[u8]) -> Result<(), ()> {
         let client = &mut *self.job.client;
         match tokio::time::timeout(client.settings.limits.body_window, client.stream.write_all(bytes)).await {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(())) => {
+                client.note(|notes| notes.bytes_out += bytes.len() as u64);
+                Ok(())
+            }
             Ok(Err(_)) | Err(_) => Err(()),
         }
     }

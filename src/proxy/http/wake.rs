@@ -2,6 +2,8 @@
 
 use std::{net::IpAddr, time::Duration};
 
+use tokio::time::Instant;
+
 use crate::{
     backend::{Backend, Pass, Refused, StatusState},
     model::{AsleepResponse, Cause, IdlePolicy, IgnoreCase, RequestFacts, Waiting},
@@ -46,7 +48,12 @@ pub(super) async fn enter(job: &mut Job<'_>, port: u16) -> Result<Way, Entry> {
         Some(pass) => pass,
         None if ignored => return Err(Entry::Answer(asleep(job, &policy))),
         // Kept apart, so that the requests that need no wake do not carry its room.
-        None => Box::pin(wake(job, backend, &policy)).await?,
+        None => {
+            let since = Instant::now();
+            let woken = Box::pin(wake(job, backend, &policy)).await;
+            job.client.note(|notes| notes.waited += since.elapsed());
+            woken?
+        }
     };
     if pass.waited() {
         job.wake = pass.woke().map(|woke| woke.took);

@@ -22,8 +22,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     control::LiveTable,
+    model::AccessLog,
     net::{self, TlsClients, TlsServer},
     proxy::ports::{self, PortPost, PortPosts},
+    telemetry::AccessWriter,
 };
 
 use super::{
@@ -47,6 +49,8 @@ pub struct ProxySettings {
     pub https_redirect: Option<u16>,
     /// What browsers are told to remember; absent: nothing.
     pub hsts: Option<String>,
+    /// What is written down of requests; absent: nothing.
+    pub access_log: Option<Arc<AccessLog>>,
 }
 
 impl Default for ProxySettings {
@@ -59,6 +63,7 @@ impl Default for ProxySettings {
             shutdown_timeout: Duration::from_secs(30),
             https_redirect: None,
             hsts: None,
+            access_log: None,
         }
     }
 }
@@ -81,6 +86,8 @@ pub struct Shared {
     pub(super) ledger: Ledger,
     /// Where workers are told of ports that were opened.
     pub(in crate::proxy) ports: PortPosts,
+    /// Who writes the access log.
+    pub access: AccessWriter,
     /// Once cancelled, a shutdown waits for nobody any more.
     pub hurry: CancellationToken,
 }
@@ -125,6 +132,7 @@ impl Shared {
             wakes: Rate::new(Duration::from_secs(60)),
             ledger: Ledger::default(),
             ports: PortPosts::default(),
+            access: AccessWriter::default(),
             hurry: CancellationToken::new(),
         })
     }
@@ -262,15 +270,22 @@ pub struct BoundWorkers {
 /// Binds all addresses, those in clear and those with TLS, for each of `count` workers.
 pub fn bind_workers(count: usize, clear: &[SocketAddr], secure: &[SocketAddr]) -> io::Result<BoundWorkers> {
     let bind = |address: &SocketAddr| {
-        let bound = net::check_free(*address).and_then(|()| net::bind(*address));
+        let handed = || net::handed_tcp(*address).transpose();
+        let bound = handed().unwrap_or_else(|| net::check_free(*address).and_then(|()| net::bind(*address)));
         bound.map_err(|error| io::Error::new(error.kind(), format!("`{address}`: {error}")))
     };
-    let first = clear.iter().chain(secure).map(bind).collect::<io::Result<Vec<_>>>()?;
+    let wanted: Vec<_> = clear.iter().chain(secure).collect();
+    let first = wanted.iter().map(|address| bind(address)).collect::<io::Result<Vec<_>>>()?;
     let bound = first.iter().map(StdListener::local_addr).collect::<io::Result<Vec<_>>>()?;
-    let mut sets = vec![first];
+    let mut sets = Vec::new();
     for _ in 1..count.max(1) {
-        sets.push(bound.iter().map(|address| net::bind(*address)).collect::<io::Result<Vec<_>>>()?);
+        let more = wanted.iter().zip(&bound).zip(&first).map(|((wanted, bound), first)| {
+            // One that was handed over is the only one of its address, and shared: it has one queue.
+            if net::handed_tcp(**wanted)?.is_some() { first.try_clone() } else { net::bind(*bound) }
+        });
+        sets.push(more.collect::<io::Result<Vec<_>>>()?);
     }
+    sets.push(first);
     Ok(BoundWorkers { addresses: bound, sets, clear: clear.len() })
 }
 

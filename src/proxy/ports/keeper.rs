@@ -129,13 +129,19 @@ impl Ports {
         let posts = &self.shared.ports;
         let opened = |socket| Opened { port: Arc::clone(port), socket };
         match port.key.transport {
+            Transport::Tcp if let Some(handed) = net::handed_tcp(address)? => {
+                (0..posts.workers()).map(|worker| Ok((worker, opened(Socket::Tcp(handed.try_clone()?))))).collect()
+            }
             Transport::Tcp => {
                 net::check_free(address)?;
                 (0..posts.workers()).map(|worker| Ok((worker, opened(Socket::Tcp(net::bind(address)?))))).collect()
             }
             // All datagrams of a client go through one socket: they keep their order. Ports are spread over workers.
             Transport::Udp => {
-                let socket = net::bind_udp(address)?;
+                let socket = match net::handed_udp(address)? {
+                    Some(handed) => handed,
+                    None => net::bind_udp(address)?,
+                };
                 let worker = posts.turns.fetch_add(1, Ordering::Relaxed) % posts.workers().max(1);
                 Ok(vec![(worker, opened(Socket::Udp(socket)))])
             }

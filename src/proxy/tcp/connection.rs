@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, rc::Rc, sync::Arc, sync::atomic::Ordering, time::Duration};
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::Instant};
 
 use super::{dial, first::First, status};
 use crate::{
@@ -13,6 +13,7 @@ use crate::{
     net::{Beneath, Carries, Ended, copy_both_ways, reset_when_dropped},
     proxy::{
         Worker,
+        access::StreamNotes,
         dialling::is_awake,
         http::{Inner, gone},
         ports::{Caller, Closed, Look, Place, Port, Way, enter, look},
@@ -32,6 +33,8 @@ pub(super) struct Session {
     pub(super) route: Arc<LiveRoute>,
     /// What was read of it.
     pub(super) first: First,
+    /// What is noted of it, where a log wants it.
+    notes: Option<StreamNotes>,
 }
 
 /// Why a session ended before it was carried.
@@ -46,14 +49,22 @@ pub(super) enum End {
 
 /// Serves a connection to its end.
 pub(in crate::proxy) async fn connection(worker: Worker, stream: TcpStream, peer: SocketAddr, port: Arc<Port>) {
-    let Some(session) = meet(worker.0, stream, peer, &port).await else { return };
+    let Some(mut session) = meet(worker.0, stream, peer, &port).await else { return };
     let Some(_place) = Place::take(&session.route) else {
         tracing::debug!(route = %session.route.spec.alias, "a connection over the bound of the route was closed");
         reset_when_dropped(&session.stream);
         return;
     };
     let route = Arc::clone(&session.route);
-    match session.run().await {
+    let ended = session.run().await;
+    if let Some(notes) = &session.notes {
+        notes.status.set(match &ended {
+            Ok(()) | Err(End::Answered) => 200,
+            Err(End::Left) => 499,
+            Err(End::Closed(_)) => 503,
+        });
+    }
+    match ended {
         Ok(()) | Err(End::Answered) => {}
         Err(End::Left) => {
             route.counters.client_left.fetch_add(1, Ordering::Relaxed);
@@ -79,7 +90,8 @@ async fn meet(worker: Rc<Inner>, stream: TcpStream, peer: SocketAddr, port: &Por
         reset_when_dropped(&stream);
         return None;
     };
-    Some(Session { worker, stream, caller, route, first })
+    let notes = StreamNotes::begin(&worker.shared, &route, caller);
+    Some(Session { worker, stream, caller, route, first, notes })
 }
 
 fn prepare(stream: &TcpStream) -> std::io::Result<()> {
@@ -90,7 +102,7 @@ fn prepare(stream: &TcpStream) -> std::io::Result<()> {
 }
 
 impl Session {
-    async fn run(mut self) -> Result<(), End> {
+    async fn run(&mut self) -> Result<(), End> {
         let (way, upstream) = self.reach().await?;
         prepare(&upstream).map_err(|error| End::Closed(Closed(error.to_string())))?;
         let mut begun = self.first.take();
@@ -99,11 +111,21 @@ impl Session {
             begun.splice(0..0, header);
         }
         let idle = self.route.backend.as_ref().and_then(|backend| backend.policy().stream_idle);
-        let counters = &self.route.counters;
-        counters.bytes_in.fetch_add(begun.len() as u64, Ordering::Relaxed);
+        let (counters, notes) = (&self.route.counters, &self.notes);
+        let carried = |up: u64, down: u64| {
+            counters.bytes_in.fetch_add(up, Ordering::Relaxed);
+            counters.bytes_out.fetch_add(down, Ordering::Relaxed);
+            if let Some(notes) = notes {
+                notes.carried(up, down);
+            }
+        };
+        if let Some(notes) = notes {
+            // Cut by the end of Dormouse, it was carried all the same.
+            notes.status.set(200);
+        }
+        carried(begun.len() as u64, 0);
         let ended = copy_both_ways(&self.stream, &upstream, begun, idle, |moved| {
-            counters.bytes_in.fetch_add(moved.up, Ordering::Relaxed);
-            counters.bytes_out.fetch_add(moved.down, Ordering::Relaxed);
+            carried(moved.up, moved.down);
             if let Some(pass) = &way.pass {
                 pass.touch();
             }
@@ -122,7 +144,14 @@ impl Session {
         loop {
             let way = match look(&self.worker, &route, self.caller).await.map_err(End::Closed)? {
                 Look::Open(way) => way,
-                Look::Asleep(backend) => self.wake(&route, backend).await?,
+                Look::Asleep(backend) => {
+                    let since = Instant::now();
+                    let woken = self.wake(&route, backend).await;
+                    if let Some(notes) = &self.notes {
+                        notes.waited.set(notes.waited.get() + since.elapsed());
+                    }
+                    woken?
+                }
             };
             let error = match dial::dial(self, &way).await? {
                 Ok(upstream) => return Ok((way, upstream)),

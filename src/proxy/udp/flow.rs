@@ -19,6 +19,7 @@ use crate::{
     model::IdlePolicy,
     net::Carries,
     proxy::{
+        access::StreamNotes,
         dialling::dial_pause,
         http::Inner,
         ports::{Caller, Closed, Look, Way, enter, look},
@@ -40,6 +41,8 @@ pub(super) struct Flow {
     moved: Cell<Instant>,
     /// The endpoint said no to a datagram, as was seen when the next one was sent.
     refused: Notify,
+    /// What is noted of it, where a log wants it.
+    notes: Option<StreamNotes>,
     state: RefCell<State>,
 }
 
@@ -52,9 +55,10 @@ enum State {
 }
 
 impl Flow {
-    pub(super) fn new(route: Arc<LiveRoute>, caller: Caller, now: Instant) -> Self {
+    pub(super) fn new(worker: &Inner, route: Arc<LiveRoute>, caller: Caller, now: Instant) -> Self {
+        let notes = StreamNotes::begin(&worker.shared, &route, caller);
         let state = State::Waiting { kept: VecDeque::new(), bytes: 0 };
-        Self { route, caller, moved: Cell::new(now), refused: Notify::new(), state: RefCell::new(state) }
+        Self { route, caller, moved: Cell::new(now), refused: Notify::new(), notes, state: RefCell::new(state) }
     }
 
     /// Whether it waits for nothing, and nothing moved for so long.
@@ -89,6 +93,9 @@ impl Flow {
             }
         }
         counters.bytes_in.fetch_add(datagram.len() as u64, Ordering::Relaxed);
+        if let Some(notes) = &self.notes {
+            notes.carried(datagram.len() as u64, 0);
+        }
     }
 
     /// The datagram behind its PROXY header, where the route asks for one.
@@ -157,6 +164,9 @@ impl Flow {
 /// Carries a flow to its end.
 pub(super) async fn run(common: &Rc<Common>, flow: &Flow, pair: Pair) {
     if let Err(Closed(why)) = carry(common, flow, pair).await {
+        if let Some(notes) = flow.notes.as_ref().filter(|notes| notes.status.get() != 200) {
+            notes.status.set(503);
+        }
         tracing::debug!(route = %flow.route.spec.alias, client = %pair.client, why, "a flow ended");
     }
 }
@@ -165,12 +175,22 @@ async fn carry(common: &Rc<Common>, flow: &Flow, pair: Pair) -> Result<(), Close
     let (worker, route) = (&common.worker, &flow.route);
     let way = match look(worker, route, flow.caller).await? {
         Look::Open(way) => way,
-        Look::Asleep(backend) => enter(worker, route, backend, flow.caller).await?,
+        Look::Asleep(backend) => {
+            let since = Instant::now();
+            let entered = enter(worker, route, backend, flow.caller).await;
+            if let Some(notes) = &flow.notes {
+                notes.waited.set(since.elapsed());
+            }
+            entered?
+        }
     };
     let upstream = Rc::new(connect(way.address).await.map_err(|error| Closed(error.to_string()))?);
     deliver(common, flow, &way, &upstream).await?;
     // Nothing is awaited between the last datagram that was kept and this: none is overtaken.
     let pass = way.pass.map(Rc::new);
+    if let Some(notes) = &flow.notes {
+        notes.status.set(200);
+    }
     *flow.state.borrow_mut() = State::Open { upstream: Rc::clone(&upstream), pass: pass.clone() };
     tokio::select! {
         error = answers(common, flow, pair, &upstream, pass.as_deref()) => Err(flow.distrust(worker, &error)),
@@ -278,6 +298,9 @@ async fn answers(common: &Common, flow: &Flow, pair: Pair, upstream: &UdpSocket,
                         pass.touch();
                     }
                     flow.route.counters.bytes_out.fetch_add(count as u64, Ordering::Relaxed);
+                    if let Some(notes) = &flow.notes {
+                        notes.carried(0, count as u64);
+                    }
                     let answer = room.get(..count).unwrap_or_default();
                     let sent = common.door.try_send(answer, pair);
                     matches!(sent, Err(error) if error.kind() == io::ErrorKind::WouldBlock).then(|| answer.to_vec())

@@ -1,0 +1,206 @@
+//! Sockets that were opened before the program began, by systemd or whoever speaks like it (`LISTEN_FDS`). They are
+//! used for the addresses that they are bound to, and outlive the program: nobody is refused while it starts again.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr, TcpListener, UdpSocket},
+    os::{
+        fd::{FromRawFd, OwnedFd, RawFd},
+        unix::net::UnixListener,
+    },
+    path::Path,
+    sync::OnceLock,
+};
+
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use socket2::{Domain, SockRef, Type};
+
+/// The first of the descriptors.
+const FIRST: RawFd = 3;
+
+/// So many are looked at.
+const MOST: RawFd = 1024;
+
+static HANDED: OnceLock<Vec<Handed>> = OnceLock::new();
+
+/// What became of a descriptor, in words.
+pub type HandedWords = Result<String, String>;
+
+/// A socket that was handed over.
+#[derive(Debug)]
+struct Handed {
+    name: String,
+    socket: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Tcp(TcpListener, SocketAddr),
+    Udp(UdpSocket, SocketAddr),
+    Unix(UnixListener),
+    /// Of no use, and why.
+    None(io::Error),
+}
+
+/// Takes the sockets that the environment tells of, once, and says what they are. To be called before anything else opens
+/// descriptors.
+pub fn take_handed(variable: impl Fn(&str) -> Option<String>) -> Vec<HandedWords> {
+    let all = HANDED.get_or_init(|| match count(&variable) {
+        0 => Vec::new(),
+        count => {
+            let names = variable("LISTEN_FDNAMES").unwrap_or_default();
+            let names = names.split(':').map(str::to_owned).chain(std::iter::repeat(String::new()));
+            (FIRST..FIRST + count).zip(names).map(|(descriptor, name)| adopt(descriptor, name)).collect()
+        }
+    });
+    all.iter().map(Handed::words).collect()
+}
+
+/// How many there are; none when they are meant for another process.
+fn count(variable: &impl Fn(&str) -> Option<String>) -> RawFd {
+    let number = |name: &str| variable(name)?.parse::<u32>().ok();
+    let ours = number("LISTEN_PID") == Some(std::process::id());
+    if !ours {
+        return 0;
+    }
+    number("LISTEN_FDS").and_then(|count| RawFd::try_from(count).ok()).unwrap_or(0).min(MOST)
+}
+
+#[allow(unsafe_code, reason = "descriptors come as numbers")]
+fn adopt(descriptor: RawFd, name: String) -> Handed {
+    // SAFETY: who started this process gave it this descriptor to own, and nothing else was opened yet.
+    let owned = unsafe { OwnedFd::from_raw_fd(descriptor) };
+    Handed { name, socket: classify(owned).unwrap_or_else(Kind::None) }
+}
+
+fn classify(descriptor: OwnedFd) -> io::Result<Kind> {
+    // Not for our children.
+    fcntl(&descriptor, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    let socket = SockRef::from(&descriptor);
+    let (domain, kind) = (socket.domain()?, socket.r#type()?);
+    let listens = || match socket.is_listener()? {
+        true => Ok(()),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it does not listen")),
+    };
+    socket.set_nonblocking(true)?;
+    let address = socket.local_addr()?;
+    if domain == Domain::UNIX && kind == Type::STREAM {
+        listens()?;
+        return Ok(Kind::Unix(descriptor.into()));
+    }
+    let address = address.as_socket().ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))?;
+    if kind == Type::STREAM {
+        listens()?;
+        Ok(Kind::Tcp(descriptor.into(), address))
+    } else if kind == Type::DGRAM {
+        Ok(Kind::Udp(descriptor.into(), address))
+    } else {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// A copy of the listener that was handed over for this address. All copies share one queue.
+pub fn handed_tcp(wanted: SocketAddr) -> io::Result<Option<TcpListener>> {
+    let found = all().find_map(|handed| match &handed.socket {
+        Kind::Tcp(listener, address) if serves(*address, wanted) => Some(listener.try_clone()),
+        Kind::Tcp(..) | Kind::Udp(..) | Kind::Unix(_) | Kind::None(_) => None,
+    });
+    found.transpose()
+}
+
+/// A copy of the socket for datagrams that was handed over for this address.
+pub fn handed_udp(wanted: SocketAddr) -> io::Result<Option<UdpSocket>> {
+    let found = all().find_map(|handed| match &handed.socket {
+        Kind::Udp(socket, address) if serves(*address, wanted) => Some(socket.try_clone()),
+        Kind::Tcp(..) | Kind::Udp(..) | Kind::Unix(_) | Kind::None(_) => None,
+    });
+    found.transpose()
+}
+
+/// A copy of the listener that was handed over for this path.
+pub fn handed_unix(wanted: &Path) -> io::Result<Option<UnixListener>> {
+    let is_there = |listener: &UnixListener| {
+        listener.local_addr().is_ok_and(|address| address.as_pathname().is_some_and(|path| path == wanted))
+    };
+    let found = all().find_map(|handed| match &handed.socket {
+        Kind::Unix(listener) if is_there(listener) => Some(listener.try_clone()),
+        Kind::Tcp(..) | Kind::Udp(..) | Kind::Unix(_) | Kind::None(_) => None,
+    });
+    found.transpose()
+}
+
+fn all() -> impl Iterator<Item = &'static Handed> {
+    HANDED.get().into_iter().flatten()
+}
+
+/// Whether what is bound to one address is what another one asks for. `[::]`, as systemd binds a bare port, takes what
+/// comes to every address, those of IPv4 too.
+fn serves(bound: SocketAddr, wanted: SocketAddr) -> bool {
+    let everything = bound.is_ipv6() && bound.ip().is_unspecified() && wanted.ip() == IpAddr::from([0; 4]);
+    bound.port() == wanted.port() && (bound.ip() == wanted.ip() || everything)
+}
+
+impl Handed {
+    fn words(&self) -> HandedWords {
+        let what = match &self.socket {
+            Kind::Tcp(_, address) => format!("TCP {address}"),
+            Kind::Udp(_, address) => format!("UDP {address}"),
+            Kind::Unix(listener) => {
+                let address = listener.local_addr().ok();
+                let path = address.as_ref().and_then(|address| address.as_pathname());
+                format!("Unix {}", path.unwrap_or(Path::new("-")).display())
+            }
+            Kind::None(error) => return Err(format!("`{}`: {error}", self.name)),
+        };
+        Ok(if self.name.is_empty() { what } else { format!("{what} ({})", self.name) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_sockets_that_are_meant_for_this_process_are_taken() {
+        let own = std::process::id().to_string();
+        let told = |pid: &str, fds: &str| {
+            let (pid, fds) = (pid.to_owned(), fds.to_owned());
+            count(&move |name: &str| match name {
+                "LISTEN_PID" => Some(pid.clone()),
+                "LISTEN_FDS" => Some(fds.clone()),
+                _ => None,
+            })
+        };
+        assert_eq!(told(&own, "2"), 2);
+        assert_eq!(told("1", "2"), 0);
+        assert_eq!(told(&own, "-1"), 0);
+        assert_eq!(told(&own, "99999999"), MOST);
+        assert_eq!(count(&|_: &str| None), 0);
+    }
+
+    #[test]
+    fn what_is_bound_to_every_address_serves_a_bare_port() {
+        let serves = |bound: &str, wanted: &str| super::serves(bound.parse().unwrap(), wanted.parse().unwrap());
+        assert!(
+            serves("[::]:80", "0.0.0.0:80") && serves("[::]:80", "[::]:80") && serves("127.0.0.1:80", "127.0.0.1:80")
+        );
+        assert!(!serves("[::]:80", "0.0.0.0:81") && !serves("0.0.0.0:80", "127.0.0.1:80"));
+        assert!(!serves("[::]:80", "127.0.0.1:80"));
+    }
+
+    #[test]
+    fn sockets_are_told_apart() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        assert!(matches!(classify(listener.into()), Ok(Kind::Tcp(_, found)) if found == address));
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        assert!(matches!(classify(socket.into()), Ok(Kind::Udp(..))));
+        let folder = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(folder.path().join("a.sock")).unwrap();
+        assert!(matches!(classify(listener.into()), Ok(Kind::Unix(_))));
+        assert!(classify(std::fs::File::open("/dev/null").unwrap().into()).is_err());
+        let one = TcpListener::bind("127.0.0.1:0").unwrap();
+        let connected = std::net::TcpStream::connect(one.local_addr().unwrap()).unwrap();
+        assert!(classify(connected.into()).is_err(), "it does not listen");
+    }
+}

@@ -1,0 +1,490 @@
+//! One line of the access log. Nothing that a client sent can end a line, or begin another.
+
+use std::{borrow::Cow, fmt::Write, net::IpAddr, time::Duration};
+
+use jiff::{Timestamp, tz::TimeZone};
+
+use crate::model::{AccessFate, AccessFormat, AccessLog, AccessRules, HostPattern};
+
+/// Of a text that a client chose, so many bytes are written down.
+const LONGEST: usize = 4096;
+
+/// What is known of a request, or of a stream, at its end.
+#[derive(Debug, Clone)]
+pub struct AccessRecord<'a> {
+    /// When it began.
+    pub at: Timestamp,
+    /// Who asked, behind the proxies that are believed.
+    pub client: IpAddr,
+    /// The method; `TCP` or `UDP` of a stream; empty when it could not be read.
+    pub method: &'a str,
+    /// Path and query; of a stream the address that it came to.
+    pub target: &'a str,
+    /// The host that was asked for, without its port.
+    pub host: &'a str,
+    /// What was spoken with the client, as `HTTP/2.0`.
+    pub protocol: &'a str,
+    /// It came through TLS.
+    pub secure: bool,
+    /// The status of the answer; 499 when the client left before it.
+    pub status: u16,
+    /// Why the answer is not whole, where it is not: `client` or `upstream`.
+    pub cut: Option<&'static str>,
+    /// Bytes taken from the client.
+    pub bytes_in: u64,
+    /// Bytes sent to it.
+    pub bytes_out: u64,
+    /// From its first byte to the end.
+    pub took: Duration,
+    /// Of that, how long it waited for a wake.
+    pub waited: Duration,
+    /// Of that, from where the upstream was asked to its answer; absent: it gave none.
+    pub upstream: Option<Duration>,
+    /// The alias of its route.
+    pub route: Option<&'a str>,
+    /// The backend of that.
+    pub backend: Option<&'a str>,
+    /// The header fields of the request.
+    pub headers: Vec<(&'a str, &'a [u8])>,
+}
+
+impl AccessRecord<'_> {
+    /// The line, with its end; none when the filters keep it out.
+    pub fn line(&self, log: &AccessLog) -> Option<Vec<u8>> {
+        if !self.passes(log) {
+            return None;
+        }
+        let mut line = match log.format {
+            AccessFormat::Common => self.text(log, false),
+            AccessFormat::Combined => self.text(log, true),
+            AccessFormat::Json => self.json(log),
+        };
+        line.push('\n');
+        Some(line.into_bytes())
+    }
+
+    fn passes(&self, log: &AccessLog) -> bool {
+        let filters = &log.filters;
+        filters.status.passes(|(first, last)| (*first..=*last).contains(&self.status))
+            && filters.method.passes(|method| method == self.method)
+            && filters.host.passes(|host| is_of(self.host, host))
+            && filters.networks.passes(|network| network.contains(&self.client))
+            && filters.headers.passes(|wanted| {
+                let named = self.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(&wanted.name));
+                named
+                    .into_iter()
+                    .any(|(_, value)| wanted.value.as_ref().is_none_or(|expected| *value == expected.as_bytes()))
+            })
+    }
+
+    fn header(&self, name: &str) -> Option<&[u8]> {
+        self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| *value)
+    }
+
+    /// `client - - [time] "request" status bytes`, and what Dormouse knows as `name=value` behind it.
+    fn text(&self, log: &AccessLog, combined: bool) -> String {
+        let mut out = String::with_capacity(320);
+        let time = self.at.to_zoned(TimeZone::UTC).strftime("%d/%b/%Y:%H:%M:%S +0000");
+        let _ = write!(out, "{} - - [{time}] \"", self.client);
+        if self.method.is_empty() {
+            out.push('-');
+        } else {
+            quoted(&mut out, self.method.as_bytes());
+            out.push(' ');
+            quoted(&mut out, target(self.target, &log.fields.query).as_bytes());
+            out.push(' ');
+            out.push_str(self.protocol);
+        }
+        let _ = write!(out, "\" {} {}", self.status, self.bytes_out);
+        if combined {
+            for name in ["referer", "user-agent"] {
+                out.push_str(" \"");
+                match self.seen(name, log) {
+                    Some(value) => quoted(&mut out, value.as_bytes()),
+                    None => out.push('-'),
+                }
+                out.push('"');
+            }
+        }
+        out.push_str(" host=");
+        word(&mut out, self.host);
+        out.push_str(" route=");
+        word(&mut out, self.route.unwrap_or_default());
+        out.push_str(" backend=");
+        word(&mut out, self.backend.unwrap_or_default());
+        let _ = write!(out, " in={} took={} wake={}", self.bytes_in, millis(self.took), millis(self.waited));
+        match self.upstream {
+            Some(time) => {
+                let _ = write!(out, " upstream={}", millis(time));
+            }
+            None => out.push_str(" upstream=-"),
+        }
+        if let Some(cut) = self.cut {
+            let _ = write!(out, " cut={cut}");
+        }
+        out
+    }
+
+    /// Referer and user agent, which have a place of their own: there unless a rule names them.
+    fn seen(&self, name: &str, log: &AccessLog) -> Option<String> {
+        let value = self.header(name)?;
+        let named = log.fields.headers.named.iter().find(|(named, _)| named == name).map(|(_, fate)| *fate);
+        match named.unwrap_or(AccessFate::Keep) {
+            AccessFate::Keep => {}
+            AccessFate::Drop => return None,
+            AccessFate::Redact => return Some(REDACTED.to_owned()),
+        }
+        let text = String::from_utf8_lossy(value);
+        Some(if name == "referer" { target(&text, &log.fields.query) } else { text.into_owned() })
+    }
+
+    fn json(&self, log: &AccessLog) -> String {
+        let mut out = String::with_capacity(512);
+        let _ = write!(out, "{{\"time\":\"{:.3}\"", self.at);
+        let mut text = |key: &str, value: &str| {
+            let _ = write!(out, ",\"{key}\":");
+            string(&mut out, value);
+        };
+        text("client", &self.client.to_string());
+        text("method", self.method);
+        text("scheme", if self.secure { "https" } else { "http" });
+        text("host", self.host);
+        text("path", &target(self.target, &log.fields.query));
+        text("protocol", self.protocol);
+        text("route", self.route.unwrap_or_default());
+        text("backend", self.backend.unwrap_or_default());
+        for (key, name) in [("referer", "referer"), ("user_agent", "user-agent")] {
+            if let Some(value) = self.seen(name, log) {
+                text(key, &value);
+            }
+        }
+        if let Some(cut) = self.cut {
+            text("cut", cut);
+        }
+        let _ =
+            write!(out, ",\"status\":{},\"bytes_in\":{},\"bytes_out\":{}", self.status, self.bytes_in, self.bytes_out);
+        let _ = write!(out, ",\"took_ms\":{},\"wake_ms\":{}", millis(self.took), millis(self.waited));
+        if let Some(time) = self.upstream {
+            let _ = write!(out, ",\"upstream_ms\":{}", millis(time));
+        }
+        let headers = self.headers.iter().map(|(name, value)| {
+            let text = String::from_utf8_lossy(value);
+            // The page that led here may have secrets in its address, too.
+            let of_page = name.eq_ignore_ascii_case("referer");
+            (*name, if of_page { target(&text, &log.fields.query).into() } else { text })
+        });
+        object(&mut out, "headers", headers, &log.fields.headers);
+        let cookies = self.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("cookie"));
+        let pairs = cookies.flat_map(|(_, value)| value.split(|byte| *byte == b';')).filter_map(|pair| {
+            let (name, value) = std::str::from_utf8(pair).ok()?.trim().split_once('=')?;
+            Some((name, value.into()))
+        });
+        object(&mut out, "cookies", pairs, &log.fields.cookies);
+        out.push('}');
+        out
+    }
+}
+
+/// What stands where a value was.
+const REDACTED: &str = "REDACTED";
+
+/// Fields of one kind, when any is written down.
+fn object<'a>(out: &mut String, key: &str, fields: impl Iterator<Item = (&'a str, Cow<'a, str>)>, rules: &AccessRules) {
+    if rules.default == AccessFate::Drop && rules.named.iter().all(|(_, fate)| *fate == AccessFate::Drop) {
+        return;
+    }
+    let _ = write!(out, ",\"{key}\":{{");
+    let mut seen: Vec<&str> = Vec::new();
+    for (name, value) in fields {
+        let fate = rules.fate(name);
+        // A key of an object is there once: the first of several counts.
+        if fate == AccessFate::Drop || seen.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+            continue;
+        }
+        if !seen.is_empty() {
+            out.push(',');
+        }
+        seen.push(name);
+        string(out, &name.to_ascii_lowercase());
+        out.push(':');
+        string(out, if fate == AccessFate::Redact { REDACTED } else { &value });
+    }
+    out.push('}');
+}
+
+/// Path and query, the parameters as the rules say.
+fn target(text: &str, rules: &AccessRules) -> String {
+    let Some((path, query)) = text.split_once('?') else { return text.to_owned() };
+    let (query, fragment) = query.split_once('#').map_or((query, None), |(query, rest)| (query, Some(rest)));
+    let mut out = String::with_capacity(text.len());
+    out.push_str(path);
+    let mut mark = '?';
+    for pair in query.split('&') {
+        let (name, value) = pair.split_once('=').map_or((pair, None), |(name, value)| (name, Some(value)));
+        let fate = rules.fate(&decoded(name));
+        if fate == AccessFate::Drop {
+            continue;
+        }
+        out.push(mark);
+        mark = '&';
+        out.push_str(name);
+        if let Some(value) = value {
+            out.push('=');
+            out.push_str(if fate == AccessFate::Redact { REDACTED } else { value });
+        }
+    }
+    // What stands behind a `#` may hold tokens, and tells nothing of the request.
+    if fragment.is_some() {
+        out.push('#');
+    }
+    out
+}
+
+/// The name of a parameter as its reader sees it: `%74oken` is `token`.
+fn decoded(name: &str) -> String {
+    let digit = |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16));
+    let bytes = name.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        let pair = (*byte == b'%').then(|| digit(bytes.get(at + 1)).zip(digit(bytes.get(at + 2)))).flatten();
+        match pair.and_then(|(high, low)| u8::try_from(high * 16 + low).ok()) {
+            Some(byte) => {
+                out.push(byte);
+                at += 3;
+            }
+            None => {
+                out.push(*byte);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+fn millis(time: Duration) -> String {
+    let micros = time.as_micros();
+    format!("{}.{:03}", micros / 1000, micros % 1000)
+}
+
+fn is_of(host: &str, pattern: &HostPattern) -> bool {
+    match pattern {
+        HostPattern::Exact(name) => host.eq_ignore_ascii_case(name),
+        HostPattern::Wildcard(suffix) => {
+            let host = host.to_ascii_lowercase();
+            host.strip_suffix(&**suffix).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
+        }
+        HostPattern::FirstLabel(label) => host.split('.').next().is_some_and(|first| first.eq_ignore_ascii_case(label)),
+        HostPattern::Any => true,
+    }
+}
+
+/// Inside quotes: what is not plain ASCII is written as `\xHH`.
+fn quoted(out: &mut String, text: &[u8]) {
+    for byte in text.iter().take(LONGEST) {
+        match byte {
+            b'"' | b'\\' | 0..=0x1f | 0x7f..=0xff => {
+                let _ = write!(out, "\\x{byte:02X}");
+            }
+            plain => out.push(char::from(*plain)),
+        }
+    }
+    if text.len() > LONGEST {
+        out.push_str("...");
+    }
+}
+
+/// A value without quotes; `-` for nothing.
+fn word(out: &mut String, text: &str) {
+    if text.is_empty() {
+        out.push('-');
+    }
+    for byte in text.bytes().take(LONGEST) {
+        if byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b'=') {
+            out.push(char::from(byte));
+        } else {
+            let _ = write!(out, "\\x{byte:02X}");
+        }
+    }
+}
+
+/// A string of JSON in plain ASCII, so that nothing in it acts on a terminal either.
+fn string(out: &mut String, text: &str) {
+    out.push('"');
+    let mut units = [0; 2];
+    for (at, character) in text.char_indices() {
+        if at >= LONGEST {
+            out.push_str("...");
+            break;
+        }
+        match character {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            ' '..='~' => out.push(character),
+            other => {
+                for unit in other.encode_utf16(&mut units) {
+                    let _ = write!(out, "\\u{unit:04x}");
+                }
+            }
+        }
+    }
+    out.push('"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{AccessFilter, HeaderMatch};
+
+    const FIELDS: [(&str, &[u8]); 5] = [
+        ("Referer", b"https://x.test/a?token=geheim&b=2#id_token=geheim"),
+        ("User-Agent", b"curl \"8\"\n"),
+        ("Authorization", b"Basic geheim"),
+        ("Cookie", b"sid=geheim; theme=dark"),
+        ("Accept", b"*/*"),
+    ];
+
+    fn record() -> AccessRecord<'static> {
+        AccessRecord {
+            at: "2026-11-22T09:15:00.123456Z".parse().unwrap(),
+            client: "192.0.2.7".parse().unwrap(),
+            method: "GET",
+            target: "/a b?x=1&%74oken=geheim&flag",
+            host: "app.test",
+            protocol: "HTTP/1.1",
+            secure: true,
+            status: 200,
+            cut: None,
+            bytes_in: 90,
+            bytes_out: 1024,
+            took: Duration::from_micros(1_234_567),
+            waited: Duration::from_millis(1200),
+            upstream: Some(Duration::from_micros(900)),
+            route: Some("app"),
+            backend: Some("local/app"),
+            headers: FIELDS.to_vec(),
+        }
+    }
+
+    fn line(record: &AccessRecord<'_>, log: &AccessLog) -> String {
+        String::from_utf8(record.line(log).unwrap()).unwrap()
+    }
+
+    fn log(format: AccessFormat) -> AccessLog {
+        AccessLog { format, ..AccessLog::default() }
+    }
+
+    #[test]
+    fn lines_of_each_format() {
+        const BEHIND: &str =
+            " host=app.test route=app backend=local/app in=90 took=1234.567 wake=1200.000 upstream=0.900\n";
+        const COMMON: &str = "192.0.2.7 - - [22/Nov/2026:09:15:00 +0000] \
+                              \"GET /a b?x=1&%74oken=REDACTED&flag HTTP/1.1\" 200 1024";
+        assert_eq!(line(&record(), &log(AccessFormat::Common)), format!("{COMMON}{BEHIND}"));
+        let of_client = " \"https://x.test/a?token=REDACTED&b=2#\" \"curl \\x228\\x22\\x0A\"";
+        assert_eq!(line(&record(), &log(AccessFormat::Combined)), format!("{COMMON}{of_client}{BEHIND}"));
+        let unread = AccessRecord {
+            method: "",
+            host: "",
+            route: None,
+            backend: None,
+            upstream: None,
+            cut: Some("client"),
+            status: 400,
+            ..record()
+        };
+        assert_eq!(
+            line(&unread, &log(AccessFormat::Common)),
+            "192.0.2.7 - - [22/Nov/2026:09:15:00 +0000] \"-\" 400 1024 host=- route=- backend=- in=90 took=1234.567 \
+             wake=1200.000 upstream=- cut=client\n"
+        );
+    }
+
+    #[test]
+    fn json_is_an_object_in_one_line() {
+        let mut log = log(AccessFormat::Json);
+        let text = line(&record(), &log);
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(value["time"], "2026-11-22T09:15:00.123Z");
+        assert_eq!(value["path"], "/a b?x=1&%74oken=REDACTED&flag");
+        assert_eq!(value["user_agent"], "curl \"8\"\n");
+        assert_eq!(
+            (&value["status"], &value["bytes_in"], &value["wake_ms"], &value["upstream_ms"]),
+            (&200.into(), &90.into(), &1200.0.into(), &0.9.into())
+        );
+        assert_eq!((&value["route"], &value["backend"]), (&"app".into(), &"local/app".into()));
+        assert!(value.get("headers").is_none() && value.get("cookies").is_none());
+        assert_eq!(text.matches('\n').count(), 1);
+        log.fields.headers.default = AccessFate::Keep;
+        log.fields.cookies.default = AccessFate::Redact;
+        log.fields.cookies.named.push(("theme".into(), AccessFate::Keep));
+        let text = line(&record(), &log);
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(value["headers"]["authorization"], REDACTED);
+        assert_eq!(value["headers"]["accept"], "*/*");
+        assert_eq!((&value["cookies"]["sid"], &value["cookies"]["theme"]), (&REDACTED.into(), &"dark".into()));
+        assert!(!text.contains("geheim"), "{text}");
+    }
+
+    #[test]
+    fn what_clients_send_forges_no_line() {
+        let evil = "/\r\n1.2.3.4 - - \u{1b}[2J\u{9b}2J\u{202e}\u{2028}\"";
+        let evil_record = AccessRecord {
+            target: evil,
+            host: "a b=c",
+            method: "G\nT",
+            headers: vec![("user-agent", b"\xff\x00\n\"}\n{"), ("x\n\"", b"y\r")],
+            ..record()
+        };
+        for format in [AccessFormat::Common, AccessFormat::Combined, AccessFormat::Json] {
+            let mut log = log(format);
+            log.fields.headers.default = AccessFate::Keep;
+            let text = line(&evil_record, &log);
+            assert!(text.trim_end_matches('\n').bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{text:?}");
+            assert_eq!(text.lines().count(), 1);
+            if format == AccessFormat::Json {
+                let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+                assert_eq!(value["path"], evil);
+            }
+        }
+    }
+
+    #[test]
+    fn a_long_text_is_cut() {
+        let long = format!("/{}", "x".repeat(3 * LONGEST));
+        for format in [AccessFormat::Common, AccessFormat::Json] {
+            let text = line(&AccessRecord { target: &long, ..record() }, &log(format));
+            assert!(text.len() < LONGEST + 600 && text.contains("xxx..."), "{}", text.len());
+        }
+    }
+
+    #[test]
+    fn filters_must_all_pass() {
+        fn only<T>(value: T) -> AccessFilter<T> {
+            AccessFilter { values: vec![value], negative: false }
+        }
+        type Set = fn(&mut AccessLog);
+        let cases: [(Set, bool); 10] = [
+            (|log| log.filters.status = only((200, 299)), true),
+            (|log| log.filters.status = only((400, 599)), false),
+            (|log| log.filters.method = only("POST".to_owned()), false),
+            (|log| log.filters.host = only(HostPattern::Wildcard("test".into())), true),
+            (|log| log.filters.host = only(HostPattern::Wildcard("app.test".into())), false),
+            (|log| log.filters.networks = only("192.0.2.0/24".parse().unwrap()), true),
+            (
+                |log| {
+                    log.filters.networks = AccessFilter { negative: true, ..only("192.0.2.0/24".parse().unwrap()) };
+                },
+                false,
+            ),
+            (|log| log.filters.headers = only(HeaderMatch { name: "accept".into(), value: None }), true),
+            (|log| log.filters.headers = only(HeaderMatch { name: "accept".into(), value: Some("x".into()) }), false),
+            (|log| log.filters.headers = only(HeaderMatch { name: "x-none".into(), value: None }), false),
+        ];
+        for (at, (set, passes)) in cases.into_iter().enumerate() {
+            let mut log = log(AccessFormat::Common);
+            set(&mut log);
+            assert_eq!(record().line(&log).is_some(), passes, "{at}");
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! The access log's one writer: lines come through a bounded queue, and who brings one never waits.
+
+use std::{
+    collections::HashMap,
+    io::{self, Write},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    },
+    time::{Duration, Instant},
+};
+
+use super::access_file::LogFile;
+use crate::model::{AccessFile, AccessOutput};
+
+/// Lines that wait to be written, at most.
+const QUEUE: usize = 8192;
+
+/// Bytes that are written at once.
+const BATCH: usize = 256 << 10;
+
+/// The same trouble is told again after this long.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
+
+/// The way to the writer, which begins with the first line. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct AccessWriter(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    queue: OnceLock<SyncSender<Message>>,
+    /// Lines that were not written.
+    dropped: Arc<AtomicU64>,
+}
+
+#[derive(Debug)]
+enum Message {
+    Line(Arc<AccessOutput>, Vec<u8>),
+    /// Everything before it is to be written, and then told.
+    Flush(SyncSender<()>),
+}
+
+impl AccessWriter {
+    /// Hands a line over. One for which there is no room is dropped and counted.
+    pub fn write(&self, to: &Arc<AccessOutput>, line: Vec<u8>) {
+        if self.queue().try_send(Message::Line(Arc::clone(to), line)).is_err() {
+            self.0.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Lines that were not written, for want of room in the queue or on the disk.
+    pub fn dropped(&self) -> u64 {
+        self.0.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Waits until what was handed over is written, but no longer than this. Blocks.
+    pub fn flush(&self, patience: Duration) {
+        let Some(queue) = self.0.queue.get() else { return };
+        let (done, written) = sync_channel(1);
+        let until = Instant::now() + patience;
+        while queue.try_send(Message::Flush(done.clone())).is_err() {
+            if Instant::now() >= until {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        if matches!(written.recv_timeout(left), Err(RecvTimeoutError::Timeout)) {
+            tracing::warn!("the last lines of the access log could not be written in time");
+        }
+    }
+
+    fn queue(&self) -> &SyncSender<Message> {
+        self.0.queue.get_or_init(|| {
+            let (queue, lines) = sync_channel(QUEUE);
+            let writer = Writer { dropped: Arc::clone(&self.0.dropped), ..Writer::default() };
+            let thread = std::thread::Builder::new().name("access-log".to_owned()).spawn(move || writer.run(&lines));
+            if let Err(error) = thread {
+                tracing::error!(%error, "the access log can not be written");
+            }
+            queue
+        })
+    }
+}
+
+#[derive(Debug, Default)]
+struct Writer {
+    files: HashMap<AccessFile, Sink>,
+    stdout: Sink,
+    dropped: Arc<AtomicU64>,
+    /// Of those dropped, how many were told, and when.
+    told: (u64, Option<Instant>),
+}
+
+/// One place that lines go to.
+#[derive(Debug, Default)]
+struct Sink {
+    file: Option<LogFile>,
+    waiting: Vec<u8>,
+    lines: u64,
+    /// It could not be written to, as was told then.
+    failing: Option<Instant>,
+}
+
+impl Writer {
+    fn run(mut self, queue: &Receiver<Message>) {
+        while let Ok(first) = queue.recv() {
+            let mut flushed = Vec::new();
+            let mut bytes = 0;
+            let mut next = Some(first);
+            // What else is there already is written with it.
+            while let Some(message) = next {
+                match message {
+                    Message::Line(to, line) => {
+                        bytes += line.len();
+                        self.add(&to, &line);
+                    }
+                    Message::Flush(done) => flushed.push(done),
+                }
+                next = if bytes < BATCH { queue.try_recv().ok() } else { None };
+            }
+            self.write();
+            self.tell_of_dropped();
+            for done in flushed {
+                let _ = done.try_send(());
+            }
+        }
+    }
+
+    fn add(&mut self, to: &AccessOutput, line: &[u8]) {
+        if to.stdout {
+            self.stdout.add(line);
+        }
+        if let Some(spec) = &to.file {
+            if !self.files.contains_key(spec) {
+                // Rules for this file that are no longer in force.
+                self.files.retain(|known, _| known.path != spec.path);
+                self.files.insert(spec.clone(), Sink::default());
+            }
+            if let Some(sink) = self.files.get_mut(spec) {
+                sink.add(line);
+            }
+        }
+    }
+
+    fn write(&mut self) {
+        let mut lost = self.stdout.write("standard output", |_, lines| {
+            let mut out = io::stdout().lock();
+            out.write_all(lines)?;
+            out.flush()
+        });
+        for (spec, sink) in &mut self.files {
+            lost += sink.write(&spec.path.display().to_string(), |file, lines| {
+                let file = match file {
+                    Some(file) => file,
+                    None => file.insert(LogFile::open(spec.clone())?),
+                };
+                file.write(lines)
+            });
+        }
+        if lost > 0 {
+            // Those were told by their sink.
+            self.dropped.fetch_add(lost, Ordering::Relaxed);
+            self.told.0 += lost;
+        }
+    }
+
+    fn tell_of_dropped(&mut self) {
+        let dropped = self.dropped.load(Ordering::Relaxed);
+        let lately = self.told.1.is_some_and(|at| at.elapsed() < TELL_AGAIN);
+        if dropped > self.told.0 && !lately {
+            let lines = dropped - self.told.0;
+            tracing::warn!(lines, "lines of the access log were dropped: they came faster than they could be written");
+            self.told = (dropped, Some(Instant::now()));
+        }
+    }
+}
+
+impl Sink {
+    fn add(&mut self, line: &[u8]) {
+        self.waiting.extend_from_slice(line);
+        self.lines += 1;
+    }
+
+    /// Writes what waits. Returns how many lines were lost.
+    fn write(&mut self, name: &str, write: impl FnOnce(&mut Option<LogFile>, &[u8]) -> io::Result<()>) -> u64 {
+        if self.waiting.is_empty() {
+            return 0;
+        }
+        let result = write(&mut self.file, &self.waiting);
+        let lines = std::mem::take(&mut self.lines);
+        self.waiting.clear();
+        self.waiting.shrink_to(BATCH);
+        match result {
+            Ok(()) => {
+                if self.failing.take().is_some() {
+                    tracing::info!(file = name, "the access log is written again");
+                }
+                0
+            }
+            Err(error) => {
+                if self.failing.is_none_or(|told| told.elapsed() >= TELL_AGAIN) {
+                    tracing::error!(file = name, %error, "the access log can not be written: its lines are dropped meanwhile");
+                    self.failing = Some(Instant::now());
+                }
+                lines
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn output(path: impl Into<std::path::PathBuf>) -> Arc<AccessOutput> {
+        let file = AccessFile { path: path.into(), rotate_size: None, rotate_interval: None, keep: None };
+        Arc::new(AccessOutput { stdout: false, file: Some(file) })
+    }
+
+    #[test]
+    fn lines_are_written_in_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let (writer, path) = (AccessWriter::default(), folder.path().join("a.log"));
+        writer.flush(Duration::from_secs(60));
+        for line in 0..1000 {
+            writer.write(&output(&path), format!("{line}\n").into_bytes());
+        }
+        writer.flush(Duration::from_secs(60));
+        let expected: String = (0..1000).map(|line| format!("{line}\n")).collect();
+        assert_eq!(std::fs::read_to_string(path).unwrap(), expected);
+        assert_eq!(writer.dropped(), 0);
+    }
+
+    #[test]
+    fn a_full_disk_loses_lines_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let (writer, path) = (AccessWriter::default(), folder.path().join("a.log"));
+        for _ in 0..3 {
+            writer.write(&output("/dev/full"), b"lost\n".to_vec());
+            writer.write(&output(&path), b"kept\n".to_vec());
+        }
+        writer.flush(Duration::from_secs(60));
+        assert_eq!(writer.dropped(), 3);
+        assert_eq!(std::fs::read_to_string(path).unwrap(), "kept\n".repeat(3));
+    }
+
+    #[test]
+    fn who_brings_a_line_never_waits() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        // Open at both ends and never read: after its room it takes nothing.
+        let reader = std::fs::File::options().read(true).write(true).open(&path).unwrap();
+        let writer = AccessWriter::default();
+        let line = vec![b'x'; 1 << 10];
+        for _ in 0..3 * QUEUE {
+            writer.write(&output(&path), line.clone());
+        }
+        writer.flush(Duration::from_secs(60));
+        assert!(writer.dropped() > 0);
+        drop(reader);
+    }
+}

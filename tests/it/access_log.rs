@@ -1,0 +1,196 @@
+//! The access log as it is found on the disk.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpStream, UdpSocket},
+};
+
+use crate::support::{
+    apps::{App, config},
+    dormouse::{Dormouse, request},
+    streams::{echoed, talk},
+    tls::curl,
+    wait::{must, until},
+};
+
+struct Log {
+    folder: TempDir,
+}
+
+impl Log {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("access.log")
+    }
+
+    /// The configuration of these apps, with this log.
+    fn config(&self, apps: &[&App], keys: &str) -> String {
+        format!("{}access_log: {{ path: {}, {keys} }}\n", config(apps), self.path().display())
+    }
+
+    fn text(&self) -> String {
+        fs::read_to_string(self.path()).unwrap_or_default()
+    }
+
+    /// The object of the one line that holds these words, when it is there.
+    async fn line(&self, words: &str) -> Value {
+        let find = async || {
+            let text = self.text();
+            text.split_inclusive('\n').find(|line| line.ends_with('\n') && line.contains(words)).map(str::to_owned)
+        };
+        let line = until(&format!("a line with {words:?}"), find, |line| line.is_some()).await.unwrap();
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"))
+    }
+}
+
+#[tokio::test]
+async fn each_request_has_a_line_with_what_it_waited_for() {
+    let app = App::new("app").options(&["--delay-listen", "300ms"]).idle("idle_timeout: 1h");
+    let quiet = App::new("quiet").idle("idle_timeout: 1h").route(", access_log: off");
+    let log = Log::new();
+    let keys = "format: json, fields: { headers: keep, cookies: redact }";
+    let dormouse = Dormouse::start(&log.config(&[&app, &quiet], keys)).await;
+    assert_eq!(dormouse.get("quiet", "/unseen").await.status, 200);
+    let text = "POST /echo?token=geheim&a=1 HTTP/1.1\r\nHost: app.test\r\nConnection: close\r\nContent-Length: 5\r\n\
+                Authorization: Basic geheim\r\nCookie: sid=geheim\r\nUser-Agent: \x1b[2Jme\r\n\r\nhello";
+    let text = text.replace('\x1b', "\\");
+    let reply = request(dormouse.http, &text).await.unwrap();
+    assert_eq!(reply.status, 200);
+    let line = log.line("/echo").await;
+    for (key, expected) in [
+        ("method", "POST"),
+        ("path", "/echo?token=REDACTED&a=1"),
+        ("host", "app.test"),
+        ("protocol", "HTTP/1.1"),
+        ("client", "127.0.0.1"),
+        ("route", "app"),
+        ("backend", "jobs/app"),
+        ("scheme", "http"),
+    ] {
+        assert_eq!(line[key], expected, "{key} of {line}");
+    }
+    assert_eq!((&line["status"], &line["bytes_in"]), (&200.into(), &text.len().into()), "{line}");
+    let number = |key: &str| line[key].as_f64().unwrap_or_else(|| panic!("{key} of {line}"));
+    assert!(number("wake_ms") >= 300.0 && number("took_ms") >= number("wake_ms"), "{line}");
+    assert!(number("upstream_ms") < number("took_ms") && number("bytes_out") > 100.0, "{line}");
+    assert_eq!((&line["headers"]["authorization"], &line["cookies"]["sid"]), (&"REDACTED".into(), &"REDACTED".into()));
+
+    // What is no request, and what no route has.
+    let reply = request(dormouse.http, "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n").await.unwrap();
+    assert_eq!((reply.status, log.line("\"status\":400").await["route"].as_str()), (400, Some("")));
+    assert_eq!(request(dormouse.http, "GET /none HTTP/1.0\r\n\r\n").await.unwrap().status, 404);
+    assert_eq!(log.line("/none").await["protocol"], "HTTP/1.0");
+    let url = format!("http://app.test:{}/second", dormouse.http.port());
+    curl(&url, "app.test", dormouse.http, vec!["--http2-prior-knowledge".to_owned()]).await;
+    let line = log.line("/second").await;
+    assert_eq!((&line["protocol"], &line["wake_ms"]), (&"HTTP/2.0".into(), &0.0.into()), "{line}");
+    let all = log.text();
+    assert!(!all.contains("geheim") && !all.contains("unseen"), "{all}");
+}
+
+#[tokio::test]
+async fn who_leaves_has_499_and_an_upgrade_its_line_at_its_end() {
+    let app = App::new("app").idle("idle_timeout: 1h");
+    let log = Log::new();
+    let dormouse = Dormouse::start(&log.config(&[&app], "format: json")).await;
+    let begin = async |text: &str| {
+        let mut stream = TcpStream::connect(dormouse.http).await.unwrap();
+        stream.write_all(text.as_bytes()).await.unwrap();
+        stream
+    };
+    let stream = begin("GET /slow?ms=20000 HTTP/1.1\r\nHost: app.test\r\n\r\n").await;
+    until("it is asked", async || app.journal().arrivals("/slow"), |count| *count == 1).await;
+    socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(stream);
+    let line = log.line("/slow").await;
+    assert_eq!((&line["status"], line.get("upstream_ms")), (&499.into(), None), "{line}");
+
+    let ask = "GET /ws HTTP/1.1\r\nHost: app.test\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
+               Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    let mut stream = begin(ask).await;
+    let mut answer = Vec::new();
+    while !answer.windows(4).any(|end| end == b"\r\n\r\n") {
+        assert_ne!(must("the handshake", stream.read_buf(&mut answer)).await.unwrap(), 0);
+    }
+    assert!(!log.text().contains("/ws"), "it goes on");
+    // Masked with nothing: a message of one byte, and the end.
+    stream.write_all(&[0x81, 0x81, 0, 0, 0, 0, b'x', 0x88, 0x80, 0, 0, 0, 0]).await.unwrap();
+    must("the end", stream.read_to_end(&mut answer)).await.unwrap();
+    let line = log.line("/ws").await;
+    assert_eq!((&line["status"], &line["bytes_in"]), (&101.into(), &(ask.len() + 13).into()), "{line}");
+}
+
+#[tokio::test]
+async fn streams_have_a_line_at_their_end() {
+    let tcp = App::echoing("tcp", "tcp").idle("idle_timeout: 1h");
+    let udp = App::echoing("udp", "udp").idle("idle_timeout: 1h, flow_timeout: 300ms");
+    let log = Log::new();
+    let _dormouse = Dormouse::start(&log.config(&[&tcp, &udp], "format: json")).await;
+    assert_eq!(talk(tcp.front(), b"hello").await.unwrap(), echoed(b"hello"));
+    let line = log.line("\"TCP\"").await;
+    assert_eq!((&line["status"], &line["route"], &line["bytes_in"]), (&200.into(), &"tcp".into(), &5.into()), "{line}");
+    assert_eq!((&line["path"], &line["bytes_out"]), (&tcp.front().to_string().into(), &10.into()), "{line}");
+    assert!(line["wake_ms"].as_f64() > Some(0.0), "{line}");
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    socket.connect(udp.front()).await.unwrap();
+    let ask = async || {
+        let mut room = [0; 100];
+        socket.send(b"hello").await.ok()?;
+        tokio::time::timeout(Duration::from_secs(5), socket.recv(&mut room)).await.ok()?.ok()
+    };
+    until("an answer", ask, |count| *count == Some(5)).await;
+    let line = log.line("\"UDP\"").await;
+    assert_eq!((&line["status"], &line["route"]), (&200.into(), &"udp".into()), "{line}");
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_and_nobody_waits_for_it() {
+    let app = App::new("app").idle("idle_timeout: 1h").route(", access_log: { path: /dev/full }");
+    let other = App::new("other").idle("idle_timeout: 1h");
+    let log = Log::new();
+    let dormouse = Dormouse::start(&log.config(&[&app, &other], "filters: { status_codes: 200-299 }")).await;
+    for _ in 0..20 {
+        assert_eq!(dormouse.get("app", "/").await.status, 200);
+    }
+    until("it is told", async || dormouse.log(), |log| log.contains("the access log can not be written")).await;
+    assert_eq!(dormouse.get("other", "/echo").await.status, 200);
+    assert_eq!(dormouse.get("none", "/filtered").await.status, 404);
+    until("another log goes on", async || log.text(), |text| text.contains("\"GET /echo HTTP/1.1\" 200 ")).await;
+    assert!(!log.text().contains("/filtered"), "{}", log.text());
+    assert_eq!(dormouse.log().matches("can not be written").count(), 1, "{}", dormouse.log());
+}
+
+#[tokio::test]
+async fn files_rotate_and_one_that_was_moved_away_is_begun_anew_and_nothing_is_lost() {
+    let app = App::new("app").idle("idle_timeout: 1h");
+    let log = Log::new();
+    let mut dormouse = Dormouse::start(&log.config(&[&app], "rotate_size: 2 KB, keep: 100")).await;
+    for number in 0..60 {
+        assert_eq!(dormouse.get("app", &format!("/n{number}")).await.status, 200);
+    }
+    until("the last line", async || log.text(), |text| text.contains("/n59 ")).await;
+    let moved = log.folder.path().join("moved");
+    fs::rename(log.path(), &moved).unwrap();
+    let ask = async || {
+        assert_eq!(dormouse.get("app", "/after").await.status, 200);
+        log.text()
+    };
+    until("a new file", ask, |text| text.contains("/after ")).await;
+    // What is under way at the end is written.
+    assert_eq!(dormouse.get("app", "/last").await.status, 200);
+    assert!(dormouse.end().await.success());
+    let files = fs::read_dir(log.folder.path()).unwrap().map(|entry| entry.unwrap().path());
+    let texts: Vec<_> = files.map(|path| fs::read_to_string(path).unwrap()).collect();
+    assert!(texts.len() > 4, "{} files", texts.len());
+    let all = texts.concat();
+    for word in (0..60).map(|number| format!("/n{number} ")).chain(["/last ".to_owned()]) {
+        assert_eq!(all.matches(&word).count(), 1, "{word}");
+    }
+}
