@@ -48,7 +48,7 @@ mod tests {
         assert_eq!(loaded.settings.domains, ["example.com", "home.arpa"]);
         assert_eq!(loaded.settings.nodes.len(), 4);
         assert_eq!(loaded.routes.len(), 8);
-        assert_eq!(loaded.backends.len(), 6);
+        assert_eq!(loaded.backends.len(), 7);
     }
 
     #[test]
