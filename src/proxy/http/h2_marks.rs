@@ -9,7 +9,9 @@ const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
+const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
 
 /// The bytes of a frame's head.
 const HEAD: usize = 9;
@@ -33,6 +35,10 @@ pub(super) struct Marks {
     pub(super) is_other: bool,
     /// It takes no new requests; those behind this one it has not seen.
     pub(super) last_seen: Option<u32>,
+    /// The stream whose answer ends with what is on its way.
+    ending: Option<u32>,
+    /// A header block is not at its end.
+    open_block: bool,
     /// Requests under way, and whether their answers came to their end.
     streams: HashMap<u32, bool>,
 }
@@ -49,6 +55,8 @@ impl Default for Marks {
             settled: false,
             is_other: false,
             last_seen: None,
+            ending: None,
+            open_block: false,
             streams: HashMap::new(),
         }
     }
@@ -114,20 +122,29 @@ impl Marks {
             self.is_other = true;
         }
         self.last.clear();
-        if matches!(kind, DATA | HEADERS)
-            && flags & END_STREAM != 0
+        if matches!(kind, DATA | HEADERS) {
+            self.ending = (flags & END_STREAM != 0).then_some(stream);
+        }
+        self.open_block = matches!(kind, HEADERS | CONTINUATION) && flags & END_HEADERS == 0;
+        if self.left == 0 {
+            self.frame_came();
+        }
+    }
+
+    /// A frame came whole. What it says of an end holds from here on, or from the end of its header block.
+    fn frame_came(&mut self) {
+        self.settled = true;
+        if !self.open_block
+            && let Some(stream) = self.ending.take()
             && let Some(ended) = self.streams.get_mut(&stream)
         {
             *ended = true;
-        }
-        if self.left == 0 {
-            self.settled = true;
         }
     }
 
     fn payload(&mut self, bytes: &[u8]) {
         if self.left == 0 {
-            self.settled = true;
+            self.frame_came();
         }
         if self.head.get(3) == Some(&GOAWAY) && self.last.len() < 4 {
             self.last.extend(bytes.iter().take(4 - self.last.len()));
@@ -172,6 +189,24 @@ mod tests {
             assert!(!marks.is_unseen(3) && marks.is_unseen(5));
             marks.forget(1);
             assert!(!marks.is_whole(1));
+        }
+    }
+
+    #[test]
+    fn an_answer_is_whole_with_the_last_byte_of_its_last_frame() {
+        let data = frame(DATA, END_STREAM, 1, b"the end");
+        let trailers = [frame(HEADERS, END_STREAM, 1, &[7; 9]), frame(CONTINUATION, END_HEADERS, 1, &[7; 9])].concat();
+        for bytes in [data, trailers, frame(DATA, END_STREAM, 1, b"")] {
+            let mut marks = Marks::default();
+            marks.begun(1);
+            marks.look(&frame(SETTINGS, 0, 0, b""));
+            let (last, before) = bytes.split_last().unwrap();
+            for byte in before {
+                marks.look(&[*byte]);
+                assert!(!marks.is_whole(1));
+            }
+            marks.look(&[*last]);
+            assert!(marks.is_whole(1));
         }
     }
 
