@@ -1,6 +1,6 @@
 //! A request head as it is written to a connection of HTTP/1.1, as the request of HTTP/2 that it becomes.
 
-use std::io;
+use std::{borrow::Cow, io};
 
 use bytes::Bytes;
 use h2::ext::Protocol;
@@ -84,9 +84,18 @@ pub(super) fn read(bytes: &[u8], secure: bool) -> io::Result<Asked> {
 }
 
 fn uri(host: &[u8], target: &str, secure: bool) -> io::Result<Uri> {
-    let target = PathAndQuery::try_from(target).map_err(|_| bad())?;
+    let target = PathAndQuery::try_from(spelled(target).as_ref()).map_err(|_| bad())?;
     let scheme = if secure { "https" } else { "http" };
     Uri::builder().scheme(scheme).authority(host).path_and_query(target).build().map_err(|_| bad())
+}
+
+/// What clients send as it is, and `http` does not take so, in the spelling that means the same.
+fn spelled(target: &str) -> Cow<'_, str> {
+    const RAW: [(char, &str); 4] = [('"', "%22"), ('<', "%3C"), ('>', "%3E"), ('`', "%60")];
+    if !target.contains(RAW.map(|(raw, _)| raw)) {
+        return Cow::Borrowed(target);
+    }
+    Cow::Owned(RAW.iter().fold(target.to_owned(), |text, (raw, other)| text.replace(*raw, other)))
 }
 
 fn bad() -> io::Error {
@@ -121,6 +130,12 @@ mod tests {
         let five = asked("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n");
         assert!(matches!(five.sending, Sending::Length(5)) && five.request.headers()["content-length"] == "5");
         assert_eq!(asked("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n").request.uri().path(), "*");
+    }
+
+    #[test]
+    fn what_is_sent_raw_is_asked_for_in_its_other_spelling() {
+        let asked = asked("GET /a\"`?q={\"b\":1}<> HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(asked.request.uri().path_and_query().unwrap(), "/a%22%60?q={%22b%22:1}%3C%3E");
     }
 
     #[test]
