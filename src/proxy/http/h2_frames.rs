@@ -5,11 +5,14 @@
 
 use tokio::time::Instant;
 
-/// What a client may owe.
+/// What may be owed.
 const CREDIT: u64 = 4000;
 
-/// What each second pays.
+/// What each second pays for a client.
 const EACH_SECOND: u64 = 1000;
+
+/// What each second pays for a service: a lively one of gRPC sends a PING and a WINDOW_UPDATE after each message.
+const EACH_SECOND_OF_SERVICE: u64 = 50_000;
 
 /// So many bytes that the client takes pay for one frame.
 const BYTES: usize = 1024;
@@ -39,6 +42,8 @@ pub(super) struct Frames {
     owed: u64,
     /// What a reset costs.
     reset: u64,
+    /// What each second pays.
+    each_second: u64,
     /// Bytes that were sent and have not paid yet.
     taken: usize,
     paid: Option<Instant>,
@@ -55,6 +60,7 @@ impl Default for Frames {
             known: 0,
             owed: 0,
             reset: RESET,
+            each_second: EACH_SECOND,
             taken: 0,
             paid: None,
             unfinished: None,
@@ -66,7 +72,7 @@ impl Default for Frames {
 impl Frames {
     /// Those of a service: no preface comes before them, and it may reset what we began.
     pub(super) fn of_service() -> Self {
-        Self { left: 0, reset: 1, ..Self::default() }
+        Self { left: 0, reset: 1, each_second: EACH_SECOND_OF_SERVICE, ..Self::default() }
     }
 
     /// Looks at what came.
@@ -76,7 +82,8 @@ impl Frames {
         }
         let now = Instant::now();
         let before = *self.paid.get_or_insert(now);
-        let pays = u64::try_from((now - before).as_millis()).unwrap_or(u64::MAX).saturating_mul(EACH_SECOND) / 1000;
+        let pays =
+            u64::try_from((now - before).as_millis()).unwrap_or(u64::MAX).saturating_mul(self.each_second) / 1000;
         if pays > 0 {
             self.owed = self.owed.saturating_sub(pays);
             self.paid = Some(now);
@@ -176,6 +183,24 @@ mod tests {
         }
         assert!(flood.is_flood() && resets.is_flood());
         assert!(!taking.is_flood() && !sending.is_flood());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lively_service_is_no_flood_and_one_that_sends_nothing_else_is() {
+        const PING: u8 = 6;
+        const WINDOW_UPDATE: u8 = 8;
+        let (mut client, mut lively, mut flood) = (begun(), Frames::of_service(), Frames::of_service());
+        for _ in 0..1000 {
+            tokio::time::advance(std::time::Duration::from_millis(1)).await;
+            for frames in [&mut client, &mut lively] {
+                for _ in 0..10 {
+                    frames.look(&frame(8, PING, 0));
+                    frames.look(&frame(4, WINDOW_UPDATE, 0));
+                }
+            }
+            (0..100).for_each(|_| flood.look(&frame(8, PING, 0)));
+        }
+        assert!(client.is_flood() && !lively.is_flood() && flood.is_flood());
     }
 
     #[test]
