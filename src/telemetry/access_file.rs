@@ -15,6 +15,9 @@ use crate::model::{AccessFile, AccessKeep};
 /// Whether the file was moved away is looked at no more often than this.
 const LOOK: Duration = Duration::from_millis(500);
 
+/// What could not be begun anew is tried again after this long.
+const RETRY: Duration = Duration::from_secs(60);
+
 /// An open file.
 #[derive(Debug)]
 pub(super) struct LogFile {
@@ -29,6 +32,8 @@ pub(super) struct LogFile {
     looked: Instant,
     /// The last write ended within a line.
     torn: bool,
+    /// When it could not be begun anew.
+    stuck: Option<Instant>,
 }
 
 impl LogFile {
@@ -47,6 +52,7 @@ impl LogFile {
             begun: beginning(&facts),
             looked: Instant::now(),
             torn: false,
+            stuck: None,
             spec,
             file,
         })
@@ -58,7 +64,7 @@ impl LogFile {
             self.look()?;
         }
         if self.is_due(lines.len() as u64) {
-            self.rotate()?;
+            self.try_to_rotate();
         }
         if self.torn {
             self.file.write_all(b"\n")?;
@@ -99,7 +105,23 @@ impl LogFile {
     fn is_due(&self, more: u64) -> bool {
         let full = self.spec.rotate_size.is_some_and(|most| self.size + more > most);
         let old = self.spec.rotate_interval.is_some_and(|most| self.begun.elapsed().is_ok_and(|age| age >= most));
-        self.regular && self.size > 0 && (full || old)
+        let stuck = self.stuck.is_some_and(|since| since.elapsed() < RETRY);
+        self.regular && self.size > 0 && (full || old) && !stuck
+    }
+
+    /// Begins it anew; a file that grows on is better than lines that are lost.
+    fn try_to_rotate(&mut self) {
+        const HINT: &str = "the folder and what is in it must be the program's to change";
+        if let Err(error) = self.rotate() {
+            let file = self.spec.path.display();
+            tracing::warn!(%file, %error, "the access log can not be begun anew, and grows on (hint: {HINT})");
+            self.stuck = Some(Instant::now());
+        } else if let Some(keep) = self.spec.keep
+            && let Err(error) = prune(&self.spec.path, keep)
+        {
+            let file = self.spec.path.display();
+            tracing::warn!(%file, %error, "old files of the access log can not be removed (hint: {HINT})");
+        }
     }
 
     /// The file goes aside under the time of its end, and a new one is begun.
@@ -108,9 +130,6 @@ impl LogFile {
         if self.size > 0 {
             fs::rename(&self.spec.path, free_name(&self.spec.path))?;
             *self = Self::open(self.spec.clone())?;
-        }
-        if let Some(keep) = self.spec.keep {
-            prune(&self.spec.path, keep)?;
         }
         Ok(())
     }
@@ -154,7 +173,7 @@ fn is_stamp(behind: &str) -> bool {
     behind.len() == 23 && behind.bytes().enumerate().all(form)
 }
 
-/// Removes full files over the bound, the oldest first; nothing that was not named here.
+/// Removes full files over the bound; nothing that was not named here. What can not be removed keeps no other one.
 fn prune(path: &Path, keep: AccessKeep) -> io::Result<()> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
         return Ok(());
@@ -172,7 +191,7 @@ fn prune(path: &Path, keep: AccessKeep) -> io::Result<()> {
     }
     // The newest first.
     full.sort_by(|(one, ..), (other, ..)| other.cmp(one));
-    let mut bytes = 0u64;
+    let (mut bytes, mut result) = (0u64, Ok(()));
     for (index, (_, path, facts)) in full.into_iter().enumerate() {
         bytes = bytes.saturating_add(facts.len());
         let kept = match keep {
@@ -183,10 +202,18 @@ fn prune(path: &Path, keep: AccessKeep) -> io::Result<()> {
             }
         };
         if !kept {
-            fs::remove_file(path)?;
+            result = remove(&path).and(result);
         }
     }
-    Ok(())
+    result
+}
+
+/// Removes a file, unless somebody else already has.
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
 }
 
 #[cfg(test)]
@@ -223,6 +250,39 @@ mod tests {
         assert_eq!(aside, ["six\n", "a very long line\n"]);
         assert_eq!(found.len(), 4, "{found:?}");
         assert!(stranger.exists(), "what is not ours is left alone");
+    }
+
+    #[test]
+    fn what_can_not_be_begun_anew_grows_on() {
+        let folder = tempfile::tempdir().unwrap();
+        // With the time of its end the name would be too long.
+        let path = folder.path().join("a".repeat(250));
+        let spec = AccessFile { path, rotate_size: Some(4), rotate_interval: None, keep: None };
+        let mut file = LogFile::open(spec.clone()).unwrap();
+        for line in ["one\n", "two\n", "three\n"] {
+            file.write(line.as_bytes()).unwrap();
+        }
+        assert!(file.stuck.is_some() && !file.is_due(100));
+        assert_eq!(fs::read_to_string(&spec.path).unwrap(), "one\ntwo\nthree\n");
+        file.stuck = Instant::now().checked_sub(RETRY);
+        assert!(file.is_due(100), "it is tried again");
+    }
+
+    #[test]
+    fn what_can_not_be_removed_loses_no_line_and_keeps_no_other_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let spec = AccessFile { rotate_size: Some(4), keep: Some(AccessKeep::Count(0)), ..spec(folder.path()) };
+        let mut file = LogFile::open(spec.clone()).unwrap();
+        let old = |stamp: &str| spec.path.with_file_name(format!("access.log.{stamp}"));
+        let (folder, file_before) = (old("20260102T000000.000000Z"), old("20260101T000000.000000Z"));
+        fs::create_dir(&folder).unwrap();
+        fs::write(&file_before, "x").unwrap();
+        for line in ["one\n", "two\n"] {
+            file.write(line.as_bytes()).unwrap();
+        }
+        assert_eq!(fs::read_to_string(&spec.path).unwrap(), "two\n");
+        assert!(!file_before.exists() && folder.exists());
+        assert!(remove(&folder).is_err() && remove(&file_before).is_ok(), "what is gone need not be removed");
     }
 
     #[test]
