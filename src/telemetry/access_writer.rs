@@ -134,9 +134,12 @@ impl Writer {
         }
         if let Some(spec) = &to.file {
             if !self.files.contains_key(spec) {
-                // Rules for this file that are no longer in force.
-                self.files.retain(|known, _| known.path != spec.path);
-                self.files.insert(spec.clone(), Sink::default());
+                // Other rules for this file, which are no longer in force; what waits is written under the new ones.
+                let mut sink = Sink::default();
+                for (_, old) in self.files.extract_if(|known, _| known.path == spec.path) {
+                    sink.take_over(old);
+                }
+                self.files.insert(spec.clone(), sink);
             }
             if let Some(sink) = self.files.get_mut(spec) {
                 sink.add(line);
@@ -183,6 +186,13 @@ impl Sink {
         self.lines += 1;
     }
 
+    /// Takes what waits for the same place, and what was told of it.
+    fn take_over(&mut self, old: Self) {
+        self.waiting.extend(old.waiting);
+        self.lines += old.lines;
+        self.failing = self.failing.max(old.failing);
+    }
+
     /// Writes what waits. Returns how many lines were lost.
     fn write(&mut self, name: &str, write: impl FnOnce(&mut Option<LogFile>, &[u8]) -> io::Result<()>) -> u64 {
         if self.waiting.is_empty() {
@@ -213,6 +223,7 @@ impl Sink {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::AccessKeep;
 
     fn output(path: impl Into<std::path::PathBuf>) -> Arc<AccessOutput> {
         let file = AccessFile { path: path.into(), rotate_size: None, rotate_interval: None, keep: None };
@@ -231,6 +242,21 @@ mod tests {
         let expected: String = (0..1000).map(|line| format!("{line}\n")).collect();
         assert_eq!(std::fs::read_to_string(path).unwrap(), expected);
         assert_eq!(writer.dropped(), 0);
+    }
+
+    #[test]
+    fn two_rules_for_one_path_lose_no_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let one = output(folder.path().join("a.log"));
+        let mut other = AccessOutput::clone(&one);
+        other.file.as_mut().unwrap().keep = Some(AccessKeep::Count(1));
+        let mut writer = Writer::default();
+        writer.add(&one, b"one\n");
+        writer.add(&other, b"two\n");
+        writer.add(&one, b"three\n");
+        writer.write();
+        assert_eq!(std::fs::read_to_string(folder.path().join("a.log")).unwrap(), "one\ntwo\nthree\n");
+        assert_eq!(writer.files.len(), 1);
     }
 
     #[test]
