@@ -96,6 +96,21 @@ async fn each_request_has_a_line_with_what_it_waited_for() {
 }
 
 #[tokio::test]
+async fn the_client_is_the_one_that_a_proxy_in_front_tells_of() {
+    let real = "{ real_ip: { header: X-Who, from: 127.0.0.1 } }";
+    let app = App::new("app").idle("idle_timeout: 1h").route(&format!(", middlewares: {real}"));
+    let log = Log::new();
+    let dormouse = Dormouse::start(&log.config(&[&app], "format: json, filters: { cidr: 192.0.2.0/24 }")).await;
+    for path in ["/unseen", "/seen"] {
+        let who = if path == "/seen" { "X-Who: 192.0.2.7\r\n" } else { "" };
+        let text = format!("GET {path} HTTP/1.1\r\nHost: app.test\r\nConnection: close\r\n{who}\r\n");
+        request(dormouse.http, &text).await.unwrap();
+    }
+    assert_eq!(log.line("/seen").await["client"], "192.0.2.7");
+    assert!(!log.text().contains("/unseen"), "{}", log.text());
+}
+
+#[tokio::test]
 async fn who_leaves_has_499_and_an_upgrade_its_line_at_its_end() {
     let app = App::new("app").idle("idle_timeout: 1h");
     let log = Log::new();

@@ -88,7 +88,10 @@ async fn through(client: &mut Client, head: &RequestHead, route: &LiveRoute, cha
         }
     };
     // What one request says of its client holds for no other.
-    client.peer = peer;
+    let said = std::mem::replace(&mut client.peer, peer);
+    if !Rc::ptr_eq(&said, &client.peer) {
+        client.note(|notes| notes.client = Some(said.address));
+    }
     next
 }
 

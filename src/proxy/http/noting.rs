@@ -1,6 +1,6 @@
 //! What is noted of a request for the access log, and its line at the end. Without a log nothing is.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -14,6 +14,8 @@ use super::{
 /// What is known so far.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
+    /// Who asked, where that is not who the connection tells of.
+    pub(super) client: Option<IpAddr>,
     /// Of the answer, once its head is there.
     pub(super) status: Option<u16>,
     /// Of the request's body, and of what a tunnel carried from the client.
@@ -104,6 +106,7 @@ impl Drop for Noting<'_> {
         let Some(notes) = self.client.notes.take() else { return };
         let backend = self.route.backend.as_ref().map(|backend| backend.id().to_string());
         let mut record = self.client.record(Some(self.head));
+        record.client = notes.client.unwrap_or(record.client);
         record.status = notes.status.unwrap_or(499);
         record.cut = notes.cut.or((!self.ended).then_some("shutdown"));
         record.bytes_in += notes.bytes_in;
