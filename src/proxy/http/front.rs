@@ -39,7 +39,7 @@ use super::{
 };
 
 /// At a shutdown, a connection on which nothing was asked yet has so long for its one request.
-const FIRST_WORDS: Duration = Duration::from_secs(1);
+pub(super) const FIRST_WORDS: Duration = Duration::from_secs(1);
 
 /// What all requests of a connection have in common.
 #[derive(Debug, Clone)]

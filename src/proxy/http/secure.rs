@@ -12,7 +12,11 @@ use crate::{
     routing::Host,
 };
 
-use super::{answer::Answer, front::Client, request_head::RequestHead};
+use super::{
+    answer::Answer,
+    front::{Client, FIRST_WORDS},
+    request_head::RequestHead,
+};
 
 /// Does the handshake. An error with a connection is one that speaks something else than TLS.
 pub(super) async fn handshake(
@@ -20,10 +24,15 @@ pub(super) async fn handshake(
     tcp: TcpStream,
     shutdown: &CancellationToken,
 ) -> Result<(Box<TlsStream>, Secured), Option<TcpStream>> {
+    // Who has just been let in is about to ask, here too.
+    let shutdown = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(FIRST_WORDS).await;
+    };
     let accepted = tokio::select! {
         biased;
         accepted = tls.accept(tcp) => accepted,
-        () = shutdown.cancelled() => return Err(None),
+        () = shutdown => return Err(None),
     };
     accepted.map_err(|error| match error {
         NoTls::Other(tcp) => Some(tcp),
@@ -114,4 +123,39 @@ pub(super) fn target(route: &RouteSpec, address: SocketAddr) -> Result<TlsTarget
 pub(super) fn hsts<'a>(client: &'a Client, head: &RequestHead) -> Option<&'a str> {
     let (secured, hsts) = (client.secured.as_ref()?, client.settings.hsts.as_deref()?);
     (secured.certified && secured.server_name.as_deref()?.eq_ignore_ascii_case(head.host())).then_some(hsts)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::{
+        model::UpstreamTls,
+        net::{Certificates, Offer, Served, TlsClients},
+    };
+
+    async fn ends() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (near, far) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        (near.unwrap(), far.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn at_a_shutdown_a_handshake_under_way_is_ended_only_when_it_does_not_go_on() {
+        let serves = Certificates::new(Box::new(|_| Served::ByName), Box::new(|_| None));
+        let tls = TlsServer::new(Arc::new(serves)).unwrap();
+        let shutdown = CancellationToken::new();
+        shutdown.cancel();
+        let (near, far) = ends().await;
+        let settings = UpstreamTls { verify: false, ..UpstreamTls::default() };
+        let (clients, target) = (TlsClients::default(), TlsTarget::new("app.test", &settings).unwrap());
+        let connect = clients.connect(near, &target, &settings, Offer::Http1);
+        let (accepted, connected) = tokio::join!(handshake(&tls, far, &shutdown), connect);
+        assert!(accepted.is_ok() && connected.is_ok());
+        let (_silent, far) = ends().await;
+        assert!(matches!(handshake(&tls, far, &shutdown).await, Err(None)));
+    }
 }
