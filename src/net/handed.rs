@@ -35,11 +35,19 @@ struct Handed {
 
 #[derive(Debug)]
 enum Kind {
-    Tcp(TcpListener, SocketAddr),
-    Udp(UdpSocket, SocketAddr),
+    Tcp(TcpListener, Bound),
+    Udp(UdpSocket, Bound),
     Unix(UnixListener),
     /// Of no use, and why.
     None(io::Error),
+}
+
+/// What a socket is bound to.
+#[derive(Debug, Clone, Copy)]
+struct Bound {
+    address: SocketAddr,
+    /// Nothing of IPv4 comes to it.
+    only_v6: bool,
 }
 
 /// Takes the sockets that the environment tells of, once, and says what they are. To be called before anything else opens
@@ -89,11 +97,12 @@ fn classify(descriptor: OwnedFd) -> io::Result<Kind> {
         return Ok(Kind::Unix(descriptor.into()));
     }
     let address = address.as_socket().ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))?;
+    let bound = Bound { address, only_v6: address.is_ipv6() && socket.only_v6()? };
     if kind == Type::STREAM {
         listens()?;
-        Ok(Kind::Tcp(descriptor.into(), address))
+        Ok(Kind::Tcp(descriptor.into(), bound))
     } else if kind == Type::DGRAM {
-        Ok(Kind::Udp(descriptor.into(), address))
+        Ok(Kind::Udp(descriptor.into(), bound))
     } else {
         Err(io::ErrorKind::Unsupported.into())
     }
@@ -102,7 +111,7 @@ fn classify(descriptor: OwnedFd) -> io::Result<Kind> {
 /// A copy of the listener that was handed over for this address. All copies share one queue.
 pub fn handed_tcp(wanted: SocketAddr) -> io::Result<Option<TcpListener>> {
     let found = all().find_map(|handed| match &handed.socket {
-        Kind::Tcp(listener, address) if serves(*address, wanted) => Some(listener.try_clone()),
+        Kind::Tcp(listener, bound) if bound.serves(wanted) => Some(listener.try_clone()),
         Kind::Tcp(..) | Kind::Udp(..) | Kind::Unix(_) | Kind::None(_) => None,
     });
     found.transpose()
@@ -111,7 +120,7 @@ pub fn handed_tcp(wanted: SocketAddr) -> io::Result<Option<TcpListener>> {
 /// A copy of the socket for datagrams that was handed over for this address.
 pub fn handed_udp(wanted: SocketAddr) -> io::Result<Option<UdpSocket>> {
     let found = all().find_map(|handed| match &handed.socket {
-        Kind::Udp(socket, address) if serves(*address, wanted) => Some(socket.try_clone()),
+        Kind::Udp(socket, bound) if bound.serves(wanted) => Some(socket.try_clone()),
         Kind::Tcp(..) | Kind::Udp(..) | Kind::Unix(_) | Kind::None(_) => None,
     });
     found.transpose()
@@ -133,18 +142,22 @@ fn all() -> impl Iterator<Item = &'static Handed> {
     HANDED.get().into_iter().flatten()
 }
 
-/// Whether what is bound to one address is what another one asks for. `[::]`, as systemd binds a bare port, takes what
-/// comes to every address, those of IPv4 too.
-fn serves(bound: SocketAddr, wanted: SocketAddr) -> bool {
-    let everything = bound.is_ipv6() && bound.ip().is_unspecified() && wanted.ip() == IpAddr::from([0; 4]);
-    bound.port() == wanted.port() && (bound.ip() == wanted.ip() || everything)
+impl Bound {
+    /// Whether it is what somebody asks for. `[::]`, as systemd binds a bare port, takes what comes to every address,
+    /// those of IPv4 too unless it was told not to.
+    fn serves(self, wanted: SocketAddr) -> bool {
+        let Self { address, only_v6 } = self;
+        let both = address.is_ipv6() && address.ip().is_unspecified() && !only_v6;
+        let everything = both && wanted.ip() == IpAddr::from([0; 4]);
+        address.port() == wanted.port() && (address.ip() == wanted.ip() || everything)
+    }
 }
 
 impl Handed {
     fn words(&self) -> HandedWords {
         let what = match &self.socket {
-            Kind::Tcp(_, address) => format!("TCP {address}"),
-            Kind::Udp(_, address) => format!("UDP {address}"),
+            Kind::Tcp(_, bound) => format!("TCP {}", bound.address),
+            Kind::Udp(_, bound) => format!("UDP {}", bound.address),
             Kind::Unix(listener) => {
                 let address = listener.local_addr().ok();
                 let path = address.as_ref().and_then(|address| address.as_pathname());
@@ -180,7 +193,9 @@ mod tests {
 
     #[test]
     fn what_is_bound_to_every_address_serves_a_bare_port() {
-        let serves = |bound: &str, wanted: &str| super::serves(bound.parse().unwrap(), wanted.parse().unwrap());
+        let serves = |bound: &str, wanted: &str| {
+            Bound { address: bound.parse().unwrap(), only_v6: false }.serves(wanted.parse().unwrap())
+        };
         assert!(
             serves("[::]:80", "0.0.0.0:80") && serves("[::]:80", "[::]:80") && serves("127.0.0.1:80", "127.0.0.1:80")
         );
@@ -189,10 +204,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_of_ipv6_alone_serves_no_ipv4() {
+        for only_v6 in [true, false] {
+            let socket = socket2::Socket::new(Domain::IPV6, Type::DGRAM, None).unwrap();
+            socket.set_only_v6(only_v6).unwrap();
+            socket.bind(&SocketAddr::from(([0; 8], 0)).into()).unwrap();
+            let port = socket.local_addr().unwrap().as_socket().unwrap().port();
+            let Ok(Kind::Udp(_, bound)) = classify(socket.into()) else { panic!("it is one for datagrams") };
+            assert!(bound.serves(SocketAddr::from(([0; 8], port))));
+            assert_eq!(bound.serves(SocketAddr::from(([0; 4], port))), !only_v6);
+        }
+    }
+
+    #[test]
     fn sockets_are_told_apart() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        assert!(matches!(classify(listener.into()), Ok(Kind::Tcp(_, found)) if found == address));
+        assert!(matches!(classify(listener.into()), Ok(Kind::Tcp(_, found)) if found.address == address));
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         assert!(matches!(classify(socket.into()), Ok(Kind::Udp(..))));
         let folder = tempfile::tempdir().unwrap();
