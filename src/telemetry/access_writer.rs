@@ -5,7 +5,7 @@ use std::{
     io::{self, Write},
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     time::{Duration, Instant},
@@ -16,6 +16,9 @@ use crate::model::{AccessFile, AccessOutput};
 
 /// Lines that wait to be written, at most.
 const QUEUE: usize = 8192;
+
+/// Bytes of those lines, at most.
+const QUEUE_BYTES: usize = 16 << 20;
 
 /// Bytes that are written at once.
 const BATCH: usize = 256 << 10;
@@ -30,6 +33,8 @@ pub struct AccessWriter(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     queue: OnceLock<SyncSender<Message>>,
+    /// Bytes of the lines in it.
+    bytes: Arc<AtomicUsize>,
     /// Lines that were not written.
     dropped: Arc<AtomicU64>,
 }
@@ -44,7 +49,10 @@ enum Message {
 impl AccessWriter {
     /// Hands a line over. One for which there is no room is dropped and counted.
     pub fn write(&self, to: &Arc<AccessOutput>, line: Vec<u8>) {
-        if self.queue().try_send(Message::Line(Arc::clone(to), line)).is_err() {
+        let (queue, bytes) = (self.queue(), line.len());
+        let room = self.0.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes <= QUEUE_BYTES;
+        if !room || queue.try_send(Message::Line(Arc::clone(to), line)).is_err() {
+            self.0.bytes.fetch_sub(bytes, Ordering::Relaxed);
             self.0.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -74,13 +82,18 @@ impl AccessWriter {
     fn queue(&self) -> &SyncSender<Message> {
         self.0.queue.get_or_init(|| {
             let (queue, lines) = sync_channel(QUEUE);
-            let writer = Writer { dropped: Arc::clone(&self.0.dropped), ..Writer::default() };
+            let writer = self.writer();
             let thread = std::thread::Builder::new().name("access-log".to_owned()).spawn(move || writer.run(&lines));
             if let Err(error) = thread {
                 tracing::error!(%error, "the access log can not be written");
             }
             queue
         })
+    }
+
+    fn writer(&self) -> Writer {
+        let (dropped, queued) = (Arc::clone(&self.0.dropped), Arc::clone(&self.0.bytes));
+        Writer { dropped, queued, ..Writer::default() }
     }
 }
 
@@ -89,6 +102,8 @@ struct Writer {
     files: HashMap<AccessFile, Sink>,
     stdout: Sink,
     dropped: Arc<AtomicU64>,
+    /// Bytes of the lines in the queue.
+    queued: Arc<AtomicUsize>,
     /// Of those dropped, how many were told, and when.
     told: (u64, Option<Instant>),
 }
@@ -114,6 +129,7 @@ impl Writer {
                 match message {
                     Message::Line(to, line) => {
                         bytes += line.len();
+                        self.queued.fetch_sub(line.len(), Ordering::Relaxed);
                         self.add(&to, &line);
                     }
                     Message::Flush(done) => flushed.push(done),
@@ -270,6 +286,27 @@ mod tests {
         writer.flush(Duration::from_secs(60));
         assert_eq!(writer.dropped(), 3);
         assert_eq!(std::fs::read_to_string(path).unwrap(), "kept\n".repeat(3));
+    }
+
+    #[test]
+    fn long_lines_wait_up_to_so_many_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let (writer, path) = (AccessWriter::default(), folder.path().join("a.log"));
+        let (queue, lines) = sync_channel(QUEUE);
+        writer.0.queue.set(queue).unwrap();
+        let mut line = vec![b'x'; 1 << 20];
+        line[(1 << 20) - 1] = b'\n';
+        for _ in 0..20 {
+            writer.write(&output(&path), line.clone());
+        }
+        assert_eq!(writer.dropped(), 4);
+        let of_queue = writer.writer();
+        std::thread::spawn(move || of_queue.run(&lines));
+        writer.flush(Duration::from_secs(60));
+        writer.write(&output(&path), line);
+        writer.flush(Duration::from_secs(60));
+        assert_eq!(writer.dropped(), 4, "there is room again");
+        assert_eq!(std::fs::metadata(path).unwrap().len(), 17 << 20);
     }
 
     #[test]
