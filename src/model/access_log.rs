@@ -140,7 +140,7 @@ impl Default for AccessFields {
 }
 
 /// The whole names of header fields, and of parameters, whose values let somebody in.
-const SECRETS: [&str; 24] = [
+const SECRETS: [&str; 33] = [
     "authorization",
     "proxy-authorization",
     "cookie",
@@ -165,6 +165,15 @@ const SECRETS: [&str; 24] = [
     "signature",
     "sig",
     "x-amz-signature",
+    "x-amz-security-token",
+    "x-goog-signature",
+    "code",
+    "jwt",
+    "api-key",
+    "key",
+    "session",
+    "sessionid",
+    "ticket",
 ];
 
 impl AccessRules {
@@ -200,6 +209,9 @@ mod tests {
         assert_eq!(rules.fate("Accept"), AccessFate::Keep);
         assert_eq!(rules.fate("X"), AccessFate::Drop);
         assert_eq!(rules.fate("Authorization"), AccessFate::Redact);
+        for name in ["code", "X-Amz-Security-Token", "X-Goog-Signature", "jwt", "api-key", "key", "session", "ticket"] {
+            assert_eq!(rules.fate(name), AccessFate::Redact, "{name}");
+        }
         rules.named.push(("authorization".into(), AccessFate::Keep));
         assert_eq!(rules.fate("Authorization"), AccessFate::Keep);
         rules.default = AccessFate::Drop;
