@@ -8,7 +8,7 @@ use dormouse::model::{
 };
 
 use crate::support::{
-    Proxy, ask, connect, echo, header, proxy_with, read_body, read_head, settings, spec, text, upstream,
+    Proxy, ask, connect, echo, header, proxy_with, read_body, read_exactly, read_head, settings, spec, text, upstream,
 };
 
 /// A proxy whose route has these.
@@ -136,8 +136,10 @@ fn a_service_is_asked_without_the_body_and_its_words_go_on() {
     })]);
     let post =
         |fields: &str| format!("POST /a?b=1 HTTP/1.1\r\nHost: app.test\r\nContent-Length: 5\r\n{fields}\r\nhello");
-    let (head, body) =
-        ask(&mut connect(&proxy), post("Cookie: in=1\r\nX-User: forged\r\nX-Forwarded-Uri: /forged\r\n"));
+    let (head, body) = ask(
+        &mut connect(&proxy),
+        post("Cookie: in=1\r\nX-User: forged\r\nX_User: forged\r\nX-Forwarded-Uri: /forged\r\n"),
+    );
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
     let seen = text(body);
     assert!(seen.contains("X-User: mia\r\n") && !seen.contains("X-Other") && seen.ends_with("hello"), "{seen}");
@@ -182,4 +184,31 @@ fn who_asks_itself_is_told_so() {
     });
     let (head, _) = ask(&mut connect(&proxy), get("/", ""));
     assert!(head.starts_with("HTTP/1.1 508 "), "{head}");
+}
+
+/// Backends of CGI's kin read `Remote_User` and `Remote.User` as `Remote-User`.
+#[test]
+fn what_a_route_hides_or_sets_comes_in_by_no_other_spelling_and_no_trailer() {
+    let server = upstream(|_, stream| {
+        let mut seen = read_head(stream);
+        while !seen.ends_with("\r\n\r\n") || seen.matches("\r\n\r\n").count() < 2 {
+            seen.push(char::from(read_exactly(stream, 1)[0]));
+        }
+        write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{seen}", seen.len()).unwrap();
+    });
+    let options = Arc::new(RouteOptions {
+        set_request_headers: vec![("X-Own".to_owned(), "1".to_owned())],
+        hide_request_headers: vec!["Remote-User".to_owned()],
+        ..RouteOptions::default()
+    });
+    let proxy = proxy_with(RouteSpec { options, ..spec(server) }, None, settings());
+    let forged = "Remote_User: evil\r\nremote.user: evil\r\nRemote-User: evil\r\nX_Own: evil\r\nx-own: evil\r\n";
+    let request = format!(
+        "POST / HTTP/1.1\r\nHost: app.test\r\nTransfer-Encoding: chunked\r\n{forged}\r\n1\r\na\r\n0\r\n{forged}X-Sum: 7\r\n\r\n"
+    );
+    let (head, body) = ask(&mut connect(&proxy), request);
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    let seen = text(body);
+    assert!(seen.contains("X-Own: 1\r\n") && seen.ends_with("\r\n1\r\na\r\n0\r\nX-Sum: 7\r\n\r\n"), "{seen}");
+    assert!(!seen.contains("evil"), "{seen}");
 }

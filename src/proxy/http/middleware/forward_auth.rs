@@ -25,7 +25,7 @@ use super::{
     super::{
         answer::Answer,
         dial,
-        field::{HOP_MARK, Known},
+        field::{HOP_MARK, Known, reads_like},
         front::Client,
         request_head::RequestHead,
         secure,
@@ -175,7 +175,7 @@ fn request(
     for field in head.fields().iter().filter(|field| field.known == Known::Other) {
         let name = head.part(&field.name);
         let own = auth.headers.iter().map(String::as_str);
-        if !own.chain(KEPT_BACK).any(|kept| name.eq_ignore_ascii_case(kept.as_bytes())) {
+        if !own.chain(KEPT_BACK).any(|kept| reads_like(name, kept.as_bytes())) {
             request = request.header(HeaderName::from_bytes(name)?, HeaderValue::from_bytes(head.part(&field.value))?);
         }
     }
