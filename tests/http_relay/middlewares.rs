@@ -2,9 +2,12 @@
 
 use std::{io::Write, sync::Arc, time::Duration};
 
-use dormouse::model::{
-    AuthServer, ClientList, ForwardAuth, InFlightLimit, Middleware, Middlewares, RateLimit, RealIp, Replacement,
-    RouteOptions, RouteSpec,
+use dormouse::{
+    model::{
+        AuthServer, ClientList, ForwardAuth, InFlightLimit, Middleware, Middlewares, RateLimit, RealIp, Replacement,
+        RouteOptions, RouteSpec,
+    },
+    proxy::ProxySettings,
 };
 
 use crate::support::{
@@ -211,4 +214,26 @@ fn what_a_route_hides_or_sets_comes_in_by_no_other_spelling_and_no_trailer() {
     let seen = text(body);
     assert!(seen.contains("X-Own: 1\r\n") && seen.ends_with("\r\n1\r\na\r\n0\r\nX-Sum: 7\r\n\r\n"), "{seen}");
     assert!(!seen.contains("evil"), "{seen}");
+}
+
+#[test]
+fn an_address_that_is_no_text_hides_no_other_from_an_allow_list() {
+    let networks = vec!["127.0.0.0/8".parse().unwrap()];
+    let list = ClientList { networks, allows: true, status: 403, message: "IP not allowed".to_owned() };
+    let middlewares = Some(Arc::new(Middlewares { steps: vec![Middleware::Clients(list)], ..Middlewares::default() }));
+    let options = Arc::new(RouteOptions { middlewares, ..RouteOptions::default() });
+    let trusting = ProxySettings { trusted_proxies: vec!["127.0.0.0/8".parse().unwrap()], ..settings() };
+    let proxy = proxy_with(RouteSpec { options, ..spec(upstream(echo)) }, None, trusting);
+    for (claimed, status) in [
+        (&b"127.0.0.9"[..], "200"),
+        (b"203.0.113.9", "403"),
+        (b"\xff, 203.0.113.9", "403"),
+        (b"\xff, 203.0.113.9, 127.0.0.9", "403"),
+        (b"203.0.113.9:4711", "403"),
+        (b"[2001:db8::9]:4711", "403"),
+    ] {
+        let request = [b"GET / HTTP/1.1\r\nHost: app.test\r\nX-Forwarded-For: ", claimed, b"\r\n\r\n"].concat();
+        let (head, _) = ask(&mut connect(&proxy), request);
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{}: {head}", claimed.escape_ascii());
+    }
 }
