@@ -141,7 +141,11 @@ fn a_service_is_asked_without_the_body_and_its_words_go_on() {
         |fields: &str| format!("POST /a?b=1 HTTP/1.1\r\nHost: app.test\r\nContent-Length: 5\r\n{fields}\r\nhello");
     let (head, body) = ask(
         &mut connect(&proxy),
-        post("Cookie: in=1\r\nX-User: forged\r\nX_User: forged\r\nX-Forwarded-Uri: /forged\r\n"),
+        post(
+            "Cookie: in=1\r\nX-User: forged\r\nX_User: forged\r\nX-Forwarded-Uri: /forged\r\n\
+        X-Original-URL: /forged\r\nX_Original_URI: /forged\r\nX-Original-Method: forged\r\nX-Rewrite-URL: /forged\r\n\
+        X-HTTP-Method-Override: forged\r\nX-Auth-Request-Redirect: /forged\r\n",
+        ),
     );
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
     let seen = text(body);

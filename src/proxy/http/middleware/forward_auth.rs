@@ -40,8 +40,9 @@ const LONGEST: usize = 64 * 1024;
 /// Fields of its answer that are the client's when it does not agree.
 const PASSED: [&str; 6] = ["location", "set-cookie", "www-authenticate", "content-type", "content-language", "refresh"];
 
-/// Fields of the client that it is not told: they are about the body, about what is kept, or about one connection.
-const KEPT_BACK: [&str; 12] = [
+/// Fields of the client that it is not told: they are about the body, about what is kept, or about one connection, or
+/// would say in the client's words what it is asked about.
+const KEPT_BACK: [&str; 18] = [
     "accept-encoding",
     "content-encoding",
     "content-type",
@@ -54,6 +55,12 @@ const KEPT_BACK: [&str; 12] = [
     "sec-websocket-extensions",
     "sec-websocket-key",
     "sec-websocket-version",
+    "x-auth-request-redirect",
+    "x-http-method-override",
+    "x-original-method",
+    "x-original-uri",
+    "x-original-url",
+    "x-rewrite-url",
 ];
 
 /// Asks. What is returned are the fields that go on with the request.
