@@ -4,14 +4,15 @@ use std::{io::Write, sync::Arc, time::Duration};
 
 use dormouse::{
     model::{
-        AuthServer, ClientList, ForwardAuth, InFlightLimit, Middleware, Middlewares, RateLimit, RealIp, Replacement,
-        RouteOptions, RouteSpec,
+        AuthServer, ClientList, ForwardAuth, InFlightLimit, Middleware, Middlewares, PathPattern, RateLimit, RealIp,
+        Replacement, RouteOptions, RouteSpec,
     },
     proxy::ProxySettings,
 };
 
 use crate::support::{
-    Proxy, ask, connect, echo, header, proxy_with, read_body, read_exactly, read_head, settings, spec, text, upstream,
+    Proxy, ask, connect, echo, header, proxy_of, proxy_with, read_body, read_exactly, read_head, settings, spec, text,
+    upstream,
 };
 
 /// A proxy whose route has these.
@@ -240,4 +241,52 @@ fn an_address_that_is_no_text_hides_no_other_from_an_allow_list() {
         let (head, _) = ask(&mut connect(&proxy), request);
         assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{}: {head}", claimed.escape_ascii());
     }
+}
+
+/// A catch-all beside a route that lets nobody in: no spelling of the path leads by the second to what is behind the first.
+#[test]
+fn a_path_that_is_guarded_is_so_in_every_spelling() {
+    let guarded = |pattern: &str| {
+        let nobody =
+            ClientList { networks: Vec::new(), allows: true, status: 403, message: "IP not allowed".to_owned() };
+        let steps = vec![Middleware::Clients(nobody)];
+        let middlewares = Some(Arc::new(Middlewares { steps, ..Middlewares::default() }));
+        let options = Arc::new(RouteOptions { middlewares, ..RouteOptions::default() });
+        let mut spec = RouteSpec { options, ..spec(upstream(echo)) };
+        spec.matches.paths = [PathPattern::Prefix(pattern.to_owned())].into_iter().collect();
+        spec
+    };
+    let mut stripped = spec(upstream(echo));
+    stripped.matches.paths = [PathPattern::Prefix("/api".to_owned())].into_iter().collect();
+    stripped.matches.strip_prefix = Some("/api".into());
+    let routes = [guarded("/admin"), guarded("/oth%65r"), stripped, spec(upstream(echo))];
+    let proxy = proxy_of(routes.map(|spec| (spec, None)).into(), settings());
+    let mut client = connect(&proxy);
+    for (path, expected) in [
+        ("/admin/x", Err("403")),
+        ("/%61dmin/x", Err("403")),
+        ("/adm%69%6E", Err("403")),
+        ("/other", Err("403")),
+        ("/%6Fther/x", Err("403")),
+        ("/admin%2Fx", Err("400")),
+        ("/x%2fadmin", Err("400")),
+        ("/admin%5Cx", Err("400")),
+        ("/%2561dmin", Ok("/%2561dmin")),
+        ("/adm%20in?%2F", Ok("/adm%20in?%2F")),
+        ("/%61dmins", Ok("/%61dmins")),
+        ("/%61pi/%61b?%63", Ok("/%61b?%63")),
+        ("/a%70i?x", Ok("/?x")),
+    ] {
+        let (head, body) = ask(&mut client, get(path, ""));
+        match expected {
+            Err(status) => assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {head}"),
+            Ok(seen) => {
+                let body = text(body);
+                assert!(body.starts_with(&format!("GET {seen} HTTP/1.1\r\n")), "{path}: {head}{body}");
+            }
+        }
+    }
+    // Where no route has a path, nothing is behind a slash that is hidden.
+    let (head, body) = ask(&mut connect(&behind(Vec::new())), get("/a%2Fb", ""));
+    assert!(head.starts_with("HTTP/1.1 200 ") && text(body).starts_with("GET /a%2Fb "), "{head}");
 }

@@ -4,7 +4,10 @@ use std::{net::SocketAddr, ops::Range};
 
 use ipnet::IpNet;
 
-use crate::model::{RouteOptions, RouteSpec};
+use crate::{
+    model::{RouteOptions, RouteSpec},
+    routing::behind_prefix,
+};
 
 use super::{
     buffer::Buf,
@@ -97,7 +100,7 @@ pub(super) fn strip<'a>(target: &'a str, prefix: Option<&str>) -> (&'static str,
     let Some(prefix) = prefix.map(|prefix| prefix.trim_end_matches('/')).filter(|prefix| !prefix.is_empty()) else {
         return ("", target);
     };
-    match target.strip_prefix(prefix) {
+    match behind_prefix(target, prefix) {
         Some(rest) if rest.starts_with('/') => ("", rest),
         Some(rest) if rest.is_empty() || rest.starts_with('?') => ("/", rest),
         Some(_) | None => ("", target),
