@@ -13,8 +13,10 @@
 
 mod hash;
 mod host;
+mod path;
 mod rule;
 mod table;
 
 pub use host::Host;
+pub use path::{behind_prefix, plain_path};
 pub use table::{Claim, Query, RouteTable};

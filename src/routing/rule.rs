@@ -4,7 +4,7 @@ use std::{cmp::Reverse, sync::Arc};
 
 use thin_vec::ThinVec;
 
-use super::Query;
+use super::{Query, path::plain_path};
 use crate::model::{HeaderMatch, PathPattern, RouteMatch};
 
 /// One way to a target, for one host.
@@ -72,8 +72,8 @@ impl Rule {
 
 fn canonical(pattern: &PathPattern) -> (Box<str>, bool) {
     match pattern {
-        PathPattern::Prefix(path) => (path.trim_end_matches('/').into(), false),
-        PathPattern::Exact(path) => (path.as_str().into(), true),
+        PathPattern::Prefix(path) => (plain_path(path.trim_end_matches('/')).into(), false),
+        PathPattern::Exact(path) => (plain_path(path).into(), true),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::model::{HostPattern, RouteMatch};
 pub struct Query<'a> {
     /// The host as the request writes it, in any case, with or without port and trailing dot.
     pub host: &'a str,
-    /// The path without the query, as it will be judged: the table decodes nothing.
+    /// The path without the query, as it will be judged: the table decodes nothing. See [`plain_path`](super::plain_path).
     pub path: &'a str,
     /// The method.
     pub method: &'a str,

@@ -2,13 +2,17 @@
 
 use std::{io::Write, sync::Arc, time::Duration};
 
-use dormouse::model::{
-    AuthServer, ClientList, ForwardAuth, InFlightLimit, Middleware, Middlewares, RateLimit, RealIp, Replacement,
-    RouteOptions, RouteSpec,
+use dormouse::{
+    model::{
+        AuthServer, ClientList, ForwardAuth, InFlightLimit, Middleware, Middlewares, PathPattern, RateLimit, RealIp,
+        Replacement, RouteOptions, RouteSpec,
+    },
+    proxy::ProxySettings,
 };
 
 use crate::support::{
-    Proxy, ask, connect, echo, header, proxy_with, read_body, read_head, settings, spec, text, upstream,
+    Proxy, ask, connect, echo, header, proxy_of, proxy_with, read_body, read_exactly, read_head, settings, spec, text,
+    upstream,
 };
 
 /// A proxy whose route has these.
@@ -136,8 +140,14 @@ fn a_service_is_asked_without_the_body_and_its_words_go_on() {
     })]);
     let post =
         |fields: &str| format!("POST /a?b=1 HTTP/1.1\r\nHost: app.test\r\nContent-Length: 5\r\n{fields}\r\nhello");
-    let (head, body) =
-        ask(&mut connect(&proxy), post("Cookie: in=1\r\nX-User: forged\r\nX-Forwarded-Uri: /forged\r\n"));
+    let (head, body) = ask(
+        &mut connect(&proxy),
+        post(
+            "Cookie: in=1\r\nX-User: forged\r\nX_User: forged\r\nX-Forwarded-Uri: /forged\r\n\
+        X-Original-URL: /forged\r\nX_Original_URI: /forged\r\nX-Original-Method: forged\r\nX-Rewrite-URL: /forged\r\n\
+        X-HTTP-Method-Override: forged\r\nX-Auth-Request-Redirect: /forged\r\n",
+        ),
+    );
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
     let seen = text(body);
     assert!(seen.contains("X-User: mia\r\n") && !seen.contains("X-Other") && seen.ends_with("hello"), "{seen}");
@@ -182,4 +192,101 @@ fn who_asks_itself_is_told_so() {
     });
     let (head, _) = ask(&mut connect(&proxy), get("/", ""));
     assert!(head.starts_with("HTTP/1.1 508 "), "{head}");
+}
+
+/// Backends of CGI's kin read `Remote_User` and `Remote.User` as `Remote-User`.
+#[test]
+fn what_a_route_hides_or_sets_comes_in_by_no_other_spelling_and_no_trailer() {
+    let server = upstream(|_, stream| {
+        let mut seen = read_head(stream);
+        while !seen.ends_with("\r\n\r\n") || seen.matches("\r\n\r\n").count() < 2 {
+            seen.push(char::from(read_exactly(stream, 1)[0]));
+        }
+        write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{seen}", seen.len()).unwrap();
+    });
+    let options = Arc::new(RouteOptions {
+        set_request_headers: vec![("X-Own".to_owned(), "1".to_owned())],
+        hide_request_headers: vec!["Remote-User".to_owned()],
+        ..RouteOptions::default()
+    });
+    let proxy = proxy_with(RouteSpec { options, ..spec(server) }, None, settings());
+    let forged = "Remote_User: evil\r\nremote.user: evil\r\nRemote-User: evil\r\nX_Own: evil\r\nx-own: evil\r\n";
+    let request = format!(
+        "POST / HTTP/1.1\r\nHost: app.test\r\nTransfer-Encoding: chunked\r\n{forged}\r\n1\r\na\r\n0\r\n{forged}X-Sum: 7\r\n\r\n"
+    );
+    let (head, body) = ask(&mut connect(&proxy), request);
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    let seen = text(body);
+    assert!(seen.contains("X-Own: 1\r\n") && seen.ends_with("\r\n1\r\na\r\n0\r\nX-Sum: 7\r\n\r\n"), "{seen}");
+    assert!(!seen.contains("evil"), "{seen}");
+}
+
+#[test]
+fn an_address_that_is_no_text_hides_no_other_from_an_allow_list() {
+    let networks = vec!["127.0.0.0/8".parse().unwrap()];
+    let list = ClientList { networks, allows: true, status: 403, message: "IP not allowed".to_owned() };
+    let middlewares = Some(Arc::new(Middlewares { steps: vec![Middleware::Clients(list)], ..Middlewares::default() }));
+    let options = Arc::new(RouteOptions { middlewares, ..RouteOptions::default() });
+    let trusting = ProxySettings { trusted_proxies: vec!["127.0.0.0/8".parse().unwrap()], ..settings() };
+    let proxy = proxy_with(RouteSpec { options, ..spec(upstream(echo)) }, None, trusting);
+    for (claimed, status) in [
+        (&b"127.0.0.9"[..], "200"),
+        (b"203.0.113.9", "403"),
+        (b"\xff, 203.0.113.9", "403"),
+        (b"\xff, 203.0.113.9, 127.0.0.9", "403"),
+        (b"203.0.113.9:4711", "403"),
+        (b"[2001:db8::9]:4711", "403"),
+    ] {
+        let request = [b"GET / HTTP/1.1\r\nHost: app.test\r\nX-Forwarded-For: ", claimed, b"\r\n\r\n"].concat();
+        let (head, _) = ask(&mut connect(&proxy), request);
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{}: {head}", claimed.escape_ascii());
+    }
+}
+
+/// A catch-all beside a route that lets nobody in: no spelling of the path leads by the second to what is behind the first.
+#[test]
+fn a_path_that_is_guarded_is_so_in_every_spelling() {
+    let guarded = |pattern: &str| {
+        let nobody =
+            ClientList { networks: Vec::new(), allows: true, status: 403, message: "IP not allowed".to_owned() };
+        let steps = vec![Middleware::Clients(nobody)];
+        let middlewares = Some(Arc::new(Middlewares { steps, ..Middlewares::default() }));
+        let options = Arc::new(RouteOptions { middlewares, ..RouteOptions::default() });
+        let mut spec = RouteSpec { options, ..spec(upstream(echo)) };
+        spec.matches.paths = [PathPattern::Prefix(pattern.to_owned())].into_iter().collect();
+        spec
+    };
+    let mut stripped = spec(upstream(echo));
+    stripped.matches.paths = [PathPattern::Prefix("/api".to_owned())].into_iter().collect();
+    stripped.matches.strip_prefix = Some("/api".into());
+    let routes = [guarded("/admin"), guarded("/oth%65r"), stripped, spec(upstream(echo))];
+    let proxy = proxy_of(routes.map(|spec| (spec, None)).into(), settings());
+    let mut client = connect(&proxy);
+    for (path, expected) in [
+        ("/admin/x", Err("403")),
+        ("/%61dmin/x", Err("403")),
+        ("/adm%69%6E", Err("403")),
+        ("/other", Err("403")),
+        ("/%6Fther/x", Err("403")),
+        ("/admin%2Fx", Err("400")),
+        ("/x%2fadmin", Err("400")),
+        ("/admin%5Cx", Err("400")),
+        ("/%2561dmin", Ok("/%2561dmin")),
+        ("/adm%20in?%2F", Ok("/adm%20in?%2F")),
+        ("/%61dmins", Ok("/%61dmins")),
+        ("/%61pi/%61b?%63", Ok("/%61b?%63")),
+        ("/a%70i?x", Ok("/?x")),
+    ] {
+        let (head, body) = ask(&mut client, get(path, ""));
+        match expected {
+            Err(status) => assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {head}"),
+            Ok(seen) => {
+                let body = text(body);
+                assert!(body.starts_with(&format!("GET {seen} HTTP/1.1\r\n")), "{path}: {head}{body}");
+            }
+        }
+    }
+    // Where no route has a path, nothing is behind a slash that is hidden.
+    let (head, body) = ask(&mut connect(&behind(Vec::new())), get("/a%2Fb", ""));
+    assert!(head.starts_with("HTTP/1.1 200 ") && text(body).starts_with("GET /a%2Fb "), "{head}");
 }

@@ -44,8 +44,15 @@ pub(crate) fn spec(upstream: SocketAddr) -> RouteSpec {
 
 /// A proxy with this one route.
 pub(crate) fn proxy_with(spec: RouteSpec, backend: Option<Backend>, settings: ProxySettings) -> Proxy {
-    let route = Arc::new(LiveRoute { spec: Arc::new(spec.clone()), backend, counters: Arc::default() });
-    let table = LiveTable::build([(spec.matches, Arc::clone(&route))]);
+    proxy_of(vec![(spec, backend)], settings)
+}
+
+/// A proxy with these routes; the first of them is what it is known by.
+pub(crate) fn proxy_of(specs: Vec<(RouteSpec, Option<Backend>)>, settings: ProxySettings) -> Proxy {
+    let live = |(spec, backend)| Arc::new(LiveRoute { spec: Arc::new(spec), backend, counters: Arc::default() });
+    let routes: Vec<Arc<LiveRoute>> = specs.into_iter().map(live).collect();
+    let table = LiveTable::build(routes.iter().map(|route| (route.spec.matches.clone(), Arc::clone(route))));
+    let route = Arc::clone(&routes[0]);
     let shared = Shared::new(Arc::new(ArcSwap::from_pointee(table)), Arc::new(ArcSwap::from_pointee(settings)));
     let shutdown = CancellationToken::new();
     let workers = run_workers(1, &[SocketAddr::from(([127, 0, 0, 1], 0))], &shared, &shutdown).unwrap();

@@ -16,7 +16,7 @@ use super::{
     h2_upstream::Why,
     middleware::Edits,
     pool::{Connection, Key},
-    relay::{Cut, Emit, Pump},
+    relay::{Cut, Pump},
     request_head::{Framing, RequestHead},
     respond::respond,
     rewrite,
@@ -187,7 +187,7 @@ fn start(job: &mut Job<'_>, way: &Way) -> Result<Pump, Fault> {
     rewrite::request(job.head, &job.route.spec, job.edits, peer, mark, way.address, &mut out);
     let begun = if job.head.has_body() { job.client.input.take() } else { None };
     let most = job.route.spec.options.middlewares.as_ref().and_then(|all| all.max_body());
-    let pump = Pump::bounded(job.head.framing, Emit::AsIs, out, begun, &worker.buffers, most);
+    let pump = Pump::request(job.head.framing, out, begun, &worker.buffers, most, &job.route.spec.options);
     let mut pump = pump.map_err(|cut| match cut {
         Cut::TooLarge => Fault::ClientTooMuch,
         Cut::Source(_) | Cut::Malformed | Cut::Sink(_) => Fault::ClientBad,

@@ -3,7 +3,11 @@
 //! Sizes are hexadecimal digits alone, every line ends in CR LF, extensions are dropped, trailer fields are checked
 //! and those that must not trail are dropped. Anything else is an error: never guessed, never passed on.
 
-use super::field;
+use std::sync::Arc;
+
+use crate::model::RouteOptions;
+
+use super::{field, rewrite};
 
 /// The body broke the rules of chunked coding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -41,6 +45,8 @@ pub struct ChunkScanner {
     passes: Passes,
     /// Bytes of data that may be taken before [`ChunkScanner::make_room`] is called again.
     room: u64,
+    /// Of the route whose fields must not trail either; absent where it has none.
+    route: Option<Arc<RouteOptions>>,
 }
 
 /// What is passed on.
@@ -75,7 +81,7 @@ impl ChunkScanner {
     }
 
     fn with(passes: Passes) -> Self {
-        Self { state: State::Size(0), left: 0, side: 0, trailer: Vec::new(), passes, room: u64::MAX }
+        Self { state: State::Size(0), left: 0, side: 0, trailer: Vec::new(), passes, room: u64::MAX, route: None }
     }
 
     /// So many bytes of data may be taken from now on.
@@ -86,6 +92,12 @@ impl ChunkScanner {
     /// No more than so many bytes of data may come in all.
     pub(super) fn bound(&mut self, most: u64) {
         self.room = most;
+    }
+
+    /// Drops the trailers that the route withholds in the head.
+    pub(super) fn withhold(&mut self, route: &Arc<RouteOptions>) {
+        let has_own = !route.set_request_headers.is_empty() || !route.hide_request_headers.is_empty();
+        self.route = has_own.then(|| Arc::clone(route));
     }
 
     /// More data is to come than there is room for.
@@ -189,7 +201,7 @@ impl ChunkScanner {
         for (index, byte) in input.iter().enumerate() {
             self.trailer.push(*byte);
             if self.trailer == b"\r\n" || self.trailer.ends_with(b"\r\n\r\n") {
-                let section = trailers(&self.trailer)?;
+                let section = trailers(&self.trailer, self.route.as_deref())?;
                 if self.passes != Passes::Data {
                     tail.extend_from_slice(&section);
                 }
@@ -207,7 +219,7 @@ impl ChunkScanner {
 }
 
 /// Reads a trailer section and gives what of it may pass.
-fn trailers(section: &[u8]) -> Result<Vec<u8>, BadChunk> {
+fn trailers(section: &[u8], route: Option<&RouteOptions>) -> Result<Vec<u8>, BadChunk> {
     if !field::lines_end_in_crlf(section) {
         return Err(BadChunk);
     }
@@ -218,8 +230,9 @@ fn trailers(section: &[u8]) -> Result<Vec<u8>, BadChunk> {
     }
     let mut passing = Vec::new();
     for field in fields.iter().take_while(|field| !field.name.is_empty()) {
-        if field::may_trail(field.name.as_bytes()) {
-            for part in [field.name.as_bytes(), b": ", field.value, b"\r\n"] {
+        let name = field.name.as_bytes();
+        if field::may_trail(name) && !route.is_some_and(|route| rewrite::withholds(route, name)) {
+            for part in [name, b": ", field.value, b"\r\n"] {
                 passing.extend_from_slice(part);
             }
         }

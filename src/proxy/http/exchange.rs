@@ -1,6 +1,6 @@
 //! One request: find its route, enter the backend, forward, and try again where that is safe.
 
-use std::{rc::Rc, sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{borrow::Cow, rc::Rc, sync::Arc, sync::atomic::Ordering, time::Duration};
 
 use tokio::time::Instant;
 
@@ -12,7 +12,7 @@ use crate::{
         access,
         dialling::{DIAL_PATIENCE, dial_pause},
     },
-    routing::Query,
+    routing::{Query, plain_path},
     telemetry::{RouteCounters, UpstreamError},
     web,
 };
@@ -150,21 +150,28 @@ fn find(client: &Client, head: &RequestHead) -> Result<Arc<LiveRoute>, Answer> {
         return Err(Answer::new(508, "This request came back to where it had been sent from."));
     }
     let unknown = || Answer::new(404, "Nothing is served under this address.");
-    let path = if head.target() == "*" { "/" } else { head.path() };
+    let written = if head.target() == "*" { "/" } else { head.path() };
+    // Nearly every path is as plain as it can be, which one look tells.
+    let is_odd = memchr::memchr2(b'%', b'\\', written.as_bytes()).is_some();
+    let path = if is_odd { plain_path(written) } else { Cow::Borrowed(written) };
     let table = shared.table.load();
     let find = |path: &str| {
         table.find(&Query { host: head.host(), path, method: head.method(), headers: &|name| head.get(name) })
     };
     let page = reserved(head).and_then(|page| find(&page)).filter(|route| is_not_awake(route));
-    let route = page.or_else(|| find(path)).ok_or_else(unknown)?;
+    let route = page.or_else(|| find(&path)).ok_or_else(unknown)?;
     if route.spec.audience == Audience::PrivateNetworks
         && !wake::is_private(client.peer.client(head, &client.settings.trusted_proxies))
     {
         return Err(unknown());
     }
     secure::check(client, head, route)?;
-    // Where routes differ by path, a slash that is hidden from us must not be one to the backend.
-    if !route.spec.matches.paths.is_empty() && hides_slash(path) {
+    // Where routes differ by path, a slash that is hidden from us must not be one to the backend: it could be found
+    // under the path of one route by way of another.
+    if is_odd
+        && hides_slash(&path)
+        && table.of_host(head.host()).iter().any(|route| !route.spec.matches.paths.is_empty())
+    {
         return Err(Answer::new(400, "The path hides a slash."));
     }
     Ok(Arc::clone(route))

@@ -61,6 +61,12 @@ fn shadows(name: &[u8], spelled: &[u8]) -> bool {
     name.iter().zip(spelled).all(|(a, b)| a.eq_ignore_ascii_case(b) || (*b == b'-' && matches!(a, b'_' | b'.')))
 }
 
+/// Whether two names are one to a backend that turns `_` and `.` into `-`, as CGI and its heirs do.
+pub(super) fn reads_like(one: &[u8], other: &[u8]) -> bool {
+    let read = |b: &u8| if matches!(b, b'_' | b'.') { b'-' } else { b.to_ascii_lowercase() };
+    one.len() == other.len() && one.iter().map(read).eq(other.iter().map(read))
+}
+
 /// Whether a field is about a connection of HTTP/1.1, beside those that are known by names of their own, and makes a
 /// message of HTTP/2 malformed.
 pub(super) fn is_connections(name: &[u8]) -> bool {
@@ -173,6 +179,19 @@ mod tests {
         }
         for name in ["my_header", "", "x_forwarded", "x-forwarde_-for", "content_lengts", "host_"] {
             assert_eq!(classify(name.as_bytes()), Known::Other, "{name}");
+        }
+    }
+
+    #[test]
+    fn names_that_a_backend_may_take_for_each_other_read_alike() {
+        for name in ["Remote-User", "remote_user", "REMOTE.USER", "remote-user"] {
+            assert!(
+                reads_like(name.as_bytes(), b"Remote-User") && reads_like(b"remote_User", name.as_bytes()),
+                "{name}"
+            );
+        }
+        for name in ["Remote-Users", "Remote-Use", "RemoteUser-", "Remote~User", ""] {
+            assert!(!reads_like(name.as_bytes(), b"Remote-User"), "{name}");
         }
     }
 

@@ -33,6 +33,21 @@ fn trusts(networks: &[IpNet], address: IpAddr) -> bool {
     networks.iter().any(|network| network.contains(&address))
 }
 
+/// The address that an item of such a list names, with or without a port. Each is read by itself: one that is no text
+/// takes no other with it.
+pub(super) fn named(item: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(item.trim_ascii()).ok()?;
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let address = bare.parse().ok().or_else(|| text.parse().ok().map(|address: SocketAddr| address.ip()));
+    address.map(canonical)
+}
+
+/// Whether there is one such field, and it is text.
+fn is_single(head: &RequestHead, name: &str) -> bool {
+    let mut values = head.values(name);
+    values.next().is_some_and(|value| std::str::from_utf8(value).is_ok()) && values.next().is_none()
+}
+
 impl Peer {
     pub(super) fn new(peer: SocketAddr, local_port: u16, secure: bool, trusted: &[IpNet]) -> Self {
         let address = canonical(peer.ip());
@@ -49,10 +64,10 @@ impl Peer {
             return self.address;
         }
         let mut client = self.address;
-        let values: Vec<&str> = head.all("x-forwarded-for").collect();
-        for item in values.iter().flat_map(|value| value.split(',')).rev() {
-            let Ok(address) = item.trim().parse::<IpAddr>() else { break };
-            client = canonical(address);
+        let values: Vec<&[u8]> = head.values("x-forwarded-for").collect();
+        for item in values.iter().flat_map(|value| value.split(|b| *b == b',')).rev() {
+            let Some(address) = named(item) else { break };
+            client = address;
             if !trusts(trusted, client) {
                 break;
             }
@@ -83,7 +98,7 @@ impl Peer {
             && !["x-forwarded-for", "forwarded"].iter().any(|own| name.eq_ignore_ascii_case(own.as_bytes()))
             && {
                 // Only the first of several counts, and an odd one could be read differently: one or none.
-                std::str::from_utf8(name).is_ok_and(|name| head.all(name).count() == 1)
+                std::str::from_utf8(name).is_ok_and(|name| is_single(head, name))
             }
     }
 
@@ -96,13 +111,13 @@ impl Peer {
             out.push(b"Forwarded: for=");
         } else {
             out.push(b"X-Forwarded-For: ");
-            for value in head.all("x-forwarded-for") {
-                out.push(value.as_bytes());
+            for value in head.values("x-forwarded-for") {
+                out.push(value);
                 out.push(b", ");
             }
             out.push(self.text.as_bytes());
             out.push(b"\r\n");
-            let missing = |name: &str| head.all(name).count() != 1;
+            let missing = |name: &str| !is_single(head, name);
             if missing("x-real-ip") {
                 let claimed = self.client(head, trusted);
                 out.push(format!("X-Real-IP: {claimed}\r\n").as_bytes());
@@ -119,8 +134,8 @@ impl Peer {
                 self.write_port(head, out);
             }
             out.push(b"Forwarded: ");
-            for value in head.all("forwarded") {
-                out.push(value.as_bytes());
+            for value in head.values("forwarded") {
+                out.push(value);
                 out.push(b", ");
             }
             out.push(b"for=");

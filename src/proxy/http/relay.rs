@@ -4,12 +4,16 @@ use std::{
     io,
     pin::Pin,
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::net::{ReadHalf, WriteHalf};
+use crate::{
+    model::RouteOptions,
+    net::{ReadHalf, WriteHalf},
+};
 
 use super::{
     buffer::{Buf, Buffers, SIZE},
@@ -83,26 +87,40 @@ impl Pump {
         begun: Option<Buf>,
         home: &Rc<Buffers>,
     ) -> Result<Self, Cut> {
-        Self::bounded(framing, emit, out, begun, home, None)
+        Self::with(framing, emit, out, begun, home, |_| {})
     }
 
-    /// The same, for a body that may have so many bytes of data.
-    pub(super) fn bounded(
+    /// The same, for the body of a request of this route, which may have so many bytes of data.
+    pub(super) fn request(
+        framing: Framing,
+        out: Buf,
+        begun: Option<Buf>,
+        home: &Rc<Buffers>,
+        most: Option<u64>,
+        route: &Arc<RouteOptions>,
+    ) -> Result<Self, Cut> {
+        Self::with(framing, Emit::AsIs, out, begun, home, |scanner| {
+            scanner.withhold(route);
+            if let Some(most) = most {
+                scanner.bound(most);
+            }
+        })
+    }
+
+    fn with(
         framing: Framing,
         emit: Emit,
         mut out: Buf,
         begun: Option<Buf>,
         home: &Rc<Buffers>,
-        most: Option<u64>,
+        prepare: impl FnOnce(&mut ChunkScanner),
     ) -> Result<Self, Cut> {
         let body = match framing {
             Framing::Empty | Framing::Length(0) => Body::Done,
             Framing::Length(length) => Body::Length(length),
             Framing::Chunked => {
                 let mut scanner = Box::new(ChunkScanner::new(emit == Emit::Data));
-                if let Some(most) = most {
-                    scanner.bound(most);
-                }
+                prepare(&mut scanner);
                 Body::Chunked(scanner)
             }
             Framing::UntilClose => Body::UntilClose,

@@ -277,14 +277,19 @@ impl RequestHead {
         self.all(name).next()
     }
 
-    /// All values of a field.
+    /// All values of a field; text only.
     pub(super) fn all<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
+        self.values(name).filter_map(|value| std::str::from_utf8(value).ok())
+    }
+
+    /// All values of a field, whatever is in them.
+    pub(super) fn values<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a [u8]> {
         self.fields()
             .iter()
             .filter(move |field| {
                 field.name.len() == name.len() && self.part(&field.name).eq_ignore_ascii_case(name.as_bytes())
             })
-            .filter_map(|field| std::str::from_utf8(self.part(&field.value)).ok())
+            .map(|field| self.part(&field.value))
     }
 
     /// Whether there is a body to come.

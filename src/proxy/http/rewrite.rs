@@ -4,11 +4,14 @@ use std::{net::SocketAddr, ops::Range};
 
 use ipnet::IpNet;
 
-use crate::model::RouteSpec;
+use crate::{
+    model::{RouteOptions, RouteSpec},
+    routing::behind_prefix,
+};
 
 use super::{
     buffer::Buf,
-    field::{HOP_MARK, Known},
+    field::{HOP_MARK, Known, reads_like},
     forwarded::{self, Peer},
     middleware::Edits,
     relay::Emit,
@@ -80,11 +83,16 @@ impl<'a> Run<'a> {
 }
 
 fn is_set(set: &[(String, String)], name: &[u8]) -> bool {
-    set.iter().any(|(own, _)| own.as_bytes().eq_ignore_ascii_case(name))
+    set.iter().any(|(own, _)| reads_like(own.as_bytes(), name))
 }
 
 fn is_hidden(hide: &[String], name: &[u8]) -> bool {
-    hide.iter().any(|hidden| hidden.as_bytes().eq_ignore_ascii_case(name))
+    hide.iter().any(|hidden| reads_like(hidden.as_bytes(), name))
+}
+
+/// Whether a route hides or sets this field of its requests: the client's own must not reach the service by any way.
+pub(super) fn withholds(options: &RouteOptions, name: &[u8]) -> bool {
+    is_set(&options.set_request_headers, name) || is_hidden(&options.hide_request_headers, name)
 }
 
 /// The target without the route's prefix. Always begins with `/`, except for `*`.
@@ -92,7 +100,7 @@ pub(super) fn strip<'a>(target: &'a str, prefix: Option<&str>) -> (&'static str,
     let Some(prefix) = prefix.map(|prefix| prefix.trim_end_matches('/')).filter(|prefix| !prefix.is_empty()) else {
         return ("", target);
     };
-    match target.strip_prefix(prefix) {
+    match behind_prefix(target, prefix) {
         Some(rest) if rest.starts_with('/') => ("", rest),
         Some(rest) if rest.is_empty() || rest.starts_with('?') => ("/", rest),
         Some(_) | None => ("", target),

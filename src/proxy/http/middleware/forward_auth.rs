@@ -25,7 +25,7 @@ use super::{
     super::{
         answer::Answer,
         dial,
-        field::{HOP_MARK, Known},
+        field::{HOP_MARK, Known, reads_like},
         front::Client,
         request_head::RequestHead,
         secure,
@@ -40,8 +40,9 @@ const LONGEST: usize = 64 * 1024;
 /// Fields of its answer that are the client's when it does not agree.
 const PASSED: [&str; 6] = ["location", "set-cookie", "www-authenticate", "content-type", "content-language", "refresh"];
 
-/// Fields of the client that it is not told: they are about the body, about what is kept, or about one connection.
-const KEPT_BACK: [&str; 12] = [
+/// Fields of the client that it is not told: they are about the body, about what is kept, or about one connection, or
+/// would say in the client's words what it is asked about.
+const KEPT_BACK: [&str; 18] = [
     "accept-encoding",
     "content-encoding",
     "content-type",
@@ -54,6 +55,12 @@ const KEPT_BACK: [&str; 12] = [
     "sec-websocket-extensions",
     "sec-websocket-key",
     "sec-websocket-version",
+    "x-auth-request-redirect",
+    "x-http-method-override",
+    "x-original-method",
+    "x-original-uri",
+    "x-original-url",
+    "x-rewrite-url",
 ];
 
 /// Asks. What is returned are the fields that go on with the request.
@@ -175,7 +182,7 @@ fn request(
     for field in head.fields().iter().filter(|field| field.known == Known::Other) {
         let name = head.part(&field.name);
         let own = auth.headers.iter().map(String::as_str);
-        if !own.chain(KEPT_BACK).any(|kept| name.eq_ignore_ascii_case(kept.as_bytes())) {
+        if !own.chain(KEPT_BACK).any(|kept| reads_like(name, kept.as_bytes())) {
             request = request.header(HeaderName::from_bytes(name)?, HeaderValue::from_bytes(head.part(&field.value))?);
         }
     }

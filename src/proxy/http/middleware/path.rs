@@ -1,6 +1,9 @@
 //! `strip_prefix`, `add_prefix`, `rewrite`: the path that the service gets.
 
-use crate::model::{Middleware, Replacement};
+use crate::{
+    model::{Middleware, Replacement},
+    routing::behind_prefix,
+};
 
 use super::{
     super::{
@@ -63,7 +66,7 @@ pub(super) fn expand(target: String, query: &str) -> String {
 
 /// Without the first of these that it begins with, segment by segment.
 fn strip<'a>(path: &'a str, prefixes: &[String]) -> &'a str {
-    let rest = |prefix: &String| match path.strip_prefix(prefix.as_str())? {
+    let rest = |prefix: &String| match behind_prefix(path, prefix)? {
         "" => Some("/"),
         rest if rest.starts_with('/') => Some(rest),
         _ => None,
@@ -91,6 +94,7 @@ mod tests {
             (strip(), "/api?x", Some("/?x")),
             (strip(), "/apiary", Some("/apiary")),
             (strip(), "/v1//evil.example", Some("//evil.example")),
+            (strip(), "/%61pi/%61?%61", Some("/%61?%61")),
             (strip(), "/other", Some("/other")),
             (strip(), "*", Some("*")),
             (strip(), "/api/..%2fetc", None),

@@ -6,26 +6,26 @@ use ipnet::IpNet;
 
 use crate::model::RealIp;
 
-use super::super::{front::Client, request_head::RequestHead};
+use super::super::{forwarded::named, front::Client, request_head::RequestHead};
 
 pub(super) fn apply(client: &mut Client, head: &RequestHead, rule: &RealIp) {
-    if let Some(address) = found(rule, client.peer.address, head.all(&rule.header)) {
+    if let Some(address) = found(rule, client.peer.address, head.values(&rule.header)) {
         client.peer = Rc::new(client.peer.behind(head, address));
     }
 }
 
 /// The last address that the field names; with `recursive` the last one that is of none of the proxies.
-fn found<'a>(rule: &RealIp, peer: IpAddr, values: impl Iterator<Item = &'a str>) -> Option<IpAddr> {
+fn found<'a>(rule: &RealIp, peer: IpAddr, values: impl Iterator<Item = &'a [u8]>) -> Option<IpAddr> {
     let trusts = |address: IpAddr| rule.from.iter().any(|network: &IpNet| network.contains(&address));
     if !trusts(peer) {
         return None;
     }
-    let values: Vec<&str> = values.collect();
+    let values: Vec<&[u8]> = values.collect();
     let mut found = None;
-    for item in values.iter().flat_map(|value| value.split(',')).rev() {
-        let Ok(address) = item.trim().parse::<IpAddr>() else { break };
-        found = Some(address.to_canonical());
-        if !rule.recursive || !trusts(address.to_canonical()) {
+    for item in values.iter().flat_map(|value| value.split(|b| *b == b',')).rev() {
+        let Some(address) = named(item) else { break };
+        found = Some(address);
+        if !rule.recursive || !trusts(address) {
             break;
         }
     }
@@ -49,11 +49,23 @@ mod tests {
             ("10.0.0.1", &["192.0.2.6, 192.0.2.7", "10.0.0.2"], true, Some("192.0.2.7")),
             ("10.0.0.1", &["10.0.0.3, 10.0.0.2"], true, Some("10.0.0.3")),
             ("10.0.0.1", &["192.0.2.7, x, 10.0.0.2"], true, Some("10.0.0.2")),
+            ("10.0.0.1", &["192.0.2.7:4711, 10.0.0.2:80"], true, Some("192.0.2.7")),
+            ("10.0.0.1", &["[2001:db8::7]:4711, [2001:db8::8]"], true, Some("2001:db8::8")),
+            ("10.0.0.1", &["[2001:db8::7]:4711"], true, Some("2001:db8::7")),
             ("10.0.0.1", &["::ffff:192.0.2.7"], true, Some("192.0.2.7")),
         ] {
             let expected = expected.map(|address| address.parse().unwrap());
-            let found = found(&rule(recursive), peer.parse().unwrap(), values.iter().copied());
-            assert_eq!(found, expected, "{peer} {values:?} {recursive}");
+            let values = values.iter().map(|value| value.as_bytes());
+            let found = found(&rule(recursive), peer.parse().unwrap(), values.clone());
+            assert_eq!(found, expected, "{peer} {:?} {recursive}", values.collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn what_is_no_text_takes_no_other_with_it() {
+        let from = vec!["10.0.0.0/8".parse().unwrap()];
+        let rule = RealIp { header: "X-Forwarded-For".to_owned(), from, recursive: true };
+        let found = found(&rule, "10.0.0.1".parse().unwrap(), [&b"\xff, 192.0.2.7, 10.0.0.2"[..]].into_iter());
+        assert_eq!(found, Some("192.0.2.7".parse().unwrap()));
     }
 }
