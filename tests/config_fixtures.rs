@@ -19,8 +19,8 @@ use dormouse::{
     catalog::{Catalog, FilePart, discover},
     config::{Loaded, check_text, from_container, load},
     model::{
-        Audience, AuthServer, BackendSpec, Condition, Container, ContainerPort, ContainerState, IdlePolicy, Ignore,
-        Middleware, Network, PathPattern, Place, Problem, Problems, Readiness, RouteSpec, RouteTarget, Running,
+        Audience, AuthServer, BackendSpec, Condition, Container, ContainerPort, ContainerState, Group, IdlePolicy,
+        Ignore, Middleware, Network, PathPattern, Place, Problem, Problems, Readiness, RouteSpec, RouteTarget, Running,
         Settings, SleepMethod, Transport, Waiting, WakeOn, format_duration,
     },
 };
@@ -249,17 +249,37 @@ fn problem(problem: &Problem, alone: bool) -> String {
     format!("{} {place}: {}{hint}", problem.severity.as_str(), problem.what)
 }
 
+fn target(to: &RouteTarget) -> String {
+    match to {
+        RouteTarget::Backend { id, endpoint } => format!("-> {} {id}:{}", endpoint.scheme, endpoint.port),
+        RouteTarget::Address { host, endpoint } => format!("-> {} address {host}:{}", endpoint.scheme, endpoint.port),
+        RouteTarget::Down { id } => format!("down {id}"),
+        RouteTarget::Group(group) => {
+            let weight = |weight| if weight == 1 { String::new() } else { format!(" weight={weight}") };
+            let members = group.members.iter();
+            let members = members.map(|one| format!("{}{}", target(&one.route.target), weight(one.weight)));
+            let mut line = format!("{} of", group.mode);
+            if let Some(age) = group.sticky {
+                write!(line, " sticky={}", format_duration(age)).unwrap();
+            }
+            if group.wake_more_at != Group::WAKE_MORE_AT {
+                write!(line, " wake_more_at={}", group.wake_more_at).unwrap();
+            }
+            write!(line, " ({})", members.collect::<Vec<_>>().join(", ")).unwrap();
+            line
+        }
+    }
+}
+
 /// `route app [app.*] -> http local/app:80`, and what differs from the defaults.
 fn route(route: &RouteSpec) -> String {
     let hosts: Vec<String> = route.matches.hosts.iter().map(ToString::to_string).collect();
     let listen: Vec<String> = route.matches.listen.iter().map(ToString::to_string).collect();
     let hosts = if listen.is_empty() { hosts } else { listen };
-    let target = match &route.target {
-        RouteTarget::Backend { id, endpoint } => format!("-> {} {id}:{}", endpoint.scheme, endpoint.port),
-        RouteTarget::Address { host, endpoint } => format!("-> {} address {host}:{}", endpoint.scheme, endpoint.port),
-        RouteTarget::Down { id } => format!("down {id}"),
-    };
-    let mut line = format!("route {} [{}] {target}", route.alias, hosts.join(" "));
+    let mut line = format!("route {} [{}] {}", route.alias, hosts.join(" "), target(&route.target));
+    if let Some(link) = route.options.link.as_deref().filter(|_| route.group().is_none()) {
+        write!(line, " link={}", link.name).unwrap();
+    }
     let matches = &route.matches;
     let paths = matches.paths.iter().map(|path| match path {
         PathPattern::Prefix(path) => path.clone(),

@@ -1,6 +1,6 @@
 //! Backends, routes and nodes: what exists and what it does.
 
-use std::time::Duration;
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use super::{Api, Code, Failure, error::suggest, wire};
 use crate::{
     backend::{self, StatusState},
-    control::{Control, View},
-    model::BackendId,
+    control::{Control, HealthState, LiveRoute, View},
+    model::{Alias, BackendId, RouteSpec},
     telemetry,
 };
 
@@ -22,7 +22,8 @@ use crate::{
 pub(super) async fn list(State(api): State<Api>) -> Json<wire::Backends> {
     let view = api.control.view();
     let backends = api.control.backends();
-    Json(wire::Backends { backends: backends.iter().map(|backend| tell(backend, &view)).collect() })
+    let ill = ill(&api.control);
+    Json(wire::Backends { backends: backends.iter().map(|backend| tell(backend, &view, &ill)).collect() })
 }
 
 /// One backend.
@@ -49,13 +50,14 @@ pub(super) async fn named(State(api): State<Api>, Path(name): Path<String>) -> R
     responses((status = 200, body = wire::Routes)))]
 pub(super) async fn routes(State(api): State<Api>) -> Json<wire::Routes> {
     let view = api.control.view();
-    let state = |id: Option<&BackendId>| {
-        let status = api.control.backend(id?)?.status();
-        let state = status.borrow().state;
-        Some(state.as_str())
+    let table = api.control.table().load();
+    let live: HashMap<&Alias, &LiveRoute> = table.targets().map(|route| (&route.spec.alias, &**route)).collect();
+    let tell = |spec: &Arc<RouteSpec>| {
+        // The two are swapped one after the other: what has just come is not live yet.
+        let live = live.get(&spec.alias).copied().filter(|live| live.spec == *spec);
+        wire::Route::new(spec, live)
     };
-    let routes = view.catalog.routes.values().map(|spec| wire::Route::new(spec, state(spec.backend()))).collect();
-    Json(wire::Routes { routes })
+    Json(wire::Routes { routes: view.catalog.routes.values().map(tell).collect() })
 }
 
 /// All nodes.
@@ -92,10 +94,25 @@ pub(super) fn find(control: &Control, text: &str) -> Result<backend::Backend, Fa
 
 fn tell_found(api: &Api, text: &str) -> Result<wire::Backend, Failure> {
     let backend = find(&api.control, text)?;
-    Ok(tell(&backend, &api.control.view()))
+    Ok(tell(&backend, &api.control.view(), &ill(&api.control)))
 }
 
-fn tell(backend: &backend::Backend, view: &View) -> wire::Backend {
+/// What the health checks of each backend have found; of several the worst.
+fn ill(control: &Control) -> HashMap<BackendId, HealthState> {
+    let mut found = HashMap::new();
+    let table = control.table().load();
+    for way in table.targets().flat_map(|route| route.ways()) {
+        let (Some(id), Some(health)) = (way.spec.backend(), &way.health) else { continue };
+        let state = health.checked().state;
+        let known = found.entry(id.clone()).or_insert(state);
+        if state == HealthState::Unhealthy || *known == HealthState::Unknown {
+            *known = state;
+        }
+    }
+    found
+}
+
+fn tell(backend: &backend::Backend, view: &View, checked: &HashMap<BackendId, HealthState>) -> wire::Backend {
     let status = backend.status().borrow().clone();
     let id = backend.id();
     let asleep_as = match status.state {
@@ -109,7 +126,7 @@ fn tell(backend: &backend::Backend, view: &View) -> wire::Backend {
         | StatusState::Failed
         | StatusState::Gone => None,
     };
-    let leads_here = view.catalog.routes.values().filter(|route| route.backend() == Some(id));
+    let leads_here = view.catalog.routes.values().filter(|route| route.backends().any(|to| to == id));
     let now = Timestamp::now();
     let millis = |share| status.wakes.durations.quantile(share).map(wire::millis);
     wire::Backend {
@@ -118,6 +135,7 @@ fn tell(backend: &backend::Backend, view: &View) -> wire::Backend {
         name: id.name().to_owned(),
         state: status.state.as_str().to_owned(),
         asleep_as: asleep_as.map(str::to_owned),
+        health: checked.get(id).map(|state| state.as_str().to_owned()),
         put_to_sleep: status.put_to_sleep,
         since: status.since.to_string(),
         cause: status.cause.as_ref().map(wire::Cause::from),

@@ -1,5 +1,7 @@
 //! The numbers for whoever collects them.
 
+use std::sync::Arc;
+
 use axum::{
     extract::State,
     http::{HeaderName, header},
@@ -9,7 +11,9 @@ use jiff::Timestamp;
 use super::{Api, backends::asleep};
 use crate::{
     backend::Backend,
-    telemetry::{BackendSample, World},
+    control::{Control, HealthState, LiveMember, LiveRoute},
+    model::RouteTarget,
+    telemetry::{BackendSample, EndpointSample, World},
 };
 
 /// All numbers, in the text form of OpenMetrics.
@@ -26,6 +30,7 @@ pub(super) async fn metrics(State(api): State<Api>) -> ([(HeaderName, &'static s
             .targets()
             .map(|route| (route.spec.alias.clone(), route.counters.clone()))
             .collect(),
+        endpoints: endpoints(&api.control),
         certificates: api
             .control
             .certificates()
@@ -37,6 +42,33 @@ pub(super) async fn metrics(State(api): State<Api>) -> ([(HeaderName, &'static s
     };
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], api.control.journal().metrics().render(&world))
+}
+
+/// Endpoints that are checked, and members of groups.
+fn endpoints(control: &Control) -> Vec<EndpointSample> {
+    let table = control.table().load();
+    let sample = |way: &LiveRoute, member: Option<&LiveMember>| {
+        let state = way.health.as_ref().map(|health| health.checked().state);
+        let healthy = match state {
+            Some(HealthState::Healthy) => Some(true),
+            Some(HealthState::Unhealthy) => Some(false),
+            Some(HealthState::Unknown) | None => None,
+        };
+        let leads_to = match &way.spec.target {
+            RouteTarget::Backend { id, endpoint } => format!("{id}:{}", endpoint.port),
+            RouteTarget::Address { host, endpoint } => format!("{host}:{}", endpoint.port),
+            RouteTarget::Down { id } => id.to_string(),
+            RouteTarget::Group(_) => return None,
+        };
+        let member = member.map(|member| (member.load(), member.is_left_out()));
+        let route = way.spec.alias.clone();
+        (healthy.is_some() || member.is_some()).then_some(EndpointSample { route, leads_to, healthy, member })
+    };
+    let of_route = |route: &Arc<LiveRoute>| match &route.group {
+        None => sample(route, None).into_iter().collect::<Vec<_>>(),
+        Some(group) => group.members.iter().filter_map(|member| sample(&member.route, Some(member))).collect(),
+    };
+    table.targets().flat_map(of_route).collect()
 }
 
 fn sample(backend: &Backend, now: Timestamp) -> BackendSample {

@@ -28,6 +28,8 @@ pub struct Backend {
     pub state: String,
     /// How it sleeps: `stopped` or `paused`; `null` when it does not.
     pub asleep_as: Option<String>,
+    /// What its health checks have found: `healthy`, `unhealthy` or `unknown`; `null`: it is not checked.
+    pub health: Option<String>,
     /// Its sleep is Dormouse's doing, rather than its owner's.
     pub put_to_sleep: bool,
     /// Since when it is in this state.

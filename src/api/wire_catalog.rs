@@ -5,8 +5,9 @@ use utoipa::ToSchema;
 
 use super::wire::{Policy, Problem};
 use crate::{
+    backend::StatusState,
     catalog, control,
-    model::{Audience, BackendId, ContainerState, Endpoint, PathPattern, RouteSpec, RouteTarget},
+    model::{self, Audience, BackendId, ContainerState, Endpoint, PathPattern, RouteSpec, RouteTarget},
 };
 
 /// All routes, by alias.
@@ -46,8 +47,39 @@ pub struct Route {
     pub audience: String,
     /// Where it was written.
     pub place: String,
+    /// The backend's state; `null` without one. Of a group that of its most awake member.
+    pub state: Option<String>,
+    /// What its health checks have found: `healthy`, `unhealthy` or `unknown`; `null`: it is not checked.
+    pub health: Option<String>,
+    /// How a member is chosen, when several share the name: `round_robin`, `least_conn`, `ip_hash` or `random_two`.
+    pub balance: Option<String>,
+    /// Those who share the name; empty: it leads to one place.
+    pub members: Vec<Member>,
+}
+
+/// One of several that share a route's name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Member {
+    /// The backend it leads to, as `node/name`; `null`: an address that never sleeps.
+    pub backend: Option<String>,
+    /// The address it leads to, when it is no backend.
+    pub address: Option<String>,
+    /// `http`, `https` or `h2c`; `null`: the backend is down and its port not known.
+    pub scheme: Option<String>,
+    /// The port it leads to.
+    pub port: Option<u16>,
+    /// Its share; 0: it gets no requests.
+    pub weight: u16,
+    /// Where it was written.
+    pub place: String,
     /// The backend's state; `null` without one.
     pub state: Option<String>,
+    /// What its health checks have found: `healthy`, `unhealthy` or `unknown`; `null`: it is not checked.
+    pub health: Option<String>,
+    /// Requests under way to it.
+    pub requests: u32,
+    /// It failed, and is left out for a while.
+    pub left_out: bool,
 }
 
 /// All nodes, by name.
@@ -166,13 +198,12 @@ impl From<&control::Explained> for Explained {
 }
 
 impl Route {
-    /// A route, with the state of its backend.
-    pub fn new(spec: &RouteSpec, state: Option<&str>) -> Self {
-        let (address, endpoint) = match &spec.target {
-            RouteTarget::Backend { endpoint, .. } => (None, Some(*endpoint)),
-            RouteTarget::Address { host, endpoint } => (Some(host.to_string()), Some(*endpoint)),
-            RouteTarget::Down { .. } => (None, None),
-        };
+    /// A route, with what is known of it while it runs.
+    pub fn new(spec: &RouteSpec, live: Option<&control::LiveRoute>) -> Self {
+        let (address, endpoint) = leads_to(spec);
+        let members = spec.group().map_or(&[][..], |group| group.members.as_slice());
+        let group = live.and_then(|live| live.group.as_ref());
+        let member = |(at, member)| Member::new(member, group.and_then(|group| group.members.get(at)));
         let path = |pattern: &PathPattern| match pattern {
             PathPattern::Prefix(path) => path.clone(),
             PathPattern::Exact(path) => format!("={path}"),
@@ -195,7 +226,55 @@ impl Route {
             port: endpoint.map(|Endpoint { port, .. }| port),
             audience: audience.to_owned(),
             place: spec.place.to_string(),
-            state: state.map(str::to_owned),
+            state: live.and_then(state),
+            health: live.and_then(health),
+            balance: spec.group().map(|group| group.mode.to_string()),
+            members: members.iter().enumerate().map(member).collect(),
         }
     }
+}
+
+impl Member {
+    fn new(member: &model::Member, live: Option<&control::LiveMember>) -> Self {
+        let spec = &member.route;
+        let (address, endpoint) = leads_to(spec);
+        Self {
+            backend: spec.backend().map(BackendId::to_string),
+            address,
+            scheme: endpoint.map(|Endpoint { scheme, .. }| scheme.to_string()),
+            port: endpoint.map(|Endpoint { port, .. }| port),
+            weight: member.weight,
+            place: spec.place.to_string(),
+            state: live.and_then(|live| state(&live.route)),
+            health: live.and_then(|live| health(&live.route)),
+            requests: live.map_or(0, control::LiveMember::load),
+            left_out: live.is_some_and(control::LiveMember::is_left_out),
+        }
+    }
+}
+
+fn leads_to(spec: &RouteSpec) -> (Option<String>, Option<Endpoint>) {
+    match &spec.target {
+        RouteTarget::Backend { endpoint, .. } => (None, Some(*endpoint)),
+        RouteTarget::Address { host, endpoint } => (Some(host.to_string()), Some(*endpoint)),
+        RouteTarget::Down { .. } | RouteTarget::Group(_) => (None, None),
+    }
+}
+
+/// The state of its backend, or of the most awake of several.
+fn state(live: &control::LiveRoute) -> Option<String> {
+    let states = live.ways().filter_map(|way| way.backend.as_ref()).map(|backend| backend.status().borrow().state);
+    let rank = |state: &StatusState| match state {
+        StatusState::Awake => 0,
+        StatusState::Waking => 1,
+        StatusState::Draining => 2,
+        StatusState::Stopping => 3,
+        StatusState::Paused | StatusState::Stopped => 4,
+        StatusState::Failed | StatusState::Gone | StatusState::Unknown => 5,
+    };
+    states.min_by_key(rank).map(|state| state.as_str().to_owned())
+}
+
+fn health(live: &control::LiveRoute) -> Option<String> {
+    live.health.as_ref().map(|health| health.checked().state.as_str().to_owned())
 }

@@ -20,7 +20,7 @@ pub struct Event {
     /// Which backend, as `node/name`; `null`: a node or the whole program.
     pub backend: Option<String>,
     /// One of `waking`, `woke`, `wake_failed`, `draining`, `drain_ended`, `drain_denied`, `stopping`, `slept`,
-    /// `sleep_failed`, `ended`, `found_running`, `gone`, `pinned`, `unpinned`, `note`.
+    /// `sleep_failed`, `ended`, `found_running`, `gone`, `pinned`, `unpinned`, `unhealthy`, `healthy`, `note`.
     #[schema(example = "woke")]
     pub what: String,
     /// The same in words, with its particulars.
@@ -29,7 +29,7 @@ pub struct Event {
     pub cause: Cause,
     /// How long the phases of a wake took (`woke`).
     pub phases: Option<PhaseMillis>,
-    /// The reason (`wake_failed`, `sleep_failed`).
+    /// The reason (`wake_failed`, `sleep_failed`, `unhealthy`).
     pub why: Option<String>,
     /// No new try before these seconds have passed (`wake_failed`).
     pub retry_after_s: Option<u64>,
@@ -189,6 +189,11 @@ impl Event {
                 "pinned"
             }
             Happening::Unpinned => "unpinned",
+            Happening::Unhealthy(why) => {
+                self.why = Some(why.clone());
+                "unhealthy"
+            }
+            Happening::Healthy => "healthy",
             Happening::Note(_) => "note",
         };
         self.what = word.to_owned();

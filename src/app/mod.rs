@@ -6,6 +6,7 @@ mod files;
 mod nodes;
 mod serve;
 mod service_manager;
+mod sticky_key;
 mod wake_all;
 
 pub use demo::demo;

@@ -19,7 +19,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{certificates, files, nodes, service_manager, wake_all::wake_all};
+use super::{certificates, files, nodes, service_manager, sticky_key::sticky_key, wake_all::wake_all};
 use crate::{
     acme::Acme,
     api::{self, Api},
@@ -28,7 +28,7 @@ use crate::{
     model::{HttpsRedirect, OnExit, Problems, Settings, format_duration},
     net::{self, TlsServer},
     provider,
-    proxy::{Limits, ProxySettings, Shared, bind_workers, keep_ports},
+    proxy::{Limits, ProxySettings, Shared, bind_workers, check_health, keep_ports},
     store::Store,
     telemetry::{Journal, chain},
 };
@@ -111,6 +111,7 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     let journal = Journal::default();
     let (mut keeper, control) = Keeper::new(source, loaded, nodes.all, own, remembered, journal);
     control.keep_in(store.clone());
+    control.stick_by(sticky_key(&state_dir));
     let files = keeper.files();
     let in_force = keeper.settings_in_force();
 
@@ -146,6 +147,7 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     let keeper = tokio::spawn(keeper.run(world_ends.clone()));
     let helpers = tokio_util::task::TaskTracker::new();
     helpers.spawn(opening);
+    helpers.spawn(check_health(Arc::clone(&shared), control.clone(), end.clone()));
     helpers.spawn(files::watch_files(control.clone(), files, end.clone()));
     helpers.spawn(certificates::watch(Arc::clone(control.certificates()), in_force.clone(), end.clone()));
     helpers.spawn(acme.run(end.clone()));

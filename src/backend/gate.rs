@@ -73,6 +73,11 @@ impl Gate {
         self.word.fetch_or(WATCHED, Ordering::AcqRel) & COUNT
     }
 
+    /// Whether callers are admitted.
+    pub fn is_open(&self) -> bool {
+        self.word.load(Ordering::Acquire) & OPEN != 0
+    }
+
     /// How many are inside.
     pub fn inside(&self) -> u64 {
         self.word.load(Ordering::Acquire) & COUNT

@@ -241,6 +241,16 @@ impl Backend {
         self.shared.status.subscribe()
     }
 
+    /// Whether it can be entered at once: one look, and no promise.
+    pub fn is_open(&self) -> bool {
+        self.shared.gate.is_open()
+    }
+
+    /// Whether it falls asleep when nobody uses it.
+    pub fn falls_asleep(&self) -> bool {
+        self.shared.policy.load().idle_timeout.is_some()
+    }
+
     /// How many passes are out.
     pub fn passes(&self) -> u64 {
         self.shared.gate.inside()

@@ -587,6 +587,7 @@ async fn waits_and_refusals_are_counted() {
     let all = crate::telemetry::World {
         backends: vec![sample],
         routes: Vec::new(),
+        endpoints: Vec::new(),
         certificates: Vec::new(),
         access_log_dropped: 0,
     };

@@ -123,6 +123,13 @@ impl fmt::Display for Target<'_> {
                 write!(f, "`{scheme}://{host}:{port}`")
             }
             RouteTarget::Down { id } => write!(f, "`{id}`, which is down"),
+            RouteTarget::Group(group) => {
+                for (index, member) in group.members.iter().enumerate() {
+                    let before = if index == 0 { "" } else { " and " };
+                    write!(f, "{before}{}", Target(&member.route.target))?;
+                }
+                Ok(())
+            }
         }
     }
 }

@@ -57,14 +57,15 @@ impl Claims {
 
     /// Takes out routes to an address where a stream route listens: what is sent there may come back for ever.
     pub(super) fn refuse_circles(&mut self) {
-        let leads = |route: &Arc<RouteSpec>| {
-            let RouteTarget::Address { host, endpoint } = &route.target else { return None };
+        let circle = |way: &RouteSpec| {
+            let RouteTarget::Address { host, endpoint } = &way.target else { return None };
             let to = literal_address(host, endpoint.port)?;
             let takes = |first: &&Arc<RouteSpec>| {
-                shares(carries(first), carries(route)) && first.matches.listen.iter().any(|at| arrives(to, *at))
+                shares(carries(first), carries(way)) && first.matches.listen.iter().any(|at| arrives(to, *at))
             };
-            self.listening_on(to.port()).find(takes).map(|first| (route.alias.clone(), to, first.alias.clone()))
+            self.listening_on(to.port()).find(takes).map(|first| (way.alias.clone(), to, first.alias.clone()))
         };
+        let leads = |route: &Arc<RouteSpec>| route.ways().find_map(circle);
         let found: Vec<_> = self.routes.values().filter_map(leads).collect();
         for (alias, to, first) in found {
             if let Some(route) = self.routes.remove(&alias) {
@@ -111,7 +112,7 @@ fn stands_for(keeper: &RouteSpec, route: &RouteSpec) -> bool {
     !from_labels(&keeper.place)
         && from_labels(&route.place)
         && route.backend().is_some()
-        && keeper.backend() == route.backend()
+        && keeper.backends().any(|id| Some(id) == route.backend())
 }
 
 fn claimed(keeper: &RouteSpec, route: &RouteSpec) -> Problem {
@@ -167,6 +168,7 @@ fn carries(route: &RouteSpec) -> (bool, bool) {
             (endpoint.scheme.has_tcp(), endpoint.scheme.has_udp())
         }
         RouteTarget::Down { .. } => (true, true),
+        RouteTarget::Group(_) => (true, false),
     }
 }
 

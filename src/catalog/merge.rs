@@ -10,11 +10,12 @@ use super::{
     Catalog, DiscoveredPart, FilePart,
     claims::Claims,
     dependencies::{Backends, closure, cycle, inherit_policies, nearest},
+    groups::Groups,
     overlay::put_over,
 };
 use crate::{
     config::Written,
-    model::{BackendId, BackendSpec, NodeName, Place, Problem, Problems, RouteTarget, Severity},
+    model::{BackendId, BackendSpec, NodeName, Place, Problem, Problems, RouteSpec, RouteTarget, Severity},
 };
 
 impl Catalog {
@@ -29,10 +30,14 @@ impl Catalog {
             merge.file_backend(backend, written, &file.path);
         }
         merge.known = merge.backends.keys().cloned().collect();
-        file.routes.into_iter().for_each(|route| merge.claims.claim(route));
-        for part in discovered {
+        file.routes.iter().for_each(|route| merge.groups.gather(route));
+        let routes = |part: &mut DiscoveredPart| std::mem::take(&mut part.routes).into_iter().map(Arc::new).collect();
+        let of_parts: Vec<Vec<Arc<RouteSpec>>> = discovered.iter_mut().map(routes).collect();
+        of_parts.iter().flatten().for_each(|route| merge.groups.gather(route));
+        file.routes.into_iter().for_each(|route| merge.claim(route));
+        for (part, routes) in discovered.into_iter().zip(of_parts) {
             merge.problems.0.extend(part.problems.0);
-            part.routes.into_iter().for_each(|route| merge.claims.claim(route));
+            routes.into_iter().for_each(|route| merge.claim(route));
             if let Some(reason) = part.excluded {
                 merge.excluded.push((part.container, reason));
             }
@@ -45,6 +50,8 @@ impl Catalog {
 #[derive(Default)]
 struct Merge {
     claims: Claims,
+    /// Routes that are to share a name.
+    groups: Groups,
     backends: Backends,
     problems: Problems,
     excluded: Vec<(String, String)>,
@@ -92,6 +99,12 @@ impl Merge {
         }
     }
 
+    fn claim(&mut self, route: Arc<RouteSpec>) {
+        if let Some(route) = self.groups.whole(route, &mut self.problems) {
+            self.claims.claim(route);
+        }
+    }
+
     fn finish(mut self) -> Catalog {
         self.problems.0.append(&mut self.claims.problems.0);
         self.keep_what_is_needed();
@@ -110,7 +123,7 @@ impl Merge {
 
     /// Leaves out containers that nobody asked for: no route, no schedule, no dependant.
     fn keep_what_is_needed(&mut self) {
-        let targets = self.claims.routes.values().filter_map(|route| route.backend()).cloned();
+        let targets = self.claims.routes.values().flat_map(|route| route.backends()).cloned();
         let kept = closure(&self.backends, targets.chain(self.named.iter().cloned()));
         self.backends.retain(|id, _| kept.contains(id));
     }
@@ -172,15 +185,13 @@ impl Merge {
     /// The routes stay, so that no other route answers in their place.
     fn close_routes_to(&mut self, refused: &BTreeSet<BackendId>) {
         for route in self.claims.routes.values_mut() {
-            if let Some(id) = route.backend().filter(|id| refused.contains(id)).cloned() {
-                Arc::make_mut(route).target = RouteTarget::Down { id };
-            }
+            close(route, refused);
         }
     }
 
     fn warn_of_unknown_backends(&mut self, refused: &BTreeSet<BackendId>) {
         for route in self.claims.routes.values() {
-            if let Some(id) = route.backend().filter(|id| !self.backends.contains_key(id) && !refused.contains(id)) {
+            for id in route.backends().filter(|id| !self.backends.contains_key(id) && !refused.contains(id)) {
                 let what = format!("route `{}` leads to `{id}`, which is not there", route.alias);
                 let hint = "it answers 503 until such a container exists";
                 self.problems.0.push(Problem::warning(route.place.clone(), what).with_hint(hint));
@@ -192,15 +203,15 @@ impl Merge {
     fn take_ports_of_routes(&mut self) {
         let mut ports: BTreeMap<&BackendId, BTreeSet<u16>> = BTreeMap::new();
         let mut down: BTreeSet<&BackendId> = BTreeSet::new();
-        for route in self.claims.routes.values() {
-            match &route.target {
+        for way in self.claims.routes.values().flat_map(|route| route.ways()) {
+            match &way.target {
                 RouteTarget::Backend { id, endpoint } if endpoint.scheme.has_tcp() => {
                     ports.entry(id).or_default().insert(endpoint.port);
                 }
                 RouteTarget::Down { id } => {
                     down.insert(id);
                 }
-                RouteTarget::Backend { .. } | RouteTarget::Address { .. } => {}
+                RouteTarget::Backend { .. } | RouteTarget::Address { .. } | RouteTarget::Group(_) => {}
             }
         }
         for (id, spec) in &mut self.backends {
@@ -210,6 +221,21 @@ impl Merge {
             }
             spec.ports = kept.into_iter().collect();
         }
+    }
+}
+
+/// Leads nowhere what leads to one of these.
+fn close(route: &mut Arc<RouteSpec>, refused: &BTreeSet<BackendId>) {
+    if !route.backends().any(|id| refused.contains(id)) {
+        return;
+    }
+    let route = Arc::make_mut(route);
+    match &mut route.target {
+        RouteTarget::Group(group) => {
+            Arc::make_mut(group).members.iter_mut().for_each(|member| close(&mut member.route, refused));
+        }
+        RouteTarget::Backend { id, .. } => route.target = RouteTarget::Down { id: id.clone() },
+        RouteTarget::Down { .. } | RouteTarget::Address { .. } => {}
     }
 }
 

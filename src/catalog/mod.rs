@@ -9,6 +9,7 @@ mod claims;
 mod dependencies;
 mod diff;
 mod difference;
+mod groups;
 mod merge;
 mod overlay;
 mod parts;

@@ -6,7 +6,7 @@ use super::{
     arguments::Explain,
     check::painted,
     client::{Client, segments},
-    orders::{answers_to, leads_to},
+    orders::{answers_to, leads_to, member_to},
     output::{Output, Tone, complain},
     trouble::Trouble,
 };
@@ -133,6 +133,9 @@ fn print(explained: &wire::Explained, output: &Output) -> Result<(), Trouble> {
     for route in &explained.routes {
         let private = if route.audience == "private" { ", for private networks only" } else { "" };
         output.line(&format!("  route {}: {} -> {}{private}", route.alias, answers_to(route), leads_to(route)))?;
+        for member in &route.members {
+            output.line(&format!("    {}, weight {}, from {}", member_to(member), member.weight, member.place))?;
+        }
     }
     if let Some(policy) = explained.policy.as_ref().filter(|_| !explained.routes.is_empty()) {
         output.line(&format!("  sleep: {}", sleep(policy)))?;

@@ -54,6 +54,7 @@ pub(super) async fn ps(json: bool, client: &Client, output: &Output) -> Result<(
 fn row(backend: &wire::Backend, now: Timestamp) -> Vec<(String, Tone)> {
     let state = match &backend.asleep_as {
         Some(how) => format!("{} ({how})", backend.state),
+        None if is_ill(backend.health.as_ref()) => format!("{} (unhealthy)", backend.state),
         None => backend.state.clone(),
     };
     let millis =
@@ -71,7 +72,7 @@ fn row(backend: &wire::Backend, now: Timestamp) -> Vec<(String, Tone)> {
     let plain = |text: String| (text, Tone::Plain);
     vec![
         plain(backend.id.clone()),
-        (state, tone(&backend.state)),
+        (state, if is_ill(backend.health.as_ref()) { Tone::Bad } else { tone(&backend.state) }),
         plain(words::ago(&backend.since, now)),
         plain(held),
         plain(sleeps_in(backend, now)),
@@ -82,6 +83,10 @@ fn row(backend: &wire::Backend, now: Timestamp) -> Vec<(String, Tone)> {
         plain(backend.gives_back_bytes.map_or_else(dash, words::bytes)),
         plain(last),
     ]
+}
+
+fn is_ill(health: Option<&String>) -> bool {
+    health.is_some_and(|health| health == "unhealthy")
 }
 
 fn sleeps_in(backend: &wire::Backend, now: Timestamp) -> String {
@@ -118,19 +123,38 @@ pub(super) async fn routes(json: bool, client: &Client, output: &Output) -> Resu
     }
     let mut table = Table::new(&["ROUTE", "ANSWERS TO", "LEADS TO", "STATE", "FOR WHOM", "FROM"]);
     for route in &all.routes {
-        let state = route.state.clone().unwrap_or_else(dash);
-        let tone = tone(&state);
         let plain = |text: String| (text, Tone::Plain);
         table.row(vec![
             plain(route.alias.clone()),
             plain(answers_to(route)),
             plain(leads_to(route)),
-            (state, tone),
+            state(route.state.as_ref(), route.health.as_ref()),
             plain(route.audience.clone()),
             plain(route.place.clone()),
         ]);
+        for member in &route.members {
+            table.row(vec![
+                plain(String::new()),
+                plain(format!("  {}", share(member))),
+                plain(member_to(member)),
+                state(member.state.as_ref(), member.health.as_ref()),
+                plain(String::new()),
+                plain(member.place.clone()),
+            ]);
+        }
     }
     table.print(output)
+}
+
+/// What a member gets, in short.
+fn share(member: &wire::Member) -> String {
+    let out = if member.left_out { ", left out for a while" } else { "" };
+    format!("weight {}, {} under way{out}", member.weight, member.requests)
+}
+
+fn state(state: Option<&String>, health: Option<&String>) -> (String, Tone) {
+    let text = state.cloned().unwrap_or_else(dash);
+    if is_ill(health) { (format!("{text} (unhealthy)"), Tone::Bad) } else { (text.clone(), tone(&text)) }
 }
 
 /// What a route answers to, in short.
@@ -149,8 +173,20 @@ pub(super) fn answers_to(route: &wire::Route) -> String {
 
 /// Where a route leads, in short.
 pub(super) fn leads_to(route: &wire::Route) -> String {
-    let target = route.backend.as_ref().or(route.address.as_ref()).cloned().unwrap_or_else(dash);
-    match (&route.scheme, route.port) {
+    match &route.balance {
+        Some(mode) => format!("{mode} of {}", route.members.len()),
+        None => endpoint(&route.backend, &route.address, &route.scheme, route.port),
+    }
+}
+
+/// Where a member leads, in short.
+pub(super) fn member_to(member: &wire::Member) -> String {
+    endpoint(&member.backend, &member.address, &member.scheme, member.port)
+}
+
+fn endpoint(backend: &Option<String>, address: &Option<String>, scheme: &Option<String>, port: Option<u16>) -> String {
+    let target = backend.as_ref().or(address.as_ref()).cloned().unwrap_or_else(dash);
+    match (scheme, port) {
         (Some(scheme), Some(port)) => format!("{scheme}://{target}:{port}"),
         _ => target,
     }

@@ -1,6 +1,7 @@
 //! Routes and a backend from what an engine says of one container.
 
 use super::{
+    balance,
     finish::{check_profile, check_scheme, condition},
     idle::{self, Author, IdleDraft, Wanted},
     images,
@@ -285,6 +286,9 @@ impl Reading<'_> {
     fn route(&mut self, alias: &Alias, tree: &Node, backend: &mut BackendSpec) -> Result<RouteSpec, Option<String>> {
         let mut problems = Problems::default();
         let draft = route::read(tree, Author::Labels, &self.settings.middlewares, &mut problems);
+        let mut spread = balance::spread(draft, alias, &self.place(), &mut problems);
+        // Labels lead to their own container alone.
+        let Some((draft, _)) = spread.pop() else { return Err(None) };
         let choice = ports::choose(self.container, &draft);
         let refused = errors(&problems) > 0;
         let Choice { port, scheme, notes } = match choice {
@@ -313,7 +317,7 @@ impl Reading<'_> {
         let place = self.place();
         check_scheme(scheme, &draft, &place, &mut problems);
         check_profile(&draft, self.settings, &mut problems);
-        let matches = stream::matches(alias, &draft, scheme, port, self.settings);
+        let matches = stream::matches(balance::public_name(&draft, alias), &draft, scheme, port, self.settings);
         self.own_address(port, &matches, &place, &mut problems);
         ports::warn_of_host_port(self.container, &draft, &mut problems);
         let refused = errors(&problems) > 0;

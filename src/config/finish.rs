@@ -2,7 +2,7 @@
 
 use thin_vec::ThinVec;
 
-use super::{idle::Wanted, route::RouteDraft, stream, tree::unknown};
+use super::{balance, idle::Wanted, route::RouteDraft, stream, tree::unknown};
 use crate::model::{Alias, Condition, HostPattern, Place, Problem, Problems, Scheme, Settings};
 
 /// The condition of a dependency; GoDoxy's and Compose's words too.
@@ -31,6 +31,7 @@ pub(super) fn scheme(draft: &RouteDraft, port: Option<u16>) -> Scheme {
 /// Keys that do not go with the scheme.
 pub(super) fn check_scheme(scheme: Scheme, draft: &RouteDraft, place: &Place, problems: &mut Problems) {
     stream::check(scheme, draft, place, problems);
+    balance::check(scheme, draft, place, problems);
     if scheme.is_stream() {
         return;
     }

@@ -2,7 +2,7 @@
 //! without them, served with a warning otherwise.
 
 use super::{
-    tree::{Fields, Node, unknown},
+    tree::{Fields, Node},
     values,
 };
 use crate::model::{Problem, Problems};
@@ -11,7 +11,7 @@ use crate::model::{Problem, Problems};
 const RESTRICTING: [&str; 2] = ["rules", "rule_file"];
 
 /// Keys without which a route can not work at all.
-const NEEDED: [&str; 7] = ["agent", "proxmox", "root", "spa", "index", "endpoints", "tls_termination"];
+const NEEDED: [&str; 6] = ["agent", "proxmox", "root", "spa", "index", "tls_termination"];
 
 /// Checks and tells them all.
 pub(super) fn read(fields: &mut Fields<'_>, problems: &mut Problems) {
@@ -37,35 +37,4 @@ pub(super) fn read(fields: &mut Fields<'_>, problems: &mut Problems) {
             problems.0.push(Problem::note(entry.place.clone(), what));
         }
     }
-    if let Some(node) = fields.get("load_balance") {
-        load_balance(node, problems);
-    }
-}
-
-fn load_balance(node: &Node, problems: &mut Problems) {
-    const KEYS: &[&str] = &["link", "mode", "weight", "sticky", "sticky_max_age", "options", "wake_more_at"];
-    const MODES: &[&str] = &["round_robin", "least_conn", "ip_hash", "random_two", "roundrobin", "leastconn", "iphash"];
-    let Some(opened) = values::mapping(node, "`load_balance`", problems) else { return };
-    let mut fields = Fields::open(&opened, "load_balance", problems);
-    if let Some(mode) = fields.get("mode")
-        && let Some(text) = values::text(mode, problems)
-        && !MODES.contains(&text.to_ascii_lowercase().as_str())
-    {
-        problems.0.push(unknown(&mode.place, "mode", text, &MODES[..4]));
-    }
-    if let Some(node) = fields.get("weight") {
-        values::number(node, 0..=10_000, problems);
-    }
-    if let Some(node) = fields.get("sticky") {
-        values::boolean(node, problems);
-    }
-    if let Some(node) = fields.get("sticky_max_age") {
-        values::duration(node, problems);
-    }
-    for key in ["link", "options", "wake_more_at"] {
-        fields.get(key);
-    }
-    fields.finish(KEYS, problems);
-    let what = "`load_balance` is not in this version yet: one container serves the route";
-    problems.0.push(Problem::warning(node.place.clone(), what));
 }

@@ -13,6 +13,7 @@
 
 mod access_log;
 mod acme;
+mod balance;
 mod command;
 mod compose;
 mod container;

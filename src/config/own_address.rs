@@ -15,7 +15,7 @@ pub(super) fn refusal(route: &RouteSpec, settings: &Settings) -> Option<Problem>
             }
             ("127.0.0.1", endpoint.port)
         }
-        RouteTarget::Down { .. } => return None,
+        RouteTarget::Down { .. } | RouteTarget::Group(_) => return None,
     };
     let to = literal_address(host, port)?;
     let ours = addresses(route, settings).find(|address| arrives(to, **address))?;
@@ -32,7 +32,7 @@ pub(super) fn refusal(route: &RouteSpec, settings: &Settings) -> Option<Problem>
 fn addresses<'a>(route: &'a RouteSpec, settings: &'a Settings) -> impl Iterator<Item = &'a SocketAddr> {
     let takes_tcp = match &route.target {
         RouteTarget::Backend { endpoint, .. } | RouteTarget::Address { endpoint, .. } => endpoint.scheme.has_tcp(),
-        RouteTarget::Down { .. } => true,
+        RouteTarget::Down { .. } | RouteTarget::Group(_) => true,
     };
     let listen = takes_tcp.then_some(&settings.listen);
     let whole = listen.into_iter().flat_map(|listen| listen.http.iter().chain(&listen.https).chain(&listen.api));

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use super::{
-    access_log,
+    access_log, balance,
     idle::{self, Author},
     later,
     middlewares::{self, Named},
@@ -12,7 +12,7 @@ use super::{
     upstream_tls, values,
 };
 use crate::model::{
-    Alias, AsleepResponse, BackendId, HeaderMatch, HealthCheck, HostPattern, Ignore, MiddlewareSet, Middlewares,
+    Alias, AsleepResponse, BackendId, HeaderMatch, HealthCheck, HostPattern, Ignore, Link, MiddlewareSet, Middlewares,
     PathPattern, Place, Problem, Problems, Readiness, RouteLog, RouteMatch, RouteOptions, RouteSpec, RouteTarget,
     Scheme, Upstream, Waiting, WakeOn,
 };
@@ -95,6 +95,10 @@ pub(super) struct RouteDraft {
     pub(super) client_profile: Option<(String, Place)>,
     pub(super) middlewares: MiddlewareSet,
     pub(super) health: Option<HealthCheck>,
+    pub(super) balance: Option<balance::Balance>,
+    pub(super) endpoints: Vec<balance::EndpointDraft>,
+    /// The group that it is a member of, once that is decided.
+    pub(super) link: Option<Box<Link>>,
     pub(super) waiting: Option<Waiting>,
     /// The file of an own waiting page.
     pub(super) waiting_page: Option<(String, Place)>,
@@ -158,6 +162,7 @@ impl RouteDraft {
             health: self.health,
             wake_on: self.wake_on,
             access_log: self.access_log,
+            link: self.link,
         };
         RouteSpec { options: options.shared(), ..RouteSpec::new(alias, place, matches, target) }
     }
@@ -185,6 +190,7 @@ pub(super) fn read(node: &Node, author: Author, named: &Named, problems: &mut Pr
     if let Some(node) = fields.get("access_log") {
         draft.access_log = access_log::route(node, author, problems);
     }
+    balance::read(&mut fields, &mut draft, author, problems);
     later::read(&mut fields, problems);
     if author == Author::Labels {
         misplaced_idle(&mut fields, problems);
@@ -193,7 +199,8 @@ pub(super) fn read(node: &Node, author: Author, named: &Named, problems: &mut Pr
     draft
 }
 
-fn target(fields: &mut Fields<'_>, draft: &mut RouteDraft, author: Author, problems: &mut Problems) {
+/// Where it leads.
+pub(super) fn target(fields: &mut Fields<'_>, draft: &mut RouteDraft, author: Author, problems: &mut Problems) {
     draft.names_target =
         ["host", "backend"].iter().any(|key| fields.entry(key).is_some_and(|e| e.node.hidden || !e.node.is_null()));
     draft.scheme = fields.get("scheme").and_then(|node| values::parsed(node, problems));

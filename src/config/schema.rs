@@ -313,13 +313,17 @@ const HEALTH: &[Key] = &[
 ];
 
 const BALANCE: &[Key] = &[
-    ("link", Kind::Text, "Routes with the same link share their alias"),
+    ("link", Kind::Text, "The name that all routes with the same link share; they are reached by no other"),
     ("mode", Kind::Text, "`round_robin`, `least_conn`, `ip_hash`, `random_two`"),
-    ("weight", Kind::Number, "The share of this replica"),
-    ("sticky", Kind::Bool, "A client stays with its replica"),
-    ("sticky_max_age", Kind::Duration, "How long"),
-    ("options", Kind::Any, "Options of the mode"),
-    ("wake_more_at", Kind::Any, "Requests per replica at which another one is woken"),
+    ("weight", Kind::Number, "The share of this member, 0 to 1000; 0: it gets no requests"),
+    ("sticky", Kind::Bool, "A client stays with its member, by a cookie"),
+    ("sticky_max_age", Kind::Duration, "How long, 1h when absent"),
+    ("options", Kind::Any, "Without effect"),
+    (
+        "wake_more_at",
+        Kind::Number,
+        "Requests under way for each awake member beyond which another one is woken, 20 when absent",
+    ),
 ];
 
 const ROUTE: &[Key] = &[
@@ -338,7 +342,11 @@ const ROUTE: &[Key] = &[
         Kind::Any,
         "Names in the TLS hello by which stream routes share a port; `true` for the names of the alias. Nothing is decrypted",
     ),
-    ("endpoints", Kind::Any, "Not in this version yet"),
+    (
+        "endpoints",
+        Kind::Any,
+        "Several targets: each `node/name:port`, `host:port`, or a mapping with `backend` or `host`, `port`, `scheme`, `weight`",
+    ),
     ("root", Kind::Any, "Not in this version yet"),
     ("spa", Kind::Any, "Not in this version yet"),
     ("index", Kind::Any, "Not in this version yet"),
@@ -360,7 +368,7 @@ const ROUTE: &[Key] = &[
     ("rules", Kind::Any, "Not in this version yet"),
     ("rule_file", Kind::Any, "Not in this version yet"),
     ("healthcheck", Kind::Object(HEALTH), "Health checks of the endpoint; they never wake"),
-    ("load_balance", Kind::Object(BALANCE), "Not in this version yet"),
+    ("load_balance", Kind::Object(BALANCE), "How requests are spread over several routes that share a name"),
     (
         "middlewares",
         Kind::Any,

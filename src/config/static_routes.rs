@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{
+    balance,
     command::command,
     expand::Sources,
     finish::{check_profile, check_scheme, condition, scheme},
@@ -90,7 +91,7 @@ pub(super) fn check(
         hosts: BTreeSet::new(),
     };
     draft.backends.iter().for_each(|entry| checker.backend(entry));
-    let routes: Vec<_> = draft.routes.iter().filter_map(|entry| checker.route(entry)).map(Arc::new).collect();
+    let routes: Vec<_> = draft.routes.iter().flat_map(|entry| checker.route(entry)).map(Arc::new).collect();
     checker.commands();
     checker.ports(&routes);
     let (mut backends, mut written) = (Vec::new(), BTreeMap::new());
@@ -230,12 +231,13 @@ impl Checker<'_, '_, '_> {
         known
     }
 
-    fn route(&mut self, entry: &Entry) -> Option<RouteSpec> {
+    /// A route; with several endpoints one for each.
+    fn route(&mut self, entry: &Entry) -> Vec<RouteSpec> {
         let alias = match entry.key.parse::<Alias>() {
             Ok(alias) => alias,
             Err(error) => {
                 self.problems.0.push(Problem::error(entry.place.clone(), error.to_string()));
-                return None;
+                return Vec::new();
             }
         };
         if let Some(first) = self.aliases.insert(alias.clone(), entry.place.clone()) {
@@ -243,9 +245,14 @@ impl Checker<'_, '_, '_> {
             self.problems.0.push(Problem::error(entry.place.clone(), what));
         }
         let draft = route::read(&entry.node, Author::File, &self.settings.middlewares, self.problems);
+        let drafts = balance::spread(draft, &alias, &entry.place, self.problems);
+        drafts.into_iter().filter_map(|(draft, place)| self.way(&alias, draft, place, entry)).collect()
+    }
+
+    fn way(&mut self, alias: &Alias, draft: RouteDraft, place: Place, entry: &Entry) -> Option<RouteSpec> {
         let backend = self.backend_of(&draft);
         let scheme = scheme(&draft, draft.port.as_ref().map(|(port, _)| *port));
-        check_scheme(scheme, &draft, &entry.place, self.problems);
+        check_scheme(scheme, &draft, &place, self.problems);
         check_profile(&draft, self.settings, self.problems);
         let target = match &backend {
             Some(id) => self.backend_target(id, &draft, scheme, entry)?,
@@ -253,17 +260,17 @@ impl Checker<'_, '_, '_> {
         };
         let port = match &target {
             RouteTarget::Backend { endpoint, .. } | RouteTarget::Address { endpoint, .. } => endpoint.port,
-            RouteTarget::Down { .. } => 0,
+            RouteTarget::Down { .. } | RouteTarget::Group(_) => 0,
         };
         let waiting_page = draft.waiting_page.as_ref().and_then(|(path, place)| self.page(path, place));
-        let matches = stream::matches(&alias, &draft, scheme, port, self.settings);
+        let matches = stream::matches(balance::public_name(&draft, alias), &draft, scheme, port, self.settings);
         let mut draft = draft;
         // Relative to the file that names them.
         let UpstreamTls { roots, client, .. } = &mut draft.upstream.tls;
         for path in roots.iter_mut().chain(client.iter_mut().flat_map(|(certificate, key)| [certificate, key])) {
             *path = self.sources.resolve(path);
         }
-        Some(draft.into_route(alias, entry.place.clone(), matches, target, waiting_page))
+        Some(draft.into_route(alias.clone(), place, matches, target, waiting_page))
     }
 
     /// The backend that a route names, or that GoDoxy's `idlewatcher` names.

@@ -8,15 +8,14 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    LiveRoute, LiveTable,
+    LiveRoute, LiveTable, StickyKey,
     keeper::{Keeper, Kept},
     memory,
 };
 use crate::{
     backend::{Backend, Surroundings},
     catalog::{Change, diff},
-    model::{Alias, BackendSpec, Condition, Problem, Severity},
-    telemetry::RouteCounters,
+    model::{Alias, BackendSpec, Condition, Problem, RouteSpec, Severity},
 };
 
 impl Keeper {
@@ -103,12 +102,12 @@ impl Keeper {
     fn swap_table(&self) {
         let catalog = Arc::clone(&self.catalog);
         let before = self.control.table.load();
-        let known: HashMap<&Alias, &Arc<RouteCounters>> =
-            before.targets().map(|route| (&route.spec.alias, &route.counters)).collect();
+        let known: HashMap<&Alias, &LiveRoute> = before.targets().map(|route| (&route.spec.alias, &**route)).collect();
+        let key = *self.control.sticky.get_or_init(StickyKey::random);
+        let backend = |spec: &RouteSpec| spec.backend().and_then(|id| self.control.backend(id));
         let live = catalog.routes.values().cloned().map(|spec| {
-            let counters = known.get(&spec.alias).map(|counters| Arc::clone(counters)).unwrap_or_default();
-            let backend = spec.backend().and_then(|id| self.control.backend(id));
-            (spec.matches.clone(), Arc::new(LiveRoute { spec, backend, counters }))
+            let before = known.get(&spec.alias).copied();
+            (spec.matches.clone(), Arc::new(LiveRoute::new(spec, &backend, key, before)))
         });
         let table = LiveTable::build(live);
         let streams = table.targets().filter(|route| !route.spec.matches.listen.is_empty()).cloned().collect();

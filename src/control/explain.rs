@@ -52,7 +52,7 @@ pub fn explain_alone(containers: &[Container], source: &FileSource, loaded: &Loa
 fn explain_processes(catalog: &Catalog) -> Vec<Explained> {
     let explain = |spec: &BackendSpec| {
         let command = spec.unit.command.as_ref()?;
-        let routes = catalog.routes.values().filter(|route| route.backend() == Some(&spec.id)).cloned();
+        let routes = catalog.routes.values().filter(|route| route.backends().any(|id| *id == spec.id)).cloned();
         Some(Explained {
             container: Container {
                 id: spec.unit.name.clone(),
@@ -82,8 +82,10 @@ fn explain(container: &Container, catalog: &Catalog, settings: &Settings, own_ne
     let name = format!("{}/{}", container.node, container.name);
     let of_it = |place: &Place| matches!(place, Place::Label { container, .. } if *container == name);
     let id = name.parse().ok();
-    let routes =
-        catalog.routes.values().filter(|route| of_it(&route.place) || (id.is_some() && route.backend() == id.as_ref()));
+    let routes = catalog
+        .routes
+        .values()
+        .filter(|route| of_it(&route.place) || route.backends().any(|to| Some(to) == id.as_ref()));
     let routes: Vec<_> = routes.cloned().collect();
     let excluded = catalog.excluded.iter().find(|(excluded, _)| *excluded == name).map(|(_, why)| why.clone());
     Explained {

@@ -10,7 +10,7 @@ use dashmap::DashMap;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{FileSource, LiveRoute, LiveTable, keeper::Request, remember};
+use super::{FileSource, LiveRoute, LiveTable, StickyKey, keeper::Request, remember};
 use crate::{
     backend::Backend,
     catalog::{Catalog, Change},
@@ -32,6 +32,7 @@ pub struct Control {
     pub(super) store: Arc<OnceLock<Store>>,
     pub(super) streams: watch::Sender<Arc<[Arc<LiveRoute>]>>,
     pub(super) troubles: Arc<ArcSwap<Problems>>,
+    pub(super) sticky: Arc<OnceLock<StickyKey>>,
     pub(super) certificates: Arc<Certificates>,
 }
 
@@ -83,6 +84,13 @@ impl Control {
     pub fn keep_in(&self, store: Store) {
         // A second store would be a second owner of the state directory: the first stays.
         let _ = self.store.set(store);
+    }
+
+    /// Clients stay with their members by cookies that are made with this key. To be told before the first route is
+    /// made; otherwise there is one of this run alone.
+    pub fn stick_by(&self, key: StickyKey) {
+        // A second key would tear clients from their members: the first stays.
+        let _ = self.sticky.set(key);
     }
 
     /// Writes down what is to be remembered of a backend, and waits until it is written.

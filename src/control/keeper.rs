@@ -142,6 +142,7 @@ impl Keeper {
             store: Arc::default(),
             streams: tokio::sync::watch::Sender::new(Arc::default()),
             troubles: Arc::default(),
+            sticky: Arc::default(),
         };
         let mut watchers = JoinSet::new();
         for (name, node) in &nodes {

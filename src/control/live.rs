@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::{Health, LiveGroup, StickyKey};
 use crate::{backend::Backend, model::RouteSpec, routing::RouteTable, telemetry::RouteCounters};
 
 /// A route that answers.
@@ -11,8 +12,48 @@ pub struct LiveRoute {
     pub spec: Arc<RouteSpec>,
     /// Its backend, when it leads to one.
     pub backend: Option<Backend>,
+    /// Its members, when several share its name.
+    pub group: Option<Box<LiveGroup>>,
+    /// How its endpoint fares, where it is checked.
+    pub health: Option<Arc<Health>>,
     /// What it did. Survives a reload.
     pub counters: Arc<RouteCounters>,
+}
+
+impl LiveRoute {
+    /// A route with the backends of this configuration. What is known of it and its members from before lives on.
+    pub fn new(
+        spec: Arc<RouteSpec>,
+        backend: &dyn Fn(&RouteSpec) -> Option<Backend>,
+        key: StickyKey,
+        before: Option<&Self>,
+    ) -> Self {
+        let counters = before.map(|before| Arc::clone(&before.counters)).unwrap_or_default();
+        let member = |spec: &Arc<RouteSpec>| {
+            let (spec, backend, health) = (Arc::clone(spec), backend(spec), health(spec, before));
+            Arc::new(Self { spec, backend, group: None, health, counters: Arc::clone(&counters) })
+        };
+        let group = spec.group().map(|group| {
+            let members = group.members.iter().map(|one| member(&one.route)).collect();
+            let before = before.and_then(|before| before.group.as_deref());
+            Box::new(LiveGroup::new(&spec.alias, Arc::clone(group), members, key, before))
+        });
+        Self { backend: backend(&spec), health: health(&spec, before), spec, group, counters }
+    }
+
+    /// Each that leads to one place: itself, or its members.
+    pub fn ways(&self) -> impl Iterator<Item = &Self> {
+        let members = self.group.as_ref().map_or(&[][..], |group| group.members.as_slice());
+        let itself = self.group.is_none().then_some(self);
+        itself.into_iter().chain(members.iter().map(|member| &*member.route))
+    }
+}
+
+/// The health of a route's endpoint, as known from before.
+fn health(spec: &RouteSpec, before: Option<&LiveRoute>) -> Option<Arc<Health>> {
+    let fresh = Health::of(spec)?;
+    let mut known = before.into_iter().flat_map(LiveRoute::ways).filter_map(|way| way.health.as_ref());
+    Some(known.find(|known| known.is_same(&fresh)).map_or_else(|| Arc::new(fresh), Arc::clone))
 }
 
 /// The live routes, swapped as a whole.

@@ -9,20 +9,26 @@
 mod carry_out;
 mod explain;
 mod face;
+mod group;
+mod health;
 mod keeper;
 mod live;
 mod memory;
 mod news;
 mod slack;
 mod sources;
+mod sticky;
 #[cfg(test)]
 mod tests;
 mod watcher;
 
 pub use explain::{Explained, check_alone, explain_alone};
 pub use face::{Control, NodeView, ReloadFailed, View};
+pub use group::{LiveGroup, LiveMember, UnderWay};
+pub use health::{Checked, Health, HealthState};
 pub use keeper::{Ended, Keeper, Node};
 pub use live::{LiveRoute, LiveTable};
 pub use memory::remember;
 pub use slack::keep_little;
 pub use sources::FileSource;
+pub use sticky::{Cookie, StickyKey};

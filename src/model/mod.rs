@@ -6,6 +6,7 @@
 mod access_log;
 mod address;
 mod backend_spec;
+mod balance;
 mod cause;
 mod container;
 mod duration;
@@ -27,6 +28,7 @@ pub use access_log::{
 };
 pub use address::{arrives, literal_address, overlap};
 pub use backend_spec::{BackendSpec, Command, Condition, Dependency, Provenance, Readiness, Unit};
+pub use balance::{BalanceMode, Group, Link, Member};
 pub use cause::{Cause, RequestFacts};
 pub use container::{Container, ContainerPort, ContainerState, Health, Network, Running, Transport};
 pub use duration::{BadDuration, format_duration, parse_duration};

@@ -11,7 +11,8 @@ use std::{
 use thin_vec::ThinVec;
 
 use super::{
-    Alias, AsleepResponse, BackendId, Endpoint, HostPattern, Ignore, Middlewares, Place, RouteLog, UpstreamTls, Waiting,
+    Alias, AsleepResponse, BackendId, Endpoint, Group, HostPattern, Ignore, Link, Middlewares, Place, RouteLog,
+    UpstreamTls, Waiting,
 };
 
 /// A route as configured and checked.
@@ -64,6 +65,8 @@ pub struct RouteOptions {
     pub wake_on: WakeOn,
     /// What is written down of its requests.
     pub access_log: RouteLog,
+    /// The group that it is a member of; absent: none.
+    pub link: Option<Box<Link>>,
 }
 
 /// What of a stream wakes a sleeping backend.
@@ -170,7 +173,7 @@ pub struct HeaderMatch {
 }
 
 /// Where a route leads.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum RouteTarget {
     /// A backend that may sleep.
     Backend {
@@ -191,6 +194,8 @@ pub enum RouteTarget {
         /// Which.
         id: BackendId,
     },
+    /// Several that share the route's name.
+    Group(Arc<Group>),
 }
 
 /// How the endpoint is spoken to.
@@ -250,19 +255,39 @@ impl RouteSpec {
         Self { alias, place, matches, target, audience: Audience::Everyone, options: RouteOptions::default().shared() }
     }
 
-    /// The endpoint it leads to, unless it is known to be down.
+    /// The endpoint it leads to, unless it is known to be down, or there are several.
     pub fn endpoint(&self) -> Option<Endpoint> {
         match self.target {
             RouteTarget::Backend { endpoint, .. } | RouteTarget::Address { endpoint, .. } => Some(endpoint),
-            RouteTarget::Down { .. } => None,
+            RouteTarget::Down { .. } | RouteTarget::Group(_) => None,
         }
     }
 
-    /// The backend it leads to, when it leads to one.
+    /// The backend it leads to, when it leads to one, and to that alone.
     pub fn backend(&self) -> Option<&BackendId> {
         match &self.target {
             RouteTarget::Backend { id, .. } | RouteTarget::Down { id } => Some(id),
-            RouteTarget::Address { .. } => None,
+            RouteTarget::Address { .. } | RouteTarget::Group(_) => None,
         }
+    }
+
+    /// The group, when several share its name.
+    pub fn group(&self) -> Option<&Arc<Group>> {
+        match &self.target {
+            RouteTarget::Group(group) => Some(group),
+            RouteTarget::Backend { .. } | RouteTarget::Address { .. } | RouteTarget::Down { .. } => None,
+        }
+    }
+
+    /// Each place that it leads to: itself, or the members of its group.
+    pub fn ways(&self) -> impl Iterator<Item = &Self> {
+        let members = self.group().map_or(&[][..], |group| group.members.as_slice());
+        let itself = self.group().is_none().then_some(self);
+        itself.into_iter().chain(members.iter().map(|member| &*member.route))
+    }
+
+    /// Every backend that it leads to.
+    pub fn backends(&self) -> impl Iterator<Item = &BackendId> {
+        self.ways().filter_map(Self::backend)
     }
 }

@@ -409,6 +409,28 @@ fn would_block<T>(polled: Poll<io::Result<T>>) -> io::Result<T> {
     }
 }
 
+/// By one owner, who needs no two sides.
+impl AsyncRead for TlsStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().split().0.poll_read(cx, out)
+    }
+}
+
+impl AsyncWrite for TlsStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.get_mut().split().1.poll_write(cx, bytes)
+    }
+
+    /// Nothing is ever kept back.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().split().1.poll_shutdown(cx)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::{future::poll_fn, io::Write, net::TcpListener, sync::Arc};

@@ -4,6 +4,7 @@
 
 mod access;
 mod dialling;
+mod health;
 mod http;
 mod ports;
 mod tcp;
@@ -13,6 +14,7 @@ mod udp;
 #[cfg(fuzzing)]
 pub use http::fuzz;
 
+pub use health::check_health;
 pub use http::{
     BadChunk, BadRequest, BadResponse, BoundWorkers, ChunkScanner, Framing, Limits, ProxySettings, Scanned, Shared,
     Worker, Workers, bind_workers, run_workers, serve,

@@ -11,7 +11,7 @@ use prometheus_client::{
 
 use super::{
     histogram::Histogram,
-    metrics::{BackendCounts, BackendSample, Counted, World},
+    metrics::{BackendCounts, BackendSample, Counted, EndpointSample, World},
 };
 
 /// The text, with its end mark.
@@ -20,6 +20,7 @@ pub(super) fn write(counted: &Counted, world: &World) -> String {
     page.0.extend(backends(&world.backends));
     page.0.extend(counts(counted));
     page.0.extend(routes(world));
+    page.0.extend(endpoints(world));
     page.0.push(certificates(world));
     let mut dropped = Family::counter("access_log_dropped", "Lines of the access log that were not written");
     dropped.add([], Value::Count(world.access_log_dropped));
@@ -144,6 +145,24 @@ fn by_word(family: &mut Family, backend: &dyn Fn() -> Label, name: &'static str,
     for (word, count) in counts {
         family.add([backend(), (name, (*word).to_owned())], Value::Count(*count));
     }
+}
+
+/// How endpoints fare, and how much of a group is at each of its members.
+fn endpoints(world: &World) -> [Family; 3] {
+    let mut healthy = Family::gauge("healthy", "1 while the health checks of the endpoint have an answer");
+    let mut requests = Family::gauge("member_requests", "Requests under way to the member of a group");
+    let mut left_out = Family::gauge("member_left_out", "1 while the member of a group is left out because it failed");
+    for EndpointSample { route, leads_to, healthy: found, member } in &world.endpoints {
+        let labels = || [("route", route.to_string()), ("leads_to", leads_to.clone())];
+        if let Some(found) = found {
+            healthy.add(labels(), Value::Gauge(i64::from(*found)));
+        }
+        if let Some((load, out)) = member {
+            requests.add_gauge(labels(), u64::from(*load));
+            left_out.add(labels(), Value::Gauge(i64::from(*out)));
+        }
+    }
+    [healthy, requests, left_out]
 }
 
 /// Until when the certificates are good.

@@ -69,6 +69,10 @@ pub enum Happening {
     Pinned(Timestamp),
     /// No longer pinned.
     Unpinned,
+    /// The health checks of a route to it fail, with the reason.
+    Unhealthy(String),
+    /// They have an answer again.
+    Healthy,
     /// Something that concerns a node or the whole: engine away, reload, problem.
     Note(String),
 }
@@ -92,6 +96,8 @@ impl fmt::Display for Happening {
             Self::Gone => f.write_str("is no longer there"),
             Self::Pinned(until) => write!(f, "is kept awake until {until}"),
             Self::Unpinned => f.write_str("is no longer kept awake"),
+            Self::Unhealthy(why) => write!(f, "is unhealthy: {why}"),
+            Self::Healthy => f.write_str("is healthy"),
             Self::Note(text) => f.write_str(text),
         }
     }

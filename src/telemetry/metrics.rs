@@ -28,10 +28,25 @@ pub struct World {
     pub backends: Vec<BackendSample>,
     /// Every route with its counters.
     pub routes: Vec<(Alias, Arc<RouteCounters>)>,
+    /// Every endpoint that is checked, or is one of several.
+    pub endpoints: Vec<EndpointSample>,
     /// The first host of each certificate, and the second since 1970 until which it is good.
     pub certificates: Vec<(String, i64)>,
     /// Lines of the access log that were not written.
     pub access_log_dropped: u64,
+}
+
+/// An endpoint at a scrape.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndpointSample {
+    /// The route that leads to it.
+    pub route: Alias,
+    /// The backend or address.
+    pub leads_to: String,
+    /// What its health checks have found; absent: nothing.
+    pub healthy: Option<bool>,
+    /// Requests under way to it, and whether it is left out because it failed; absent: it is no member of a group.
+    pub member: Option<(u32, bool)>,
 }
 
 /// A backend at a scrape.
@@ -103,6 +118,8 @@ impl Metrics {
             | Happening::Gone
             | Happening::Pinned(_)
             | Happening::Unpinned
+            | Happening::Unhealthy(_)
+            | Happening::Healthy
             | Happening::Note(_) => {}
         }
     }
@@ -159,6 +176,12 @@ mod tests {
         World {
             backends: names.iter().map(|name| sample(name, "awake")).collect(),
             routes: Vec::new(),
+            endpoints: vec![EndpointSample {
+                route: "web".parse().unwrap(),
+                leads_to: "sim/a:80".to_owned(),
+                healthy: Some(false),
+                member: Some((3, true)),
+            }],
             certificates: Vec::new(),
             access_log_dropped: 3,
         }

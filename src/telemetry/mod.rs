@@ -18,5 +18,5 @@ pub use chain::chain;
 pub use counters::{RouteCounters, UpstreamError};
 pub use journal::{Entry, Happening, Journal, Phases};
 pub use logs::{LogError, LogFormat, init};
-pub use metrics::{BackendSample, Metrics, World};
+pub use metrics::{BackendSample, EndpointSample, Metrics, World};
 pub use stats::{WakeDurations, WakesToday, asleep_share};

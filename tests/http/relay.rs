@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use dormouse::{
-    control::{LiveRoute, LiveTable},
+    control::{LiveRoute, LiveTable, StickyKey},
     model::{Endpoint, Place, RouteMatch, RouteSpec, RouteTarget, Scheme},
     proxy::{ProxySettings, Shared, Workers, run_workers},
 };
@@ -23,7 +23,7 @@ impl Relay {
     pub(crate) fn start(upstream: SocketAddr) -> Self {
         let spec = spec(upstream);
         let matches = spec.matches.clone();
-        let route = Arc::new(LiveRoute { spec: Arc::new(spec), backend: None, counters: Arc::default() });
+        let route = Arc::new(LiveRoute::new(Arc::new(spec), &|_| None, StickyKey::random(), None));
         let table = Arc::new(ArcSwap::from_pointee(LiveTable::build([(matches, route)])));
         let settings = ProxySettings { shutdown_timeout: Duration::from_millis(200), ..ProxySettings::default() };
         let shared = Shared::new(table, Arc::new(ArcSwap::from_pointee(settings)));

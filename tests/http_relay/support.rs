@@ -11,7 +11,7 @@ use std::{
 use arc_swap::ArcSwap;
 use dormouse::{
     backend::Backend,
-    control::{LiveRoute, LiveTable},
+    control::{LiveRoute, LiveTable, StickyKey},
     model::{Endpoint, HostPattern, Place, RouteMatch, RouteSpec, RouteTarget, Scheme},
     proxy::{ProxySettings, Shared, Workers, run_workers},
 };
@@ -49,7 +49,9 @@ pub(crate) fn proxy_with(spec: RouteSpec, backend: Option<Backend>, settings: Pr
 
 /// A proxy with these routes; the first of them is what it is known by.
 pub(crate) fn proxy_of(specs: Vec<(RouteSpec, Option<Backend>)>, settings: ProxySettings) -> Proxy {
-    let live = |(spec, backend)| Arc::new(LiveRoute { spec: Arc::new(spec), backend, counters: Arc::default() });
+    let live = |(spec, backend): (RouteSpec, Option<Backend>)| {
+        Arc::new(LiveRoute::new(Arc::new(spec), &|_| backend.clone(), StickyKey::random(), None))
+    };
     let routes: Vec<Arc<LiveRoute>> = specs.into_iter().map(live).collect();
     let table = LiveTable::build(routes.iter().map(|route| (route.spec.matches.clone(), Arc::clone(route))));
     let route = Arc::clone(&routes[0]);

@@ -9,6 +9,7 @@
 mod access_log;
 mod acme;
 mod api;
+mod balance;
 mod browser;
 mod cli;
 mod dependencies;

@@ -9,6 +9,7 @@ use crate::{
 };
 
 use super::{
+    balance::Turn,
     buffer::Buf,
     connect::connect,
     front::{Client, Next},
@@ -57,6 +58,8 @@ pub(super) struct Job<'a> {
     pub(super) edits: Option<&'a Edits>,
     /// Told to the client once.
     pub(super) wake: Option<Duration>,
+    /// At which member of its group it is; absent: its route has no group.
+    pub(super) turn: Option<Box<Turn<'a>>>,
 }
 
 impl Job<'_> {
@@ -184,7 +187,8 @@ fn start(job: &mut Job<'_>, way: &Way) -> Result<Pump, Fault> {
     let mut out = worker.buffers.lend();
     let (mark, peer) =
         (&worker.shared.mark, (job.client.peer.as_ref(), job.client.settings.trusted_proxies.as_slice()));
-    rewrite::request(job.head, &job.route.spec, job.edits, peer, mark, way.address, &mut out);
+    let cookie = job.turn.as_ref().and_then(|turn| turn.group.cookie.as_ref());
+    rewrite::request(job.head, &job.route.spec, job.edits, peer, mark, (way.address, cookie), &mut out);
     let begun = if job.head.has_body() { job.client.input.take() } else { None };
     let most = job.route.spec.options.middlewares.as_ref().and_then(|all| all.max_body());
     let pump = Pump::request(job.head.framing, out, begun, &worker.buffers, most, &job.route.spec.options);

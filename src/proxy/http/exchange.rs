@@ -20,6 +20,7 @@ use crate::{
 use super::{
     answer::{Answer, MALFORMED},
     attempt::{Failure, Fault, Job, Way, attempt},
+    balance::{self, Turn},
     field::{HOP_MARK, Known},
     front::{Client, Next},
     middleware::{self, Edits},
@@ -97,12 +98,15 @@ async fn through(client: &mut Client, head: &RequestHead, route: &LiveRoute, cha
 
 /// Does a request that may be done.
 async fn forward(client: &mut Client, head: &RequestHead, route: &LiveRoute, edits: Option<&Edits>) -> Next {
-    let mut job = Job { client, head, route, body: None, edits, wake: None };
+    let turn = route.group.as_deref().map(Turn::new);
+    let mut job = Job { client, head, route, body: None, edits, wake: None, turn };
     let mut tries = Tries::default();
     loop {
         let way = match enter(&mut job).await {
             Ok(way) => way,
             Err(Entry::Answer(answer)) => return Box::pin(say(&mut job, &answer)).await,
+            Err(Entry::Refused(refused)) => return Box::pin(say(&mut job, &wake::refusal(&refused))).await,
+            Err(Entry::Again) => continue,
             Err(Entry::Done(next)) => {
                 job.took();
                 return next;
@@ -117,6 +121,10 @@ async fn forward(client: &mut Client, head: &RequestHead, route: &LiveRoute, edi
             Ok(next) => return next,
             Err(failure) => failure,
         };
+        if job.turn.is_some() && balance::elsewhere(&mut job, &failure, &way) {
+            tries = Tries::default();
+            continue;
+        }
         match tries.after(&failure, &job, &way) {
             Verdict::Again(pause) => {
                 // The pass is given back meanwhile: what has died can be seen as such, and woken.
@@ -183,11 +191,19 @@ fn reserved(head: &RequestHead) -> Option<String> {
 }
 
 fn is_not_awake(route: &LiveRoute) -> bool {
-    route.backend.as_ref().is_some_and(|backend| backend.status().borrow().state != StatusState::Awake)
+    match &route.group {
+        Some(group) => !group.is_awake(),
+        None => route.backend.as_ref().is_some_and(|backend| backend.status().borrow().state != StatusState::Awake),
+    }
 }
 
-/// The way to the route's endpoint, which is awake then.
+/// The way to the route's endpoint, or to one of several, which is awake then.
 async fn enter(job: &mut Job<'_>) -> Result<Way, Entry> {
+    if job.turn.is_none() { directly(job).await } else { Box::pin(balance::enter(job)).await }
+}
+
+/// The way to the route's only endpoint.
+pub(super) async fn directly(job: &mut Job<'_>) -> Result<Way, Entry> {
     let way = reach(job).await?;
     if let RouteTarget::Backend { endpoint, .. } | RouteTarget::Address { endpoint, .. } = &job.route.spec.target {
         match endpoint.scheme {
@@ -215,7 +231,7 @@ async fn reach(job: &mut Job<'_>) -> Result<Way, Entry> {
             let address = found.map_err(|_| Entry::Answer(Answer::new(502, "The service can not be reached.")))?;
             Ok(Way { address, own: true, generation: 0, h2c: false, tls: None, pass: None })
         }
-        RouteTarget::Down { .. } => Err(Entry::Answer(
+        RouteTarget::Down { .. } | RouteTarget::Group(_) => Err(Entry::Answer(
             Answer::new(503, "The service is down, and no request starts it.").retry_after(Duration::from_secs(30)),
         )),
         RouteTarget::Backend { endpoint, .. } => wake::enter(job, endpoint.port).await,

@@ -69,7 +69,15 @@ pub fn request(bytes: &[u8]) -> Result<Option<ReadRequest>, BadRequest> {
     let Some(head) = request_head::take(&mut input, limits.request_line, limits.head)? else { return Ok(None) };
     let peer = Peer::new(SocketAddr::from(([192, 0, 2, 1], 1)), 80, false, &[]);
     let mut out = buffers.lend();
-    rewrite::request(&head, &spec(), None, (&peer, &[]), "mark", SocketAddr::from(([192, 0, 2, 2], 80)), &mut out);
+    rewrite::request(
+        &head,
+        &spec(),
+        None,
+        (&peer, &[]),
+        "mark",
+        (SocketAddr::from(([192, 0, 2, 2], 80)), None),
+        &mut out,
+    );
     let passing = head.fields().iter().filter(|field| field.known == Known::Other);
     Ok(Some(ReadRequest {
         left: input.len(),
@@ -91,8 +99,17 @@ pub fn response(bytes: &[u8], to_head: bool) -> Result<Option<ReadResponse>, Bad
     let input = holding(&buffers, bytes);
     let Some(head) = response_head::read(&input, to_head, Limits::default().head)? else { return Ok(None) };
     let mut out = buffers.lend();
-    let ending =
-        Ending { is_11: true, keep_alive: true, wake: None, set: &[], add: &[], hide: &[], origin: None, hsts: None };
+    let ending = Ending {
+        is_11: true,
+        keep_alive: true,
+        wake: None,
+        set: &[],
+        add: &[],
+        hide: &[],
+        origin: None,
+        cookie: None,
+        hsts: None,
+    };
     rewrite::response(&head, input.filled(), ending, &mut out);
     let part = |at: &std::ops::Range<usize>| bytes.get(at.clone()).unwrap_or_default().to_vec();
     let passing = head.fields().iter().filter(|field| field.known == Known::Other);

@@ -5,8 +5,8 @@
 //!
 //! - `front` reads heads (`request_head`) from a connection and keeps it alive; those that say nothing (`silent`) give
 //!   their places to others when there are none left, and `crowded` is what others are told then;
-//! - `exchange` does one request: finds the route, asks its middlewares (`middleware`), enters the backend (`wake`),
-//!   forwards, tries again where that is safe;
+//! - `exchange` does one request: finds the route, asks its middlewares (`middleware`), enters the backend (`wake`), or
+//!   one of several (`balance`), forwards, tries again where that is safe;
 //! - `attempt` is one try on one connection from the `pool`, `relay` moves bodies both ways at once (`chunk`
 //!   understands them), `tunnel` takes over after a 101;
 //! - `answer` is what we say ourselves.
@@ -26,6 +26,7 @@
 mod answer;
 mod attempt;
 mod bad_request;
+mod balance;
 mod buffer;
 mod chunk;
 mod connect;
@@ -77,6 +78,7 @@ mod worker;
 
 pub(super) use dial::connect;
 pub(super) use leaving::gone;
+pub(super) use secure::tls_to;
 pub(super) use wake::{causes_wake, is_private};
 pub(super) use worker::Inner;
 

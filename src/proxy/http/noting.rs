@@ -28,6 +28,8 @@ pub(super) struct Notes {
     asked: Option<Instant>,
     /// From there to its answer.
     upstream: Option<Duration>,
+    /// Where it went, when its route has several backends.
+    pub(super) backend: Option<String>,
     /// Why the answer is not whole.
     pub(super) cut: Option<&'static str>,
 }
@@ -104,7 +106,7 @@ impl<'a> Noting<'a> {
 impl Drop for Noting<'_> {
     fn drop(&mut self) {
         let Some(notes) = self.client.notes.take() else { return };
-        let backend = self.route.backend.as_ref().map(|backend| backend.id().to_string());
+        let backend = self.route.backend.as_ref().map(|backend| backend.id().to_string()).or(notes.backend);
         let mut record = self.client.record(Some(self.head));
         record.client = notes.client.unwrap_or(record.client);
         record.status = notes.status.unwrap_or(499);

@@ -46,6 +46,7 @@ pub(super) async fn respond(
     // A client that still sends is told that this connection ends with the answer.
     let keep_alive =
         job.head.keep_alive && may_stay && run.pump.finished() && !run.write_failed && !job.client.is_stopping();
+    let cookie = job.turn.as_ref().and_then(|turn| turn.answered(job));
     let ending = Ending {
         is_11,
         keep_alive,
@@ -54,6 +55,7 @@ pub(super) async fn respond(
         hide: &job.route.spec.options.hide_response_headers,
         add: job.route.spec.options.middlewares.as_ref().map_or(&[], |all| &all.add_response_headers),
         origin: middleware::allowed_origin(job.route, job.head),
+        cookie: cookie.as_deref(),
         hsts: secure::hsts(job.client, job.head),
     };
     let mut out = worker.buffers.lend();

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, ops::Range};
 use ipnet::IpNet;
 
 use crate::{
+    control::Cookie,
     model::{RouteOptions, RouteSpec},
     routing::behind_prefix,
 };
@@ -107,14 +108,25 @@ pub(super) fn strip<'a>(target: &'a str, prefix: Option<&str>) -> (&'static str,
     }
 }
 
-/// Writes the request head for the upstream.
+/// Writes a `Cookie` field of these, unless there are none.
+fn push_crumbs<'a>(crumbs: impl Iterator<Item = &'a [u8]>, out: &mut Buf) {
+    let mut any = false;
+    for crumb in crumbs {
+        out.push(if any { b"; " } else { b"Cookie: " });
+        out.push(crumb);
+        any = true;
+    }
+    out.push(if any { b"\r\n" } else { b"" });
+}
+
+/// Writes the request head for the upstream. `cookie` is ours, and not for the service.
 pub(super) fn request(
     head: &RequestHead,
     route: &RouteSpec,
     edits: Option<&Edits>,
     (peer, trusted): (&Peer, &[IpNet]),
     mark: &str,
-    upstream: SocketAddr,
+    (upstream, cookie): (SocketAddr, Option<&Cookie>),
     out: &mut Buf,
 ) {
     let set = route.options.set_request_headers.as_slice();
@@ -135,7 +147,7 @@ pub(super) fn request(
         }
     }
     let hide = route.options.hide_request_headers.as_slice();
-    let all_pass = set.is_empty() && hide.is_empty();
+    let all_pass = set.is_empty() && hide.is_empty() && cookie.is_none();
     let mut marks = false;
     let mut run = Run::new(head.bytes());
     for field in head.fields() {
@@ -157,8 +169,15 @@ pub(super) fn request(
             | Known::Hop
             | Known::Forwarding => false,
         };
-        if passes && (all_pass || !(is_set(set, name()) || is_hidden(hide, name()))) {
-            run.add(field, out);
+        if !passes || (!all_pass && (is_set(set, name()) || is_hidden(hide, name()))) {
+            continue;
+        }
+        match cookie.filter(|_| name().eq_ignore_ascii_case(b"cookie")) {
+            None => run.add(field, out),
+            Some(ours) => {
+                run.end(out);
+                push_crumbs(ours.others(head.part(&field.value)), out);
+            }
         }
     }
     run.end(out);
@@ -215,6 +234,8 @@ pub(super) struct Ending<'a> {
     pub(super) add: &'a [(String, String)],
     /// Whose pages may read it.
     pub(super) origin: Option<&'a str>,
+    /// By which the client stays with its member.
+    pub(super) cookie: Option<&'a str>,
     /// What a browser is told to remember, unless the service or the route tells it something.
     pub(super) hsts: Option<&'a str>,
 }
@@ -272,6 +293,9 @@ pub(super) fn response(head: &ResponseHead, bytes: &[u8], ending: Ending<'_>, ou
             push_number(out, u64::try_from(wake).unwrap_or(u64::MAX));
             out.push(b"\r\n");
         }
+    }
+    if let Some(cookie) = ending.cookie.filter(|_| head.status == 101 || head.status >= 200) {
+        push_field(out, b"Set-Cookie", cookie.as_bytes());
     }
     if head.status == 101 {
         push_field(out, b"Upgrade", head.upgrade.as_ref().map(part).unwrap_or_default());

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     control::LiveRoute,
     model::{RouteSpec, RouteTarget},
-    net::{NoTls, Secured, TlsServer, TlsStream, TlsTarget},
+    net::{NoTls, NoUpstreamTls, Offer, Secured, TlsServer, TlsStream, TlsTarget},
     routing::Host,
 };
 
@@ -16,6 +16,7 @@ use super::{
     answer::Answer,
     front::{Client, FIRST_WORDS},
     request_head::RequestHead,
+    worker::Shared,
 };
 
 /// Does the handshake. An error with a connection is one that speaks something else than TLS.
@@ -109,14 +110,31 @@ fn redirect(client: &Client, head: &RequestHead) -> Result<(), Answer> {
 
 /// Whom TLS is spoken to at an endpoint.
 pub(super) fn target(route: &RouteSpec, address: SocketAddr) -> Result<TlsTarget, Answer> {
-    let host = match &route.target {
-        RouteTarget::Address { host, .. } => host.trim_start_matches('[').trim_end_matches(']').to_owned(),
-        RouteTarget::Backend { .. } | RouteTarget::Down { .. } => address.ip().to_string(),
-    };
-    TlsTarget::new(&host, &route.options.upstream.tls).map_err(|error| {
+    TlsTarget::new(&server_name(route, address), &route.options.upstream.tls).map_err(|error| {
         tracing::warn!(route = %route.alias, %error, "no TLS to the service");
         Answer::new(502, "The service can not be reached safely.")
     })
+}
+
+/// The name that the certificate of an endpoint must bear, where the route does not say another.
+fn server_name(route: &RouteSpec, address: SocketAddr) -> String {
+    match &route.target {
+        RouteTarget::Address { host, .. } => host.trim_start_matches('[').trim_end_matches(']').to_owned(),
+        RouteTarget::Backend { .. } | RouteTarget::Down { .. } | RouteTarget::Group(_) => address.ip().to_string(),
+    }
+}
+
+/// Speaks TLS to an endpoint, for a question of our own.
+pub(in crate::proxy) async fn tls_to(
+    shared: &Shared,
+    route: &RouteSpec,
+    address: SocketAddr,
+    tcp: TcpStream,
+) -> Result<Box<TlsStream>, NoUpstreamTls> {
+    let settings = &route.options.upstream.tls;
+    let target = TlsTarget::new(&server_name(route, address), settings);
+    let target = target.map_err(|error| NoUpstreamTls::Settings(error.to_string()))?;
+    Ok(shared.tls_clients.connect(tcp, &target, settings, Offer::Http1).await?.0)
 }
 
 /// What this client is told to remember of the host that it asked for.
@@ -134,7 +152,7 @@ mod tests {
     use super::*;
     use crate::{
         model::UpstreamTls,
-        net::{Certificates, Offer, Served, TlsClients},
+        net::{Certificates, Served, TlsClients},
     };
 
     async fn ends() -> (TcpStream, TcpStream) {

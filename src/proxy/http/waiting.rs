@@ -17,27 +17,50 @@ use crate::{
     web::{self, DependencyView, Failure, Language, Phase, Progress, Theme, WaitingPage, WaitingView, WhyFailed},
 };
 
-use super::{answer::Answer, attempt::Job, front::Next, leaving::gone};
+use super::{answer::Answer, attempt::Job, balance::Door, front::Next, leaving::gone, wake::Entry};
 
 /// How long the page is held back for an answer that makes it needless: awake already, or refused at once.
 const GRACE: Duration = Duration::from_millis(5);
+
+/// Whoever waits wakes another member as soon as one has failed: so many looks, 20 ms apart, see it.
+const PATIENCE_FOR_ANOTHER: u32 = 15;
 
 /// So often something is sent, lest somebody on the way gives up on the silent response.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// The waiting page. A pass comes back when the backend was awake before the page was needed.
-pub(super) async fn page(job: &mut Job<'_>, backend: &Backend, cause: Cause, patience: Duration) -> Result<Pass, Next> {
-    let mut entering = pin!(backend.enter(cause, patience));
+pub(super) async fn page(
+    job: &mut Job<'_>,
+    backend: &Backend,
+    cause: Cause,
+    patience: Duration,
+) -> Result<Pass, Entry> {
+    match job.turn.as_ref().map(|turn| Door::new(turn)) {
+        None => page_while(job, backend, backend.enter(cause, patience)).await,
+        Some(door) => {
+            // Which of the members it was is found out anew.
+            let entered = page_while(job, backend, door.enter(cause, patience)).await;
+            entered.and_then(|_| Err(Entry::Again))
+        }
+    }
+}
+
+async fn page_while(
+    job: &mut Job<'_>,
+    backend: &Backend,
+    entering: impl Future<Output = Result<Pass, Refused>>,
+) -> Result<Pass, Entry> {
+    let mut entering = pin!(entering);
     let language = Language::choose(job.head.get("accept-language"));
     match tokio::time::timeout(GRACE, entering.as_mut()).await {
         Ok(Ok(pass)) => return Ok(pass),
         Ok(Err(refused)) => {
             let page = web::failed_page(title(job.route), language, &failure(&refused));
-            return Err(whole(job, &page.headers, &page.body).await);
+            return Err(Entry::Done(whole(job, &page.headers, &page.body).await));
         }
         Err(_) => {}
     }
-    Err(open(job, backend, language, entering).await)
+    Err(Entry::Done(open(job, backend, language, entering).await))
 }
 
 /// Sends the page and keeps its response open until the wake has ended.
@@ -112,6 +135,10 @@ async fn progress(job: &mut Job<'_>, backend: &Backend, language: Language) -> N
             return reply.end(web::ready_event()).await;
         }
         if let Some(failure) = failed(&now) {
+            if let Some(next) = another(reply.job).await {
+                status = next.status();
+                continue;
+            }
             return reply.end(&web::failed_event(&failure, language)).await;
         }
         let dependencies = dependencies(reply.job, backend);
@@ -134,6 +161,21 @@ async fn progress(job: &mut Job<'_>, backend: &Backend, language: Language) -> N
             }
         }
     }
+}
+
+/// Another member of the group that is on its way up, after the one that was looked at has failed.
+async fn another(job: &Job<'_>) -> Option<Backend> {
+    let group = job.turn.as_ref()?.group;
+    let coming = |state| matches!(state, StatusState::Waking | StatusState::Awake | StatusState::Draining);
+    let backends = || group.members.iter().filter_map(|member| member.route.backend.as_ref());
+    let found = || backends().find(|backend| coming(backend.status().borrow().state)).cloned();
+    for _ in 0..PATIENCE_FOR_ANOTHER {
+        if let Some(found) = found() {
+            return Some(found);
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    None
 }
 
 /// The path of the page that a reserved resource belongs to, from its query.
@@ -194,7 +236,7 @@ fn dependencies(job: &Job<'_>, backend: &Backend) -> Vec<DependencyView> {
     }
     let table = job.client.worker.shared.table.load();
     let view = |id| {
-        let route = table.targets().find(|route| route.spec.backend() == Some(id))?;
+        let route = table.targets().find(|route| route.spec.backends().any(|to| to == id))?;
         Some(DependencyView { title: title(route).to_owned(), ready: false })
     };
     waits_for.iter().filter_map(view).collect()

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use crate::{
     backend::{Backend, Pass, Refused, StatusState},
+    control::LiveRoute,
     model::{AsleepResponse, Cause, IdlePolicy, IgnoreCase, RequestFacts, Waiting},
     web,
 };
@@ -26,6 +27,10 @@ pub(super) enum Entry {
     Done(Next),
     /// It left.
     Left,
+    /// The backend did not let it in.
+    Refused(Box<Refused>),
+    /// Something is awake by now.
+    Again,
 }
 
 /// Whether an address is of a loopback, private or link-local network.
@@ -42,7 +47,7 @@ pub(super) async fn enter(job: &mut Job<'_>, port: u16) -> Result<Way, Entry> {
         return Err(Entry::Answer(Answer::new(503, "The service has been switched off by its owner.")));
     };
     let policy = backend.policy();
-    let ignored = is_ignored(job, &policy);
+    let ignored = is_ignored(job, job.route, &policy);
     let awake = if ignored { backend.try_enter_quietly() } else { backend.try_enter() };
     let pass = match awake {
         Some(pass) => pass,
@@ -63,8 +68,9 @@ pub(super) async fn enter(job: &mut Job<'_>, port: u16) -> Result<Way, Entry> {
     Ok(Way { address, own, generation: pass.generation(), h2c: false, tls: None, pass: Some(pass) })
 }
 
-fn is_ignored(job: &Job<'_>, policy: &IdlePolicy) -> bool {
-    let rules = [&job.route.spec.options.ignore, &policy.ignore];
+/// Whether a request neither wakes nor keeps awake what this route leads to.
+pub(super) fn is_ignored(job: &Job<'_>, route: &LiveRoute, policy: &IdlePolicy) -> bool {
+    let rules = [&route.spec.options.ignore, &policy.ignore];
     if rules.iter().all(|rules| rules.is_empty()) {
         return false;
     }
@@ -77,7 +83,8 @@ fn is_ignored(job: &Job<'_>, policy: &IdlePolicy) -> bool {
     rules.iter().any(|rules| rules.matches(case))
 }
 
-fn client(job: &Job<'_>) -> IpAddr {
+/// Who asks.
+pub(super) fn client(job: &Job<'_>) -> IpAddr {
     job.client.peer.client(job.head, &job.client.settings.trusted_proxies)
 }
 
@@ -109,6 +116,10 @@ async fn wake(job: &mut Job<'_>, backend: &Backend, policy: &IdlePolicy) -> Resu
         return Err(Entry::Answer(answer.retry_after(Duration::from_secs(60))));
     }
     let cause = cause(job);
+    let patience = match &mut job.turn {
+        None => policy.patience(),
+        Some(turn) => turn.patience(policy.patience()),
+    };
     // What `waiting` says is for page loads; whatever else comes is held.
     let page_load = navigation::is_navigation(job.head);
     match job.route.spec.options.waiting.unwrap_or(policy.waiting) {
@@ -117,8 +128,8 @@ async fn wake(job: &mut Job<'_>, backend: &Backend, policy: &IdlePolicy) -> Resu
             let usual = backend.status().borrow().wakes.quantile(0.5).unwrap_or(Duration::from_secs(5));
             Err(Entry::Answer(Answer::new(503, "The service is starting.").retry_after(usual)))
         }
-        Waiting::Page if page_load => waiting::page(job, backend, cause, policy.patience()).await.map_err(Entry::Done),
-        Waiting::Page | Waiting::Reject | Waiting::Hold => hold(job, backend, cause, policy.patience()).await,
+        Waiting::Page if page_load => waiting::page(job, backend, cause, patience).await,
+        Waiting::Page | Waiting::Reject | Waiting::Hold => hold(job, backend, cause, patience).await,
     }
 }
 
@@ -156,11 +167,11 @@ async fn hold(job: &Job<'_>, backend: &Backend, cause: Cause, patience: Duration
         entered = backend.enter(cause, patience) => entered,
         () = gone(job.client.stream.beneath(), job.is_incomplete()) => return Err(Entry::Left),
     };
-    entered.map_err(|refused| Entry::Answer(refusal(&refused)))
+    entered.map_err(|refused| Entry::Refused(Box::new(refused)))
 }
 
 /// What a refused caller is told.
-fn refusal(refused: &Refused) -> Answer {
+pub(super) fn refusal(refused: &Refused) -> Answer {
     let status = if matches!(refused, Refused::TimedOut { .. }) { 504 } else { 503 };
     Answer::new(status, refused.reason()).retry_after(refused.retry_after())
 }

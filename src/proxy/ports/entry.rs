@@ -85,6 +85,9 @@ impl Way {
     }
 }
 
+/// Configurations that ask for it are refused.
+const SEVERAL: &str = "a stream goes to one place";
+
 /// Enters what is awake, or needs no waking.
 pub(in crate::proxy) async fn look<'a>(
     worker: &Inner,
@@ -97,6 +100,7 @@ pub(in crate::proxy) async fn look<'a>(
             Err(error) => Err(Closed(format!("`{host}` is not known: {error}"))),
         },
         RouteTarget::Down { .. } => Err(Closed("its owner switched it off".to_owned())),
+        RouteTarget::Group(_) => Err(Closed(SEVERAL.to_owned())),
         RouteTarget::Backend { endpoint, .. } => {
             let Some(backend) = &route.backend else { return Err(Closed("it is not there".to_owned())) };
             let ignored = is_ignored(route, backend, caller);
@@ -123,6 +127,7 @@ pub(in crate::proxy) async fn enter(
     let port = match &route.spec.target {
         RouteTarget::Backend { endpoint, .. } | RouteTarget::Address { endpoint, .. } => endpoint.port,
         RouteTarget::Down { .. } => return Err(Closed("its owner switched it off".to_owned())),
+        RouteTarget::Group(_) => return Err(Closed(SEVERAL.to_owned())),
     };
     let entered = backend.enter(caller.cause(), backend.policy().patience()).await;
     through(entered.map_err(|refused| Closed(refused.reason().to_owned()))?, port)?.out_of(worker, caller)

@@ -26,6 +26,6 @@ pub(super) fn wanted(routes: &[Arc<LiveRoute>]) -> BTreeMap<PortKey, PortRoutes>
 fn scheme(route: &LiveRoute) -> Option<Scheme> {
     match &route.spec.target {
         RouteTarget::Backend { endpoint, .. } | RouteTarget::Address { endpoint, .. } => Some(endpoint.scheme),
-        RouteTarget::Down { .. } => None,
+        RouteTarget::Down { .. } | RouteTarget::Group(_) => None,
     }
 }

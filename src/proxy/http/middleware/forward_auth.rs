@@ -124,6 +124,7 @@ async fn server(client: &Client, head: &RequestHead, auth: &ForwardAuth) -> Resu
     let Some(route) = table.targets().find(|route| route.spec.alias == *alias).cloned() else {
         return Err(away(alias.as_str(), "there is no such route"));
     };
+    let route = route.group.as_ref().and_then(|group| group.any()).unwrap_or(route);
     let secure = |endpoint: crate::model::Endpoint| match endpoint.scheme {
         Scheme::Http => Ok(None),
         Scheme::Https => Ok(Some(std::sync::Arc::clone(&route))),
@@ -148,6 +149,7 @@ async fn server(client: &Client, head: &RequestHead, auth: &ForwardAuth) -> Resu
             let (at, _) = pass.dial(endpoint.port).ok_or_else(|| away(alias.as_str(), "it has no address"))?;
             Ok(Server { name, at, secure: secure(*endpoint)?, _pass: Some(pass) })
         }
+        (RouteTarget::Group(_), _) => Err(away(alias.as_str(), "none of its group can be asked")),
         (RouteTarget::Backend { .. } | RouteTarget::Down { .. }, _) => Err(away(alias.as_str(), "it is down")),
     }
 }

@@ -1,0 +1,135 @@
+//! By which cookie a client stays with its member.
+
+use std::hash::{BuildHasher, DefaultHasher, Hasher, RandomState};
+
+use crate::model::Alias;
+
+/// What the values of cookies are made with. Nobody can tell from a value which member it means, nor make one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct StickyKey(u128);
+
+impl StickyKey {
+    /// A key that nobody knows, seeded by the operating system.
+    pub fn random() -> Self {
+        let half = || u128::from(RandomState::new().hash_one(0));
+        Self(half() << 64 | half())
+    }
+
+    /// The key of a text that [`StickyKey::text`] made.
+    pub fn read(text: &str) -> Option<Self> {
+        u128::from_str_radix(text.trim(), 16).ok().filter(|key| *key != 0).map(Self)
+    }
+
+    /// As a text, to be kept.
+    pub fn text(self) -> String {
+        format!("{:032x}\n", self.0)
+    }
+
+    /// The name of the cookie of this group: one for each, since several may share a host.
+    pub(super) fn name(self, group: &Alias) -> Box<str> {
+        format!("dormouse_{:08x}", self.hash(group, 0, 0) >> 32).into()
+    }
+
+    /// The value that stands for a member.
+    pub(super) fn value(self, group: &Alias, member: u64) -> Box<str> {
+        format!("{:016x}{:016x}", self.hash(group, 1, member), self.hash(group, 2, member)).into()
+    }
+
+    fn hash(self, group: &Alias, part: u64, member: u64) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        hasher.write_u128(self.0);
+        hasher.write(group.as_str().as_bytes());
+        hasher.write_u64(part);
+        hasher.write_u64(member);
+        hasher.write_u128(self.0);
+        hasher.finish()
+    }
+}
+
+impl Default for StickyKey {
+    fn default() -> Self {
+        Self::random()
+    }
+}
+
+impl std::fmt::Debug for StickyKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("StickyKey")
+    }
+}
+
+/// The cookie of a group.
+#[derive(Debug)]
+pub struct Cookie {
+    /// Its name.
+    pub name: Box<str>,
+    /// What it reads for each member.
+    pub values: Vec<Box<str>>,
+    /// How long it holds, in seconds.
+    pub max_age: u64,
+}
+
+impl Cookie {
+    /// The member that a request asks for by this cookie.
+    pub fn member<'a>(&self, fields: impl Iterator<Item = &'a [u8]>) -> Option<usize> {
+        let value = |field: &'a [u8]| crumbs(field).find_map(|crumb| self.value(crumb));
+        let given = fields.into_iter().find_map(value)?;
+        self.values.iter().position(|value| value.as_bytes() == given)
+    }
+
+    /// What a crumb reads, if it is one of this cookie.
+    fn value<'a>(&self, crumb: &'a [u8]) -> Option<&'a [u8]> {
+        crumb.strip_prefix(self.name.as_bytes())?.strip_prefix(b"=")
+    }
+
+    /// The crumbs of a `Cookie` field that are not ours.
+    pub fn others<'a>(&self, field: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        crumbs(field).filter(|crumb| self.value(crumb).is_none())
+    }
+
+    /// The `Set-Cookie` field that asks a client to stay with this member.
+    pub fn set(&self, member: usize, secure: bool) -> Option<String> {
+        let (name, value, age) = (&self.name, self.values.get(member)?, self.max_age);
+        let secure = if secure { "; Secure" } else { "" };
+        Some(format!("{name}={value}; Path=/; Max-Age={age}; HttpOnly; SameSite=Lax{secure}"))
+    }
+}
+
+fn crumbs(field: &[u8]) -> impl Iterator<Item = &[u8]> {
+    field.split(|byte| *byte == b';').map(<[u8]>::trim_ascii).filter(|crumb| !crumb.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cookie(key: StickyKey) -> Cookie {
+        let group: Alias = "web".parse().unwrap();
+        Cookie { name: key.name(&group), values: vec![key.value(&group, 10), key.value(&group, 11)], max_age: 60 }
+    }
+
+    #[test]
+    fn a_client_comes_back_with_what_it_was_given() {
+        let cookie = cookie(StickyKey::random());
+        let set = cookie.set(1, true).unwrap();
+        assert!(set.ends_with("; Path=/; Max-Age=60; HttpOnly; SameSite=Lax; Secure"), "{set}");
+        let crumb = set.split(';').next().unwrap();
+        let field = format!("a=1; {crumb};b=2");
+        assert_eq!(cookie.member([b"x=y".as_slice(), field.as_bytes()].into_iter()), Some(1));
+        let others: Vec<_> = cookie.others(field.as_bytes()).collect();
+        assert_eq!(others, [b"a=1", b"b=2"]);
+        assert_eq!(cookie.member([format!("{}=nonsense", cookie.name).as_bytes()].into_iter()), None);
+        assert!(!cookie.set(0, false).unwrap().contains("Secure"));
+    }
+
+    #[test]
+    fn a_key_outlives_the_program_and_others_make_other_values() {
+        let key = StickyKey::random();
+        let again = StickyKey::read(&key.text()).unwrap();
+        assert_eq!(cookie(again).values, cookie(key).values);
+        let other = cookie(StickyKey::random());
+        assert_ne!(other.values, cookie(key).values);
+        assert_ne!(other.values[0], other.values[1]);
+        assert_eq!((StickyKey::read("zz"), StickyKey::read("0")), (None, None));
+    }
+}

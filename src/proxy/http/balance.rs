@@ -1,0 +1,264 @@
+//! A request of a group: which member it goes to, who is woken for it, and who gets it when that one fails.
+
+use std::{net::IpAddr, time::Duration};
+
+use tokio::time::Instant;
+
+use crate::{
+    backend::{Pass, Refused},
+    control::{LiveGroup, LiveMember, LiveRoute, UnderWay},
+    model::Cause,
+    routing::{Members, Step, mixed},
+};
+
+use super::{
+    answer::Answer,
+    attempt::{Failure, Fault, Job, Way},
+    exchange,
+    request_head::RequestHead,
+    wake::{self, Entry},
+};
+
+/// A request of a group, whatever the number of tries.
+pub(super) struct Turn<'a> {
+    pub(super) group: &'a LiveGroup,
+    /// The member that it is at.
+    at: Option<usize>,
+    /// Members that did not take it.
+    tried: Members,
+    /// Counts it at its member.
+    load: Option<UnderWay>,
+    /// The end of its patience, once it was held.
+    held_until: Option<Instant>,
+    /// The member that the client asked for by its cookie, once that was looked at.
+    asked: Option<Option<usize>>,
+}
+
+impl<'a> Turn<'a> {
+    pub(super) fn new(group: &'a LiveGroup) -> Box<Self> {
+        Box::new(Self { group, at: None, tried: Members::default(), load: None, held_until: None, asked: None })
+    }
+
+    /// The member that it is at.
+    pub(super) fn member(&self) -> Option<&'a LiveMember> {
+        self.group.members.get(self.at?)
+    }
+
+    /// How much of this patience is left: all that it is held shares one.
+    pub(super) fn patience(&mut self, whole: Duration) -> Duration {
+        let until = *self.held_until.get_or_insert_with(|| Instant::now() + whole);
+        until.saturating_duration_since(Instant::now())
+    }
+
+    /// Nobody is woken for those who do not wait for it.
+    fn is_out_of_patience(&self) -> bool {
+        self.held_until.is_some_and(|until| until <= Instant::now())
+    }
+
+    /// The member has answered. Returns the cookie for a client that did not come with the one of this member.
+    pub(super) fn answered(&self, job: &Job<'_>) -> Option<String> {
+        self.member()?.answered();
+        let cookie = self.group.cookie.as_ref().filter(|_| self.asked.flatten() != self.at)?;
+        cookie.set(self.at?, job.client.peer.is_secure(job.head))
+    }
+
+    /// What is done for the client to stay with the member that it asked for.
+    fn stay(&mut self, head: &RequestHead) -> Option<Step> {
+        let cookie = self.group.cookie.as_ref()?;
+        let asked = *self.asked.get_or_insert_with(|| cookie.member(head.values("cookie")));
+        self.group.stay(asked?, self.tried)
+    }
+
+    /// The members that are left to be asked, as a plan.
+    pub(super) fn plan(&self) -> Step {
+        self.group.plan(self.tried)
+    }
+
+    /// Goes to this member.
+    fn go(&mut self, at: usize) -> Option<&'a LiveRoute> {
+        let member = self.group.members.get(at)?;
+        if self.at != Some(at) || self.load.is_none() {
+            self.load = Some(member.under_way());
+            self.at = Some(at);
+        }
+        Some(&member.route)
+    }
+
+    /// Goes on without the member that it is at. Says whether there is another.
+    fn leave(&mut self) -> bool {
+        self.load = None;
+        if let Some(at) = self.at.take() {
+            self.tried = self.tried.with(at);
+        }
+        self.plan() != Step::Nobody
+    }
+}
+
+/// The way to a member, which is awake then. Of those that fail to wake each is tried once.
+pub(super) async fn enter(job: &mut Job<'_>) -> Result<Way, Entry> {
+    let mut refusal = None;
+    loop {
+        let Some(turn) = &mut job.turn else { return Err(nobody()) };
+        // Where it was before, only the connection was at fault.
+        let before = turn.member().filter(|member| member.is_awake()).and(turn.at);
+        let at = match before {
+            Some(at) => Some(at),
+            None => next(job),
+        };
+        let member = at.and_then(|at| job.turn.as_mut()?.go(at));
+        let Some(member) = member else { return Err(refusal.unwrap_or_else(nobody)) };
+        job.route = member;
+        note(job);
+        match exchange::directly(job).await {
+            Err(Entry::Refused(refused)) => {
+                let Some(turn) = job.turn.as_mut().filter(|turn| !turn.is_out_of_patience()) else {
+                    return Err(Entry::Refused(refused));
+                };
+                refusal = Some(Entry::Refused(refused));
+                turn.leave();
+            }
+            // It was awake before its page was needed, or another one was.
+            Err(Entry::Again) => {
+                if let Some(turn) = &mut job.turn {
+                    (turn.at, turn.load) = (None, None);
+                }
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// The member that is to be asked next.
+fn next(job: &mut Job<'_>) -> Option<usize> {
+    let turn = job.turn.as_mut()?;
+    let (stay, plan) = (turn.stay(job.head), turn.plan());
+    if let Step::Among(_, Some(more)) = plan {
+        wake_another(job, more);
+    }
+    match stay.unwrap_or(plan) {
+        Step::Among(among, _) => choose(job, among),
+        Step::Wait(at) => Some(at),
+        Step::Nobody => None,
+    }
+}
+
+fn nobody() -> Entry {
+    let answer = Answer::new(503, "The service is down, and no request starts it.");
+    Entry::Answer(answer.retry_after(Duration::from_secs(30)))
+}
+
+fn choose(job: &Job<'_>, among: Members) -> Option<usize> {
+    let turn = job.turn.as_ref()?;
+    turn.group.choose(among, number(wake::client(job)), turn.tried.is_empty())
+}
+
+/// A number that stands for a client.
+fn number(client: IpAddr) -> u64 {
+    match client {
+        IpAddr::V4(client) => mixed(u64::from(client.to_bits())),
+        IpAddr::V6(client) => {
+            let bits = client.to_bits();
+            mixed((bits >> 64) as u64 ^ mixed(bits as u64))
+        }
+    }
+}
+
+/// Wakes a member for the sake of those that follow, once, and within the bounds of this client.
+fn wake_another(job: &Job<'_>, at: usize) {
+    let Some(member) = job.turn.as_ref().and_then(|turn| turn.group.members.get(at)) else { return };
+    let Some(backend) = &member.route.backend else { return };
+    if wake::is_ignored(job, &member.route, &backend.policy()) || !member.is_to_be_told() {
+        return;
+    }
+    if !wake::causes_wake(backend) || job.client.worker.shared.may_wake(wake::client(job)) {
+        backend.knock(Cause::Dormouse("more requests than the awake members of its group take"));
+    }
+}
+
+fn note(job: &mut Job<'_>) {
+    let backend = job.route.backend.as_ref();
+    job.client.note(|notes| notes.backend = backend.map(|backend| backend.id().to_string()));
+}
+
+/// What a failed try says of its member, and whether the request goes to another one.
+pub(super) fn elsewhere(job: &mut Job<'_>, failure: &Failure, way: &Way) -> bool {
+    let Some(member) = job.turn.as_ref().and_then(|turn| turn.member()) else { return false };
+    let backend = job.route.backend.as_ref();
+    let settling = backend.is_some_and(|backend| way.settles_at(backend.policy().settle).is_some());
+    let safe = failure.written == 0 || job.head.may_be_repeated();
+    let leaves = match &failure.fault {
+        // What woke a moment ago may still be starting: it has its time.
+        Fault::Dial(_) | Fault::Silent if settling => false,
+        Fault::Dial(_) => {
+            job.client.worker.pool.forget(way.address);
+            match backend {
+                Some(backend) => backend.suspect(),
+                None => job.client.worker.names.forget(),
+            }
+            member.refused();
+            true
+        }
+        Fault::Silent if failure.reused => false,
+        Fault::Tls(_) | Fault::Silent => {
+            member.failed();
+            safe
+        }
+        Fault::Late | Fault::Cut | Fault::Bad(_) => {
+            member.failed();
+            false
+        }
+        Fault::Crowded => true,
+        Fault::NoUpgrade
+        | Fault::Refused
+        | Fault::HalfStarted
+        | Fault::ClientLeft
+        | Fault::ClientBad
+        | Fault::ClientTooMuch
+        | Fault::ClientSlow => false,
+    };
+    if !leaves || !job.turn.as_mut().is_some_and(|turn| turn.leave()) {
+        return false;
+    }
+    tracing::debug!(route = %job.route.spec.alias, fault = ?failure.fault, "another member of the group is asked");
+    // Its head names the member that it was written for.
+    if !job.head.has_body() {
+        job.body = None;
+    }
+    true
+}
+
+/// Every member of a group that is left to be asked, as one: for those who wait for any of them.
+pub(super) struct Door<'a> {
+    group: &'a LiveGroup,
+    tried: Members,
+    at: Option<usize>,
+}
+
+impl<'a> Door<'a> {
+    pub(super) fn new(turn: &Turn<'a>) -> Self {
+        Self { group: turn.group, tried: turn.tried, at: turn.at }
+    }
+
+    /// Waits until one is awake. Of those that fail each is tried once.
+    pub(super) async fn enter(self, cause: Cause, patience: Duration) -> Result<Pass, Refused> {
+        let (mut at, mut tried, until) = (self.at, self.tried, Instant::now() + patience);
+        let mut refused = Refused::TimedOut { after: patience };
+        while let Some(member) = at.filter(|_| Instant::now() < until) {
+            let backend = self.group.members.get(member).and_then(|member| member.route.backend.as_ref());
+            if let Some(backend) = backend {
+                let left = until.saturating_duration_since(Instant::now());
+                match backend.enter(cause.clone(), left).await {
+                    Ok(pass) => return Ok(pass),
+                    Err(why) => refused = why,
+                }
+            }
+            tried = tried.with(member);
+            at = match self.group.plan(tried) {
+                Step::Among(among, _) => among.iter().next(),
+                Step::Wait(at) => Some(at),
+                Step::Nobody => None,
+            };
+        }
+        Err(refused)
+    }
+}
