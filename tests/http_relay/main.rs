@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests may panic")]
 
 mod crowded;
+mod forward_auth;
 mod frames;
 mod h2_out;
 mod h2_out_rules;

@@ -22,7 +22,8 @@ use super::{
     attempt::{Failure, Fault, Job, Way, attempt},
     field::{HOP_MARK, Known},
     front::{Client, Next},
-    middleware::{self, Edits},
+    leaving::left,
+    middleware::{self, Asker, Edits},
     noting::{self, Notes, Noting},
     request_head::RequestHead,
     request_target::hides_slash,
@@ -77,14 +78,26 @@ async fn serve(client: &mut Client, head: &RequestHead, route: &LiveRoute) -> Ne
 
 /// Does a request of a route that has middlewares. Who is refused by them wakes nothing.
 async fn through(client: &mut Client, head: &RequestHead, route: &LiveRoute, chain: &Middlewares) -> Next {
-    let peer = Rc::clone(&client.peer);
-    let next = match middleware::admit(client, head, route, chain).await {
-        Ok(edits) => forward(client, head, route, Some(&edits)).await,
-        Err(answer) => {
+    let mut asker = Asker::new(client, head);
+    let admitted = tokio::select! {
+        biased;
+        admitted = middleware::admit(&mut asker, route, chain) => Some(admitted),
+        // Whatever it had and waited for is given back at once.
+        () = left(client, head) => None,
+    };
+    let found = asker.peer;
+    let peer = std::mem::replace(&mut client.peer, found);
+    let next = match admitted {
+        Some(Ok(edits)) => forward(client, head, route, Some(&edits)).await,
+        Some(Err(answer)) => {
             route.counters.answered(answer.status);
             let next = client.answer(Some(head), &answer).await;
             route.counters.took(client.ended());
             next
+        }
+        None => {
+            route.counters.client_left.fetch_add(1, Ordering::Relaxed);
+            Next::Close
         }
     };
     // What one request says of its client holds for no other.

@@ -15,9 +15,9 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 
 use crate::{
-    backend::Pass,
+    backend::{Backend, Pass},
     control::LiveRoute,
-    model::{AuthServer, Cause, ForwardAuth, RequestFacts, RouteTarget, Scheme},
+    model::{AuthServer, ForwardAuth, RouteTarget, Scheme},
     net::{Offer, Stream},
 };
 
@@ -26,12 +26,10 @@ use super::{
         answer::Answer,
         dial,
         field::{HOP_MARK, Known, reads_like},
-        front::Client,
-        request_head::RequestHead,
-        secure,
-        wake::causes_wake,
+        secure, wake,
     },
-    chain::{Refusal, address},
+    asker::Asker,
+    chain::Refusal,
 };
 
 /// So much of its answer is passed on.
@@ -64,18 +62,14 @@ const KEPT_BACK: [&str; 18] = [
 ];
 
 /// Asks. What is returned are the fields that go on with the request.
-pub(super) async fn ask(
-    client: &Client,
-    head: &RequestHead,
-    auth: &ForwardAuth,
-) -> Result<Vec<(String, String)>, Refusal> {
-    let server = server(client, head, auth).await?;
+pub(super) async fn ask(asker: &Asker<'_>, auth: &ForwardAuth) -> Result<Vec<(String, String)>, Refusal> {
+    let server = server(asker, auth).await?;
     let away = |why: &dyn std::fmt::Display| {
         tracing::warn!(at = %server.name, "`forward_auth` can not be asked: {why}");
         Refusal::new("the one who decides is away", Answer::new(502, "The service that lets in can not be reached."))
     };
-    let asked = request(client, head, auth, &server).map_err(|error| away(&error))?;
-    let answered = tokio::time::timeout(auth.timeout, exchange(client, &server, asked)).await;
+    let asked = request(asker, auth, &server).map_err(|error| away(&error))?;
+    let answered = tokio::time::timeout(auth.timeout, exchange(asker, &server, asked)).await;
     let (head, body) = match answered {
         Ok(Ok(answered)) => answered,
         Ok(Err(error)) => return Err(away(&error)),
@@ -100,13 +94,14 @@ struct Server {
     _pass: Option<Pass>,
 }
 
-async fn server(client: &Client, head: &RequestHead, auth: &ForwardAuth) -> Result<Server, Refusal> {
+async fn server(asker: &Asker<'_>, auth: &ForwardAuth) -> Result<Server, Refusal> {
+    let worker = &asker.client.worker;
     let away = |name: &str, why: &str| {
         tracing::warn!(at = name, "`forward_auth` can not be asked: {why}");
         Refusal::new("the one who decides is away", Answer::new(502, "The service that lets in can not be reached."))
     };
     let resolved = async |host: &str, port: u16| {
-        client.worker.names.resolve(host, port).await.map_err(|error| away(host, &error.to_string()))
+        worker.names.resolve(host, port).await.map_err(|error| away(host, &error.to_string()))
     };
     let alias = match &auth.at {
         AuthServer::Address { host, port } => {
@@ -120,7 +115,7 @@ async fn server(client: &Client, head: &RequestHead, auth: &ForwardAuth) -> Resu
         }
         AuthServer::Route(alias) => alias,
     };
-    let table = client.worker.shared.table.load_full();
+    let table = worker.shared.table.load_full();
     let Some(route) = table.targets().find(|route| route.spec.alias == *alias).cloned() else {
         return Err(away(alias.as_str(), "there is no such route"));
     };
@@ -137,14 +132,10 @@ async fn server(client: &Client, head: &RequestHead, auth: &ForwardAuth) -> Resu
             Ok(Server { name, at: resolved(host, endpoint.port).await?, secure: secure(*endpoint)?, _pass: None })
         }
         (RouteTarget::Backend { endpoint, .. }, Some(backend)) => {
-            let who = address(client, head);
-            if causes_wake(backend) && !client.worker.shared.may_wake(who) {
-                backend.count_refusal("too_many_wakes");
-                let answer = Answer::new(429, "Too many services were started from your address.");
-                return Err(Refusal::new("it wakes too often", answer.retry_after(std::time::Duration::from_secs(60))));
-            }
-            let entered = backend.enter(cause(head, who), backend.policy().patience()).await;
-            let pass = entered.map_err(|refused| away(alias.as_str(), refused.reason()))?;
+            let pass = match backend.try_enter() {
+                Some(pass) => pass,
+                None => woken(asker, backend).await?,
+            };
             let (at, _) = pass.dial(endpoint.port).ok_or_else(|| away(alias.as_str(), "it has no address"))?;
             Ok(Server { name, at, secure: secure(*endpoint)?, _pass: Some(pass) })
         }
@@ -152,27 +143,23 @@ async fn server(client: &Client, head: &RequestHead, auth: &ForwardAuth) -> Resu
     }
 }
 
-fn cause(head: &RequestHead, client: std::net::IpAddr) -> Cause {
-    Cause::Request(RequestFacts {
-        method: head.method().to_owned(),
-        host: head.host().to_owned(),
-        path: head.path().to_owned(),
-        client,
-        agent: head.get("user-agent").map(|agent| agent.chars().take(200).collect()),
-    })
+/// Its backend, awake; what it is told whose wake is refused is what it would be told of a service of its own.
+async fn woken(asker: &Asker<'_>, backend: &Backend) -> Result<Pass, Refusal> {
+    let shared = &asker.client.worker.shared;
+    let held = wake::hold(shared, asker.head, asker.address(), backend, backend.policy().patience()).await;
+    held.map_err(|answer| Refusal::new("the one who decides is not woken", answer))
 }
 
 fn request(
-    client: &Client,
-    head: &RequestHead,
+    asker: &Asker<'_>,
     auth: &ForwardAuth,
     server: &Server,
 ) -> Result<Request<Empty<Bytes>>, hyper::http::Error> {
-    let who = address(client, head).to_string();
-    let scheme = if client.secured.is_some() || client.peer.is_secure(head) { "https" } else { "http" };
+    let (head, who) = (asker.head, asker.address().to_string());
+    let scheme = if asker.is_secure() { "https" } else { "http" };
     let mut request = Request::get(&auth.path)
         .header("Host", server.name.as_str())
-        .header(HOP_MARK, client.worker.shared.mark.as_str())
+        .header(HOP_MARK, asker.client.worker.shared.mark.as_str())
         .header("X-Forwarded-Method", head.method())
         .header("X-Forwarded-Proto", scheme)
         .header("X-Forwarded-Host", head.authority())
@@ -191,7 +178,7 @@ fn request(
 
 /// One request on a connection of its own: nobody else's answer can be taken for it.
 async fn exchange(
-    client: &Client,
+    asker: &Asker<'_>,
     server: &Server,
     request: Request<Empty<Bytes>>,
 ) -> io::Result<(Response<()>, Bytes)> {
@@ -200,7 +187,7 @@ async fn exchange(
         None => Stream::Plain(tcp),
         Some(route) => {
             let target = secure::target(&route.spec, server.at).map_err(|_| io::Error::other("no name for TLS"))?;
-            let clients = &client.worker.shared.tls_clients;
+            let clients = &asker.client.worker.shared.tls_clients;
             let tls = clients.connect(tcp, &target, &route.spec.options.upstream.tls, Offer::Http1).await;
             let (tls, _) = tls.map_err(|error| io::Error::other(error.to_string()))?;
             Stream::Tls(tls)

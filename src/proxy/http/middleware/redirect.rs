@@ -3,17 +3,19 @@
 use crate::model::Replacement;
 
 use super::{
-    super::{answer::Answer, front::Client, request_head::RequestHead},
+    super::answer::Answer,
+    asker::Asker,
     chain::Refusal,
     path::{expand, split},
 };
 
 /// Sends those to HTTPS who came in clear.
-pub(super) fn to_https(client: &Client, head: &RequestHead) -> Result<(), Refusal> {
-    if client.secured.is_some() || client.peer.is_secure(head) || head.target() == "*" {
+pub(super) fn to_https(asker: &Asker<'_>) -> Result<(), Refusal> {
+    let head = asker.head;
+    if asker.is_secure() || head.target() == "*" {
         return Ok(());
     }
-    let port = match client.settings.https_redirect {
+    let port = match asker.client.settings.https_redirect {
         None | Some(443) => String::new(),
         Some(port) => format!(":{port}"),
     };
