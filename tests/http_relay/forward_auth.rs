@@ -106,3 +106,23 @@ fn a_client_that_leaves_while_the_decider_thinks_gives_its_places_back() {
         assert_eq!(counters.client_left.load(Ordering::Relaxed), left);
     }
 }
+
+#[test]
+fn an_answer_that_is_cut_is_none() {
+    for (answer, status, seen) in [
+        ("HTTP/1.1 401 No\r\nContent-Length: 6\r\n\r\nlog in".to_owned(), "401", "log in"),
+        ("HTTP/1.1 401 No\r\nContent-Length: 60\r\n\r\nlog in".to_owned(), "502", "can not be reached"),
+        ("HTTP/1.1 401 No\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nlog in\r\n".to_owned(), "502", "can not be"),
+        // What is too long is passed on without its body.
+        (format!("HTTP/1.1 401 No\r\nContent-Length: 70000\r\n\r\n{}", "x".repeat(70_000)), "401", "not let you in"),
+    ] {
+        let says = upstream(move |_, stream| {
+            read_head(stream);
+            let _ = stream.write_all(answer.as_bytes());
+        });
+        let proxy = proxy_with(guarded(upstream(echo), vec![asking(at(says))]), None, settings());
+        let (head, body) = ask(&mut connect(&proxy), GUARDED);
+        let body = text(body);
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")) && body.contains(seen), "{head}{body}");
+    }
+}

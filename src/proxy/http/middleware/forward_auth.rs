@@ -5,7 +5,7 @@
 
 use std::{io, net::SocketAddr};
 
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::{
     HeaderMap, Request, Response,
     body::{Bytes, Incoming},
@@ -197,8 +197,12 @@ async fn exchange(
     let work = async {
         let response: Response<Incoming> = sender.send_request(request).await.map_err(io::Error::other)?;
         let (parts, body) = response.into_parts();
-        // An answer that is too long is passed on without its body.
-        let body = Limited::new(body, LONGEST).collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        let body = match Limited::new(body, LONGEST).collect().await {
+            Ok(body) => body.to_bytes(),
+            // An answer that is too long is passed on without its body; one that is cut is none.
+            Err(error) if error.is::<LengthLimitError>() => Bytes::new(),
+            Err(error) => return Err(io::Error::other(error)),
+        };
         Ok((Response::from_parts(parts, ()), body))
     };
     let mut connection = std::pin::pin!(connection);
