@@ -2,8 +2,9 @@
 
 use std::{
     io::Write,
-    net::{SocketAddr, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     sync::{Arc, atomic::Ordering, mpsc},
+    thread,
     time::Duration,
 };
 
@@ -125,4 +126,42 @@ fn an_answer_that_is_cut_is_none() {
         let body = text(body);
         assert!(head.starts_with(&format!("HTTP/1.1 {status} ")) && body.contains(seen), "{head}{body}");
     }
+}
+
+#[test]
+fn a_decider_that_died_unseen_is_woken_again() {
+    let sleeper = decider(policy(), slow_start(), settings(), echo);
+    assert!(sleeper.ask(GUARDED).0.starts_with("HTTP/1.1 200 "));
+    sleeper.engine.set_losing_events(true);
+    sleeper.engine.hand_stop("app", 0);
+    assert!(sleeper.ask(GUARDED).0.starts_with("HTTP/1.1 200 "));
+    assert_eq!(sleeper.starts(), 2);
+}
+
+#[test]
+fn a_decider_that_is_starting_is_asked_until_it_answers() {
+    // A forwarder that accepts for it at first.
+    let sleeper = decider(policy(), slow_start(), settings(), |index, stream| {
+        if index > 1 {
+            echo(index, stream);
+        }
+    });
+    let (head, _) = sleeper.ask(GUARDED);
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    // An address that nobody listens at yet.
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    let proxy = proxy_with(guarded(upstream(echo), vec![asking(at(address))]), None, settings());
+    let mut client = connect(&proxy);
+    client.write_all(GUARDED.as_bytes()).unwrap();
+    until("it is in flight", || proxy.route.counters.in_flight.load(Ordering::Relaxed) == 1);
+    thread::sleep(Duration::from_millis(100));
+    socket.listen(8).unwrap();
+    let listener = TcpListener::from(socket);
+    let (mut stream, _) = listener.accept().unwrap();
+    read_head(&mut stream);
+    stream.write_all(b"HTTP/1.1 204 Yes\r\n\r\n").unwrap();
+    let head = read_head(&mut client);
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
 }

@@ -5,6 +5,7 @@
 //! same for every request are no business of this room.
 
 mod asker;
+mod auth_server;
 mod basic_auth;
 mod chain;
 mod clients;
