@@ -36,6 +36,9 @@ const STREAMS: u32 = 128;
 const WINDOW: u32 = 256 * 1024;
 const WINDOW_OF_ALL: u32 = STREAMS * WINDOW;
 
+/// After a refusal, so many answers let one request more at once be tried: each that is refused costs a try.
+const RECOVERY: u32 = 32;
+
 /// What of a request waits for the service at most.
 const SEND_BUFFER: usize = 32 * 1024;
 
@@ -54,6 +57,8 @@ pub(super) struct Link {
     live: Cell<usize>,
     /// So many it has shown to take, where it refused one more.
     bound: Cell<usize>,
+    /// Answered since that was last set.
+    answered: Cell<u32>,
     /// No more requests are put on it.
     retired: Cell<bool>,
     /// It goes through TLS.
@@ -122,6 +127,7 @@ impl Link {
             quiet_since: Cell::new(now),
             live: Cell::new(0),
             bound: Cell::new(STREAMS as usize),
+            answered: Cell::new(0),
             retired: Cell::new(false),
             secure,
             _slot: slot,
@@ -161,6 +167,7 @@ impl Link {
     /// It refused a request: so many as there are without that one are as many as it takes.
     pub(super) fn refused(&self) {
         self.bound.set(self.live.get().saturating_sub(1).max(1));
+        self.answered.set(0);
     }
 
     /// What opens requests.
@@ -178,10 +185,22 @@ impl Link {
         self.live.set(self.live.get() + 1);
     }
 
-    /// A request on it has ended.
-    pub(super) fn leave(&self) {
+    /// A request on it has ended, answered or not.
+    pub(super) fn leave(&self, answered: bool) {
         self.live.set(self.live.get() - 1);
         self.quiet_since.set(Instant::now());
+        if answered && self.bound.get() < STREAMS as usize {
+            self.recover();
+        }
+    }
+
+    /// What it refused may have been too much for a moment only.
+    fn recover(&self) {
+        self.answered.set(self.answered.get() + 1);
+        if self.answered.get() == RECOVERY {
+            self.answered.set(0);
+            self.bound.set(self.bound.get() + 1);
+        }
     }
 }
 
