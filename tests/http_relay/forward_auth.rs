@@ -56,6 +56,7 @@ fn decider(
 
 fn reset(client: TcpStream) {
     socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(client);
 }
 
 #[test]
