@@ -30,7 +30,6 @@ pub enum Claim {
 }
 
 /// All routes by host and path; immutable, built whole.
-///
 #[derive(Debug)]
 pub struct RouteTable<T> {
     exact: HostMap,
@@ -118,11 +117,6 @@ impl<T> RouteTable<T> {
         let exact = self.exact.get(host.as_str()).map(Rules::all).into_iter();
         let rules = exact.chain(self.general_rules(host.as_str())).flatten();
         rules.filter_map(|rule| self.targets.get(rule.target as usize)).collect()
-    }
-
-    /// All targets, in the order they were given.
-    pub fn targets(&self) -> impl ExactSizeIterator<Item = &T> {
-        self.targets.iter()
     }
 
     /// The rules of each pattern but the exact one that takes this host, the most specific pattern first.

@@ -135,11 +135,10 @@ fn a_host_that_turns_a_request_down_leaves_it_to_the_next() {
 
 #[test]
 fn of_equals_the_first_answers_and_no_host_is_no_match() {
-    let routes = [("one", route(&["a"], &[])), ("two", route(&["a"], &[])), ("stream", route(&[], &[]))];
+    let routes = [("stream", route(&[], &[])), ("one", route(&["a"], &[])), ("two", route(&["a"], &[]))];
     let table = table(&routes);
     check(&table, "a", "/", Some("one"));
     check(&table, "b", "/", None);
-    assert_eq!(table.targets().copied().collect::<Vec<_>>(), ["one", "two", "stream"]);
     assert!(RouteTable::<u8>::default().find(&get("a", "/")).is_none());
 }
 

@@ -169,7 +169,7 @@ fn find(client: &Client, head: &RequestHead) -> Result<Arc<LiveRoute>, Answer> {
     let path = if is_odd { plain_path(written) } else { Cow::Borrowed(written) };
     let table = shared.table.load();
     let find = |path: &str| {
-        table.find(&Query { host: head.host(), path, method: head.method(), headers: &|name| head.get(name) })
+        table.by_host.find(&Query { host: head.host(), path, method: head.method(), headers: &|name| head.get(name) })
     };
     let page = reserved(head).and_then(|page| find(&page)).filter(|route| is_not_awake(route));
     let route = page.or_else(|| find(&path)).ok_or_else(unknown)?;
@@ -183,7 +183,7 @@ fn find(client: &Client, head: &RequestHead) -> Result<Arc<LiveRoute>, Answer> {
     // under the path of one route by way of another.
     if is_odd
         && hides_slash(&path)
-        && table.of_host(head.host()).iter().any(|route| !route.spec.matches.paths.is_empty())
+        && table.by_host.of_host(head.host()).iter().any(|route| !route.spec.matches.paths.is_empty())
     {
         return Err(Answer::new(400, "The path hides a slash."));
     }

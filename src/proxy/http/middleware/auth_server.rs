@@ -126,8 +126,7 @@ async fn find(asker: &Asker<'_>, auth: &ForwardAuth) -> Result<Server, Refusal> 
         }
         AuthServer::Route(alias) => alias,
     };
-    let table = worker.shared.table.load_full();
-    let Some(route) = table.targets().find(|route| route.spec.alias == *alias).cloned() else {
+    let Some(route) = worker.shared.table.load().find(alias).cloned() else {
         return Err(away("there is no such route"));
     };
     let (at, endpoint, pass) = match (&route.spec.target, &route.backend) {
