@@ -87,7 +87,7 @@ impl Sending {
             Poll::Pending => 0,
         };
         let (mut data, mut tail) = (bytes.get(..bytes.len().min(OFFER)).unwrap_or_default().to_vec(), Vec::new());
-        scanner.make_room(room);
+        scanner.bound(room as u64);
         let scanned = scanner.scan(&mut data, &mut tail).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
         if scanned.consumed == 0 {
             return Poll::Pending;

@@ -1,7 +1,8 @@
 //! HTTP/1.0, 1.1 and 2, in and out: a relay of our own.
 //!
-//! One current-thread runtime for each worker, each with its own listeners, upstream pool and buffers: nothing on the
-//! way of a request takes a lock or hops to another thread. The parts, from the client's side on:
+//! One current-thread runtime for each worker, each with its own listeners, upstream pool and buffers: a request of what
+//! is awake takes no lock and hops to no other thread, unless a middleware of its route remembers something for all
+//! workers, or checks a password that is not known yet. The parts, from the client's side on:
 //!
 //! - `front` reads heads (`request_head`) from a connection and keeps it alive; those that say nothing (`silent`) give
 //!   their places to others when there are none left, and `crowded` is what others are told then;
