@@ -371,7 +371,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::net::Served;
+    use crate::model::Served;
 
     fn settings(place: Place) -> AcmeSettings {
         AcmeSettings {

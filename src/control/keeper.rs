@@ -26,9 +26,8 @@ use crate::{
     catalog::{self, Catalog, Change, FilePart, diff},
     config::Loaded,
     model::{BackendId, Cause, Container, NodeName, Place, Problem, Problems, Settings},
-    net::{Certificates, Served},
+    net::Certificates,
     provider::SharedProvider,
-    routing::Claim,
     store::BackendMemory,
     telemetry::{Happening, Journal},
 };
@@ -124,11 +123,7 @@ impl Keeper {
             let table = asking.load();
             table.by_host.of_host(host).into_iter().find_map(|route| route.spec.options.client_profile.clone())
         };
-        let served = move |host: &str| match hosts.load().by_host.claim(host) {
-            Claim::None => Served::No,
-            Claim::Pattern => Served::ByPattern,
-            Claim::Name => Served::ByName,
-        };
+        let served = move |host: &str| hosts.load().by_host.served(host);
         let certificates = Certificates::new(Box::new(served), Box::new(profile));
         certificates.configure(&loaded.settings.tls);
         let control = Control {

@@ -25,21 +25,10 @@ use super::{
     tls_files::{self, Found},
     tls_self_signed::SelfSigned,
 };
-use crate::model::{CertificateFiles, CertificateFolder, Place, Problem, Problems, Severity, TlsSettings};
+use crate::model::{CertificateFiles, CertificateFolder, Place, Problem, Problems, Served, Severity, TlsSettings};
 
 /// Says how a host (in canonical spelling) is served here.
 pub type Serves = Box<dyn Fn(&str) -> Served + Send + Sync>;
-
-/// How a host is served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Served {
-    /// It is not.
-    No,
-    /// By a pattern that takes any number of hosts.
-    ByPattern,
-    /// By its own name.
-    ByName,
-}
 
 /// Says which profile of client certificates a host asks for, if any.
 pub type Asks = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, fmt, sync::Arc};
 
 use super::{Host, hash::HostHash, rule::Rule};
-use crate::model::{HostPattern, RouteMatch};
+use crate::model::{HostPattern, RouteMatch, Served};
 
 /// What a request is looked up by.
 #[derive(Clone, Copy)]
@@ -16,17 +16,6 @@ pub struct Query<'a> {
     pub method: &'a str,
     /// The value of a header field by its lower-case name.
     pub headers: &'a dyn Fn(&str) -> Option<&'a str>,
-}
-
-/// How routes answer to a host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Claim {
-    /// None does.
-    None,
-    /// By a pattern that takes any number of hosts.
-    Pattern,
-    /// By the host's own name.
-    Name,
 }
 
 /// All routes by host and path; immutable, built whole.
@@ -102,12 +91,12 @@ impl<T> RouteTable<T> {
         self.targets.get(target as usize)
     }
 
-    /// How routes answer to this host, whatever the path and the rest.
-    pub fn claim(&self, host: &str) -> Claim {
+    /// How this host is served, whatever the path and the rest.
+    pub fn served(&self, host: &str) -> Served {
         match Host::read(host) {
-            Some(host) if self.exact.contains_key(host.as_str()) => Claim::Name,
-            Some(host) if self.general_rules(host.as_str()).next().is_some() => Claim::Pattern,
-            Some(_) | None => Claim::None,
+            Some(host) if self.exact.contains_key(host.as_str()) => Served::ByName,
+            Some(host) if self.general_rules(host.as_str()).next().is_some() => Served::ByPattern,
+            Some(_) | None => Served::No,
         }
     }
 

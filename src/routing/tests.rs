@@ -71,10 +71,10 @@ fn case_port_and_trailing_dot_do_not_matter() {
     let odd = ["app.example.com:port", "app.example.com..", "xapp.example.com", "app.example.co", ""];
     for host in odd {
         check(&table, host, "/", None);
-        assert_eq!(table.claim(host), Claim::None, "{host}");
+        assert_eq!(table.served(host), Served::No, "{host}");
     }
-    assert_eq!(table.claim("APP.example.com:1"), Claim::Name);
-    assert_eq!(table.claim("Two.example.com"), Claim::Pattern);
+    assert_eq!(table.served("APP.example.com:1"), Served::ByName);
+    assert_eq!(table.served("Two.example.com"), Served::ByPattern);
 }
 
 #[test]

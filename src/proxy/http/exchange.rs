@@ -18,7 +18,7 @@ use crate::{
 };
 
 use super::{
-    answer::{Answer, MALFORMED},
+    answer::{Answer, MALFORMED, TOO_LARGE},
     attempt::{Failure, Fault, Job, Way, attempt},
     field::{HOP_MARK, Known},
     front::{Client, Next},
@@ -279,7 +279,7 @@ impl Tries {
         match &failure.fault {
             Fault::ClientLeft => Verdict::Left,
             Fault::ClientBad => Verdict::Say(Answer::new(400, "The request's body is malformed.")),
-            Fault::ClientTooMuch => Verdict::Say(Answer::new(413, "The request's body is too large.")),
+            Fault::ClientTooMuch => Verdict::Say(Answer::new(413, TOO_LARGE)),
             Fault::ClientSlow => Verdict::Say(Answer::new(408, "The request's body did not come in time.")),
             Fault::Dial(error) => {
                 let since = *self.dialling.get_or_insert_with(Instant::now);
