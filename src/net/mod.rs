@@ -6,6 +6,7 @@ mod client_hello;
 mod handed;
 mod listen;
 mod minecraft;
+mod one_way;
 mod opening;
 mod own;
 mod pipe;
@@ -19,6 +20,7 @@ mod tls_choice;
 mod tls_clients;
 mod tls_connect;
 mod tls_demand;
+mod tls_entries;
 mod tls_files;
 #[cfg(test)]
 mod tls_samples;
