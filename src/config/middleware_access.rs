@@ -207,7 +207,7 @@ pub(super) fn basic_auth(node: &Node, problems: &mut Problems) -> Option<Middlew
     };
     let remove_header = fields.get("remove_header").and_then(|node| values::boolean(node, problems)).unwrap_or(false);
     finish(fields, &["users", "realm", "remove_header"], problems);
-    if users.is_empty() && problems.0.len() == before {
+    if users.is_empty() && !problems.has_errors_since(before) {
         let problem = Problem::error(node.place.clone(), "`basic_auth` names no `users`");
         problems.0.push(problem.with_hint(HOW));
     }
@@ -294,8 +294,7 @@ pub(super) fn forward_auth(node: &Node, problems: &mut Problems) -> Option<Middl
     };
     let timeout = fields.get("timeout").and_then(|node| values::positive(node, problems));
     finish(fields, FORWARD_AUTH, problems);
-    let failed = problems.0.iter().skip(before).any(|problem| problem.severity == crate::model::Severity::Error);
-    let (at, own_path) = at.filter(|_| !failed)?;
+    let (at, own_path) = at.filter(|_| !problems.has_errors_since(before))?;
     let path = path.or(own_path).unwrap_or_else(|| "/api/auth/traefik".to_owned());
     Some(Middleware::ForwardAuth(ForwardAuth { at, path, headers, timeout: timeout.unwrap_or(Duration::from_secs(5)) }))
 }
