@@ -117,6 +117,7 @@ pub(super) async fn check(
             wire::Checked { ok: false, changes: Vec::new(), problems: tell(&problems) }
         }
         Err(ReloadFailed::Ending) => return Err(ending()),
+        Err(fault @ ReloadFailed::Fault) => return Err(Failure::new(Code::Fault, fault.to_string())),
     };
     Ok(Json(checked))
 }
@@ -129,6 +130,7 @@ pub(super) async fn reload(State(api): State<Api>) -> Result<Json<wire::Reloaded
         Ok(changes) => Ok(Json(wire::Reloaded { changes: changes.iter().map(wire::Change::from).collect() })),
         Err(ReloadFailed::Problems(problems)) => Err(Failure::refused(&problems)),
         Err(ReloadFailed::Ending) => Err(ending()),
+        Err(fault @ ReloadFailed::Fault) => Err(Failure::new(Code::Fault, fault.to_string())),
     }
 }
 
