@@ -231,13 +231,13 @@ impl Keeper {
         match request {
             Request::Reload(read, reply) => {
                 let _ = reply.send(self.reload(read).await);
+                // The configuration before is of no more use.
+                slack::give_back(self.catalog.routes.len());
             }
             Request::DryRun(loaded, reply) => {
                 let _ = reply.send(Ok(self.dry_run(&loaded)));
             }
         }
-        // Whatever was read and merged for the answer is of no more use.
-        slack::give_back(self.catalog.routes.len());
     }
 
     async fn reload(&mut self, read: Result<Box<Loaded>, Problems>) -> Result<Vec<Change>, ReloadFailed> {
