@@ -145,6 +145,23 @@ async fn it_tells_when_it_serves_reloads_and_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_is_not_read_to_its_end_does_not_keep_it_from_ending() {
+    let app = App::new("app").idle("idle_timeout: 1h");
+    let mut manager = Manager::new(&[&app], &[]);
+    manager.start();
+    assert_eq!(manager.hears(), "READY=1\n");
+    // As a disk that does not answer: whoever opens it waits for a writer.
+    let other = manager.path("other");
+    nix::unistd::mkfifo(&other, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    fs::rename(other, manager.path("dormouse.yaml")).unwrap();
+    manager.signal(libc::SIGHUP);
+    assert!(manager.hears().starts_with("RELOADING=1\n"));
+    manager.signal(libc::SIGTERM);
+    assert_eq!(manager.hears(), "STOPPING=1\n");
+    manager.ends().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_is_refused_or_cut_while_it_starts_again() {
     let app = App::new("app").idle("idle_timeout: 1h");
     let mut manager = Manager::new(&[&app], &[]);
