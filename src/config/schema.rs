@@ -104,7 +104,11 @@ const FILE: &[Key] = &[
         Kind::List,
         "Networks of proxies whose connections begin with a PROXY header (version 1 or 2), for HTTP and TCP",
     ),
-    ("on_exit", Kind::OneOf(&["leave", "wake_all"]), "What happens to sleepers when Dormouse ends"),
+    (
+        "on_exit",
+        Kind::OneOf(&["leave", "wake_all"]),
+        "What happens to sleepers when Dormouse ends: they stay down, or are started and waited for up to 20 s",
+    ),
     ("max_parallel_wakes", Kind::Number, "Wakes at once for each node"),
     ("wakes_per_client", Kind::Number, "Requests that cause a wake, for each client address and minute"),
     ("shutdown_timeout", Kind::Duration, "How long requests in flight may take to end"),
