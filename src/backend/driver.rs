@@ -283,6 +283,7 @@ impl Drop for Driver {
         self.shared.gate.close();
         if std::thread::panicking() {
             tracing::error!(backend = %self.spec.id, "its driver has ended by a fault: it is not served until Dormouse is started again");
+            self.publish_fault();
         }
     }
 }
