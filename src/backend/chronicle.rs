@@ -162,7 +162,9 @@ impl Driver {
             state: StatusState::Failed,
             since: Timestamp::now(),
             since_instant: Instant::now(),
-            failure: Some("a fault in Dormouse ended its driver, see its log; it is not served until a new start".into()),
+            failure: Some(
+                "a fault in Dormouse ended its driver, see its log; it is not served until a new start".into(),
+            ),
             refusal: Some(Refused::Gone),
             waits_for: Vec::new(),
             ..Status::clone(&last)
