@@ -141,11 +141,13 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
         tracing::info!(%address, "serving {what}");
     }
 
-    let opening = keep_ports(Arc::clone(&shared), control.clone(), end.clone());
+    // Whoever is told that we serve finds them open.
+    let keeping_ports = keep_ports(Arc::clone(&shared), control.clone(), end.clone());
     let world_ends = CancellationToken::new();
     let keeper = tokio::spawn(keeper.run(world_ends.clone()));
     let helpers = tokio_util::task::TaskTracker::new();
-    helpers.spawn(opening);
+    helpers.spawn(keeping_ports);
+    helpers.spawn(service_manager::follow_reloads(control.reloads(), end.clone()));
     helpers.spawn(files::watch_files(control.clone(), files, end.clone()));
     helpers.spawn(certificates::watch(Arc::clone(control.certificates()), in_force.clone(), end.clone()));
     helpers.spawn(acme.run(end.clone()));
@@ -305,13 +307,11 @@ async fn reload_on_hangup(control: Control, end: CancellationToken) {
         tokio::select! {
             () = end.cancelled() => return,
             _ = hangup.recv() => {
-                service_manager::reloading();
                 // The end does not wait for a slow disk.
                 let Some(taken) = end.run_until_cancelled(control.reload()).await else { return };
                 if let Err(error) = taken {
                     tracing::error!("{}", chain(&error));
                 }
-                service_manager::ready();
             }
         }
     }

@@ -8,7 +8,7 @@ use std::{
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use jiff::Timestamp;
-use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio::sync::{Mutex, broadcast, mpsc, oneshot, watch};
 
 use super::{FileSource, LiveRoute, LiveTable, keeper::Request, remember};
 use crate::{
@@ -30,7 +30,8 @@ pub struct Control {
     pub(super) journal: Journal,
     pub(super) requests: mpsc::Sender<Request>,
     /// Held from the reading of the file to the answer: what was read before never replaces what was read later.
-    pub(super) reloading: Arc<Mutex<()>>,
+    pub(super) turn: Arc<Mutex<()>>,
+    pub(super) reloads: broadcast::Sender<Reload>,
     pub(super) store: Arc<OnceLock<Store>>,
     pub(super) streams: watch::Sender<Arc<[Arc<LiveRoute>]>>,
     pub(super) troubles: Arc<ArcSwap<Problems>>,
@@ -67,6 +68,32 @@ pub struct NodeView {
     pub units: usize,
     /// It has been listed at least once.
     pub listed: bool,
+}
+
+/// A reload as it goes, whoever wanted it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reload {
+    /// The configuration is about to be read.
+    Begun,
+    /// It was taken or refused, or nobody waits for that any more.
+    Over,
+}
+
+/// Tells of a reload, and at its end that it is over.
+struct Told<'a>(&'a broadcast::Sender<Reload>);
+
+impl<'a> Told<'a> {
+    fn of(reloads: &'a broadcast::Sender<Reload>) -> Self {
+        // Perhaps nobody listens.
+        let _ = reloads.send(Reload::Begun);
+        Self(reloads)
+    }
+}
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.send(Reload::Over);
+    }
 }
 
 /// Why a reload was not taken: the running world is as before.
@@ -164,10 +191,16 @@ impl Control {
         if named.next().is_some() { None } else { Some(first.value().clone()) }
     }
 
+    /// Tells of each reload from now on: when it begins, and when it is over.
+    pub fn reloads(&self) -> broadcast::Receiver<Reload> {
+        self.reloads.subscribe()
+    }
+
     /// Reads the configuration again and takes it if it has no errors. Returns what changed.
     pub async fn reload(&self) -> Result<Vec<Change>, ReloadFailed> {
         let take = async {
-            let _turn = self.reloading.lock().await;
+            let _turn = self.turn.lock().await;
+            let _told = Told::of(&self.reloads);
             let source = Arc::clone(&self.source);
             let read = apart(move || source.load()).await?.map(Box::new);
             self.ask(|reply| Request::Reload(read, reply)).await

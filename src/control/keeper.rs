@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use jiff::Timestamp;
 use tokio::{
-    sync::{Semaphore, mpsc, oneshot},
+    sync::{Semaphore, broadcast, mpsc, oneshot},
     task::{JoinHandle, JoinSet},
     time::Instant,
 };
@@ -142,7 +142,8 @@ impl Keeper {
             store: Arc::default(),
             streams: tokio::sync::watch::Sender::new(Arc::default()),
             troubles: Arc::default(),
-            reloading: Arc::default(),
+            turn: Arc::default(),
+            reloads: broadcast::Sender::new(64),
         };
         let mut watchers = JoinSet::new();
         for (name, node) in &nodes {
