@@ -1,11 +1,11 @@
 //! Middlewares that change header fields: what they come to is known before any request.
 
 use super::{
-    middlewares::{finish, is_nothing, is_token, options},
+    middlewares::{finish, is_nothing, options},
     tree::{Fields, Node, Value, normal},
     values,
 };
-use crate::model::{Cors, HeaderEdits, MiddlewareSet, Problem, Problems};
+use crate::model::{Cors, HeaderEdits, MiddlewareSet, Problem, Problems, is_token};
 
 /// Header fields that no middleware may touch: the framing of messages hangs on them, or they are about one
 /// connection alone.

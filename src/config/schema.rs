@@ -215,7 +215,11 @@ const ACCESS_FILTERS: &[Key] = &[
 ];
 
 const ACCESS_FIELDS: &[Key] = &[
-    ("headers", Kind::Either(ACCESS_RULES), "Header fields, in JSON; `drop` when absent"),
+    (
+        "headers",
+        Kind::Either(ACCESS_RULES),
+        "Header fields, in JSON; `drop` when absent. Referer and user agent have places of their own, and are there when nothing is said here",
+    ),
     ("query", Kind::Either(ACCESS_RULES), "Parameters of the query; `keep` when absent"),
     ("cookies", Kind::Either(ACCESS_RULES), "Cookies, in JSON; `drop` when absent"),
 ];
