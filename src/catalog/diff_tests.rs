@@ -8,7 +8,7 @@ use super::{
     super::{dependencies::cycle, samples::*},
     *,
 };
-use crate::model::{BackendSpec, RouteTarget, SleepMethod};
+use crate::model::{BackendSpec, RouteLog, RouteTarget, SleepMethod};
 
 fn catalog(backends: Vec<BackendSpec>, routes: Vec<RouteSpec>) -> Catalog {
     Catalog {
@@ -42,6 +42,16 @@ fn a_new_world_is_built_from_the_ground_and_torn_down_from_the_top() {
 fn a_route_that_moved_in_its_file_did_not_change() {
     let at = |line| catalog(vec![], vec![route("a", "a", 80, file_place(line))]);
     assert!(diff(&at(1), &at(2)).is_empty());
+}
+
+#[test]
+fn what_changed_of_how_a_route_is_served_is_named() {
+    let old = route("a", "a", 80, file_place(1));
+    let mut new = old.clone();
+    let options = Arc::make_mut(&mut new.options);
+    (options.access_log, options.title) = (RouteLog::Off, Some("A".into()));
+    let words = words(&catalog(vec![], vec![old]), &catalog(vec![], vec![new]));
+    assert_eq!(words, ["change route `a`: title, access_log"]);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use jiff::Timestamp;
 use tokio::{
-    sync::{Semaphore, mpsc, oneshot},
+    sync::{Semaphore, broadcast, mpsc, oneshot},
     task::{JoinHandle, JoinSet},
     time::Instant,
 };
@@ -49,7 +49,7 @@ pub struct Node {
 /// What handles ask of the keeper.
 #[derive(Debug)]
 pub(super) enum Request {
-    Reload(oneshot::Sender<Result<Vec<Change>, ReloadFailed>>),
+    Reload(Result<Box<Loaded>, Problems>, oneshot::Sender<Result<Vec<Change>, ReloadFailed>>),
     DryRun(Box<Loaded>, oneshot::Sender<Result<(Vec<Change>, Problems), ReloadFailed>>),
 }
 
@@ -137,6 +137,8 @@ impl Keeper {
             store: Arc::default(),
             streams: tokio::sync::watch::Sender::new(Arc::default()),
             troubles: Arc::default(),
+            turn: Arc::default(),
+            reloads: broadcast::Sender::new(64),
         };
         let mut watchers = JoinSet::new();
         for (name, node) in &nodes {
@@ -223,30 +225,26 @@ impl Keeper {
 
     async fn request(&mut self, request: Request) {
         match request {
-            Request::Reload(reply) => {
-                let _ = reply.send(self.reload().await);
+            Request::Reload(read, reply) => {
+                let _ = reply.send(self.reload(read).await);
+                // The configuration before is of no more use.
+                slack::give_back(self.catalog.routes.len());
             }
             Request::DryRun(loaded, reply) => {
                 let _ = reply.send(Ok(self.dry_run(&loaded)));
             }
         }
-        // Whatever was read and merged for the answer is of no more use.
-        slack::give_back(self.catalog.routes.len());
     }
 
-    async fn reload(&mut self) -> Result<Vec<Change>, ReloadFailed> {
-        // A disk may be slow, and a file long: nobody else waits for it.
-        let source = self.source.clone();
-        let Ok(read) = tokio::task::spawn_blocking(move || source.load()).await else {
-            return Err(ReloadFailed::Ending);
-        };
+    async fn reload(&mut self, read: Result<Box<Loaded>, Problems>) -> Result<Vec<Change>, ReloadFailed> {
         let outcome = read.and_then(|loaded| {
             let catalog = self.merge(&loaded);
             let errors: Vec<_> = catalog.file_errors().cloned().collect();
             if errors.is_empty() { Ok(loaded) } else { Err(Problems(errors)) }
         });
         match outcome {
-            Ok(mut loaded) => {
+            Ok(loaded) => {
+                let mut loaded = *loaded;
                 keep_equal_routes(&self.catalog, &mut loaded);
                 self.refused = Problems::default();
                 let before = std::mem::replace(&mut self.loaded, loaded);

@@ -20,7 +20,7 @@ mod tests;
 mod watcher;
 
 pub use explain::{Explained, check_alone, explain_alone};
-pub use face::{Control, NodeView, ReloadFailed, View};
+pub use face::{Control, NodeView, Reload, ReloadFailed, View};
 pub use keeper::{Ended, Keeper, Node};
 pub use live::{LiveRoute, LiveTable};
 pub use memory::remember;

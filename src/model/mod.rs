@@ -19,6 +19,7 @@ mod problem;
 mod route_spec;
 mod schedule;
 mod settings;
+mod text;
 mod tls;
 
 pub use access_log::{
@@ -46,6 +47,7 @@ pub use route_spec::{
 };
 pub use schedule::{BadWindow, Schedule, Window};
 pub use settings::{Discover, Listen, OnExit, Settings};
+pub use text::{escaped_byte, is_token, without_escapes};
 pub use tls::{
     AcmeChallenge, AcmeSettings, CertificateFiles, CertificateFolder, ClientProfile, DnsHook, ExternalAccount, Hsts,
     HttpsRedirect, Secret, TlsSettings, UpstreamTls,

@@ -4,7 +4,7 @@ use std::{
     io::{Read, Write},
     net::TcpStream,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
@@ -114,12 +114,17 @@ fn a_forwarder_whose_app_does_not_listen_yet_is_waited_out_whatever_is_asked() {
 
 #[test]
 fn a_backend_that_died_unseen_is_woken_again() {
-    let sleeper = sleeper(policy(), echo_bodies);
+    let connections = Arc::<Mutex<Vec<TcpStream>>>::default();
+    let open = Arc::clone(&connections);
+    let sleeper = sleeper(policy(), move |index, stream| {
+        open.lock().unwrap().push(stream.try_clone().unwrap());
+        echo_bodies(index, stream);
+    });
     assert!(sleeper.ask(POST).0.starts_with("HTTP/1.1 200 "));
     sleeper.engine.set_losing_events(true);
     sleeper.engine.hand_stop("app", 0);
-    // The connection is seen to be gone, so that nothing is sent twice.
-    thread::sleep(Duration::from_millis(100));
+    // A connection that both ends have closed has no peer. Nothing was sent on it, then, and nothing is sent twice.
+    until("the proxy has closed its end", || connections.lock().unwrap().iter().all(|open| open.peer_addr().is_err()));
     assert!(sleeper.ask(POST).0.starts_with("HTTP/1.1 200 "));
     assert_eq!(sleeper.starts(), 2);
 }

@@ -107,31 +107,6 @@ pub(super) fn list_has(value: &[u8], member: &str) -> bool {
     list(value).any(|item| item.eq_ignore_ascii_case(member.as_bytes()))
 }
 
-/// Whether this is a token of RFC 9110.
-pub(super) fn is_token(text: &[u8]) -> bool {
-    !text.is_empty()
-        && text.iter().all(|b| {
-            b.is_ascii_alphanumeric()
-                || matches!(
-                    b,
-                    b'!' | b'#'
-                        | b'$'
-                        | b'%'
-                        | b'&'
-                        | b'\''
-                        | b'*'
-                        | b'+'
-                        | b'-'
-                        | b'.'
-                        | b'^'
-                        | b'_'
-                        | b'`'
-                        | b'|'
-                        | b'~'
-                )
-        })
-}
-
 /// A `Content-Length`: digits alone, at most 18 of them.
 pub(super) fn content_length(value: &[u8]) -> Option<u64> {
     if value.is_empty() || value.len() > 18 {

@@ -61,6 +61,7 @@ mod limits;
 mod middleware;
 mod navigation;
 mod noting;
+mod pieces;
 mod pool;
 mod relay;
 mod request_facts;
