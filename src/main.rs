@@ -36,6 +36,8 @@ fn main() -> ExitCode {
     } else {
         return runtime.block_on(cli::run(command, directory));
     };
+    // A disk that does not answer is not waited for.
+    runtime.shutdown_background();
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failed::Configuration(problems)) => fail(2, &problems.to_string()),

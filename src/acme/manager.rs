@@ -109,8 +109,14 @@ impl Acme {
     async fn work(&mut self) -> bool {
         let Self { settings, wishes, .. } = self;
         match &mut self.work {
-            Work::Off => settings.changed().await.is_ok(),
-            Work::Broken => tokio::time::timeout(BROKEN, settings.changed()).await.unwrap_or(Ok(())).is_ok(),
+            Work::Off => tokio::select! {
+                changed = settings.changed() => changed.is_ok(),
+                () = decline(wishes) => false,
+            },
+            Work::Broken => tokio::select! {
+                changed = tokio::time::timeout(BROKEN, settings.changed()) => changed.unwrap_or(Ok(())).is_ok(),
+                () = decline(wishes) => false,
+            },
             Work::On(manager) => loop {
                 tokio::select! {
                     () = manager.work(wishes) => return false,
@@ -125,6 +131,11 @@ impl Acme {
             },
         }
     }
+}
+
+/// Nothing comes of a wish: whoever waits for it is told at once.
+async fn decline(wishes: &mut mpsc::Receiver<Wish>) {
+    while wishes.recv().await.is_some() {}
 }
 
 /// What came of an order.
@@ -371,7 +382,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::net::Served;
+    use crate::model::Served;
 
     fn settings(place: Place) -> AcmeSettings {
         AcmeSettings {
@@ -417,6 +428,27 @@ mod tests {
         let one = settings(in_line(3));
         assert!(one.is_same(&settings(in_line(4))));
         assert!(!one.is_same(&AcmeSettings { on_demand: false, ..settings(in_line(3)) }));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_for_a_certificate_that_nobody_gets_is_told_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("certificates"), "in the way").unwrap();
+        let (_send, receive) = watch::channel(Arc::default());
+        let mut acme = Acme::open(directory.path().to_owned(), none(), receive);
+        let (wish, wishes) = mpsc::channel(1);
+        acme.wishes = wishes;
+        for work in [Work::Off, Work::Broken] {
+            acme.work = work;
+            let (done, told) = oneshot::channel();
+            wish.try_send(Wish { host: "app.test".to_owned(), done: Some(done) }).unwrap();
+            tokio::select! {
+                _ = acme.work() => panic!("nothing has changed"),
+                told = tokio::time::timeout(Duration::from_secs(1), told) => {
+                    told.expect("its handshake is held").unwrap_err();
+                }
+            }
+        }
     }
 
     #[tokio::test]

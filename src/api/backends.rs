@@ -51,7 +51,7 @@ pub(super) async fn named(State(api): State<Api>, Path(name): Path<String>) -> R
 pub(super) async fn routes(State(api): State<Api>) -> Json<wire::Routes> {
     let view = api.control.view();
     let table = api.control.table().load();
-    let live: HashMap<&Alias, &LiveRoute> = table.targets().map(|route| (&route.spec.alias, &**route)).collect();
+    let live: HashMap<&Alias, &LiveRoute> = table.all().map(|route| (&route.spec.alias, &**route)).collect();
     let tell = |spec: &Arc<RouteSpec>| {
         // The two are swapped one after the other: what has just come is not live yet.
         let live = live.get(&spec.alias).copied().filter(|live| live.spec == *spec);
@@ -101,7 +101,7 @@ fn tell_found(api: &Api, text: &str) -> Result<wire::Backend, Failure> {
 fn ill(control: &Control) -> HashMap<BackendId, HealthState> {
     let mut found = HashMap::new();
     let table = control.table().load();
-    for way in table.targets().flat_map(|route| route.ways()) {
+    for way in table.all().flat_map(|route| route.ways()) {
         let (Some(id), Some(health)) = (way.spec.backend(), &way.health) else { continue };
         let state = health.checked().state;
         let known = found.entry(id.clone()).or_insert(state);

@@ -46,22 +46,12 @@ pub(super) async fn explain(
     Path(name): Path<String>,
 ) -> Result<Json<wire::Explained>, Failure> {
     let all = api.control.view().explain();
-    let meant = |explained: &&Explained| {
-        let container = &explained.container;
-        container.name == name || format!("{}/{}", container.node, container.name) == name
-    };
-    let mut found: Vec<&Explained> = all.iter().filter(meant).collect();
-    if found.is_empty() {
-        // As orders do, it takes the alias of a route.
-        let led_to = |explained: &&Explained| explained.routes.iter().any(|route| route.alias.as_str() == name);
-        found = all.iter().filter(led_to).collect();
-    }
-    match found.as_slice() {
+    match Explained::named(&all, &name).as_slice() {
         [one] => Ok(Json(told(&api, one))),
         [] => Err(no_container(&api, &name)),
         several => {
             let failure = Failure::new(Code::NoSuchContainer, format!("more than one container is named `{name}`"));
-            let names = several.iter().map(|it| format!("`{}/{}`", it.container.node, it.container.name));
+            let names = several.iter().map(|it| format!("`{}`", it.full_name()));
             Err(failure.with_hint(format!("name one of {}", names.collect::<Vec<_>>().join(", "))))
         }
     }
@@ -87,8 +77,7 @@ pub(super) async fn explain_with_node(
 
 fn no_container(api: &Api, name: &str) -> Failure {
     let view = api.control.view();
-    let names: Vec<String> =
-        view.explain().iter().map(|it| format!("{}/{}", it.container.node, it.container.name)).collect();
+    let names: Vec<String> = view.explain().iter().map(Explained::full_name).collect();
     let what = format!("no engine told of a container `{name}`, and no file of such a process");
     let failure = Failure::new(Code::NoSuchContainer, what);
     suggest(failure, name, &names)
@@ -117,6 +106,7 @@ pub(super) async fn check(
             wire::Checked { ok: false, changes: Vec::new(), problems: tell(&problems) }
         }
         Err(ReloadFailed::Ending) => return Err(ending()),
+        Err(fault @ ReloadFailed::Fault) => return Err(Failure::new(Code::Fault, fault.to_string())),
     };
     Ok(Json(checked))
 }
@@ -129,6 +119,7 @@ pub(super) async fn reload(State(api): State<Api>) -> Result<Json<wire::Reloaded
         Ok(changes) => Ok(Json(wire::Reloaded { changes: changes.iter().map(wire::Change::from).collect() })),
         Err(ReloadFailed::Problems(problems)) => Err(Failure::refused(&problems)),
         Err(ReloadFailed::Ending) => Err(ending()),
+        Err(fault @ ReloadFailed::Fault) => Err(Failure::new(Code::Fault, fault.to_string())),
     }
 }
 

@@ -33,6 +33,8 @@ pub enum Code {
     ConfigurationRefused,
     /// Dormouse is ending.
     Ending,
+    /// A fault in Dormouse ended what was asked for.
+    Fault,
 }
 
 /// An error on its way to the client.
@@ -46,7 +48,7 @@ pub struct Failure {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::HostNotAllowed,
         Self::OriginNotAllowed,
         Self::NoSuchPath,
@@ -58,6 +60,7 @@ impl Code {
         Self::Denied,
         Self::ConfigurationRefused,
         Self::Ending,
+        Self::Fault,
     ];
 
     /// The word.
@@ -74,6 +77,7 @@ impl Code {
             Self::Denied => "denied",
             Self::ConfigurationRefused => "configuration_refused",
             Self::Ending => "ending",
+            Self::Fault => "fault",
         }
     }
 
@@ -88,6 +92,7 @@ impl Code {
             Self::Denied => StatusCode::CONFLICT,
             Self::ConfigurationRefused => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Ending => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Fault => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
@@ -104,6 +109,7 @@ impl Code {
             Self::Denied => "order denied",
             Self::ConfigurationRefused => "configuration refused",
             Self::Ending => "Dormouse is ending",
+            Self::Fault => "fault in Dormouse",
         }
     }
 }

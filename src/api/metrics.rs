@@ -27,7 +27,7 @@ pub(super) async fn metrics(State(api): State<Api>) -> ([(HeaderName, &'static s
             .control
             .table()
             .load()
-            .targets()
+            .all()
             .map(|route| (route.spec.alias.clone(), route.counters.clone()))
             .collect(),
         endpoints: endpoints(&api.control),
@@ -68,7 +68,7 @@ fn endpoints(control: &Control) -> Vec<EndpointSample> {
         None => sample(route, None).into_iter().collect::<Vec<_>>(),
         Some(group) => group.members.iter().filter_map(|member| sample(&member.route, Some(member))).collect(),
     };
-    table.targets().flat_map(of_route).collect()
+    table.all().flat_map(of_route).collect()
 }
 
 fn sample(backend: &Backend, now: Timestamp) -> BackendSample {

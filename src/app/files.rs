@@ -24,14 +24,16 @@ pub(super) async fn watch_files(control: Control, mut files: watch::Receiver<Vec
         tokio::select! {
             () = end.cancelled() => return,
             Some(()) = changed.recv() => {
-                until_quiet(&mut changed).await;
+                if end.run_until_cancelled(until_quiet(&mut changed)).await.is_none() {
+                    return;
+                }
                 if let Some(empty) = watched.iter().find(|file| is_empty(file)) {
                     let file = empty.display();
                     tracing::warn!(%file, "an empty file is taken for one that is being written: `dormouse reload` takes it");
                     continue;
                 }
-                // The outcome is in the journal and among the problems.
-                let _ = control.reload().await;
+                // The outcome is in the journal and among the problems. The end does not wait for a slow disk.
+                let _ = end.run_until_cancelled(control.reload()).await;
             }
             Ok(()) = files.changed() => {
                 let now = files.borrow_and_update().clone();

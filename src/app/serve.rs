@@ -142,11 +142,13 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
         tracing::info!(%address, "serving {what}");
     }
 
-    let opening = keep_ports(Arc::clone(&shared), control.clone(), end.clone());
+    // Whoever is told that we serve finds them open.
+    let keeping_ports = keep_ports(Arc::clone(&shared), control.clone(), end.clone());
     let world_ends = CancellationToken::new();
     let keeper = tokio::spawn(keeper.run(world_ends.clone()));
     let helpers = tokio_util::task::TaskTracker::new();
-    helpers.spawn(opening);
+    helpers.spawn(keeping_ports);
+    helpers.spawn(service_manager::follow_reloads(control.reloads(), end.clone()));
     helpers.spawn(check_health(Arc::clone(&shared), control.clone(), end.clone()));
     helpers.spawn(files::watch_files(control.clone(), files, end.clone()));
     helpers.spawn(certificates::watch(Arc::clone(control.certificates()), in_force.clone(), end.clone()));
@@ -173,17 +175,18 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
         until_told_to_end().await;
         hurry.cancel();
     });
+    // First of all: whoever ends us may lose patience with what follows.
+    remember_all(&control, &store).await;
+    tracing::debug!("what is known of the backends has been kept");
     tokio::task::spawn_blocking(move || workers.join()).await.context("join the workers")?;
     let access = shared.access.clone();
     tokio::task::spawn_blocking(move || access.flush(LAST_LINES)).await.context("write the access log")?;
     second.abort();
     helpers.wait().await;
-    // First of all: whoever ends us may lose patience with what follows.
-    remember_all(&control, &store);
     if control.view().settings.on_exit == OnExit::WakeAll {
         wake_all(&control).await;
-        remember_all(&control, &store);
     }
+    remember_all(&control, &store).await;
     world_ends.cancel();
     keeper.await.context("join the keeper")?;
     api.await.context("join the management interface")?.context("serve the management interface")?;
@@ -306,20 +309,22 @@ async fn reload_on_hangup(control: Control, end: CancellationToken) {
         tokio::select! {
             () = end.cancelled() => return,
             _ = hangup.recv() => {
-                service_manager::reloading();
-                if let Err(error) = control.reload().await {
+                // The end does not wait for a slow disk.
+                let Some(taken) = end.run_until_cancelled(control.reload()).await else { return };
+                if let Err(error) = taken {
                     tracing::error!("{}", chain(&error));
                 }
-                service_manager::ready();
             }
         }
     }
 }
 
-fn remember_all(control: &Control, store: &Store) {
+/// Keeps what is known of all backends, and waits until it is written.
+async fn remember_all(control: &Control, store: &Store) {
     for backend in control.backends() {
         store.save(control::remember(&backend));
     }
+    store.flush().await;
 }
 
 async fn remember_now_and_then(control: Control, store: Store, end: CancellationToken) {

@@ -12,13 +12,18 @@ use std::{
     },
 };
 
+use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
+
+use crate::control::Reload;
+
 /// It serves.
 pub(super) fn ready() {
     tell("READY=1\n");
 }
 
 /// It reads its configuration again, until [`ready`] is told.
-pub(super) fn reloading() {
+fn reloading() {
     let micros = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
         .map_or(0, |now| i128::from(now.tv_sec()) * 1_000_000 + i128::from(now.tv_nsec()) / 1000);
     tell(&format!("RELOADING=1\nMONOTONIC_USEC={micros}\n"));
@@ -27,6 +32,19 @@ pub(super) fn reloading() {
 /// It ends.
 pub(super) fn stopping() {
     tell("STOPPING=1\n");
+}
+
+/// Tells of each reload, whoever wanted it, until the end.
+pub(super) async fn follow_reloads(mut reloads: broadcast::Receiver<Reload>, end: CancellationToken) {
+    while let Some(told) = end.run_until_cancelled(reloads.recv()).await {
+        match told {
+            Ok(Reload::Begun) => reloading(),
+            Ok(Reload::Over) => ready(),
+            // So many that some were missed: what comes next says where they stand.
+            Err(broadcast::error::RecvError::Lagged(_)) => {}
+            Err(broadcast::error::RecvError::Closed) => return,
+        }
+    }
 }
 
 fn tell(text: &str) {

@@ -102,6 +102,7 @@ impl Backend {
             state: State::Unknown { away: None, again: None, wanted: false, cooling: restored.cooling },
             waiters: Vec::new(),
             orders: Vec::new(),
+            starts: Vec::new(),
             completions: Vec::new(),
             job_of: None,
             jobs: JoinSet::new(),

@@ -154,6 +154,24 @@ impl Driver {
         self.shared.status.send_replace(Arc::new(status));
     }
 
+    /// Its driver ends by a fault of ours, and nobody gets in any more, whatever was published last.
+    pub(super) fn publish_fault(&self) {
+        let last = Arc::clone(&self.shared.status.borrow());
+        let status = Status {
+            version: last.version + 1,
+            state: StatusState::Failed,
+            since: Timestamp::now(),
+            since_instant: Instant::now(),
+            failure: Some(
+                "a fault in Dormouse ended its driver, see its log; it is not served until a new start".into(),
+            ),
+            refusal: Some(Refused::Gone),
+            waits_for: Vec::new(),
+            ..Status::clone(&last)
+        };
+        self.shared.status.send_replace(Arc::new(status));
+    }
+
     pub(super) fn waits_for(&self) -> Vec<BackendId> {
         if !matches!(self.state, State::Waking(Waking { stage: Stage::Gathering, .. })) {
             return Vec::new();

@@ -57,6 +57,8 @@ pub(super) struct Driver {
     /// Those who wait to get in.
     pub(super) waiters: Vec<oneshot::Sender<Result<Pass, Refused>>>,
     pub(super) orders: Vec<PendingOrder>,
+    /// Those who have it started at once, until its start call has been answered.
+    pub(super) starts: Vec<oneshot::Sender<bool>>,
     /// Dependants that wait for its end; while there are any, it runs as a job.
     pub(super) completions: Vec<oneshot::Sender<Result<(), Arc<str>>>>,
     /// Whose job it was started as, until that run has ended.
@@ -184,12 +186,20 @@ impl Driver {
             self.answer_orders();
             let newly_draining =
                 matches!(self.state, State::Draining { .. }) && !matches!(before, State::Draining { .. });
-            if !newly_draining {
+            event = if newly_draining {
+                // Closed first; now count.
+                Event::Tick
+            } else if !self.starts.is_empty() && self.gathers() {
+                Event::Gathered(Ok(()))
+            } else {
                 break;
-            }
-            // Closed first; now count.
-            event = Event::Tick;
+            };
         }
+    }
+
+    /// Whether it waits for its dependencies, or for its turn.
+    fn gathers(&self) -> bool {
+        matches!(self.state, State::Waking(Waking { stage: Stage::Gathering, .. }))
     }
 
     fn follow_gate(&mut self) {
@@ -273,6 +283,7 @@ impl Drop for Driver {
         self.shared.gate.close();
         if std::thread::panicking() {
             tracing::error!(backend = %self.spec.id, "its driver has ended by a fault: it is not served until Dormouse is started again");
+            self.publish_fault();
         }
     }
 }

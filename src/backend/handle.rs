@@ -78,6 +78,8 @@ pub(super) enum Letter {
     Knock(Cause, Option<oneshot::Sender<Result<Pass, Refused>>>),
     Order(Order, String, oneshot::Sender<Answer>),
     Pin(Option<Timestamp>, String, oneshot::Sender<Answer>),
+    /// Its wake goes on without its turn and what it needs.
+    Start(oneshot::Sender<bool>),
     /// Something may have changed at the engine.
     Hint,
     /// A dependant wants it to have run to its end.
@@ -353,6 +355,13 @@ impl Backend {
     /// Carries out an order of this person and waits for the outcome.
     pub async fn order(&self, order: Order, person: &str) -> Answer {
         self.ask(|reply| Letter::Order(order, person.to_owned(), reply)).await
+    }
+
+    /// Has a wake that is under way go on at once, without waiting for its turn and for what it needs. Resolves when its
+    /// start call has been answered; says whether it is on its way up then, or up.
+    pub async fn start_now(&self) -> bool {
+        let (reply, answer) = oneshot::channel();
+        self.shared.letters.send(Letter::Start(reply)).await.is_ok() && answer.await.unwrap_or(false)
     }
 
     /// Keeps it awake until then, waking it if need be.

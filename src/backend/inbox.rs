@@ -18,6 +18,10 @@ impl Driver {
             Letter::Knock(cause, reply) => self.knocked(cause, reply),
             Letter::Order(order, person, reply) => self.ordered(order, person, reply),
             Letter::Pin(until, person, reply) => self.pin(until, person, reply),
+            Letter::Start(reply) => {
+                self.starts.push(reply);
+                self.advance(Event::Tick);
+            }
             Letter::Hint => self.hinted(),
             Letter::Complete(dependant, reply) => self.complete(dependant, reply),
             Letter::Started => {

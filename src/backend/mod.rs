@@ -29,22 +29,34 @@ mod atomics {
 }
 mod birth;
 mod chronicle;
+#[cfg(test)]
+mod dependency_tests;
 mod driver;
+#[cfg(test)]
+mod found_tests;
 mod gate;
+#[cfg(test)]
+mod gate_tests;
 mod handle;
 mod inbox;
 mod jobs;
 mod machine;
 mod once;
+#[cfg(test)]
+mod order_tests;
 mod orders;
 #[cfg(test)]
 mod panic_tests;
 mod readiness;
 mod refused;
+#[cfg(test)]
+mod sleep_tests;
 mod state;
 mod status;
 #[cfg(test)]
-mod tests;
+mod test_world;
+#[cfg(test)]
+mod wake_tests;
 
 pub use birth::{Restored, Surroundings};
 pub use gate::{Entered, Gate};

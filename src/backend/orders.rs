@@ -82,6 +82,20 @@ impl Driver {
                 None => self.orders.push(pending),
             }
         }
+        self.answer_starts();
+    }
+
+    fn answer_starts(&mut self) {
+        let called = match &self.state {
+            State::Waking(Waking { stage: Stage::Gathering | Stage::Starting(_), .. }) | State::Stopping { .. } => {
+                return;
+            }
+            State::Waking(_) | State::Awake(_) => true,
+            State::Unknown { .. } | State::Asleep(_) | State::Draining { .. } | State::Failed(_) | State::Gone => false,
+        };
+        for reply in self.starts.drain(..) {
+            let _ = reply.send(called);
+        }
     }
 
     pub(super) fn answer_to(&self, pending: &PendingOrder) -> Option<Answer> {

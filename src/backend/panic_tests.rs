@@ -134,6 +134,27 @@ async fn a_panic_in_an_engine_call_fails_that_call_and_the_backend_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_panic_of_the_driver_itself_is_told_as_a_failure() {
+    let engine = Simulated::new("sim".parse().unwrap());
+    engine.add("app", Script::default());
+    engine.hand_start("app");
+    let around =
+        Surroundings { provider: Arc::new(engine), turns: Arc::new(Semaphore::new(1)), journal: Journal::default() };
+    let (backend, driver) =
+        Backend::spawn(spec("app"), Vec::new(), around, Restored::default(), CancellationToken::new());
+    let mut status = backend.status();
+    status.wait_for(|status| status.state == StatusState::Awake).await.unwrap();
+    // A time that no clock reaches: no configuration can say it.
+    let policy = IdlePolicy { idle_timeout: Some(Duration::MAX), ..IdlePolicy::default() };
+    backend.configure(BackendSpec { policy, ..spec("app") }, Vec::new()).await;
+    driver.await.unwrap_err();
+    let status = backend.status().borrow().clone();
+    assert_eq!(status.state, StatusState::Failed);
+    assert!(status.failure.as_ref().is_some_and(|why| why.contains("a fault in Dormouse")), "{status:?}");
+    assert!(backend.try_enter().is_none());
+}
+
+#[tokio::test(start_paused = true)]
 async fn those_who_wait_for_a_job_are_told_of_a_panic_in_it() {
     let engine = Simulated::new("sim".parse().unwrap());
     engine.add("migrate", Script { dies_after: Some((Duration::from_secs(1), 0)), ..Script::default() });

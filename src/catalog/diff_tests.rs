@@ -8,7 +8,7 @@ use super::{
     super::{dependencies::cycle, samples::*},
     *,
 };
-use crate::model::{BackendSpec, RouteTarget, SleepMethod};
+use crate::model::{BackendSpec, BalanceMode, Group, Member, RouteLog, RouteTarget, SleepMethod};
 
 fn catalog(backends: Vec<BackendSpec>, routes: Vec<RouteSpec>) -> Catalog {
     Catalog {
@@ -42,6 +42,41 @@ fn a_new_world_is_built_from_the_ground_and_torn_down_from_the_top() {
 fn a_route_that_moved_in_its_file_did_not_change() {
     let at = |line| catalog(vec![], vec![route("a", "a", 80, file_place(line))]);
     assert!(diff(&at(1), &at(2)).is_empty());
+}
+
+#[test]
+fn what_changed_of_how_a_route_is_served_is_named() {
+    let old = route("a", "a", 80, file_place(1));
+    let mut new = old.clone();
+    let options = Arc::make_mut(&mut new.options);
+    (options.access_log, options.title) = (RouteLog::Off, Some("A".into()));
+    let words = words(&catalog(vec![], vec![old]), &catalog(vec![], vec![new]));
+    assert_eq!(words, ["change route `a`: title, access_log"]);
+}
+
+#[test]
+fn what_changed_of_a_group_is_named() {
+    let group = |mode, members: &[(u16, u16)]| {
+        let member = |(port, weight): &(u16, u16)| Member {
+            weight: *weight,
+            route: Arc::new(route("web", "a", *port, file_place(1))),
+        };
+        let members = members.iter().map(member).collect();
+        let group = Group { mode, sticky: None, wake_more_at: 20, members };
+        RouteSpec { target: RouteTarget::Group(Arc::new(group)), ..route("web", "a", 80, file_place(1)) }
+    };
+    let told = |old, new| words(&catalog(vec![], vec![old]), &catalog(vec![], vec![new]));
+    let old = group(BalanceMode::RoundRobin, &[(80, 1), (81, 1)]);
+    assert!(told(old.clone(), old.clone()).is_empty());
+    let new = group(BalanceMode::IpHash, &[(80, 1), (81, 3)]);
+    assert_eq!(told(old.clone(), new), ["change route `web`: mode round_robin → ip_hash, weights"]);
+    let new = group(BalanceMode::RoundRobin, &[(80, 1)]);
+    assert_eq!(
+        told(old, new),
+        [
+            "change route `web`: port 80 (http) of `local/a` and port 81 (http) of `local/a` → port 80 (http) of `local/a`"
+        ]
+    );
 }
 
 #[test]

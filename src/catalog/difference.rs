@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use super::change::Target;
-use crate::model::{BackendSpec, IdlePolicy, RouteSpec, format_duration};
+use crate::model::{BackendSpec, Group, IdlePolicy, RouteOptions, RouteSpec, format_duration};
 
 /// The differences of two backends, each as `key from → to`, or as the key where the values are long.
 pub(super) fn backend_differences(old: &BackendSpec, new: &BackendSpec) -> Vec<String> {
@@ -31,7 +31,13 @@ pub(super) fn backend_differences(old: &BackendSpec, new: &BackendSpec) -> Vec<S
 pub(super) fn route_differences(old: &RouteSpec, new: &RouteSpec) -> Vec<String> {
     let mut words = Vec::new();
     if old.target != new.target {
-        words.push(format!("{} → {}", Target(&old.target), Target(&new.target)));
+        let (from, to) = (Target(&old.target).to_string(), Target(&new.target).to_string());
+        if from != to {
+            words.push(format!("{from} → {to}"));
+        }
+        if let (Some(old), Some(new)) = (old.group(), new.group()) {
+            group_differences(&mut words, old, new);
+        }
     }
     let (was, is) = (&old.matches, &new.matches);
     note(&mut words, "hosts", &was.hosts, &is.hosts);
@@ -42,22 +48,76 @@ pub(super) fn route_differences(old: &RouteSpec, new: &RouteSpec) -> Vec<String>
     note(&mut words, "listening addresses", &was.listen, &is.listen);
     note(&mut words, "sni", &was.sni, &is.sni);
     note(&mut words, "audience", &old.audience, &new.audience);
-    let (from, to) = (&old.options, &new.options);
-    note(&mut words, "upstream", &from.upstream, &to.upstream);
-    note(&mut words, "wake_on", &from.wake_on, &to.wake_on);
-    note(&mut words, "inbound_mtls_profile", &from.client_profile, &to.client_profile);
-    note(&mut words, "request headers", &from.set_request_headers, &to.set_request_headers);
-    note(&mut words, "response headers", &from.set_response_headers, &to.set_response_headers);
-    note(&mut words, "hidden request headers", &from.hide_request_headers, &to.hide_request_headers);
-    note(&mut words, "hidden response headers", &from.hide_response_headers, &to.hide_response_headers);
-    note(&mut words, "middlewares", &from.middlewares, &to.middlewares);
-    note(&mut words, "waiting", &from.waiting, &to.waiting);
-    note(&mut words, "waiting_page", &from.waiting_page, &to.waiting_page);
-    note(&mut words, "title", &from.title, &to.title);
-    note(&mut words, "ignore", &from.ignore, &to.ignore);
-    note(&mut words, "asleep_response", &from.asleep_response, &to.asleep_response);
-    note(&mut words, "healthcheck", &from.health, &to.health);
+    // Each field by its name: a new one is not forgotten here.
+    let RouteOptions {
+        upstream,
+        wake_on,
+        client_profile,
+        set_request_headers,
+        set_response_headers,
+        hide_request_headers,
+        hide_response_headers,
+        middlewares,
+        waiting,
+        waiting_page,
+        title,
+        ignore,
+        asleep_response,
+        health,
+        access_log,
+        link,
+    } = &*new.options;
+    let was = &old.options;
+    note(&mut words, "upstream", &was.upstream, upstream);
+    note(&mut words, "wake_on", &was.wake_on, wake_on);
+    note(&mut words, "inbound_mtls_profile", &was.client_profile, client_profile);
+    note(&mut words, "request headers", &was.set_request_headers, set_request_headers);
+    note(&mut words, "response headers", &was.set_response_headers, set_response_headers);
+    note(&mut words, "hidden request headers", &was.hide_request_headers, hide_request_headers);
+    note(&mut words, "hidden response headers", &was.hide_response_headers, hide_response_headers);
+    note(&mut words, "middlewares", &was.middlewares, middlewares);
+    note(&mut words, "waiting", &was.waiting, waiting);
+    note(&mut words, "waiting_page", &was.waiting_page, waiting_page);
+    note(&mut words, "title", &was.title, title);
+    note(&mut words, "ignore", &was.ignore, ignore);
+    note(&mut words, "asleep_response", &was.asleep_response, asleep_response);
+    note(&mut words, "healthcheck", &was.health, health);
+    note(&mut words, "access_log", &was.access_log, access_log);
+    if new.group().is_none() {
+        note(&mut words, "load_balance", &was.link, link);
+    }
     words
+}
+
+/// The differences of two groups beside those who are in them.
+fn group_differences(words: &mut Vec<String>, old: &Group, new: &Group) {
+    let Group { mode, sticky, wake_more_at, members: _ } = new;
+    if old.mode != *mode {
+        words.push(format!("mode {} → {mode}", old.mode));
+    }
+    note(words, "sticky", &old.sticky, sticky);
+    note(words, "wake_more_at", &old.wake_more_at, wake_more_at);
+    // Who comes and goes is told of the target.
+    if targets(old) != targets(new) {
+        return;
+    }
+    if weights(old) == weights(new) {
+        note(words, "how its members are served", &options(old), &options(new));
+    } else {
+        words.push("weights".to_owned());
+    }
+}
+
+fn targets(group: &Group) -> Vec<String> {
+    group.members.iter().map(|member| Target(&member.route.target).to_string()).collect()
+}
+
+fn options(group: &Group) -> Vec<&RouteOptions> {
+    group.members.iter().map(|member| &*member.route.options).collect()
+}
+
+fn weights(group: &Group) -> Vec<u16> {
+    group.members.iter().map(|member| member.weight).collect()
 }
 
 fn policy_differences(old: &IdlePolicy, new: &IdlePolicy) -> Vec<String> {

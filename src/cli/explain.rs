@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     api::wire,
-    control::{FileSource, explain_alone},
+    control::{Explained, FileSource, explain_alone},
     model::{Container, DockerAddress, NodeName, Problems},
     provider::{Docker, Provider, parse_inspect},
     telemetry::chain,
@@ -82,20 +82,15 @@ async fn running(options: &Explain, client: &Client) -> Result<Option<Vec<wire::
 fn alone(containers: &[Container], options: &Explain) -> Result<Vec<wire::Explained>, Trouble> {
     let source = options.config.clone().map_or(FileSource::None { explicit: false, https: None }, FileSource::File);
     let loaded = source.load().map_err(|problems| Trouble::Wrong(told(&problems)))?;
-    let mut all: Vec<wire::Explained> =
-        explain_alone(containers, &source, &loaded).iter().map(wire::Explained::from).collect();
-    if let Some(name) = &options.container {
-        let is_named = |one: &wire::Explained| {
-            one.container == *name || one.container.split_once('/').is_some_and(|(_, own)| own == name)
-        };
-        let has_route = |one: &wire::Explained| one.routes.iter().any(|route| route.alias == *name);
-        let named = all.iter().any(is_named);
-        all.retain(|one| if named { is_named(one) } else { has_route(one) });
-        if all.is_empty() {
-            return Err(Trouble::Failed(format!("there is no container `{name}`")));
-        }
+    let all = explain_alone(containers, &source, &loaded);
+    let meant: Vec<&Explained> = match &options.container {
+        Some(name) => Explained::named(&all, name),
+        None => all.iter().collect(),
+    };
+    match &options.container {
+        Some(name) if meant.is_empty() => Err(Trouble::Failed(format!("there is no container `{name}`"))),
+        _ => Ok(meant.into_iter().map(wire::Explained::from).collect()),
     }
-    Ok(all)
 }
 
 fn told(problems: &Problems) -> String {

@@ -4,13 +4,12 @@ use std::{path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
 use super::{
     idle::{self, Author},
-    middlewares::is_token,
     tree::{Fields, Node, Value},
     values,
 };
 use crate::model::{
     AccessFate, AccessFields, AccessFile, AccessFilter, AccessFilters, AccessFormat, AccessKeep, AccessLog,
-    AccessOutput, AccessRules, HeaderMatch, Problem, Problems, RouteLog, parse_duration,
+    AccessOutput, AccessRules, HeaderMatch, Problem, Problems, RouteLog, is_token, parse_duration,
 };
 
 /// Every key.
@@ -84,7 +83,7 @@ fn output(fields: &mut Fields<'_>, author: Author, problems: &mut Problems) -> O
     if let (Some(_), Some(node)) = (keep, retention) {
         problems.0.push(Problem::error(node.place.clone(), "`keep` and `retention` mean the same: write one of them"));
     }
-    let rotate_size = size.and_then(|node| bytes(node, problems)).filter(|size| *size > 0);
+    let rotate_size = size.and_then(|node| values::bytes(node, problems)).filter(|size| *size > 0);
     let rotate_interval = interval.and_then(|node| values::duration(node, problems)).filter(|time| !time.is_zero());
     let keep = keep.or(retention).and_then(|node| self::keep(node, problems));
     let file = path.map(|path| AccessFile { path, rotate_size, rotate_interval, keep });
@@ -109,38 +108,6 @@ fn path(node: &Node, author: Author, problems: &mut Problems) -> Option<PathBuf>
     Some(path)
 }
 
-/// `10 MB`, `512KiB` or a bare number of bytes.
-fn bytes(node: &Node, problems: &mut Problems) -> Option<u64> {
-    let text = values::text(node, problems)?;
-    let found = parse_bytes(text);
-    if found.is_none() {
-        problems.0.push(node.wrong("is no size: write for example `100 MB`"));
-    }
-    found
-}
-
-fn parse_bytes(text: &str) -> Option<u64> {
-    const UNITS: [(&str, u64); 8] = [
-        ("", 1),
-        ("b", 1),
-        ("kb", 1000),
-        ("mb", 1_000_000),
-        ("gb", 1_000_000_000),
-        ("kib", 1 << 10),
-        ("mib", 1 << 20),
-        ("gib", 1 << 30),
-    ];
-    let (number, unit) = number_and_unit(text)?;
-    let scale = UNITS.iter().find(|(name, _)| unit.eq_ignore_ascii_case(name)).map(|(_, scale)| *scale)?;
-    number.checked_mul(scale)
-}
-
-fn number_and_unit(text: &str) -> Option<(u64, &str)> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at_checked(digits)?;
-    Some((number.parse().ok()?, unit.trim()))
-}
-
 /// `7` files, `30 days` of them, or `500 MB`.
 fn keep(node: &Node, problems: &mut Problems) -> Option<AccessKeep> {
     let text = values::text(node, problems)?;
@@ -158,16 +125,18 @@ fn keep(node: &Node, problems: &mut Problems) -> Option<AccessKeep> {
 
 fn parse_keep(text: &str) -> Option<AccessKeep> {
     const DAY: u64 = 24 * 60 * 60;
-    let (number, unit) = number_and_unit(text)?;
+    let (number, unit) = values::number_and_unit(text)?;
     let days = |count: u64| Some(AccessKeep::Age(Duration::from_secs(number.checked_mul(count * DAY)?)));
     match unit.to_ascii_lowercase().as_str() {
         "" | "files" => usize::try_from(number).ok().map(AccessKeep::Count),
         "day" | "days" => days(1),
         "week" | "weeks" => days(7),
         "month" | "months" => days(30),
-        _ => parse_bytes(text)
-            .map(AccessKeep::Bytes)
-            .or_else(|| parse_duration(text).ok().filter(|time| !time.is_zero()).map(AccessKeep::Age)),
+        // `30m` is a time here.
+        _ => match parse_duration(text) {
+            Ok(time) => (!time.is_zero()).then_some(AccessKeep::Age(time)),
+            Err(_) => values::parse_bytes(text).map(AccessKeep::Bytes),
+        },
     }
 }
 
@@ -252,29 +221,41 @@ fn kept_fields(node: &Node, problems: &mut Problems) -> AccessFields {
     let mut kept = AccessFields::default();
     let Some(opened) = values::mapping(node, "`fields`", problems) else { return kept };
     let mut fields = Fields::open(&opened, "`fields`", problems);
-    for (key, rules) in [("headers", &mut kept.headers), ("query", &mut kept.query), ("cookies", &mut kept.cookies)] {
+    let mut of_headers = None;
+    let all = [
+        ("headers", &mut kept.headers, &mut of_headers),
+        ("query", &mut kept.query, &mut None),
+        ("cookies", &mut kept.cookies, &mut None),
+    ];
+    for (key, rules, for_all) in all {
         if let Some(node) = fields.get(key) {
-            read_rules(node, rules, problems);
+            *for_all = read_rules(node, rules, problems);
+        }
+    }
+    // These have a place of their own in a line, and are there unless it is said what becomes of them.
+    for name in ["referer", "user-agent"] {
+        if let (Some(fate), None) = (of_headers, kept.headers.of(name)) {
+            kept.headers.named.push((name.to_owned(), fate));
         }
     }
     fields.finish(&["headers", "query", "cookies"], problems);
     kept
 }
 
-/// A word for all, or a mapping of `default` and `config`.
-fn read_rules(node: &Node, rules: &mut AccessRules, problems: &mut Problems) {
+/// A word for all, or a mapping of `default` and `config`. Returns what is said of all.
+fn read_rules(node: &Node, rules: &mut AccessRules, problems: &mut Problems) -> Option<AccessFate> {
     const FATES: [(&str, AccessFate); 3] =
         [("keep", AccessFate::Keep), ("drop", AccessFate::Drop), ("redact", AccessFate::Redact)];
     let fate = |node: &Node, problems: &mut Problems| values::word(node, "fate of a field", &FATES, problems);
     let opened = values::structured(node);
     if opened.as_text().is_some() {
-        rules.default = fate(&opened, problems).unwrap_or(rules.default);
-        return;
+        let for_all = fate(&opened, problems);
+        rules.default = for_all.unwrap_or(rules.default);
+        return for_all;
     }
     let mut fields = Fields::open(&opened, "field rules", problems);
-    if let Some(node) = fields.get("default") {
-        rules.default = fate(node, problems).unwrap_or(rules.default);
-    }
+    let for_all = fields.get("default").and_then(|node| fate(node, problems));
+    rules.default = for_all.unwrap_or(rules.default);
     if let Some(node) = fields.get("config")
         && let Some(named) = values::mapping(node, "`config`", problems)
         && let Value::Map(entries) = &named.value
@@ -286,11 +267,13 @@ fn read_rules(node: &Node, rules: &mut AccessRules, problems: &mut Problems) {
         }
     }
     fields.finish(&["default", "config"], problems);
+    for_all
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{config::yaml, model::Place};
 
     #[test]
     fn sizes_and_times_to_keep() {
@@ -299,6 +282,9 @@ mod tests {
             ("30 days", Some(AccessKeep::Age(Duration::from_secs(30 * 86_400)))),
             ("2 weeks", Some(AccessKeep::Age(Duration::from_secs(14 * 86_400)))),
             ("12h", Some(AccessKeep::Age(Duration::from_secs(12 * 3600)))),
+            ("30m", Some(AccessKeep::Age(Duration::from_secs(1800)))),
+            ("0s", None),
+            ("8k", Some(AccessKeep::Bytes(8 << 10))),
             ("10 MB", Some(AccessKeep::Bytes(10_000_000))),
             ("1GiB", Some(AccessKeep::Bytes(1 << 30))),
             ("last 100", None),
@@ -308,6 +294,24 @@ mod tests {
             ("5 apples", None),
         ] {
             assert_eq!(parse_keep(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_said_of_all_header_fields_holds_for_referer_and_user_agent_too() {
+        use AccessFate::{Drop, Keep, Redact};
+        for (text, referer, user_agent) in [
+            ("query: drop", None, None),
+            ("headers: redact", Some(Redact), Some(Redact)),
+            ("headers: keep", Some(Keep), Some(Keep)),
+            ("headers: { default: drop, config: { User-Agent: keep } }", Some(Drop), Some(Keep)),
+            ("headers: { config: { User-Agent: redact } }", None, Some(Redact)),
+        ] {
+            let node = yaml::parse(text, &|_, _| Place::Body("x".into()), None, &mut Problems::default());
+            let mut problems = Problems::default();
+            let kept = kept_fields(&node.unwrap(), &mut problems);
+            assert_eq!((kept.headers.of("Referer"), kept.headers.of("User-Agent")), (referer, user_agent), "{text}");
+            assert!(problems.0.is_empty(), "{text}: {problems}");
         }
     }
 

@@ -88,7 +88,7 @@ struct Reading<'a> {
 
 impl Reading<'_> {
     fn read(&mut self) {
-        let errors_before = errors(&self.made.problems);
+        let before = self.made.problems.0.len();
         let mut fields = Fields::open(&self.labelled.container, "label", &mut self.made.problems);
         fields.get("aliases");
         let exclude = fields.get("exclude").cloned();
@@ -100,7 +100,7 @@ impl Reading<'_> {
             condition(one, &mut self.made.problems);
         }
         let wanted = self.wanted(draft.depends_on.clone());
-        if self.labelled.refused || errors(&self.made.problems) > errors_before {
+        if self.labelled.refused || self.made.problems.has_errors_since(before) {
             self.refuse_all(excluded);
             return;
         }
@@ -290,7 +290,7 @@ impl Reading<'_> {
         // Labels lead to their own container alone.
         let Some((draft, _)) = spread.pop() else { return Err(None) };
         let choice = ports::choose(self.container, &draft);
-        let refused = errors(&problems) > 0;
+        let refused = problems.has_errors();
         let Choice { port, scheme, notes } = match choice {
             Ok(choice) => choice,
             Err(reason) => {
@@ -320,7 +320,7 @@ impl Reading<'_> {
         let matches = stream::matches(balance::public_name(&draft, alias), &draft, scheme, port, self.settings);
         self.own_address(port, &matches, &place, &mut problems);
         ports::warn_of_host_port(self.container, &draft, &mut problems);
-        let refused = errors(&problems) > 0;
+        let refused = problems.has_errors();
         self.made.problems.0.append(&mut problems.0);
         if refused {
             return Err(None);
@@ -376,8 +376,4 @@ impl Reading<'_> {
     fn is_down(&self, policy: &IdlePolicy) -> bool {
         matches!(self.container.state, ContainerState::Stopped { .. }) && !policy.sleeps()
     }
-}
-
-fn errors(problems: &Problems) -> usize {
-    problems.0.iter().filter(|problem| problem.severity == crate::model::Severity::Error).count()
 }

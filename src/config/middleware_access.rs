@@ -8,13 +8,13 @@ use super::{
     idle,
     middleware_headers::switched_on,
     middleware_paths::sound_path,
-    middlewares::{finish, is_nothing, is_token, options},
+    middlewares::{finish, is_nothing, options},
     tree::{Fields, Node, Value},
     values,
 };
 use crate::model::{
     AuthServer, BasicAuth, ClientList, ForwardAuth, InFlightLimit, Middleware, Problem, Problems, RateLimit, RealIp,
-    Secret,
+    Secret, is_token,
 };
 
 pub(super) fn redirect_http(node: &Node, problems: &mut Problems) -> Option<Middleware> {
@@ -151,7 +151,7 @@ pub(super) fn in_flight_limit(node: &Node, problems: &mut Problems) -> Option<Mi
 pub(super) fn max_body(node: &Node, problems: &mut Problems) -> Option<Middleware> {
     let opened = values::structured(node);
     if opened.as_text().is_some() && !is_nothing(&opened) {
-        return bytes(&opened, problems).map(Middleware::MaxBody);
+        return values::bytes(&opened, problems).map(Middleware::MaxBody);
     }
     let node = values::mapping(node, "`max_body`", problems)?;
     let mut fields = options(&node, "`max_body`", problems);
@@ -161,32 +161,7 @@ pub(super) fn max_body(node: &Node, problems: &mut Problems) -> Option<Middlewar
         problems.0.push(Problem::error(node.place.clone(), "`max_body` lacks its `size`"));
         return None;
     };
-    bytes(size, problems).map(Middleware::MaxBody)
-}
-
-/// A number of bytes, with or without a unit.
-fn bytes(node: &Node, problems: &mut Problems) -> Option<u64> {
-    const UNITS: &[(&str, u64)] = &[
-        ("", 1),
-        ("b", 1),
-        ("k", 1 << 10),
-        ("kb", 1000),
-        ("kib", 1 << 10),
-        ("m", 1 << 20),
-        ("mb", 1_000_000),
-        ("mib", 1 << 20),
-        ("g", 1 << 30),
-        ("gb", 1_000_000_000),
-        ("gib", 1 << 30),
-    ];
-    let text = values::text(node, problems)?.to_ascii_lowercase();
-    let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
-    let unit = UNITS.iter().find(|(name, _)| *name == unit.trim()).map(|(_, unit)| *unit);
-    let size = digits.parse::<u64>().ok().zip(unit).and_then(|(count, unit)| count.checked_mul(unit));
-    if size.is_none() {
-        problems.0.push(node.wrong("is no size: write for example `10MB`"));
-    }
-    size
+    values::bytes(size, problems).map(Middleware::MaxBody)
 }
 
 pub(super) fn basic_auth(node: &Node, problems: &mut Problems) -> Option<Middleware> {
@@ -207,7 +182,7 @@ pub(super) fn basic_auth(node: &Node, problems: &mut Problems) -> Option<Middlew
     };
     let remove_header = fields.get("remove_header").and_then(|node| values::boolean(node, problems)).unwrap_or(false);
     finish(fields, &["users", "realm", "remove_header"], problems);
-    if users.is_empty() && problems.0.len() == before {
+    if users.is_empty() && !problems.has_errors_since(before) {
         let problem = Problem::error(node.place.clone(), "`basic_auth` names no `users`");
         problems.0.push(problem.with_hint(HOW));
     }
@@ -294,8 +269,7 @@ pub(super) fn forward_auth(node: &Node, problems: &mut Problems) -> Option<Middl
     };
     let timeout = fields.get("timeout").and_then(|node| values::positive(node, problems));
     finish(fields, FORWARD_AUTH, problems);
-    let failed = problems.0.iter().skip(before).any(|problem| problem.severity == crate::model::Severity::Error);
-    let (at, own_path) = at.filter(|_| !failed)?;
+    let (at, own_path) = at.filter(|_| !problems.has_errors_since(before))?;
     let path = path.or(own_path).unwrap_or_else(|| "/api/auth/traefik".to_owned());
     Some(Middleware::ForwardAuth(ForwardAuth { at, path, headers, timeout: timeout.unwrap_or(Duration::from_secs(5)) }))
 }

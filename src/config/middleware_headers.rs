@@ -1,11 +1,11 @@
 //! Middlewares that change header fields: what they come to is known before any request.
 
 use super::{
-    middlewares::{finish, is_nothing, is_token, options},
+    middlewares::{finish, is_nothing, options},
     tree::{Fields, Node, Value, normal},
     values,
 };
-use crate::model::{Cors, HeaderEdits, MiddlewareSet, Problem, Problems};
+use crate::model::{Cors, HeaderEdits, MiddlewareSet, Problem, Problems, is_token};
 
 /// Header fields that no middleware may touch: the framing of messages hangs on them, or they are about one
 /// connection alone.
@@ -241,7 +241,7 @@ pub(super) fn cors(node: &Node, response: &mut HeaderEdits, problems: &mut Probl
     let max_age = fields.get("max_age").and_then(|node| values::duration(node, problems));
     finish(fields, CORS, problems);
     let any = origins.iter().any(|origin| origin == "*");
-    if origins.is_empty() && problems.0.len() == before {
+    if origins.is_empty() && !problems.has_errors_since(before) {
         let problem = Problem::error(node.place.clone(), "`cors` names no origin");
         problems.0.push(problem.with_hint("write `allow_origins: [https://app.example.com]`"));
     }
@@ -249,7 +249,7 @@ pub(super) fn cors(node: &Node, response: &mut HeaderEdits, problems: &mut Probl
         let what = "any origin together with credentials would let every page act for whoever visits it";
         problems.0.push(Problem::error(node.place.clone(), what).with_hint("name the origins"));
     }
-    if problems.0.iter().skip(before).any(|problem| problem.severity == crate::model::Severity::Error) {
+    if problems.has_errors_since(before) {
         return None;
     }
     for name in ["Access-Control-Allow-Origin", "Access-Control-Allow-Credentials", "Access-Control-Expose-Headers"] {

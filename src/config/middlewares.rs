@@ -276,8 +276,3 @@ pub(super) fn finish(fields: Fields<'_>, known: &[&str], problems: &mut Problems
     let known: Vec<&str> = known.iter().copied().chain(COMMON).collect();
     fields.finish(&known, problems);
 }
-
-/// The characters of methods and field names.
-pub(super) fn is_token(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
-}

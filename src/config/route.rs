@@ -14,7 +14,7 @@ use super::{
 use crate::model::{
     Alias, AsleepResponse, BackendId, HeaderMatch, HealthCheck, HostPattern, Ignore, Link, MiddlewareSet, Middlewares,
     PathPattern, Place, Problem, Problems, Readiness, RouteLog, RouteMatch, RouteOptions, RouteSpec, RouteTarget,
-    Scheme, Upstream, Waiting, WakeOn,
+    Scheme, Upstream, Waiting, WakeOn, is_token,
 };
 
 /// Every key of a route.
@@ -262,7 +262,7 @@ fn matching(fields: &mut Fields<'_>, matches: &mut RouteMatch, problems: &mut Pr
     }
     for item in fields.get("methods").map(|node| values::items(node, problems)).unwrap_or_default() {
         match values::text(&item, problems) {
-            Some(method) if middlewares::is_token(method) => matches.methods.push(method.to_ascii_uppercase()),
+            Some(method) if is_token(method) => matches.methods.push(method.to_ascii_uppercase()),
             Some(_) => problems.0.push(item.wrong("is no method")),
             None => {}
         }
@@ -303,7 +303,7 @@ fn path_pattern(node: &Node, problems: &mut Problems) -> Option<PathPattern> {
 fn header_matches(node: &Node, matches: &mut RouteMatch, problems: &mut Problems) {
     let node = &*values::structured(node);
     let mut add = |name: &str, value: Option<&str>, place: &Place, problems: &mut Problems| {
-        if middlewares::is_token(name) {
+        if is_token(name) {
             let value = value.map(str::to_owned);
             matches.headers.push(HeaderMatch { name: name.to_ascii_lowercase(), value });
         } else {

@@ -104,7 +104,11 @@ const FILE: &[Key] = &[
         Kind::List,
         "Networks of proxies whose connections begin with a PROXY header (version 1 or 2), for HTTP and TCP",
     ),
-    ("on_exit", Kind::OneOf(&["leave", "wake_all"]), "What happens to sleepers when Dormouse ends"),
+    (
+        "on_exit",
+        Kind::OneOf(&["leave", "wake_all"]),
+        "What happens to sleepers when Dormouse ends: they stay down, or are started and waited for up to 20 s",
+    ),
     ("max_parallel_wakes", Kind::Number, "Wakes at once for each node"),
     ("wakes_per_client", Kind::Number, "Requests that cause a wake, for each client address and minute"),
     ("shutdown_timeout", Kind::Duration, "How long requests in flight may take to end"),
@@ -211,7 +215,11 @@ const ACCESS_FILTERS: &[Key] = &[
 ];
 
 const ACCESS_FIELDS: &[Key] = &[
-    ("headers", Kind::Either(ACCESS_RULES), "Header fields, in JSON; `drop` when absent"),
+    (
+        "headers",
+        Kind::Either(ACCESS_RULES),
+        "Header fields, in JSON; `drop` when absent. Referer and user agent have places of their own, and are there when nothing is said here",
+    ),
     ("query", Kind::Either(ACCESS_RULES), "Parameters of the query; `keep` when absent"),
     ("cookies", Kind::Either(ACCESS_RULES), "Cookies, in JSON; `drop` when absent"),
 ];

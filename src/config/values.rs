@@ -77,6 +77,41 @@ pub(super) fn count(node: &Node, bounds: RangeInclusive<u64>, problems: &mut Pro
     number(node, bounds, problems).and_then(|n| usize::try_from(n).ok())
 }
 
+/// A size: `10 MB`, `512KiB`, `8m` or a bare number of bytes.
+pub(super) fn bytes(node: &Node, problems: &mut Problems) -> Option<u64> {
+    let found = parse_bytes(text(node, problems)?);
+    if found.is_none() {
+        problems.0.push(node.wrong("is no size: write for example `10MB`"));
+    }
+    found
+}
+
+pub(super) fn parse_bytes(text: &str) -> Option<u64> {
+    const UNITS: [(&str, u64); 11] = [
+        ("", 1),
+        ("b", 1),
+        ("k", 1 << 10),
+        ("kb", 1000),
+        ("kib", 1 << 10),
+        ("m", 1 << 20),
+        ("mb", 1_000_000),
+        ("mib", 1 << 20),
+        ("g", 1 << 30),
+        ("gb", 1_000_000_000),
+        ("gib", 1 << 30),
+    ];
+    let (number, unit) = number_and_unit(text)?;
+    let scale = UNITS.iter().find(|(name, _)| unit.eq_ignore_ascii_case(name)).map(|(_, scale)| *scale)?;
+    number.checked_mul(scale)
+}
+
+/// The digits at the beginning, and what stands behind them.
+pub(super) fn number_and_unit(text: &str) -> Option<(u64, &str)> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at_checked(digits)?;
+    Some((number.parse().ok()?, unit.trim()))
+}
+
 /// Whatever can be made of a text, with its own words when it can not.
 pub(super) fn parsed<T: FromStr<Err: Display>>(node: &Node, problems: &mut Problems) -> Option<T> {
     let text = text(node, problems)?;

@@ -102,15 +102,15 @@ impl Keeper {
     fn swap_table(&self) {
         let catalog = Arc::clone(&self.catalog);
         let before = self.control.table.load();
-        let known: HashMap<&Alias, &LiveRoute> = before.targets().map(|route| (&route.spec.alias, &**route)).collect();
+        let known: HashMap<&Alias, &LiveRoute> = before.all().map(|route| (&route.spec.alias, &**route)).collect();
         let key = *self.control.sticky.get_or_init(StickyKey::random);
         let backend = |spec: &RouteSpec| spec.backend().and_then(|id| self.control.backend(id));
         let live = catalog.routes.values().cloned().map(|spec| {
             let before = known.get(&spec.alias).copied();
-            (spec.matches.clone(), Arc::new(LiveRoute::new(spec, &backend, key, before)))
+            Arc::new(LiveRoute::new(spec, &backend, key, before))
         });
         let table = LiveTable::build(live);
-        let streams = table.targets().filter(|route| !route.spec.matches.listen.is_empty()).cloned().collect();
+        let streams = table.all().filter(|route| !route.spec.matches.listen.is_empty()).cloned().collect();
         self.control.table.store(Arc::new(table));
         self.control.streams.send_replace(streams);
     }

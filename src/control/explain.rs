@@ -27,6 +27,21 @@ pub struct Explained {
     pub problems: Vec<Problem>,
 }
 
+impl Explained {
+    /// Those that somebody means by `node/name`, by a name, or, as orders do, by the alias of a route that leads there.
+    pub fn named<'a>(all: &'a [Self], text: &str) -> Vec<&'a Self> {
+        let is_named = |one: &&Self| one.container.name == text || one.full_name() == text;
+        let has_route = |one: &&Self| one.routes.iter().any(|route| route.alias.as_str() == text);
+        let named: Vec<&Self> = all.iter().filter(is_named).collect();
+        if named.is_empty() { all.iter().filter(has_route).collect() } else { named }
+    }
+
+    /// `node/name`.
+    pub fn full_name(&self) -> String {
+        format!("{}/{}", self.container.node, self.container.name)
+    }
+}
+
 impl View {
     /// What is made of each listed container and of each process, by name.
     pub fn explain(&self) -> Vec<Explained> {

@@ -8,7 +8,7 @@ use std::{
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use jiff::Timestamp;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Mutex, broadcast, mpsc, oneshot, watch};
 
 use super::{FileSource, LiveRoute, LiveTable, StickyKey, keeper::Request, remember};
 use crate::{
@@ -29,6 +29,9 @@ pub struct Control {
     pub(super) view: Arc<ArcSwap<View>>,
     pub(super) journal: Journal,
     pub(super) requests: mpsc::Sender<Request>,
+    /// Held from the reading of the file to the answer: what was read before never replaces what was read later.
+    pub(super) turn: Arc<Mutex<()>>,
+    pub(super) reloads: broadcast::Sender<Reload>,
     pub(super) store: Arc<OnceLock<Store>>,
     pub(super) streams: watch::Sender<Arc<[Arc<LiveRoute>]>>,
     pub(super) troubles: Arc<ArcSwap<Problems>>,
@@ -68,6 +71,32 @@ pub struct NodeView {
     pub listed: bool,
 }
 
+/// A reload as it goes, whoever wanted it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reload {
+    /// The configuration is about to be read.
+    Begun,
+    /// It was taken or refused, or nobody waits for that any more.
+    Over,
+}
+
+/// Tells of a reload, and at its end that it is over.
+struct Told<'a>(&'a broadcast::Sender<Reload>);
+
+impl<'a> Told<'a> {
+    fn of(reloads: &'a broadcast::Sender<Reload>) -> Self {
+        // Perhaps nobody listens.
+        let _ = reloads.send(Reload::Begun);
+        Self(reloads)
+    }
+}
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.send(Reload::Over);
+    }
+}
+
 /// Why a reload was not taken: the running world is as before.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum ReloadFailed {
@@ -77,6 +106,9 @@ pub enum ReloadFailed {
     /// The program ends.
     #[error("the program ends")]
     Ending,
+    /// A panic of ours ended the reading.
+    #[error("a fault in Dormouse ended the reading, see its log")]
+    Fault,
 }
 
 impl Control {
@@ -167,21 +199,63 @@ impl Control {
         if named.next().is_some() { None } else { Some(first.value().clone()) }
     }
 
+    /// Tells of each reload from now on: when it begins, and when it is over.
+    pub fn reloads(&self) -> broadcast::Receiver<Reload> {
+        self.reloads.subscribe()
+    }
+
     /// Reads the configuration again and takes it if it has no errors. Returns what changed.
     pub async fn reload(&self) -> Result<Vec<Change>, ReloadFailed> {
-        let (reply, answer) = oneshot::channel();
-        self.requests.send(Request::Reload(reply)).await.map_err(|_| ReloadFailed::Ending)?;
-        answer.await.map_err(|_| ReloadFailed::Ending)?
+        let take = async {
+            let _turn = self.turn.lock().await;
+            let _told = Told::of(&self.reloads);
+            let source = Arc::clone(&self.source);
+            let read = apart(move || source.load()).await?.map(Box::new);
+            self.ask(|reply| Request::Reload(read, reply)).await
+        };
+        // A disk may be slow: the keeper does not wait for it, and neither does the end.
+        tokio::select! {
+            biased;
+            taken = take => taken,
+            () = self.requests.closed() => Err(ReloadFailed::Ending),
+        }
     }
 
     /// What a configuration text would change, without changing anything. With all its problems. A stranger's text has
     /// nothing of this machine read for it.
     pub async fn dry_run(&self, text: String, strangers: bool) -> Result<(Vec<Change>, Problems), ReloadFailed> {
         let source = Arc::clone(&self.source);
-        let checked = tokio::task::spawn_blocking(move || source.check(&text, strangers)).await;
-        let loaded = checked.map_err(|_| ReloadFailed::Ending)?.map_err(ReloadFailed::Problems)?;
+        let checked = apart(move || source.check(&text, strangers)).await?;
+        let loaded = Box::new(checked.map_err(ReloadFailed::Problems)?);
+        self.ask(|reply| Request::DryRun(loaded, reply)).await
+    }
+
+    /// What the keeper answers.
+    async fn ask<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<T, ReloadFailed>>) -> Request,
+    ) -> Result<T, ReloadFailed> {
         let (reply, answer) = oneshot::channel();
-        self.requests.send(Request::DryRun(Box::new(loaded), reply)).await.map_err(|_| ReloadFailed::Ending)?;
+        self.requests.send(request(reply)).await.map_err(|_| ReloadFailed::Ending)?;
         answer.await.map_err(|_| ReloadFailed::Ending)?
+    }
+}
+
+/// Has files read where nobody else waits for the disk.
+async fn apart<T: Send + 'static>(read: impl FnOnce() -> T + Send + 'static) -> Result<T, ReloadFailed> {
+    tokio::task::spawn_blocking(read)
+        .await
+        .map_err(|error| if error.is_panic() { ReloadFailed::Fault } else { ReloadFailed::Ending })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_while_reading_is_not_told_as_the_end_of_the_program() {
+        let faulty: fn() -> u8 = || panic!("on purpose");
+        assert_eq!(apart(faulty).await, Err(ReloadFailed::Fault));
+        assert_eq!(apart(|| 1).await, Ok(1));
     }
 }

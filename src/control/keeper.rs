@@ -11,14 +11,14 @@ use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use jiff::Timestamp;
 use tokio::{
-    sync::{Semaphore, mpsc, oneshot},
+    sync::{Semaphore, broadcast, mpsc, oneshot},
     task::{JoinHandle, JoinSet},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Control, FileSource, LiveRoute, LiveTable, NodeView, ReloadFailed, View, slack,
+    Control, FileSource, LiveTable, NodeView, ReloadFailed, View, slack,
     watcher::{self, News},
 };
 use crate::{
@@ -26,9 +26,8 @@ use crate::{
     catalog::{self, Catalog, Change, FilePart, diff},
     config::Loaded,
     model::{BackendId, Cause, Container, NodeName, Place, Problem, Problems, Settings},
-    net::{Certificates, Served},
+    net::Certificates,
     provider::SharedProvider,
-    routing::Claim,
     store::BackendMemory,
     telemetry::{Happening, Journal},
 };
@@ -50,7 +49,7 @@ pub struct Node {
 /// What handles ask of the keeper.
 #[derive(Debug)]
 pub(super) enum Request {
-    Reload(oneshot::Sender<Result<Vec<Change>, ReloadFailed>>),
+    Reload(Result<Box<Loaded>, Problems>, oneshot::Sender<Result<Vec<Change>, ReloadFailed>>),
     DryRun(Box<Loaded>, oneshot::Sender<Result<(Vec<Change>, Problems), ReloadFailed>>),
 }
 
@@ -117,18 +116,14 @@ impl Keeper {
             own_networks: Vec::new(),
             loaded_at: Timestamp::now(),
         };
-        let table = Arc::new(ArcSwap::from_pointee(LiveTable::build(std::iter::empty())));
+        let table = Arc::new(ArcSwap::from_pointee(LiveTable::build([])));
         let hosts = Arc::clone(&table);
         let asking = Arc::clone(&table);
         let profile = move |host: &str| {
             let table = asking.load();
-            table.of_host(host).into_iter().find_map(|route: &Arc<LiveRoute>| route.spec.options.client_profile.clone())
+            table.by_host.of_host(host).into_iter().find_map(|route| route.spec.options.client_profile.clone())
         };
-        let served = move |host: &str| match hosts.load().claim(host) {
-            Claim::None => Served::No,
-            Claim::Pattern => Served::ByPattern,
-            Claim::Name => Served::ByName,
-        };
+        let served = move |host: &str| hosts.load().by_host.served(host);
         let certificates = Certificates::new(Box::new(served), Box::new(profile));
         certificates.configure(&loaded.settings.tls);
         let control = Control {
@@ -143,6 +138,8 @@ impl Keeper {
             streams: tokio::sync::watch::Sender::new(Arc::default()),
             troubles: Arc::default(),
             sticky: Arc::default(),
+            turn: Arc::default(),
+            reloads: broadcast::Sender::new(64),
         };
         let mut watchers = JoinSet::new();
         for (name, node) in &nodes {
@@ -229,30 +226,26 @@ impl Keeper {
 
     async fn request(&mut self, request: Request) {
         match request {
-            Request::Reload(reply) => {
-                let _ = reply.send(self.reload().await);
+            Request::Reload(read, reply) => {
+                let _ = reply.send(self.reload(read).await);
+                // The configuration before is of no more use.
+                slack::give_back(self.catalog.routes.len());
             }
             Request::DryRun(loaded, reply) => {
                 let _ = reply.send(Ok(self.dry_run(&loaded)));
             }
         }
-        // Whatever was read and merged for the answer is of no more use.
-        slack::give_back(self.catalog.routes.len());
     }
 
-    async fn reload(&mut self) -> Result<Vec<Change>, ReloadFailed> {
-        // A disk may be slow, and a file long: nobody else waits for it.
-        let source = self.source.clone();
-        let Ok(read) = tokio::task::spawn_blocking(move || source.load()).await else {
-            return Err(ReloadFailed::Ending);
-        };
+    async fn reload(&mut self, read: Result<Box<Loaded>, Problems>) -> Result<Vec<Change>, ReloadFailed> {
         let outcome = read.and_then(|loaded| {
             let catalog = self.merge(&loaded);
             let errors: Vec<_> = catalog.file_errors().cloned().collect();
             if errors.is_empty() { Ok(loaded) } else { Err(Problems(errors)) }
         });
         match outcome {
-            Ok(mut loaded) => {
+            Ok(loaded) => {
+                let mut loaded = *loaded;
                 keep_equal_routes(&self.catalog, &mut loaded);
                 self.refused = Problems::default();
                 let before = std::mem::replace(&mut self.loaded, loaded);

@@ -23,7 +23,7 @@ mod tests;
 mod watcher;
 
 pub use explain::{Explained, check_alone, explain_alone};
-pub use face::{Control, NodeView, ReloadFailed, View};
+pub use face::{Control, NodeView, Reload, ReloadFailed, View};
 pub use group::{LiveGroup, LiveMember, UnderWay};
 pub use health::{Checked, Health, HealthState};
 pub use keeper::{Ended, Keeper, Node};

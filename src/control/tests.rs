@@ -2,6 +2,10 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    fs::File,
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -9,7 +13,7 @@ use std::{
 use tokio::{task::JoinHandle, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{Control, Ended, FileSource, Keeper, Node};
+use super::{Control, Ended, FileSource, Keeper, Node, ReloadFailed};
 use crate::{
     backend::{Answer, Order},
     model::{ContainerPort, NodeName, Transport},
@@ -42,11 +46,14 @@ fn create(engine: &Simulated, name: &str) {
 
 /// A keeper of these units.
 async fn world(names: &[&str]) -> World {
+    world_of(FileSource::None { explicit: false, https: None }, names).await
+}
+
+async fn world_of(source: FileSource, names: &[&str]) -> World {
     let engine = Simulated::new(node());
     for name in names {
         create(&engine, name);
     }
-    let source = FileSource::None { explicit: false, https: None };
     let loaded = source.load().unwrap();
     let one = Node { provider: Arc::new(engine.clone()), engine: "simulated".to_owned(), discovers: true };
     let nodes = BTreeMap::from([(node(), one)]);
@@ -134,11 +141,107 @@ async fn routes_that_a_reload_leaves_as_they_are_are_in_memory_once() {
         write(port);
         assert_eq!(control.reload().await.unwrap().len(), changes);
         let (view, table) = (control.view(), control.table().load_full());
-        for route in table.targets() {
+        for route in table.all() {
             assert!(Arc::ptr_eq(&route.spec, &view.catalog.routes[&route.spec.alias]), "{}", route.spec.alias);
+            assert!(Arc::ptr_eq(table.find(&route.spec.alias).unwrap(), route), "{}", route.spec.alias);
         }
-        assert_eq!(table.targets().count(), 2);
+        assert!(table.find(&"nobody".parse().unwrap()).is_none());
+        assert_eq!(table.all().count(), 2);
     }
     end.cancel();
     keeper.await.unwrap();
+}
+
+/// A file whose reader waits for what is written: a disk that is slow for as long as the test wants.
+struct SlowFile {
+    home: tempfile::TempDir,
+}
+
+impl SlowFile {
+    fn path(&self) -> PathBuf {
+        self.home.path().join("dormouse.yaml")
+    }
+
+    fn new(text: &str) -> Self {
+        let slow = Self { home: tempfile::tempdir().unwrap() };
+        slow.replace(text);
+        slow
+    }
+
+    /// Another file stands at its path. Whoever reads the one before goes on with that.
+    fn replace(&self, text: &str) {
+        let other = self.home.path().join("other");
+        std::fs::write(&other, text).unwrap();
+        std::fs::rename(other, self.path()).unwrap();
+    }
+
+    /// From now on it is slow.
+    fn stall(&self) {
+        std::fs::remove_file(self.path()).unwrap();
+        nix::unistd::mkfifo(&self.path(), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    }
+
+    /// Once somebody reads it: the end that its text is written to.
+    async fn writer(&self) -> File {
+        let nonblocking = nix::fcntl::OFlag::O_NONBLOCK.bits();
+        loop {
+            // Refused as long as nobody reads.
+            if let Ok(file) = File::options().write(true).custom_flags(nonblocking).open(self.path()) {
+                return file;
+            }
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+fn route_to(port: u16) -> String {
+    format!("routes:\n  app: {{ host: 127.0.0.1, port: {port} }}\n")
+}
+
+#[tokio::test]
+async fn a_slow_disk_keeps_neither_engines_nor_the_end_waiting() {
+    let file = SlowFile::new("{}");
+    let world = world_of(FileSource::File(file.path()), &["app"]).await;
+    file.stall();
+    let control = world.control.clone();
+    let reload = tokio::spawn(async move { control.reload().await });
+    let writer = file.writer().await;
+    create(&world.engine, "late");
+    tokio::time::timeout(secs(60), async {
+        while !world.has("late") {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .expect("the engine is heard while the file is read");
+    tokio::time::timeout(secs(60), world.ends()).await.expect("the keeper ends while the file is read");
+    let told = tokio::time::timeout(secs(60), reload).await.expect("so does who asked for the reload");
+    assert_eq!(told.unwrap(), Err(ReloadFailed::Ending));
+    drop(writer);
+}
+
+#[tokio::test]
+async fn of_two_reloads_at_once_the_later_file_is_taken() {
+    let file = SlowFile::new("{}");
+    let world = world_of(FileSource::File(file.path()), &[]).await;
+    let reload = || {
+        let control = world.control.clone();
+        tokio::spawn(async move { control.reload().await })
+    };
+    file.stall();
+    let first = reload();
+    let mut writer = file.writer().await;
+    file.replace(&route_to(2));
+    let mut second = reload();
+    // Time enough for it to be taken first, if it could be.
+    let early = tokio::time::timeout(Duration::from_millis(300), &mut second).await;
+    writer.write_all(route_to(1).as_bytes()).unwrap();
+    drop(writer);
+    first.await.unwrap().unwrap();
+    assert!(early.is_err(), "it was read while another was read before it");
+    second.await.unwrap().unwrap();
+    let routes = world.control.view().catalog.routes.clone();
+    let ports: Vec<_> = routes.values().map(|route| route.endpoint().unwrap().port).collect();
+    assert_eq!(ports, [2]);
+    world.ends().await;
 }

@@ -177,10 +177,15 @@ const SECRETS: [&str; 33] = [
 ];
 
 impl AccessRules {
+    /// What the rule for this field alone says, if there is one.
+    pub fn of(&self, name: &str) -> Option<AccessFate> {
+        self.named.iter().find(|(named, _)| named.eq_ignore_ascii_case(name)).map(|(_, fate)| *fate)
+    }
+
     /// What becomes of a field. A secret is never kept by a rule for all.
     pub fn fate(&self, name: &str) -> AccessFate {
-        if let Some((_, fate)) = self.named.iter().find(|(named, _)| named.eq_ignore_ascii_case(name)) {
-            return *fate;
+        if let Some(fate) = self.of(name) {
+            return fate;
         }
         let secret = || SECRETS.iter().any(|secret| secret.eq_ignore_ascii_case(name));
         if self.default == AccessFate::Keep && secret() { AccessFate::Redact } else { self.default }

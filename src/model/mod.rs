@@ -20,6 +20,7 @@ mod problem;
 mod route_spec;
 mod schedule;
 mod settings;
+mod text;
 mod tls;
 
 pub use access_log::{
@@ -40,7 +41,7 @@ pub use middleware::{
     AuthServer, BasicAuth, ClientList, Cors, ForwardAuth, HeaderEdits, InFlightLimit, Middleware, MiddlewareSet,
     Middlewares, RateLimit, RealIp, Replacement,
 };
-pub use name::{Alias, BackendId, BadName, HostPattern, NodeName};
+pub use name::{Alias, BackendId, BadName, HostPattern, NodeName, Served};
 pub use problem::{Place, Problem, Problems, Severity};
 pub use route_spec::{
     Audience, BadOpening, HeaderMatch, HealthCheck, Opening, PathPattern, RouteMatch, RouteOptions, RouteSpec,
@@ -48,6 +49,7 @@ pub use route_spec::{
 };
 pub use schedule::{BadWindow, Schedule, Window};
 pub use settings::{Discover, Listen, OnExit, Settings};
+pub use text::{escaped_byte, is_token, without_escapes};
 pub use tls::{
     AcmeChallenge, AcmeSettings, CertificateFiles, CertificateFolder, ClientProfile, DnsHook, ExternalAccount, Hsts,
     HttpsRedirect, Secret, TlsSettings, UpstreamTls,

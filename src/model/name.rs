@@ -41,6 +41,17 @@ pub enum HostPattern {
     Any,
 }
 
+/// How a host is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Served {
+    /// It is not.
+    No,
+    /// By a pattern that takes any number of hosts.
+    ByPattern,
+    /// By its own name.
+    ByName,
+}
+
 fn canonical(text: &str) -> String {
     text.trim().trim_end_matches('.').to_ascii_lowercase()
 }
@@ -172,6 +183,21 @@ impl FromStr for HostPattern {
     }
 }
 
+impl HostPattern {
+    /// Whether it means this host, in whatever case that is written.
+    pub fn matches(&self, host: &str) -> bool {
+        match self {
+            Self::Exact(name) => host.eq_ignore_ascii_case(name),
+            Self::Wildcard(suffix) => {
+                let host = host.to_ascii_lowercase();
+                host.strip_suffix(&**suffix).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
+            }
+            Self::FirstLabel(label) => host.split('.').next().is_some_and(|first| first.eq_ignore_ascii_case(label)),
+            Self::Any => true,
+        }
+    }
+}
+
 impl fmt::Display for NodeName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -210,6 +236,27 @@ mod tests {
         assert_eq!("Jelly.Example.COM.".parse::<Alias>().unwrap().as_str(), "jelly.example.com");
         assert_eq!("*.Shop.Example.org".parse::<HostPattern>().unwrap().to_string(), "*.shop.example.org");
         assert_eq!("Local/My_App".parse::<BackendId>().unwrap().to_string(), "local/My_App");
+    }
+
+    #[test]
+    fn a_pattern_matches_whole_labels_in_any_case() {
+        let first = HostPattern::FirstLabel("app".into());
+        let pattern = |text: &str| text.parse::<HostPattern>().unwrap();
+        for (pattern, host, matches) in [
+            (pattern("app.test"), "App.Test", true),
+            (pattern("app.test"), "x.app.test", false),
+            (pattern("*.app.test"), "X.app.TEST", true),
+            (pattern("*.app.test"), "a.b.app.test", true),
+            (pattern("*.app.test"), "app.test", false),
+            (pattern("*.app.test"), ".app.test", false),
+            (pattern("*.app.test"), "myapp.test", false),
+            (first.clone(), "APP.anywhere", true),
+            (first.clone(), "app", true),
+            (first, "apps.anywhere", false),
+            (pattern("*"), "", true),
+        ] {
+            assert_eq!(pattern.matches(host), matches, "{pattern} {host}");
+        }
     }
 
     #[test]

@@ -82,7 +82,12 @@ impl Problem {
 impl Problems {
     /// Whether any of them is an error.
     pub fn has_errors(&self) -> bool {
-        self.0.iter().any(|p| p.severity == Severity::Error)
+        self.has_errors_since(0)
+    }
+
+    /// Whether any of those found after the first `before` is an error.
+    pub fn has_errors_since(&self, before: usize) -> bool {
+        self.0.iter().skip(before).any(|p| p.severity == Severity::Error)
     }
 }
 

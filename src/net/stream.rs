@@ -197,6 +197,26 @@ impl AsyncWrite for WriteHalf<'_> {
         }
     }
 
+    /// The first of the pieces that is not empty, at least.
+    #[inline]
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, pieces),
+            Self::Tls(tls) => tls.poll_write_vectored(cx, pieces),
+            Self::Within(within) => {
+                within.poll_write(cx, pieces.iter().find(|piece| !piece.is_empty()).map_or(&[], |piece| piece))
+            }
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
     /// Nothing is ever kept back.
     #[inline]
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -349,12 +349,21 @@ impl TlsReadHalf<'_> {
 
 impl TlsWriteHalf<'_> {
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[io::IoSlice::new(bytes)])
+    }
+
+    pub(super) fn poll_write_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         let mut state = self.state.borrow_mut();
         if state.owed == 0 {
-            state.owed = state.session.writer().write(bytes)?;
+            state.owed = state.session.writer().write_vectored(pieces)?;
         }
         ready!(state.poll_send(cx, &mut self.tcp))?;
-        Poll::Ready(Ok(std::mem::take(&mut state.owed).min(bytes.len())))
+        let offered = pieces.iter().map(|piece| piece.len()).sum();
+        Poll::Ready(Ok(std::mem::take(&mut state.owed).min(offered)))
     }
 
     pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

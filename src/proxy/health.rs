@@ -54,7 +54,7 @@ fn checked(control: &Control) -> Vec<Arc<LiveRoute>> {
         None => vec![Arc::clone(route)],
         Some(group) => group.members.iter().map(|member| Arc::clone(&member.route)).collect(),
     };
-    table.targets().flat_map(members).filter(|route| route.health.is_some()).collect()
+    table.all().flat_map(members).filter(|route| route.health.is_some()).collect()
 }
 
 /// Checks one endpoint again and again while it is awake.

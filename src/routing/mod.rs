@@ -29,4 +29,4 @@ pub use members::Members;
 pub use outlier::Outlier;
 pub use path::{behind_prefix, plain_path};
 pub use seats::{Seat, SeatState, Step, plan};
-pub use table::{Claim, Query, RouteTable};
+pub use table::{Query, RouteTable};

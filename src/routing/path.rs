@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use crate::model::escaped_byte;
+
 /// The path with the escapes of letters, digits, `-`, `.`, `_` and `~` undone; other escapes stay as they are.
 pub fn plain_path(path: &str) -> Cow<'_, str> {
     if !path.contains('%') {
@@ -40,16 +42,9 @@ pub fn behind_prefix<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
 
 /// What comes first, and how many bytes it is written with.
 fn unit(text: &[u8]) -> Option<(u8, usize)> {
-    let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    match text {
-        [] => None,
-        [b'%', high, low, ..] => {
-            let read = digit(high).zip(digit(low)).map(|(high, low)| high << 4 | low);
-            let plain = read.filter(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~'));
-            Some(plain.map_or((b'%', 1), |byte| (byte, 3)))
-        }
-        [byte, ..] => Some((*byte, 1)),
-    }
+    let needs_none = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+    let plain = escaped_byte(text).filter(needs_none).map(|byte| (byte, 3));
+    plain.or_else(|| text.first().map(|byte| (*byte, 1)))
 }
 
 #[cfg(test)]

@@ -253,6 +253,25 @@ mod tests {
     }
 
     #[test]
+    fn a_pipe_that_nobody_reads_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let spec = AccessFile { path: path.clone(), ..spec(folder.path()) };
+        let (ended, has_ended) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let none = LogFile::open(spec.clone()).map(|_| ()).map_err(|error| error.raw_os_error());
+            // Open at both ends and never read: after its room it takes nothing.
+            let _reader = File::options().read(true).write(true).open(&path).unwrap();
+            let mut file = LogFile::open(spec).unwrap();
+            let full = (0..100).find_map(|_| file.write(&[b'x'; 1 << 16]).err());
+            ended.send((none, full.map(|error| error.kind()))).unwrap();
+        });
+        let (none, full) = has_ended.recv_timeout(Duration::from_secs(60)).expect("it waits for the pipe");
+        assert_eq!((none, full), (Err(Some(libc::ENXIO)), Some(io::ErrorKind::WouldBlock)));
+    }
+
+    #[test]
     fn what_can_not_be_begun_anew_grows_on() {
         let folder = tempfile::tempdir().unwrap();
         // With the time of its end the name would be too long.

@@ -4,7 +4,7 @@ use std::{borrow::Cow, fmt::Write, net::IpAddr, time::Duration};
 
 use jiff::{Timestamp, tz::TimeZone};
 
-use crate::model::{AccessFate, AccessFormat, AccessLog, AccessRules, HostPattern};
+use crate::model::{AccessFate, AccessFormat, AccessLog, AccessRules, without_escapes};
 
 /// Of a text that a client chose, so many bytes are written down.
 const LONGEST: usize = 4096;
@@ -28,7 +28,8 @@ pub struct AccessRecord<'a> {
     pub secure: bool,
     /// The status of the answer; 499 when the client left before it.
     pub status: u16,
-    /// Why the answer is not whole, where it is not: `client` or `upstream`.
+    /// Who ended it early, where somebody did: `client`, `upstream`, `idle` (nothing moved for too long), or `shutdown`
+    /// of Dormouse.
     pub cut: Option<&'static str>,
     /// Bytes taken from the client.
     pub bytes_in: u64,
@@ -67,7 +68,7 @@ impl AccessRecord<'_> {
         let filters = &log.filters;
         filters.status.passes(|(first, last)| (*first..=*last).contains(&self.status))
             && filters.method.passes(|method| method == self.method)
-            && filters.host.passes(|host| is_of(self.host, host))
+            && filters.host.passes(|host| host.matches(self.host))
             && filters.networks.passes(|network| network.contains(&self.client))
             && filters.headers.passes(|wanted| {
                 let named = self.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(&wanted.name));
@@ -125,11 +126,10 @@ impl AccessRecord<'_> {
         out
     }
 
-    /// Referer and user agent, which have a place of their own: there unless a rule names them.
+    /// Referer and user agent, which have a place of their own: there unless a rule for them says otherwise.
     fn seen(&self, name: &str, log: &AccessLog) -> Option<String> {
         let value = self.header(name)?;
-        let named = log.fields.headers.named.iter().find(|(named, _)| named == name).map(|(_, fate)| *fate);
-        match named.unwrap_or(AccessFate::Keep) {
+        match log.fields.headers.of(name).unwrap_or(AccessFate::Keep) {
             AccessFate::Keep => {}
             AccessFate::Drop => return None,
             AccessFate::Redact => return Some(REDACTED.to_owned()),
@@ -221,7 +221,8 @@ fn target(text: &str, rules: &AccessRules) -> String {
     let mut mark = '?';
     for pair in query.split('&') {
         let (name, value) = pair.split_once('=').map_or((pair, None), |(name, value)| (name, Some(value)));
-        let fate = rules.fate(&decoded(name));
+        // As its reader sees it: `%74oken` is `token`.
+        let fate = rules.fate(&String::from_utf8_lossy(&without_escapes(name)));
         if fate == AccessFate::Drop {
             continue;
         }
@@ -240,43 +241,9 @@ fn target(text: &str, rules: &AccessRules) -> String {
     out
 }
 
-/// The name of a parameter as its reader sees it: `%74oken` is `token`.
-fn decoded(name: &str) -> String {
-    let digit = |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16));
-    let bytes = name.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(byte) = bytes.get(at) {
-        let pair = (*byte == b'%').then(|| digit(bytes.get(at + 1)).zip(digit(bytes.get(at + 2)))).flatten();
-        match pair.and_then(|(high, low)| u8::try_from(high * 16 + low).ok()) {
-            Some(byte) => {
-                out.push(byte);
-                at += 3;
-            }
-            None => {
-                out.push(*byte);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
-}
-
 fn millis(time: Duration) -> String {
     let micros = time.as_micros();
     format!("{}.{:03}", micros / 1000, micros % 1000)
-}
-
-fn is_of(host: &str, pattern: &HostPattern) -> bool {
-    match pattern {
-        HostPattern::Exact(name) => host.eq_ignore_ascii_case(name),
-        HostPattern::Wildcard(suffix) => {
-            let host = host.to_ascii_lowercase();
-            host.strip_suffix(&**suffix).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
-        }
-        HostPattern::FirstLabel(label) => host.split('.').next().is_some_and(|first| first.eq_ignore_ascii_case(label)),
-        HostPattern::Any => true,
-    }
 }
 
 /// Inside quotes: what is not plain ASCII is written as `\xHH`.
@@ -334,7 +301,7 @@ fn string(out: &mut String, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{AccessFilter, HeaderMatch};
+    use crate::model::{AccessFilter, HeaderMatch, HostPattern};
 
     const FIELDS: [(&str, &[u8]); 5] = [
         ("Referer", b"https://x.test/a?token=geheim&b=2#id_token=geheim"),

@@ -23,6 +23,9 @@ const QUEUE_BYTES: usize = 16 << 20;
 /// Bytes that are written at once.
 const BATCH: usize = 256 << 10;
 
+/// A file that has had no line for so long is closed.
+const UNUSED: Duration = Duration::from_secs(60);
+
 /// The same trouble is told again after this long.
 const TELL_AGAIN: Duration = Duration::from_secs(60);
 
@@ -106,6 +109,8 @@ struct Writer {
     queued: Arc<AtomicUsize>,
     /// Of those dropped, how many were told, and when.
     told: (u64, Option<Instant>),
+    /// When it was looked at last which files are unused.
+    looked: Option<Instant>,
 }
 
 /// One place that lines go to.
@@ -114,13 +119,15 @@ struct Sink {
     file: Option<LogFile>,
     waiting: Vec<u8>,
     lines: u64,
+    /// When it had a line last.
+    used: Option<Instant>,
     /// It could not be written to, as was told then.
     failing: Option<Instant>,
 }
 
 impl Writer {
     fn run(mut self, queue: &Receiver<Message>) {
-        while let Ok(first) = queue.recv() {
+        while let Some(first) = self.next(queue) {
             let mut flushed = Vec::new();
             let mut bytes = 0;
             let mut next = Some(first);
@@ -138,10 +145,34 @@ impl Writer {
             }
             self.write();
             self.tell_of_dropped();
+            self.close_unused(Instant::now());
             for done in flushed {
                 let _ = done.try_send(());
             }
         }
+    }
+
+    /// What comes next, however long that takes. None when nothing can come any more.
+    fn next(&mut self, queue: &Receiver<Message>) -> Option<Message> {
+        while !self.files.is_empty() {
+            match queue.recv_timeout(UNUSED) {
+                Ok(message) => return Some(message),
+                Err(RecvTimeoutError::Timeout) => self.close_unused(Instant::now()),
+                Err(RecvTimeoutError::Disconnected) => return None,
+            }
+        }
+        queue.recv().ok()
+    }
+
+    /// Now and then closes what has had no line for long: a reload may have left it without a log, or somebody may have
+    /// moved it away. What could not be written is kept, to be told of when it can be again.
+    fn close_unused(&mut self, now: Instant) {
+        let since = |at: Instant| now.saturating_duration_since(at);
+        if self.looked.is_some_and(|at| since(at) < UNUSED) {
+            return;
+        }
+        self.looked = Some(now);
+        self.files.retain(|_, sink| sink.failing.is_some() || sink.used.is_some_and(|used| since(used) < UNUSED));
     }
 
     fn add(&mut self, to: &AccessOutput, line: &[u8]) {
@@ -200,6 +231,7 @@ impl Sink {
     fn add(&mut self, line: &[u8]) {
         self.waiting.extend_from_slice(line);
         self.lines += 1;
+        self.used = Some(Instant::now());
     }
 
     /// Takes what waits for the same place, and what was told of it.
@@ -288,20 +320,27 @@ mod tests {
         assert_eq!(std::fs::read_to_string(path).unwrap(), "kept\n".repeat(3));
     }
 
+    /// A writer that writes nothing until it is let go.
+    fn held() -> (AccessWriter, impl FnOnce()) {
+        let writer = AccessWriter::default();
+        let (queue, lines) = sync_channel(QUEUE);
+        writer.0.queue.set(queue).unwrap();
+        let of_queue = writer.writer();
+        let go = move || drop(std::thread::spawn(move || of_queue.run(&lines)));
+        (writer, go)
+    }
+
     #[test]
     fn long_lines_wait_up_to_so_many_bytes() {
         let folder = tempfile::tempdir().unwrap();
-        let (writer, path) = (AccessWriter::default(), folder.path().join("a.log"));
-        let (queue, lines) = sync_channel(QUEUE);
-        writer.0.queue.set(queue).unwrap();
+        let ((writer, go), path) = (held(), folder.path().join("a.log"));
         let mut line = vec![b'x'; 1 << 20];
         line[(1 << 20) - 1] = b'\n';
         for _ in 0..20 {
             writer.write(&output(&path), line.clone());
         }
         assert_eq!(writer.dropped(), 4);
-        let of_queue = writer.writer();
-        std::thread::spawn(move || of_queue.run(&lines));
+        go();
         writer.flush(Duration::from_secs(60));
         writer.write(&output(&path), line);
         writer.flush(Duration::from_secs(60));
@@ -312,17 +351,48 @@ mod tests {
     #[test]
     fn who_brings_a_line_never_waits() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("pipe");
-        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        // Open at both ends and never read: after its room it takes nothing.
-        let reader = std::fs::File::options().read(true).write(true).open(&path).unwrap();
-        let writer = AccessWriter::default();
-        let line = vec![b'x'; 1 << 10];
-        for _ in 0..3 * QUEUE {
-            writer.write(&output(&path), line.clone());
-        }
+        let ((writer, go), path) = (held(), folder.path().join("a.log"));
+        let (all_brought, brought) = sync_channel(1);
+        let (lines, to) = (writer.clone(), output(&path));
+        std::thread::spawn(move || {
+            for _ in 0..3 * QUEUE {
+                lines.write(&to, b"a\n".to_vec());
+            }
+            all_brought.send(()).unwrap();
+        });
+        brought.recv_timeout(Duration::from_secs(60)).expect("nothing is written, and nobody waits for that");
+        assert_eq!(writer.dropped(), 2 * QUEUE as u64);
+        go();
         writer.flush(Duration::from_secs(60));
-        assert!(writer.dropped() > 0);
-        drop(reader);
+        assert_eq!(std::fs::read_to_string(path).unwrap(), "a\n".repeat(QUEUE));
+    }
+
+    #[test]
+    fn a_file_without_lines_is_closed_and_opened_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let [busy, quiet] = ["busy", "quiet"].map(|name| output(folder.path().join(name)));
+        let mut writer = Writer::default();
+        let begun = Instant::now();
+        writer.close_unused(begun);
+        for (to, line) in [(&quiet, b"one\n"), (&busy, b"one\n")] {
+            writer.add(to, line);
+        }
+        writer.add(&output("/dev/full"), b"lost\n");
+        writer.write();
+        writer.close_unused(begun + UNUSED / 2);
+        assert_eq!(writer.files.len(), 3);
+        // As if these had had their line a minute ago.
+        for sink in writer.files.values_mut() {
+            sink.used = Some(begun);
+        }
+        writer.add(&busy, b"two\n");
+        writer.write();
+        writer.close_unused(begun + UNUSED);
+        let mut open: Vec<_> = writer.files.keys().map(|file| file.path.clone()).collect();
+        open.sort();
+        assert_eq!(open, ["/dev/full".into(), folder.path().join("busy")]);
+        writer.add(&quiet, b"two\n");
+        writer.write();
+        assert_eq!(std::fs::read_to_string(folder.path().join("quiet")).unwrap(), "one\ntwo\n");
     }
 }

@@ -226,9 +226,9 @@ fn floods_of_a_service_end_its_connection() {
                 raw.answer(stream, "ok");
                 continue;
             }
-            for _ in 0..20_000 {
-                raw.send(PING, 0, 0, [0; 8]);
-            }
+            // Until it is ended, since a slow machine takes a while to see so many in so short a time.
+            let many = frame(0xEE, 0, 0, &[]).repeat(2000);
+            while raw.0.write_all(&many).is_ok() {}
         }
     }));
     let mut client = connect(&proxy);
@@ -323,6 +323,46 @@ fn a_service_that_refuses_everything_gets_no_endless_requests() {
 }
 
 #[test]
+fn a_service_that_refused_one_for_a_moment_gets_as_many_again() {
+    const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    const ALONE: usize = 40;
+    let proxy = Arc::new(h2c_proxy(raw_service(|index, raw| {
+        if index > 0 {
+            while let Some(stream) = raw.whole_request() {
+                raw.answer(stream, "elsewhere");
+            }
+            return;
+        }
+        let (Some(first), Some(second)) = (raw.whole_request(), raw.whole_request()) else { return };
+        raw.send(RST_STREAM, 0, second, REFUSED_STREAM.to_be_bytes());
+        raw.answer(first, "here");
+        for _ in 0..ALONE {
+            let Some(stream) = raw.whole_request() else { return };
+            raw.answer(stream, "here");
+        }
+        let (Some(first), Some(second)) = (raw.whole_request(), raw.whole_request()) else { return };
+        raw.answer(first, "here");
+        raw.answer(second, "here");
+        let _ = raw.read();
+    })));
+    let both = || {
+        let asking = [(); 2].map(|()| {
+            let proxy = Arc::clone(&proxy);
+            thread::spawn(move || text(ask(&mut connect(&proxy), GET).1))
+        });
+        let mut told = asking.map(|asking| asking.join().unwrap());
+        told.sort();
+        told
+    };
+    assert_eq!(both(), ["elsewhere", "here"]);
+    let mut alone = connect(&proxy);
+    for _ in 0..ALONE {
+        assert_eq!(text(ask(&mut alone, GET).1), "here");
+    }
+    assert_eq!(both(), ["here", "here"]);
+}
+
+#[test]
 fn requests_under_way_end_behind_a_goaway_and_new_ones_go_elsewhere() {
     let proxy = Arc::new(h2c_proxy(raw_service(|index, raw| {
         let Some(first) = raw.whole_request() else { return };
@@ -393,19 +433,21 @@ fn a_service_that_takes_nothing_holds_up_nobody_else() {
 
 #[test]
 fn an_answer_that_is_late_is_a_504_and_connections_are_bounded() {
-    let mut spec = h2c_spec(raw_service_with(&[(3, 1)], |_, raw| {
-        while let Some(stream) = raw.request() {
-            thread::sleep(Duration::from_millis(700));
-            raw.answer(stream, "late");
+    let (asked, has_asked) = std::sync::mpsc::channel();
+    let mut spec = h2c_spec(raw_service_with(&[(3, 1)], move |_, raw| {
+        while raw.request().is_some() {
+            asked.send(()).unwrap();
         }
     }));
-    std::sync::Arc::make_mut(&mut spec.options).upstream.response_header_timeout = Duration::from_millis(200);
-    std::sync::Arc::make_mut(&mut spec.options).upstream.connect_timeout = Duration::from_millis(100);
-    std::sync::Arc::make_mut(&mut spec.options).upstream.max_conns = Some(1);
+    let upstream = &mut std::sync::Arc::make_mut(&mut spec.options).upstream;
+    // The answer never comes; until that is told, the other client has long been turned away.
+    upstream.response_header_timeout = Duration::from_secs(3);
+    upstream.connect_timeout = Duration::from_millis(100);
+    upstream.max_conns = Some(1);
     let proxy = proxy_with(spec, None, settings());
     let mut first = connect(&proxy);
     first.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
-    thread::sleep(Duration::from_millis(50));
+    has_asked.recv_timeout(Duration::from_secs(20)).unwrap();
     // One connection is all that there may be, and it takes one request.
     let (head, _) = ask(&mut connect(&proxy), "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert!(head.starts_with("HTTP/1.1 503 ") && header(&head, "retry-after").is_some(), "{head}");

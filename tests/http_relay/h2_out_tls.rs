@@ -149,14 +149,8 @@ fn a_websocket_passes_over_http_2_where_the_service_has_rfc_8441() {
     assert_eq!(client.read(&mut [0]).unwrap(), 0);
     // HTTP/2 on both sides.
     let mut client = H2::connect(&proxy);
-    let fields = [
-        (":method", "CONNECT"),
-        (":protocol", "websocket"),
-        (":scheme", "http"),
-        (":path", "/socket"),
-        (":authority", "app.test"),
-    ];
-    client.send(HEADERS, END_HEADERS, 1, block(&fields));
+    let asking = request("CONNECT", "/socket", &[(":protocol", "websocket")]);
+    client.send(HEADERS, END_HEADERS, 1, asking);
     client.send(DATA, END_STREAM, 1, "pong");
     let answer = client.outcome(1).answer();
     assert_eq!((answer.status(), answer.text().as_str()), (200, "firstpong"));

@@ -1,9 +1,10 @@
 //! Backends that speak HTTP/2 and sleep.
 
 use std::{
+    io::{Read, Write},
     net::TcpStream,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
@@ -113,12 +114,17 @@ fn a_forwarder_whose_app_does_not_listen_yet_is_waited_out_whatever_is_asked() {
 
 #[test]
 fn a_backend_that_died_unseen_is_woken_again() {
-    let sleeper = sleeper(policy(), echo_bodies);
+    let connections = Arc::<Mutex<Vec<TcpStream>>>::default();
+    let open = Arc::clone(&connections);
+    let sleeper = sleeper(policy(), move |index, stream| {
+        open.lock().unwrap().push(stream.try_clone().unwrap());
+        echo_bodies(index, stream);
+    });
     assert!(sleeper.ask(POST).0.starts_with("HTTP/1.1 200 "));
     sleeper.engine.set_losing_events(true);
     sleeper.engine.hand_stop("app", 0);
-    // The connection is seen to be gone, so that nothing is sent twice.
-    thread::sleep(Duration::from_millis(100));
+    // A connection that both ends have closed has no peer. Nothing was sent on it, then, and nothing is sent twice.
+    until("the proxy has closed its end", || connections.lock().unwrap().iter().all(|open| open.peer_addr().is_err()));
     assert!(sleeper.ask(POST).0.starts_with("HTTP/1.1 200 "));
     assert_eq!(sleeper.starts(), 2);
 }
@@ -140,4 +146,23 @@ fn a_503_of_an_app_that_settles_is_asked_again_where_that_is_safe() {
     });
     let (head, body) = sleeper.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert!(head.starts_with("HTTP/1.1 200 ") && text(body) == "ok", "{head}");
+}
+
+#[test]
+fn an_app_that_says_goodbye_with_its_settings_is_waited_out() {
+    let sleeper = sleeper(policy(), |index, stream| {
+        if index > 1 {
+            return echo_bodies(index, stream);
+        }
+        // In one piece, so that both are seen at once; it stays open as one that drains does.
+        let goodbye = [frame(SETTINGS, 0, 0, &[]), frame(GOAWAY, 0, 0, &[0; 8])].concat();
+        stream.write_all(&goodbye).unwrap();
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let clients: Vec<_> = (0..4).map(|_| connect(&sleeper.proxy)).collect();
+    let asking: Vec<_> = clients.into_iter().map(|mut client| thread::spawn(move || ask(&mut client, POST))).collect();
+    for asked in asking {
+        let (head, body) = asked.join().unwrap();
+        assert!(head.starts_with("HTTP/1.1 200 ") && text(body) == "hello", "{head}");
+    }
 }

@@ -238,15 +238,8 @@ fn a_websocket_passes_as_rfc_8441_has_it() {
         stream.write_all(&got).unwrap();
     }));
     let mut client = H2::connect(&proxy);
-    let fields = [
-        (":method", "CONNECT"),
-        (":protocol", "websocket"),
-        (":scheme", "http"),
-        (":path", "/socket"),
-        (":authority", "app.test"),
-        ("sec-websocket-version", "13"),
-    ];
-    client.send(HEADERS, END_HEADERS, 1, block(&fields));
+    let asking = request("CONNECT", "/socket", &[(":protocol", "websocket"), ("sec-websocket-version", "13")]);
+    client.send(HEADERS, END_HEADERS, 1, asking);
     client.send(DATA, 0, 1, "ping");
     let answer = client.outcome(1).answer();
     assert_eq!((answer.status(), answer.text().as_str()), (200, "firstping"));

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests may panic")]
 
 mod balance;
+mod body_sizes;
 mod crowded;
+mod forward_auth;
 mod frames;
 mod h2_out;
 mod h2_out_rules;

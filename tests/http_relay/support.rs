@@ -53,7 +53,7 @@ pub(crate) fn proxy_of(specs: Vec<(RouteSpec, Option<Backend>)>, settings: Proxy
         Arc::new(LiveRoute::new(Arc::new(spec), &|_| backend.clone(), StickyKey::random(), None))
     };
     let routes: Vec<Arc<LiveRoute>> = specs.into_iter().map(live).collect();
-    let table = LiveTable::build(routes.iter().map(|route| (route.spec.matches.clone(), Arc::clone(route))));
+    let table = LiveTable::build(routes.iter().cloned());
     let route = Arc::clone(&routes[0]);
     let shared = Shared::new(Arc::new(ArcSwap::from_pointee(table)), Arc::new(ArcSwap::from_pointee(settings)));
     let shutdown = CancellationToken::new();

@@ -86,6 +86,27 @@ async fn what_was_acknowledged_is_there_after_a_kill() {
 }
 
 #[tokio::test]
+async fn what_is_known_is_kept_before_the_last_requests_have_ended() {
+    let app = App::new("app").idle("idle_timeout: 1h");
+    let mut dormouse = Dormouse::start_in(&config(&[&app]), &[("DORMOUSE_LOG", "debug")]).await;
+    let wakes = async |dormouse: &Dormouse| {
+        let told = dormouse.api("GET", "/api/v1/backends/jobs/app").await;
+        told["wakes"]["count"].as_u64().unwrap_or_else(|| panic!("no number of wakes in {told}"))
+    };
+    let http = dormouse.http;
+    let mut last = tokio::spawn(async move { get(http, "app", "/slow?ms=60000", "").await });
+    dormouse.reaches("app", "awake").await;
+    dormouse.signal(libc::SIGTERM);
+    let is_kept = |log: &String| log.contains("what is known of the backends has been kept");
+    until("what is known is kept", async || dormouse.log(), is_kept).await;
+    assert!(!last.is_finished(), "it should still be under way");
+    dormouse.kill();
+    (&mut last).await.unwrap().unwrap_err();
+    dormouse.start_again().await;
+    assert_eq!(wakes(&dormouse).await, 1);
+}
+
+#[tokio::test]
 async fn killed_under_load_it_is_back_at_once_and_ends_or_starts_nothing_that_runs() {
     let apps: Vec<App> = (0..3).map(|number| App::new(&format!("app{number}")).idle("idle_timeout: 10s")).collect();
     let mut dormouse = Dormouse::start(&config(&apps.iter().collect::<Vec<_>>())).await;

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Write,
     net::{SocketAddr, TcpListener, UdpSocket},
     os::{
         fd::{AsRawFd, RawFd},
@@ -139,6 +140,28 @@ async fn it_tells_when_it_serves_reloads_and_ends() {
     let told = manager.hears();
     assert!(told.starts_with("RELOADING=1\nMONOTONIC_USEC=") && told.len() > 32, "{told}");
     assert_eq!(manager.hears(), "READY=1\n");
+    // One that nobody has asked for, and that is refused.
+    let file = fs::File::options().append(true).open(manager.path("dormouse.yaml")).unwrap();
+    (&file).write_all(b"nonsense: 1\n").unwrap();
+    assert!(manager.hears().starts_with("RELOADING=1\nMONOTONIC_USEC="));
+    assert_eq!(manager.hears(), "READY=1\n");
+    manager.signal(libc::SIGTERM);
+    assert_eq!(manager.hears(), "STOPPING=1\n");
+    manager.ends().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_is_not_read_to_its_end_does_not_keep_it_from_ending() {
+    let app = App::new("app").idle("idle_timeout: 1h");
+    let mut manager = Manager::new(&[&app], &[]);
+    manager.start();
+    assert_eq!(manager.hears(), "READY=1\n");
+    // As a disk that does not answer: whoever opens it waits for a writer.
+    let other = manager.path("other");
+    nix::unistd::mkfifo(&other, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    fs::rename(other, manager.path("dormouse.yaml")).unwrap();
+    manager.signal(libc::SIGHUP);
+    assert!(manager.hears().starts_with("RELOADING=1\n"));
     manager.signal(libc::SIGTERM);
     assert_eq!(manager.hears(), "STOPPING=1\n");
     manager.ends().await;
@@ -187,6 +210,17 @@ async fn nobody_is_refused_or_cut_while_it_starts_again() {
     let asked = futures_util::future::join_all(clients).await;
     let counts: Vec<i32> = asked.into_iter().map(|asked| asked.unwrap()).collect();
     assert!(counts.iter().all(|count| *count > 3), "{counts:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_ports_of_streams_are_open_when_it_says_that_it_serves() {
+    let tcp: Vec<App> = (0..8).map(|at| App::echoing(&format!("tcp{at}"), "tcp").idle("idle_timeout: 1h")).collect();
+    let mut manager = Manager::new(&tcp.iter().collect::<Vec<_>>(), &[]);
+    manager.start();
+    assert_eq!(manager.hears(), "READY=1\n");
+    for app in tcp.iter().rev() {
+        std::net::TcpStream::connect(app.front()).unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,14 +1,14 @@
 //! Moving a body from one connection to another, in place and under back-pressure.
 
 use std::{
-    io,
+    io, mem,
     pin::Pin,
     rc::Rc,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::{
     model::RouteOptions,
@@ -18,6 +18,7 @@ use crate::{
 use super::{
     buffer::{Buf, Buffers, SIZE},
     chunk::ChunkScanner,
+    pieces::Pieces,
     request_head::Framing,
 };
 
@@ -61,7 +62,7 @@ const FRONT: usize = 10;
 pub(super) struct Pump {
     body: Body,
     emit: Emit,
-    out: Option<Buf>,
+    out: Pieces,
     /// Written behind what is in `out`.
     tail: Vec<u8>,
     /// Bytes that came behind the end of the body.
@@ -74,6 +75,10 @@ pub(super) struct Pump {
     pub(super) begun: u64,
     /// The last read filled its buffer: bulk.
     bulk: bool,
+    /// More of the body is surely there, and is read first: it goes with the head and what came with that.
+    ahead: bool,
+    /// What reading ahead met. Told once what came before is written.
+    failed: Option<Cut>,
     home: Rc<Buffers>,
 }
 
@@ -128,7 +133,7 @@ impl Pump {
         let mut pump = Self {
             body,
             emit,
-            out: None,
+            out: Pieces::default(),
             tail: Vec::new(),
             surplus: None,
             sent: 0,
@@ -136,8 +141,11 @@ impl Pump {
             begun: 0,
             // What came with the head filled its buffer: more is there.
             bulk: begun.as_ref().is_some_and(Buf::is_full),
+            ahead: false,
+            failed: None,
             home: Rc::clone(home),
         };
+        let mut rest = None;
         if let Some(mut begun) = begun.filter(|begun| !begun.is_empty()) {
             if pump.finished_reading() {
                 pump.surplus = Some(begun);
@@ -145,16 +153,23 @@ impl Pump {
                 pump.begun = begun.len() as u64;
                 pump.decode(&mut begun)?;
                 pump.begun -= pump.surplus.as_ref().map_or(0, |surplus| surplus.len() as u64);
-                if pump.emit == Emit::Chunks && !begun.is_empty() {
+                let chunk = pump.emit == Emit::Chunks && !begun.is_empty();
+                if chunk {
                     out.push(format!("{:x}\r\n", begun.len()).as_bytes());
+                }
+                // Little is copied, which is cheaper than two pieces.
+                if begun.len() + 2 <= out.spare_mut().len() {
                     out.push(begun.filled());
-                    out.push(b"\r\n");
+                    out.push(if chunk { b"\r\n" } else { b"" });
                 } else {
-                    out.push(begun.filled());
+                    rest = Some(begun);
+                    pump.tail.extend_from_slice(if chunk { b"\r\n" } else { b"" });
                 }
             }
         }
-        pump.out = Some(out);
+        pump.out.push(out);
+        rest.into_iter().for_each(|rest| pump.out.push(rest));
+        pump.ahead = pump.bulk && pump.tail.is_empty() && !pump.finished_reading();
         Ok(pump)
     }
 
@@ -167,10 +182,8 @@ impl Pump {
     pub(super) fn write_again(&mut self, written: &[u8]) {
         let mut out = self.home.lend();
         out.push(written);
-        if let Some(rest) = self.out.take() {
-            out.push(rest.filled());
-        }
-        self.out = Some(out);
+        mem::take(&mut self.out).copy_to(&mut out);
+        self.out.push(out);
         self.sent = 0;
     }
 
@@ -181,12 +194,12 @@ impl Pump {
 
     /// Everything was read and written.
     pub(super) fn finished(&self) -> bool {
-        self.finished_reading() && self.out.is_none() && self.tail.is_empty()
+        self.finished_reading() && self.out.is_empty() && self.tail.is_empty()
     }
 
     /// Something waits to be written.
     pub(super) fn has_output(&self) -> bool {
-        self.out.is_some() || !self.tail.is_empty()
+        !self.out.is_empty() || !self.tail.is_empty()
     }
 
     /// How much of the body is still to come, where that is known.
@@ -209,8 +222,16 @@ impl Pump {
         source: &mut ReadHalf<'_>,
         sink: &mut WriteHalf<'_>,
     ) -> Poll<Result<(), Cut>> {
+        if mem::take(&mut self.ahead)
+            && let Poll::Ready(Err(cut)) = self.poll_fill(cx, source)
+        {
+            self.failed = Some(cut);
+        }
         loop {
             ready!(self.poll_flush(cx, sink))?;
+            if let Some(cut) = self.failed.take() {
+                return Poll::Ready(Err(cut));
+            }
             if self.finished_reading() {
                 return Poll::Ready(Ok(()));
             }
@@ -220,22 +241,20 @@ impl Pump {
 
     fn poll_flush(&mut self, cx: &mut Context<'_>, sink: &mut WriteHalf<'_>) -> Poll<Result<(), Cut>> {
         loop {
-            while let Some(out) = self.out.as_mut().filter(|out| !out.is_empty()) {
-                let count = ready!(Pin::new(&mut *sink).poll_write(cx, out.filled())).map_err(Cut::Sink)?;
+            while !self.out.is_empty() {
+                let count = ready!(self.out.poll_write(cx, sink)).map_err(Cut::Sink)?;
                 if count == 0 {
                     return Poll::Ready(Err(Cut::Sink(io::ErrorKind::WriteZero.into())));
                 }
-                out.consume(count);
                 self.sent += count as u64;
             }
-            self.out = None;
             if self.tail.is_empty() {
                 return Poll::Ready(Ok(()));
             }
             let mut out = self.home.lend();
             out.push(&self.tail);
             self.tail.clear();
-            self.out = Some(out);
+            self.out.push(out);
         }
     }
 
@@ -243,7 +262,7 @@ impl Pump {
         // No buffer is held while there is nothing to read.
         ready!(source.poll_read_ready(cx)).map_err(Cut::Source)?;
         let left = self.left();
-        let bulk = self.bulk || left.is_some_and(|left| left > SIZE);
+        let bulk = left.map_or(self.bulk, |left| left > SIZE);
         let mut buf = if bulk { self.home.lend_big() } else { self.home.lend() };
         let chunks = self.emit == Emit::Chunks;
         if chunks {
@@ -272,7 +291,7 @@ impl Pump {
             buf.push(b"\r\n");
             buf.prepend(size.as_bytes());
         }
-        self.out = Some(buf);
+        self.out.push(buf);
         Poll::Ready(Ok(()))
     }
 

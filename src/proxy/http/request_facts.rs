@@ -6,6 +6,7 @@ use super::{
     request_head::Framing,
     request_target::{authority, check_path},
 };
+use crate::model::is_token;
 
 /// What the fields say together.
 #[derive(Debug, Default)]
@@ -62,7 +63,7 @@ impl<'a> Facts<'a> {
 
     fn connection(&mut self, value: &'a [u8]) -> Result<(), BadRequest> {
         for option in field::list(value) {
-            if !field::is_token(option) {
+            if !is_token(option) {
                 return Err(BadRequest::Malformed("bad Connection"));
             }
             match option.len() {
@@ -137,5 +138,5 @@ impl<'a> Facts<'a> {
 /// Any single protocol may be asked for, but none that would hide HTTP itself from us.
 fn may_upgrade(value: &[u8]) -> bool {
     let name = value.split(|b| *b == b'/').next().unwrap_or_default();
-    field::is_token(name) && !["h2c", "h2", "http", "tls"].iter().any(|not| name.eq_ignore_ascii_case(not.as_bytes()))
+    is_token(name) && !["h2c", "h2", "http", "tls"].iter().any(|not| name.eq_ignore_ascii_case(not.as_bytes()))
 }

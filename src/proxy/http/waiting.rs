@@ -13,7 +13,7 @@ use tokio::{io::AsyncWriteExt, time::Instant};
 use crate::{
     backend::{Backend, Pass, Refused, Status, StatusState},
     control::LiveRoute,
-    model::Cause,
+    model::{Cause, without_escapes},
     web::{self, DependencyView, Failure, Language, Phase, Progress, Theme, WaitingPage, WaitingView, WhyFailed},
 };
 
@@ -182,24 +182,7 @@ async fn another(job: &Job<'_>) -> Option<Backend> {
 pub(super) fn page_path(target: &str) -> Option<String> {
     let (_, query) = target.split_once('?')?;
     let coded = query.split('&').find_map(|pair| pair.strip_prefix("path="))?;
-    let mut path = Vec::with_capacity(coded.len());
-    let mut rest = coded.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let decoded = match (first, after) {
-            (b'%', [high, low, ..]) => {
-                let digit = |b: &u8| char::from(*b).to_digit(16);
-                let byte = digit(high)? * 16 + digit(low)?;
-                rest = after.get(2..)?;
-                u8::try_from(byte).ok()?
-            }
-            _ => {
-                rest = after;
-                *first
-            }
-        };
-        path.push(decoded);
-    }
-    String::from_utf8(path).ok().filter(|path| path.starts_with('/'))
+    String::from_utf8(without_escapes(coded)).ok().filter(|path| path.starts_with('/'))
 }
 
 fn render(job: &Job<'_>, backend: &Backend, language: Language) -> WaitingPage {
@@ -236,7 +219,7 @@ fn dependencies(job: &Job<'_>, backend: &Backend) -> Vec<DependencyView> {
     }
     let table = job.client.worker.shared.table.load();
     let view = |id| {
-        let route = table.targets().find(|route| route.spec.backends().any(|to| to == id))?;
+        let route = table.all().find(|route| route.spec.backends().any(|to| to == id))?;
         Some(DependencyView { title: title(route).to_owned(), ready: false })
     };
     waits_for.iter().filter_map(view).collect()

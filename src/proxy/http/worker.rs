@@ -269,9 +269,9 @@ pub struct BoundWorkers {
 
 /// Binds all addresses, those in clear and those with TLS, for each of `count` workers.
 pub fn bind_workers(count: usize, clear: &[SocketAddr], secure: &[SocketAddr]) -> io::Result<BoundWorkers> {
+    let handed = |address: &SocketAddr| net::handed_tcp(*address).transpose();
     let bind = |address: &SocketAddr| {
-        let handed = || net::handed_tcp(*address).transpose();
-        let bound = handed().unwrap_or_else(|| net::check_free(*address).and_then(|()| net::bind(*address)));
+        let bound = handed(address).unwrap_or_else(|| net::check_free(*address).and_then(|()| net::bind(*address)));
         bound.map_err(|error| io::Error::new(error.kind(), format!("`{address}`: {error}")))
     };
     let wanted: Vec<_> = clear.iter().chain(secure).collect();
@@ -279,10 +279,9 @@ pub fn bind_workers(count: usize, clear: &[SocketAddr], secure: &[SocketAddr]) -
     let bound = first.iter().map(StdListener::local_addr).collect::<io::Result<Vec<_>>>()?;
     let mut sets = Vec::new();
     for _ in 1..count.max(1) {
-        let more = wanted.iter().zip(&bound).zip(&first).map(|((wanted, bound), first)| {
-            // One that was handed over is the only one of its address, and shared: it has one queue.
-            if net::handed_tcp(**wanted)?.is_some() { first.try_clone() } else { net::bind(*bound) }
-        });
+        // One that was handed over is the only one of its address, and shared: it has one queue.
+        let more = wanted.iter().zip(&bound);
+        let more = more.map(|(wanted, bound)| handed(wanted).unwrap_or_else(|| net::bind(*bound)));
         sets.push(more.collect::<io::Result<Vec<_>>>()?);
     }
     sets.push(first);

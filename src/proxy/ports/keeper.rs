@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -16,7 +16,7 @@ use super::{
     wanted::wanted,
 };
 use crate::{
-    control::Control,
+    control::{Control, LiveRoute},
     model::{Problem, Problems, Transport},
     net,
     proxy::Shared,
@@ -36,34 +36,47 @@ struct Ports {
     shared: Arc<Shared>,
     open: BTreeMap<PortKey, Arc<Port>>,
     failed: BTreeMap<PortKey, Failed>,
+    /// What was told last of what is missing.
+    told: Problems,
 }
 
-/// Keeps open what the stream routes want, until `end`. The workers must have been started.
-pub async fn keep_ports(shared: Arc<Shared>, control: Control, end: CancellationToken) {
+/// Opens what the stream routes want, and then keeps that open as they change, until `end`. The workers must have been
+/// started.
+pub fn keep_ports(
+    shared: Arc<Shared>,
+    control: Control,
+    end: CancellationToken,
+) -> impl Future<Output = ()> + Send + use<> {
     let mut routes = control.stream_routes();
-    let mut ports = Ports { shared, open: BTreeMap::new(), failed: BTreeMap::new() };
-    let mut told = Problems::default();
-    loop {
-        let wanted = wanted(&routes.borrow_and_update());
-        let troubles = ports.make(wanted);
-        for trouble in troubles.0.iter().filter(|trouble| !told.0.contains(trouble)) {
-            tracing::warn!("{trouble}");
-        }
-        control.tell_troubles(troubles.clone());
-        told = troubles;
-        tokio::select! {
-            () = end.cancelled() => return,
-            changed = routes.changed() => {
-                if changed.is_err() {
-                    return;
+    let mut ports = Ports { shared, open: BTreeMap::new(), failed: BTreeMap::new(), told: Problems::default() };
+    ports.follow(&mut routes, &control);
+    async move {
+        loop {
+            tokio::select! {
+                () = end.cancelled() => return,
+                changed = routes.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
                 }
+                () = ports.next_try() => {}
             }
-            () = ports.next_try() => {}
+            ports.follow(&mut routes, &control);
         }
     }
 }
 
 impl Ports {
+    /// Opens and closes as the routes of now want it, and tells what can not be opened.
+    fn follow(&mut self, routes: &mut watch::Receiver<Arc<[Arc<LiveRoute>]>>, control: &Control) {
+        let troubles = self.make(wanted(&routes.borrow_and_update()));
+        for trouble in troubles.0.iter().filter(|trouble| !self.told.0.contains(trouble)) {
+            tracing::warn!("{trouble}");
+        }
+        control.tell_troubles(troubles.clone());
+        self.told = troubles;
+    }
+
     /// Closes what is not wanted any more, swaps the routes of what stays, and opens what is missing. Returns what is
     /// still missing.
     fn make(&mut self, wanted: BTreeMap<PortKey, PortRoutes>) -> Problems {

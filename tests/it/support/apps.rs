@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU16, Ordering},
     },
 };
@@ -16,12 +16,28 @@ use tempfile::TempDir;
 
 use super::wait::until;
 
-/// A port that nobody else takes: below those that the kernel gives to clients, and another for each caller.
+/// The ports of a test: so many for each process of the tests, below those that the kernel gives to clients.
+const PORTS: u16 = 180;
+
+/// The first port of a range that this process has to itself as long as it lives: whoever listens on the port that stands
+/// for a range has the range.
+fn own_range() -> u16 {
+    static OWN: OnceLock<(u16, TcpListener)> = OnceLock::new();
+    let (first, _) = OWN.get_or_init(|| {
+        let start = u16::try_from(std::process::id() % 100).unwrap_or(0);
+        (0..100)
+            .map(|step| (start + step) % 100)
+            .find_map(|range| Some((12_000 + range * PORTS, TcpListener::bind(("127.0.0.1", 11_800 + range)).ok()?)))
+            .expect("a free range of ports")
+    });
+    *first
+}
+
+/// A port that nobody else takes, another for each caller.
 pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let base = u16::try_from(std::process::id() % 100 * 180).unwrap_or(0);
     loop {
-        let port = 12_000 + (base + NEXT.fetch_add(1, Ordering::Relaxed)) % 18_000;
+        let port = own_range() + NEXT.fetch_add(1, Ordering::Relaxed) % PORTS;
         // An endpoint whose port ends in 443 is taken for one of HTTPS.
         if port % 1000 != 443 && TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
