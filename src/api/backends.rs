@@ -87,6 +87,14 @@ pub(super) fn find(control: &Control, text: &str) -> Result<backend::Backend, Fa
         let failure = Failure::new(Code::NoSuchBackend, format!("more than one backend is named `{text}`"));
         return Err(failure.with_hint(format!("name one of {}", same.join(", "))));
     }
+    let view = control.view();
+    if let Some(route) = text.parse().ok().and_then(|alias| view.catalog.routes.get::<Alias>(&alias)) {
+        let members: Vec<String> = route.backends().map(|id| format!("`{id}`")).collect();
+        if members.len() > 1 {
+            let failure = Failure::new(Code::NoSuchBackend, format!("`{text}` leads to more than one backend"));
+            return Err(failure.with_hint(format!("name one of {}", members.join(", "))));
+        }
+    }
     let failure = Failure::new(Code::NoSuchBackend, format!("there is no backend `{text}`"));
     let names: Vec<String> = ids.iter().map(ToString::to_string).collect();
     Err(suggest(failure, text, &names))

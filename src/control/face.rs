@@ -189,10 +189,13 @@ impl Control {
             return Some(backend);
         }
         let view = self.view();
-        let by_alias =
-            text.parse().ok().and_then(|alias| view.catalog.routes.get(&alias)).and_then(|route| route.backend());
-        if let Some(backend) = by_alias.and_then(|id| self.backend(id)) {
-            return Some(backend);
+        if let Some(route) = text.parse().ok().and_then(|alias| view.catalog.routes.get(&alias)) {
+            let mut all = route.backends();
+            if let (Some(id), None) = (all.next(), all.next())
+                && let Some(backend) = self.backend(id)
+            {
+                return Some(backend);
+            }
         }
         let mut named = self.backends.iter().filter(|entry| entry.key().name() == text);
         let first = named.next()?;

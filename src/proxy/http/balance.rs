@@ -26,6 +26,8 @@ pub(super) struct Turn<'a> {
     at: Option<usize>,
     /// Members that did not take it.
     tried: Members,
+    /// Each had its try.
+    all_tried: bool,
     /// Counts it at its member.
     load: Option<UnderWay>,
     /// The end of its patience, once it was held.
@@ -36,7 +38,15 @@ pub(super) struct Turn<'a> {
 
 impl<'a> Turn<'a> {
     pub(super) fn new(group: &'a LiveGroup) -> Box<Self> {
-        Box::new(Self { group, at: None, tried: Members::default(), load: None, held_until: None, asked: None })
+        Box::new(Self {
+            group,
+            at: None,
+            tried: Members::default(),
+            all_tried: false,
+            load: None,
+            held_until: None,
+            asked: None,
+        })
     }
 
     /// The member that it is at.
@@ -84,13 +94,26 @@ impl<'a> Turn<'a> {
         Some(&member.route)
     }
 
-    /// Goes on without the member that it is at. Says whether there is another.
-    fn leave(&mut self) -> bool {
+    /// Gives up the member that it is at.
+    fn give_up(&mut self) {
         self.load = None;
         if let Some(at) = self.at.take() {
             self.tried = self.tried.with(at);
         }
-        self.plan() != Step::Nobody
+    }
+
+    /// Goes on without the member that it is at. Says whether there is another. Once each has had its try, all may be
+    /// asked again, for as long as a route with one backend would be.
+    fn leave(&mut self) -> bool {
+        if self.all_tried {
+            return false;
+        }
+        self.give_up();
+        self.all_tried = self.plan() == Step::Nobody;
+        if self.all_tried {
+            self.tried = Members::default();
+        }
+        !self.all_tried
     }
 }
 
@@ -115,7 +138,7 @@ pub(super) async fn enter(job: &mut Job<'_>) -> Result<Way, Entry> {
                     return Err(Entry::Refused(refused));
                 };
                 refusal = Some(Entry::Refused(refused));
-                turn.leave();
+                turn.give_up();
             }
             // It was awake before its page was needed, or another one was.
             Err(Entry::Again) => {
