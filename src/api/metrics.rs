@@ -12,7 +12,6 @@ use super::{Api, backends::asleep};
 use crate::{
     backend::Backend,
     control::{Control, HealthState, LiveMember, LiveRoute},
-    model::RouteTarget,
     telemetry::{BackendSample, EndpointSample, World},
 };
 
@@ -54,14 +53,8 @@ fn endpoints(control: &Control) -> Vec<EndpointSample> {
             Some(HealthState::Unhealthy) => Some(false),
             Some(HealthState::Unknown) | None => None,
         };
-        let leads_to = match &way.spec.target {
-            RouteTarget::Backend { id, endpoint } => format!("{id}:{}", endpoint.port),
-            RouteTarget::Address { host, endpoint } => format!("{host}:{}", endpoint.port),
-            RouteTarget::Down { id } => id.to_string(),
-            RouteTarget::Group(_) => return None,
-        };
         let member = member.map(|member| (member.load(), member.is_left_out()));
-        let route = way.spec.alias.clone();
+        let (route, leads_to) = (way.spec.alias.clone(), way.spec.leads_to());
         (healthy.is_some() || member.is_some()).then_some(EndpointSample { route, leads_to, healthy, member })
     };
     let of_route = |route: &Arc<LiveRoute>| match &route.group {

@@ -285,7 +285,7 @@ impl Reading<'_> {
     /// One route; `Err(Some)` is a reason to have none, `Err(None)` a problem that was told.
     fn route(&mut self, alias: &Alias, tree: &Node, backend: &mut BackendSpec) -> Result<RouteSpec, Option<String>> {
         let mut problems = Problems::default();
-        let draft = route::read(tree, Author::Labels, &self.settings.middlewares, &mut problems);
+        let draft = route::read(tree, Author::Labels, self.settings, &mut problems);
         let mut spread = balance::spread(draft, alias, &self.place(), &mut problems);
         // Labels lead to their own container alone.
         let Some((draft, _)) = spread.pop() else { return Err(None) };

@@ -5,16 +5,14 @@ use std::{net::IpAddr, sync::Arc};
 use super::{
     access_log, balance,
     idle::{self, Author},
-    later,
-    middlewares::{self, Named},
-    ready, stream,
+    later, middlewares, ready, stream,
     tree::{Fields, Node, Value},
     upstream_tls, values,
 };
 use crate::model::{
     Alias, AsleepResponse, BackendId, HeaderMatch, HealthCheck, HostPattern, Ignore, Link, MiddlewareSet, Middlewares,
     PathPattern, Place, Problem, Problems, Readiness, RouteLog, RouteMatch, RouteOptions, RouteSpec, RouteTarget,
-    Scheme, Upstream, Waiting, WakeOn, is_token,
+    Scheme, Settings, Upstream, Waiting, WakeOn, is_token,
 };
 
 /// Every key of a route.
@@ -169,7 +167,7 @@ impl RouteDraft {
 }
 
 /// Reads a route. Only a result without errors may be served.
-pub(super) fn read(node: &Node, author: Author, named: &Named, problems: &mut Problems) -> RouteDraft {
+pub(super) fn read(node: &Node, author: Author, settings: &Settings, problems: &mut Problems) -> RouteDraft {
     let mut draft = RouteDraft::default();
     let mut fields = Fields::open(node, "route", problems);
     target(&mut fields, &mut draft, author, problems);
@@ -182,9 +180,12 @@ pub(super) fn read(node: &Node, author: Author, named: &Named, problems: &mut Pr
         .get("inbound_mtls_profile")
         .and_then(|node| Some((values::text(node, problems)?.to_owned(), node.place.clone())));
     draft.upstream.tls = upstream_tls::read(&mut fields, author, problems);
-    draft.health = fields.get("healthcheck").and_then(|node| health(node, problems));
+    draft.health = match fields.get("healthcheck") {
+        Some(node) => health(node, settings.default_health.as_ref(), problems),
+        None => settings.default_health.clone(),
+    };
     if let Some(node) = fields.get("middlewares") {
-        draft.middlewares = middlewares::read(node, author, named, problems);
+        draft.middlewares = middlewares::read(node, author, &settings.middlewares, problems);
     }
     sleeping(&mut fields, &mut draft, author, problems);
     if let Some(node) = fields.get("access_log") {
@@ -339,18 +340,12 @@ fn upstream(fields: &mut Fields<'_>, upstream: &mut Upstream, problems: &mut Pro
     }
 }
 
-/// Reads `healthcheck`; a disabled one is none.
-pub(super) fn health(node: &Node, problems: &mut Problems) -> Option<HealthCheck> {
+/// Reads `healthcheck`, over what holds without it; a disabled one is none.
+pub(super) fn health(node: &Node, base: Option<&HealthCheck>, problems: &mut Problems) -> Option<HealthCheck> {
     const KEYS: &[&str] = &["disable", "disabled", "path", "use_get", "interval", "timeout", "retries"];
     let node = values::mapping(node, "`healthcheck`", problems)?;
     let mut fields = Fields::open(&node, "healthcheck", problems);
-    let mut check = HealthCheck {
-        path: "/".to_owned(),
-        use_get: false,
-        interval: std::time::Duration::from_secs(10),
-        timeout: std::time::Duration::from_secs(5),
-        retries: 3,
-    };
+    let mut check = base.cloned().unwrap_or_default();
     let disabled = ["disable", "disabled"].into_iter().filter_map(|key| fields.get(key));
     let disabled: Vec<bool> = disabled.filter_map(|node| values::boolean(node, problems)).collect();
     if let Some(node) = fields.get("path") {
@@ -360,7 +355,8 @@ pub(super) fn health(node: &Node, problems: &mut Problems) -> Option<HealthCheck
             None => {}
         }
     }
-    check.use_get = fields.get("use_get").and_then(|node| values::boolean(node, problems)).unwrap_or(false);
+    let use_get = fields.get("use_get").and_then(|node| values::boolean(node, problems));
+    check.use_get = use_get.unwrap_or(check.use_get);
     if let Some(interval) = fields.get("interval").and_then(|node| values::positive(node, problems)) {
         check.interval = interval;
     }

@@ -47,8 +47,9 @@ mod tests {
         let loaded = load(&out.join("\n"));
         assert_eq!(loaded.settings.domains, ["example.com", "home.arpa"]);
         assert_eq!(loaded.settings.nodes.len(), 4);
-        assert_eq!(loaded.routes.len(), 8);
-        assert_eq!(loaded.backends.len(), 7);
+        // Of several endpoints each is one.
+        assert_eq!(loaded.routes.len(), 11);
+        assert_eq!(loaded.backends.len(), 9);
     }
 
     #[test]

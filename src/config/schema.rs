@@ -237,7 +237,7 @@ const HSTS: &[Key] = &[
 
 const DEFAULTS: &[Key] = &[
     ("idle", Kind::Object(IDLE), "The idle settings that routes and containers start from"),
-    ("healthcheck", Kind::Object(HEALTH), "Not in this version yet"),
+    ("healthcheck", Kind::Object(HEALTH), "The health checks that routes start from; all routes are checked then"),
 ];
 
 const DISCOVER: &[Key] = &[

@@ -194,9 +194,7 @@ fn defaults(node: &Node, settings: &mut Settings, problems: &mut Problems) {
         idle_fields.finish(idle::IDLE_KEYS, problems);
     }
     if let Some(node) = fields.get("healthcheck") {
-        super::route::health(node, problems);
-        let what = "`healthcheck` as a default is not in this version yet and has no effect";
-        problems.0.push(Problem::warning(node.place.clone(), what));
+        settings.default_health = super::route::health(node, None, problems);
     }
     fields.finish(&["idle", "healthcheck"], problems);
 }

@@ -244,7 +244,7 @@ impl Checker<'_, '_, '_> {
             let what = format!("route `{alias}` is also at {first}");
             self.problems.0.push(Problem::error(entry.place.clone(), what));
         }
-        let draft = route::read(&entry.node, Author::File, &self.settings.middlewares, self.problems);
+        let draft = route::read(&entry.node, Author::File, self.settings, self.problems);
         let drafts = balance::spread(draft, &alias, &entry.place, self.problems);
         drafts.into_iter().filter_map(|(draft, place)| self.way(&alias, draft, place, entry)).collect()
     }

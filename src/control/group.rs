@@ -165,14 +165,14 @@ impl LiveMember {
         UnderWay(Arc::clone(&self.traffic))
     }
 
-    /// It took no connection.
-    pub fn refused(&self) {
-        self.fares(|outlier| outlier.refused(now()));
+    /// It took no connection. Says whether it is left out from now on.
+    pub fn refused(&self) -> bool {
+        self.fares(|outlier| outlier.refused(now()))
     }
 
-    /// It gave no proper answer.
-    pub fn failed(&self) {
-        self.fares(|outlier| outlier.failed(now()));
+    /// It gave no proper answer. Says whether it is left out from now on.
+    pub fn failed(&self) -> bool {
+        self.fares(|outlier| outlier.failed(now()))
     }
 
     /// It answered.
@@ -182,10 +182,13 @@ impl LiveMember {
         }
     }
 
-    fn fares(&self, next: impl Fn(Outlier) -> Outlier) {
+    /// Says whether it is left out only now.
+    fn fares(&self, next: impl Fn(Outlier) -> Outlier) -> bool {
+        let was_out = self.is_left_out();
         let word = |word| Some(next(Outlier::from_word(word)).to_word());
         // It never gives up.
         let _ = self.traffic.outlier.fetch_update(Ordering::Relaxed, Ordering::Relaxed, word);
+        !was_out && self.is_left_out()
     }
 
     /// Whether it is left out because it failed.
@@ -261,12 +264,9 @@ impl Drop for UnderWay {
 
 /// What a member is known by: where it leads. FNV-1a, so that it is the same in each run.
 fn key(spec: &RouteSpec) -> u64 {
-    let (name, port) = match &spec.target {
-        RouteTarget::Backend { id, endpoint } => (id.to_string(), endpoint.port),
-        RouteTarget::Address { host, endpoint } => (host.to_string(), endpoint.port),
-        RouteTarget::Down { id } => (id.to_string(), 0),
-        RouteTarget::Group(_) => (String::new(), 0),
-    };
-    let bytes = name.bytes().chain(port.to_be_bytes());
-    mixed(bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)))
+    mixed(
+        spec.leads_to()
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)),
+    )
 }

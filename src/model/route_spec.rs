@@ -249,6 +249,18 @@ pub struct HealthCheck {
     pub retries: u32,
 }
 
+impl Default for HealthCheck {
+    fn default() -> Self {
+        Self {
+            path: "/".to_owned(),
+            use_get: false,
+            interval: Duration::from_secs(10),
+            timeout: Duration::from_secs(5),
+            retries: 3,
+        }
+    }
+}
+
 impl RouteSpec {
     /// A route for everyone, with everything that is not said here left at its default.
     pub fn new(alias: Alias, place: Place, matches: RouteMatch, target: RouteTarget) -> Self {
@@ -268,6 +280,19 @@ impl RouteSpec {
         match &self.target {
             RouteTarget::Backend { id, .. } | RouteTarget::Down { id } => Some(id),
             RouteTarget::Address { .. } | RouteTarget::Group(_) => None,
+        }
+    }
+
+    /// Where it leads, in short: `node/name:port` or `host:port`; a group leads to several such.
+    pub fn leads_to(&self) -> String {
+        match &self.target {
+            RouteTarget::Backend { id, endpoint } => format!("{id}:{}", endpoint.port),
+            RouteTarget::Address { host, endpoint } => format!("{host}:{}", endpoint.port),
+            RouteTarget::Down { id } => id.to_string(),
+            RouteTarget::Group(group) => {
+                let all: Vec<String> = group.members.iter().map(|member| member.route.leads_to()).collect();
+                all.join(" ")
+            }
         }
     }
 

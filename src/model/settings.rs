@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
-use super::{AccessLog, DockerAddress, EngineAddress, IdlePolicy, MiddlewareSet, NodeName, NodeSpec, TlsSettings};
+use super::{
+    AccessLog, DockerAddress, EngineAddress, HealthCheck, IdlePolicy, MiddlewareSet, NodeName, NodeSpec, TlsSettings,
+};
 
 /// Where Dormouse listens, which engines it knows, and the defaults.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,6 +17,8 @@ pub struct Settings {
     pub nodes: BTreeMap<NodeName, NodeSpec>,
     /// The idle policy that routes and containers start from.
     pub default_idle: IdlePolicy,
+    /// The health checks of routes that say nothing of them; absent: they are not checked.
+    pub default_health: Option<HealthCheck>,
     /// Which containers become routes.
     pub discover: Discover,
     /// Label prefixes, without the dot, best first.
@@ -87,6 +91,7 @@ impl Default for Settings {
                 .into_iter()
                 .collect(),
             default_idle: IdlePolicy::default(),
+            default_health: None,
             discover: Discover::Default,
             prefixes: vec!["dormouse".to_owned(), "proxy".to_owned()],
             tls: TlsSettings::default(),

@@ -112,11 +112,7 @@ fn tell(journal: &Journal, route: &LiveRoute, health: &Health, outcome: Result<(
     match &route.backend {
         Some(backend) => journal.record(Some(backend.id()), happening, Cause::Dormouse("health check")),
         None => {
-            let at = match &route.spec.target {
-                RouteTarget::Address { host, endpoint } => format!("{host}:{}", endpoint.port),
-                RouteTarget::Backend { id, .. } | RouteTarget::Down { id } => id.to_string(),
-                RouteTarget::Group(_) => String::new(),
-            };
+            let at = route.spec.leads_to();
             let note = format!("`{at}` of route `{}` {happening}", route.spec.alias);
             journal.record(None, Happening::Note(note), Cause::Dormouse("health check"));
         }

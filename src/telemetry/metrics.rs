@@ -258,6 +258,9 @@ mod tests {
                 r#"dormouse_bytes_out_total{route="app"} 77"#,
                 r#"dormouse_streams_total{route="db"} 2"#,
                 r#"dormouse_in_flight{route="db"} 0"#,
+                r#"dormouse_healthy{route="web",leads_to="sim/a:80"} 0"#,
+                r#"dormouse_member_requests{route="web",leads_to="sim/a:80"} 3"#,
+                r#"dormouse_member_left_out{route="web",leads_to="sim/a:80"} 1"#,
                 "dormouse_access_log_dropped_total 3",
             ],
         );

@@ -175,8 +175,20 @@ async fn an_unhealthy_member_is_left_out_until_it_is_well_and_the_last_one_is_no
     ill.store(false, Ordering::SeqCst);
     until("one is well", health, |health| health == "healthy unhealthy").await;
     assert_eq!(seen().await, "a");
+    let listed = routes(&dormouse);
+    println!("{listed}");
+    assert!(listed.contains("round_robin of 2") && listed.contains("(unhealthy)"), "{listed}");
+    assert!(listed.contains(&format!("http://127.0.0.1:{}", b.port())), "{listed}");
     let log = dormouse.log();
     assert!(log.contains("is unhealthy: it answered 503 to `HEAD /up`") && log.contains("is healthy"), "{log}");
+}
+
+/// What the command line lists.
+fn routes(dormouse: &Dormouse) -> String {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_dormouse"));
+    let output = command.arg("--state-dir").arg(dormouse.state_dir()).arg("routes").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
 }
 
 #[tokio::test]

@@ -218,16 +218,16 @@ pub(super) fn elsewhere(job: &mut Job<'_>, failure: &Failure, way: &Way) -> bool
                 Some(backend) => backend.suspect(),
                 None => job.client.worker.names.forget(),
             }
-            member.refused();
+            tell(job, failure, member.refused());
             true
         }
         Fault::Silent if failure.reused => false,
         Fault::Tls(_) | Fault::Silent => {
-            member.failed();
+            tell(job, failure, member.failed());
             safe
         }
         Fault::Late | Fault::Cut | Fault::Bad(_) => {
-            member.failed();
+            tell(job, failure, member.failed());
             false
         }
         Fault::Crowded => true,
@@ -248,6 +248,14 @@ pub(super) fn elsewhere(job: &mut Job<'_>, failure: &Failure, way: &Way) -> bool
         job.body = None;
     }
     true
+}
+
+/// One that is left out is a matter for its owner.
+fn tell(job: &Job<'_>, failure: &Failure, is_out: bool) {
+    if is_out {
+        let (route, to) = (&job.route.spec.alias, job.route.spec.leads_to());
+        tracing::warn!(%route, to, fault = ?failure.fault, "a member of the group is left out for a while");
+    }
 }
 
 /// Every member of a group that is left to be asked, as one: for those who wait for any of them.
