@@ -91,6 +91,26 @@ async fn requests_are_held_for_the_second_when_the_first_does_not_start() {
 }
 
 #[tokio::test]
+async fn who_may_not_wake_wakes_no_other_member_either() {
+    let idle = "idle_timeout: 1h, start_endpoint: /start, ignore: { presets: [monitors] }";
+    let a = member("a", idle, ", wake_more_at: 2");
+    let b = member("b", idle, "");
+    let dormouse = Dormouse::start(&config(&[&a, &b])).await;
+    assert_eq!(dormouse.get("web", "/").await.status, 403);
+    assert_eq!(dormouse.get("web", "/start").await.status, 200);
+    let under_way = busy(&dormouse, 4, 2000, &[&a, &b]).await;
+    let monitor = "User-Agent: Uptime-Kuma/1.23.11\r\n";
+    assert_eq!(get(dormouse.http, "web", "/start", monitor).await.unwrap().status, 200);
+    assert_eq!(dormouse.get("web", "/").await.status, 200);
+    assert_eq!((a.journal().starts(), b.journal().starts()), (1, 0));
+    assert_eq!(dormouse.get("web", "/start").await.status, 200);
+    b.has_started(1).await;
+    for asked in under_way {
+        assert_eq!(asked.await.unwrap(), 200);
+    }
+}
+
+#[tokio::test]
 async fn a_waiting_page_belongs_to_whichever_member_wakes() {
     let a = member("a", "idle_timeout: 1h", "").options(&["--delay-listen", "1s"]);
     let b = member("b", "idle_timeout: 1h", "");

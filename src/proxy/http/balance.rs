@@ -190,7 +190,9 @@ fn number(client: IpAddr) -> u64 {
 fn wake_another(job: &Job<'_>, at: usize) {
     let Some(member) = job.turn.as_ref().and_then(|turn| turn.group.members.get(at)) else { return };
     let Some(backend) = &member.route.backend else { return };
-    if wake::is_ignored(job, &member.route, &backend.policy()) || !member.is_to_be_told() {
+    let policy = backend.policy();
+    let elsewhere = policy.start_endpoint.as_deref().is_some_and(|only| only != job.head.path());
+    if elsewhere || wake::is_ignored(job, &member.route, &policy) || !member.is_to_be_told() {
         return;
     }
     if !wake::causes_wake(backend) || job.client.worker.shared.may_wake(wake::client(job)) {
