@@ -25,6 +25,7 @@ mod include;
 mod labels;
 mod later;
 mod middleware_access;
+mod middleware_bodies;
 mod middleware_headers;
 mod middleware_paths;
 mod middlewares;

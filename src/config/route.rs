@@ -140,7 +140,7 @@ impl RouteDraft {
         target: RouteTarget,
         waiting_page: Option<String>,
     ) -> RouteSpec {
-        let MiddlewareSet { steps, request, response } = self.middlewares;
+        let MiddlewareSet { steps, request, response, error_pages: _ } = self.middlewares;
         let more = Middlewares { steps, add_request_headers: request.add, add_response_headers: response.add };
         let options = RouteOptions {
             upstream: self.upstream,

@@ -14,6 +14,7 @@ mod h2_service;
 mod http2;
 mod http2_rules;
 mod middlewares;
+mod middlewares_bodies;
 mod panics;
 mod relay;
 mod support;

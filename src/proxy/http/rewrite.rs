@@ -197,6 +197,8 @@ pub(super) struct Ending<'a> {
     pub(super) hide: &'a [String],
     /// The route's own fields besides those of the endpoint.
     pub(super) add: &'a [(String, String)],
+    /// What middlewares say of its body.
+    pub(super) remade: &'a [(&'static str, Vec<u8>)],
     /// Whose pages may read it.
     pub(super) origin: Option<&'a str>,
     /// What a browser is told to remember, unless the service or the route tells it something.
@@ -244,6 +246,9 @@ pub(super) fn response(head: &ResponseHead, bytes: &[u8], ending: Ending<'_>, ou
         body_fields(head, ending, out);
         for (name, value) in ending.set.iter().chain(ending.add) {
             push_field(out, name.as_bytes(), value.as_bytes());
+        }
+        for (name, value) in ending.remade {
+            push_field(out, name.as_bytes(), value);
         }
         if let Some(origin) = ending.origin {
             push_field(out, b"Access-Control-Allow-Origin", origin.as_bytes());

@@ -68,6 +68,9 @@ impl Run {
             let Some(mut buf) = input.take() else { return Err(Fault::Silent) };
             if head.status >= 200 {
                 self.check_settled(job, way, &head)?;
+                if let Some(pause) = job.again_after(head.status) {
+                    return Err(Fault::Unwanted(pause));
+                }
                 return Ok((head, buf));
             }
             if head.status == 101 {
@@ -190,8 +193,17 @@ fn answers_upgrade(request: &RequestHead, head: &ResponseHead, buf: &Buf) -> boo
 async fn interim(job: &mut Job<'_>, head: &ResponseHead, buf: &Buf) -> Result<(), Fault> {
     let mut out = job.client.worker.buffers.lend();
     let hide = job.route.spec.options.hide_response_headers.as_slice();
-    let ending =
-        Ending { is_11: true, keep_alive: true, wake: None, set: &[], add: &[], origin: None, hide, hsts: None };
+    let ending = Ending {
+        is_11: true,
+        keep_alive: true,
+        wake: None,
+        set: &[],
+        add: &[],
+        remade: &[],
+        origin: None,
+        hide,
+        hsts: None,
+    };
     rewrite::response(head, buf.filled(), ending, &mut out);
     let window = job.client.settings.limits.body_window;
     match tokio::time::timeout(window, job.client.stream.write_all(out.filled())).await {
