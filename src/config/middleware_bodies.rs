@@ -135,6 +135,7 @@ fn media_type(node: &Node, problems: &mut Problems) -> Option<String> {
 /// The folder of pages for errors: `true`, its path, or a mapping. Labels can not name files of this machine.
 pub(super) fn error_page(node: &Node, author: Author, problems: &mut Problems) -> Option<(PathBuf, Place)> {
     const FOLDER: &str = "error_pages";
+    let before = problems.0.len();
     let opened = values::structured(node);
     let is_path = opened.as_text().is_some_and(|text| !is_nothing(&opened) && values::parse_bool(text).is_none());
     let (path, place) = if is_path && !matches!(opened.value, Value::Map(_)) {
@@ -150,6 +151,7 @@ pub(super) fn error_page(node: &Node, author: Author, problems: &mut Problems) -
         }
     };
     match author {
+        _ if problems.has_errors_since(before) => None,
         Author::File => Some((PathBuf::from(path), place)),
         Author::Labels => {
             let what = "a label can not name a folder of Dormouse's machine: the route works without error pages";

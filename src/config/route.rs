@@ -326,7 +326,7 @@ fn upstream(fields: &mut Fields<'_>, upstream: &mut Upstream, problems: &mut Pro
     }
     let most = fields.get("max_conns_per_host").and_then(|node| values::count(node, 0..=1_000_000, problems));
     upstream.max_conns = most.filter(|most| *most > 0);
-    // Nothing is compressed in this version, so there is nothing to switch off.
+    // Services are asked for no coding that their clients did not ask for: there is nothing to switch off.
     if let Some(node) = fields.get("disable_compression") {
         values::boolean(node, problems);
     }

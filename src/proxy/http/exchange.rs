@@ -153,10 +153,10 @@ async fn forward(client: &mut Client, head: &RequestHead, route: &LiveRoute, edi
     }
 }
 
-/// How long until a request that failed is tried again because its route wants that, where that is safe.
+/// How long until a request that failed is tried again because its route wants that, where that is safe. What took
+/// too long is not: it would take as long again.
 fn again_after(job: &mut Job<'_>, failure: &Failure) -> Option<Duration> {
-    let of_service =
-        matches!(failure.fault, Fault::Dial(_) | Fault::Silent | Fault::Refused | Fault::Late | Fault::Cut);
+    let of_service = matches!(failure.fault, Fault::Dial(_) | Fault::Silent | Fault::Refused | Fault::Cut);
     let safe = failure.written == 0 || job.head.may_be_repeated();
     if of_service && safe { job.again() } else { None }
 }

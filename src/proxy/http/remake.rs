@@ -12,6 +12,9 @@ use super::{
     response_head::ResponseHead,
 };
 
+/// How types of gRPC and gRPC-web begin.
+const GRPC: &str = "application/grpc";
+
 /// What becomes of an answer. Its head is changed already, apart from these fields.
 #[derive(Debug, Default)]
 pub(super) struct Remade<'a> {
@@ -76,7 +79,8 @@ pub(super) fn remake<'a>(
 fn page<'a>(all: &'a Middlewares, request: &RequestHead, head: &ResponseHead, bytes: &[u8]) -> Option<&'a str> {
     let pages = all.error_pages()?;
     // An answer that tells of a range says more than its status.
-    if head.status < 400 || head.status == 416 || request.upgrade.is_some() {
+    let is_call = request.values("content-type").any(|kind| kind.to_ascii_lowercase().starts_with(GRPC.as_bytes()));
+    if head.status < 400 || head.status == 416 || request.upgrade.is_some() || is_call {
         return None;
     }
     let kind = kind(head, bytes)?;
@@ -143,7 +147,7 @@ fn may_be_coded(rule: &Compress, request: &RequestHead, head: &ResponseHead, byt
 
 /// Whether bodies of a type are compressed. Events are awaited one by one, and calls have a coding of their own.
 fn is_of(rule: &Compress, kind: &str) -> bool {
-    if kind == "text/event-stream" || kind.starts_with("application/grpc") || kind.starts_with("multipart/") {
+    if kind == "text/event-stream" || kind.starts_with(GRPC) || kind.starts_with("multipart/") {
         return false;
     }
     rule.types.iter().any(|known| match (known.strip_suffix('*'), known.starts_with('+')) {

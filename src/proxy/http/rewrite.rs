@@ -247,7 +247,12 @@ pub(super) fn response(head: &ResponseHead, bytes: &[u8], ending: Ending<'_>, ou
         for (name, value) in ending.set.iter().chain(ending.add) {
             push_field(out, name.as_bytes(), value.as_bytes());
         }
-        for (name, value) in ending.remade {
+        // The route has the last word on what only describes the body.
+        let is_ours = |name: &str| {
+            let own = is_set(ending.set, name.as_bytes()) || is_hidden(ending.hide, name.as_bytes());
+            !(own && matches!(name, "ETag" | "Content-Type"))
+        };
+        for (name, value) in ending.remade.iter().filter(|(name, _)| is_ours(name)) {
             push_field(out, name.as_bytes(), value);
         }
         if let Some(origin) = ending.origin {
