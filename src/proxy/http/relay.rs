@@ -281,15 +281,14 @@ impl Pump {
     }
 
     fn poll_fill(&mut self, cx: &mut Context<'_>, source: &mut ReadHalf<'_>) -> Poll<Result<(), Cut>> {
-        match self.poll_read(cx, source) {
+        let polled = self.poll_read(cx, source);
+        if polled.is_pending() && self.coder.as_ref().is_some_and(|coder| coder.holds()) {
             // While nothing comes, whoever reads has all that came.
-            Poll::Pending if self.coder.as_ref().is_some_and(|coder| coder.holds()) => {
-                let piece = self.code(&[])?;
-                self.out.push(piece);
-                Poll::Ready(Ok(()))
-            }
-            polled => polled,
+            let piece = self.code(&[])?;
+            self.out.push(piece);
+            return Poll::Ready(Ok(()));
         }
+        polled
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, source: &mut ReadHalf<'_>) -> Poll<Result<(), Cut>> {
