@@ -68,6 +68,17 @@ mod raw_requests {
     files!(requests::run, REQUESTS: chunks, framing, heads, hop, hosts, lines, talk, upgrade);
 }
 
+mod raw_requests_through_tls {
+    use super::*;
+    files!(requests::run_secure, REQUESTS: chunks, framing, heads, hop, hosts, lines, talk, upgrade);
+}
+
+/// Each request meets a wake, unless it is refused: what is refused wakes nothing.
+mod raw_requests_to_a_sleeper {
+    use super::*;
+    files!(requests::run_asleep, REQUESTS: chunks, framing, heads, hop, hosts, lines, talk, upgrade);
+}
+
 mod raw_responses {
     use super::*;
     files!(responses::run, RESPONSES: framing, heads, interim);

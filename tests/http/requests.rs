@@ -4,7 +4,7 @@ use crate::{
     case::{self, Case},
     client::{Client, Reply},
     echo::{Echo, Log, Seen},
-    relay::Relay,
+    relay::{Relay, Way},
     wire::Message,
 };
 
@@ -86,10 +86,25 @@ struct Pass {
 
 /// Runs all cases of a text against one relay, and hands back what went wrong.
 pub(crate) fn run(text: &str) -> Vec<String> {
+    run_on(Way::Clear, text)
+}
+
+/// As [`run`], through TLS, and the backend is told so.
+pub(crate) fn run_secure(text: &str) -> Vec<String> {
+    run_on(Way::Secure, &text.replace("--- field x-forwarded-proto: http\n", "--- field x-forwarded-proto: https\n"))
+}
+
+/// As [`run`]. Each case finds the backend asleep.
+pub(crate) fn run_asleep(text: &str) -> Vec<String> {
+    run_on(Way::Asleep, text)
+}
+
+fn run_on(way: Way, text: &str) -> Vec<String> {
     let echo = Echo::start();
-    let relay = Relay::start(echo.address);
+    let relay = Relay::start_on(way, echo.address);
     let mut faults = Vec::new();
     for case in case::parse(text) {
+        relay.sleep();
         if let Err(why) = check(&case, &relay, &echo) {
             faults.push(format!("case `{}`\n  sent: {}\n  {why}", case.name, case::escape(&case.bytes)));
         }
@@ -123,7 +138,8 @@ pub(crate) fn cut_everywhere(requests: &[&[u8]]) -> Vec<String> {
 
 fn check(case: &Case, relay: &Relay, echo: &Echo) -> Result<(), String> {
     let want = want(case);
-    let mut client = Client::connect(relay.address);
+    let wakes = relay.wakes();
+    let mut client = relay.connect();
     if want.slow {
         case.bytes.iter().for_each(|byte| client.send(&[*byte]));
     } else {
@@ -133,10 +149,15 @@ fn check(case: &Case, relay: &Relay, echo: &Echo) -> Result<(), String> {
         client.end();
     }
     let end = converse(&mut client, &want);
-    let honest = honest(&mut Client::connect(relay.address), "/honest/after");
+    let refused = want.steps.iter().all(|step| matches!(step, Step::Refuse(_))) || matches!(end, Ok(End::Refused));
+    let woken = relay.wakes() - wakes;
+    let honest = honest(&mut relay.connect(), "/honest/after");
     let mut log = echo.take();
     let outcome = end.and_then(|end| {
         honest?;
+        if refused && woken > 0 {
+            return Err("refused, and yet the backend was woken".to_owned());
+        }
         forget_honest(&mut log)?;
         let all = want.steps.len();
         match end {
