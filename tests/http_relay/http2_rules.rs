@@ -462,9 +462,9 @@ fn floods_end_the_connection_and_nobody_else_notices() {
     let rapid = |at: u32| {
         [frame(HEADERS, 5, 2 * at + 1, &get), frame(RST_STREAM, 0, 2 * at + 1, &CANCEL.to_be_bytes())].concat()
     };
-    // No room for what is asked for: a mistake that ends the stream, on our side.
-    let made_to_reset =
-        |at: u32| [frame(HEADERS, 5, 2 * at + 1, &get), frame(WINDOW_UPDATE, 0, 2 * at + 1, &[0; 4])].concat();
+    // More than was told: a mistake that ends the stream, on our side.
+    let told = request("POST", "/", &[("content-length", "0")]);
+    let made_to_reset = |at: u32| [frame(HEADERS, 4, 2 * at + 1, &told), frame(DATA, 1, 2 * at + 1, b"x")].concat();
     let floods: Vec<(&str, Vec<u8>)> = vec![
         ("pings", frame(PING, 0, 0, &[0; 8]).repeat(20_000)),
         ("settings", frame(SETTINGS, 0, 0, &setting(4, 65_535)).repeat(20_000)),

@@ -29,7 +29,7 @@ fn frames_in_every_order() {
         (
             "headers and many continuations",
             {
-                let pieces: Vec<_> = get().chunks(7).map(<[u8]>::to_vec).collect();
+                let pieces: Vec<_> = get().chunks(15).map(<[u8]>::to_vec).collect();
                 let last = pieces.len() - 1;
                 let write = |(at, piece): (usize, &Vec<u8>)| {
                     let kind = if at == 0 { HEADERS } else { CONTINUATION };
@@ -39,6 +39,17 @@ fn frames_in_every_order() {
                 pieces.iter().enumerate().flat_map(write).collect()
             },
             Seen("GET / "),
+        ),
+        // Who cuts a small head into many pieces is not asked why.
+        (
+            "more continuations than a head needs",
+            [
+                one(HEADERS, 1, 1, &get()[..9]),
+                one(CONTINUATION, 0, 1, &[]).repeat(9),
+                one(CONTINUATION, 4, 1, &get()[9..]),
+            ]
+            .concat(),
+            Error(ENHANCE_YOUR_CALM),
         ),
         ("largest frame", [one(HEADERS, 4, 1, &post()), one(DATA, 1, 1, &[b'x'; 16_384])].concat(), Seen("POST / ")),
         (
@@ -143,11 +154,7 @@ fn frames_in_every_order() {
             .concat(),
             Error(FLOW_CONTROL_ERROR),
         ),
-        (
-            "size of the table at the end of a block",
-            one(HEADERS, 5, 1, &[&get()[..], &[0x20]].concat()),
-            Error(COMPRESSION_ERROR),
-        ),
+        ("size of the table at the end of a block", one(HEADERS, 5, 1, &[&get()[..], &[0x20]].concat()), Ended),
         (
             "code with padding of eight ones",
             one(HEADERS, 5, 1, &[&get()[..], &[0, 1, b'x', 0x81, 0xFF]].concat()),

@@ -58,23 +58,23 @@ fn memory(dormouse: &Dormouse) -> u64 {
     line.split_whitespace().next().unwrap().parse().unwrap()
 }
 
-/// An app that is awake, behind a Dormouse.
-async fn awake() -> (App, Dormouse) {
+/// An app that is awake, behind a Dormouse, and a record of those who ask for it.
+async fn awake() -> (App, Dormouse, History) {
     let app = App::new("app").idle("idle_timeout: 2s");
     let dormouse = Dormouse::start(&config(&[&app])).await;
     assert_eq!(dormouse.get("app", "/").await.status, 200);
-    (app, dormouse)
+    let history = History::new(dormouse.http);
+    (app, dormouse, history)
 }
 
-/// Others are served while something goes on; how long the slowest of them waited.
-async fn others_are_served(what: &str, app: &App, dormouse: &Dormouse, meanwhile: impl Future<Output = ()>) {
-    let history = History::new(dormouse.http);
+/// Others are served while something goes on, and none of them waits for long.
+async fn others_are_served(what: &str, app: &App, history: &History, meanwhile: impl Future<Output = ()>) {
     let over = AtomicBool::new(false);
     let asks = async {
         let mut asked = 0;
         while !over.load(Ordering::SeqCst) || asked < 20 {
             let method = if asked % 2 == 0 { "GET" } else { "POST" };
-            assert_eq!(history.ask(app, method).await, Some(200), "{what}\n{}", dormouse.log());
+            assert_eq!(history.ask(app, method).await, Some(200), "{what}");
             asked += 1;
         }
     };
@@ -126,7 +126,7 @@ async fn flood(at: SocketAddr, begin: Vec<u8>, bytes: Arc<Vec<u8>>, time: Durati
 
 #[tokio::test]
 async fn floods_of_http_2() {
-    let (app, dormouse) = awake().await;
+    let (app, dormouse, history) = awake().await;
     let (at, time) = (dormouse.http, Duration::from_secs(2));
     let block = get("/attack");
     let cancel = 8u32.to_be_bytes();
@@ -149,7 +149,7 @@ async fn floods_of_http_2() {
             attackers.spawn(flood(at, begin.clone(), Arc::clone(&bytes), time));
         }
         let mut ended = 0;
-        others_are_served(name, &app, &dormouse, async { ended = attackers.join_all().await.into_iter().sum() }).await;
+        others_are_served(name, &app, &history, async { ended = attackers.join_all().await.into_iter().sum() }).await;
         println!("{name}: {ended} connections were ended, {} KiB more", memory(&dormouse).saturating_sub(before));
         assert!(ended >= 4, "{name}: the connections of the attackers were not ended");
     }
@@ -160,7 +160,7 @@ async fn floods_of_http_2() {
 
 #[tokio::test]
 async fn clients_that_do_not_read() {
-    let (app, dormouse) = awake().await;
+    let (app, dormouse, history) = awake().await;
     let before = memory(&dormouse);
     let mut hoard = Vec::new();
     // Of HTTP/2: no room for any answer, and as many large ones as one may ask for at once.
@@ -176,22 +176,23 @@ async fn clients_that_do_not_read() {
         stream.write_all(b"GET /download?bytes=50000000 HTTP/1.1\r\nHost: app.test\r\n\r\n").await.unwrap();
         hoard.push(stream);
     }
-    others_are_served("those who do not read", &app, &dormouse, tokio::time::sleep(Duration::from_secs(3))).await;
+    others_are_served("those who do not read", &app, &history, tokio::time::sleep(Duration::from_secs(3))).await;
     let grown = memory(&dormouse).saturating_sub(before);
     println!("{grown} KiB for 1100 answers that nobody reads");
-    assert!(grown < 160 << 10, "{grown} KiB");
+    assert!(grown < 224 << 10, "{grown} KiB");
     drop(hoard);
     all_is_as_before(&app, &dormouse).await;
 }
 
 #[tokio::test]
 async fn clients_that_do_not_finish() {
-    let (app, dormouse) = awake().await;
+    let (app, dormouse, history) = awake().await;
     let before = memory(&dormouse);
-    let (stop, ended) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    // Those of each kind whose connection was ended.
+    let (stop, ended) = (Arc::new(AtomicBool::new(false)), Arc::new([const { AtomicUsize::new(0) }; 3]));
     let mut slow = JoinSet::new();
     let since = Instant::now();
-    for number in 0..300 {
+    for number in 0..300_usize {
         let (at, stop, ended) = (dormouse.http, Arc::clone(&stop), Arc::clone(&ended));
         slow.spawn(async move {
             let begin = match number % 3 {
@@ -207,7 +208,7 @@ async fn clients_that_do_not_finish() {
             while !stop.load(Ordering::SeqCst) {
                 match tokio::time::timeout(Duration::from_millis(200), stream.read(&mut answer)).await {
                     Ok(Ok(0) | Err(_)) => {
-                        ended.fetch_add(1, Ordering::SeqCst);
+                        ended[number % 3].fetch_add(1, Ordering::SeqCst);
                         return;
                     }
                     Ok(Ok(_)) => {}
@@ -218,10 +219,13 @@ async fn clients_that_do_not_finish() {
             }
         });
     }
-    let over = async || ended.load(Ordering::SeqCst);
+    let over = async || [0, 1, 2].map(|kind: usize| ended[kind].load(Ordering::SeqCst));
     // The heads, of both versions; the bodies go on for as long again.
-    let heads = async { drop(until("all heads are given up", over, |ended| *ended >= 200).await) };
-    others_are_served("those who do not finish", &app, &dormouse, heads).await;
+    let heads = async {
+        let ended = until("all heads are given up", over, |ended| ended[0] + ended[2] == 200).await;
+        println!("{ended:?} were ended after {:?}", since.elapsed());
+    };
+    others_are_served("those who do not finish", &app, &history, heads).await;
     let grown = memory(&dormouse).saturating_sub(before);
     println!("the heads were given up after {:?}; {grown} KiB more", since.elapsed());
     assert!(grown < 32 << 10, "{grown} KiB for 300 slow ones");
@@ -235,7 +239,7 @@ async fn ten_thousand_idle_connections() {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, most, most).unwrap();
     assert!(most >= 12_000, "this test needs 12,000 descriptors, and may have {most}");
-    let (app, dormouse) = awake().await;
+    let (app, dormouse, history) = awake().await;
     let before = memory(&dormouse);
     let mut hoard = Vec::new();
     for number in 0..10_000 {
@@ -248,7 +252,7 @@ async fn ten_thousand_idle_connections() {
         }
         hoard.push(stream);
     }
-    others_are_served("with 10,000 idle ones", &app, &dormouse, async {}).await;
+    others_are_served("with 10,000 idle ones", &app, &history, async {}).await;
     let mut answered = 0;
     for (number, stream) in hoard.iter_mut().enumerate().filter(|(number, _)| number % 4 > 0) {
         let count = tokio::time::timeout(LONG, stream.read(&mut [0; 4096])).await.unwrap().unwrap();
@@ -286,10 +290,14 @@ async fn with_200_descriptors_and_more_clients_than_that() {
         hoard.push(stream);
     }
     let history = History::new(dormouse.http);
+    // At first there is no place for them, and they are told so at once; then those who do not go on are let go.
     let mut served = 0;
     let since = Instant::now();
     while served < 20 {
-        served += usize::from(history.ask(&app, "GET").await == Some(200));
+        let status = history.ask(&app, "GET").await;
+        assert!(matches!(status, Some(200 | 503)), "{status:?}\n{}", dormouse.log());
+        served += usize::from(status == Some(200));
+        tokio::time::sleep(Duration::from_millis(50)).await;
         assert!(since.elapsed() < LONG, "{:?}\n{}", history.statuses(), dormouse.log());
     }
     println!("{:?} in {:?}, the longest took {:?}", history.statuses(), since.elapsed(), history.longest());

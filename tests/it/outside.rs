@@ -68,8 +68,8 @@ async fn of_many_streams_on_many_connections_none_fails() {
     for secure in [false, true] {
         // Each finds it asleep at first.
         let app = App::new("app").options(&["--delay-listen", "300ms"]).idle("idle_timeout: 1h");
-        let text = format!("{}tls: {{ certificates: [{}] }}\n", config(&[&app]), authority.entry("app"));
-        let dormouse = Dormouse::start_secure(&text).await;
+        let tls = format!("tls: {{ certificates: [{}] }}\nhttps_redirect: false\n", authority.entry("app"));
+        let dormouse = Dormouse::start_secure(&(config(&[&app]) + &tls)).await;
         let (at, scheme) = if secure { (dormouse.https.unwrap(), "https") } else { (dormouse.http, "http") };
         load(at, scheme, "/", 2000, &["-c", "40", "-m", "10"]).await;
         assert_eq!(app.journal().starts(), 1);
@@ -98,19 +98,40 @@ async fn echo() -> SocketAddr {
     address
 }
 
-/// What became of each case at an address: its behaviour, and how the connection ended.
-async fn cases(at: &str, reports: &Path) -> BTreeMap<String, (String, String)> {
-    // Those left out take minutes: limits, and compression, which is between the ends.
-    let mut words =
-        vec!["-m".to_owned(), "fuzzingclient".to_owned(), format!("ws://{at}/"), "-p".to_owned(), "8".to_owned()];
-    words.extend(["-x", "9.*", "-x", "12.*", "-x", "13.*", "-o"].map(str::to_owned));
-    words.push(reports.display().to_string());
+/// What became of each of these cases at an address: its behaviour, and how the connection ended.
+async fn cases(at: &str, reports: &Path, which: &[&str]) -> BTreeMap<String, (String, String)> {
+    let mut words: Vec<String> = ["-m", "fuzzingclient", "-p", "8", "-o"].map(str::to_owned).to_vec();
+    words.extend([reports.display().to_string(), format!("ws://{at}/")]);
+    words.extend(which.iter().map(|word| (*word).to_owned()));
     let (said, _) = tool("kosoku", words).await;
     let index = fs::read_to_string(reports.join("index.json")).unwrap_or_else(|error| panic!("{at}: {error}\n{said}"));
     let index: serde_json::Value = serde_json::from_str(&index).unwrap();
     let cases = index.as_object().unwrap().values().next().unwrap().as_object().unwrap().iter();
     let word = |case: &serde_json::Value, key: &str| case[key].as_str().unwrap_or_default().to_owned();
     cases.map(|(name, case)| (name.clone(), (word(case, "behavior"), word(case, "behaviorClose")))).collect()
+}
+
+/// Those left out take minutes: limits, and compression, which is between the ends.
+const CASES: [&str; 6] = ["-x", "9.*", "-x", "12.*", "-x", "13.*"];
+
+/// The cases that do not end at this address as they do without a proxy. The tool gives an end one second, and tells
+/// apart whether an echo or an end came first: on a busy machine a case may differ once, but not each time.
+async fn that_differ(at: &str, reports: &Path, direct: &BTreeMap<String, (String, String)>) -> Vec<String> {
+    let mut differ: Vec<String> = Vec::new();
+    for round in 0..4 {
+        let again: Vec<&str> = differ.iter().flat_map(|case| ["-i", case.as_str()]).collect();
+        let got = cases(at, &reports.join(round.to_string()), if round == 0 { &CASES } else { &again }).await;
+        let wanted = direct.iter().filter(|(case, _)| round == 0 || differ.contains(*case));
+        let differing: Vec<_> = wanted.filter(|(case, verdict)| got.get(*case) != Some(*verdict)).collect();
+        for (case, verdict) in &differing {
+            println!("{at}: {case} ends as {:?}, without as {verdict:?}", got.get(*case));
+        }
+        differ = differing.into_iter().map(|(case, _)| case.clone()).collect();
+        if differ.is_empty() {
+            break;
+        }
+    }
+    differ
 }
 
 #[tokio::test]
@@ -132,23 +153,20 @@ async fn a_websocket_through_the_proxy_is_as_good_as_without() {
     let outer = Dormouse::start(&outer).await;
     let reports = tempfile::tempdir().unwrap();
     let at = |name: &str| reports.path().join(name);
-    let (direct, clear) = (echo.to_string(), inner.http.to_string());
-    let (secure, http2) = (outer.http.to_string(), format!("localhost:{}", outer.http.port()));
-    let (direct, clear, secure, http2) = tokio::join!(
-        cases(&direct, &at("direct")),
-        cases(&clear, &at("clear")),
-        cases(&secure, &at("secure")),
-        cases(&http2, &at("http2"))
-    );
+    let direct = cases(&echo.to_string(), &at("direct"), &CASES).await;
     let good = direct.values().filter(|(behavior, _)| behavior != "FAILED").count();
     println!("{good} of {} cases hold without the proxy", direct.len());
     assert!(direct.len() >= 240 && good >= direct.len() - 3, "the echo itself is wrong: {direct:?}");
-    for (name, through) in [("in clear", clear), ("through TLS", secure), ("through HTTP/2", http2)] {
-        let differ = |case: &&String| through.get(*case) != direct.get(*case);
-        let told = |case: &String| format!("{case}: {:?}, without {:?}", through.get(case), direct.get(case));
-        let differs: Vec<_> = direct.keys().filter(differ).map(told).collect();
-        assert!(differs.is_empty(), "{name}: {}", differs.join("\n"));
-    }
+    let (clear, secure) = (inner.http.to_string(), outer.http.to_string());
+    let http2 = format!("localhost:{}", outer.http.port());
+    let (clear_at, secure_at, http2_at) = (at("clear"), at("secure"), at("http2"));
+    let (clear, secure, http2) = tokio::join!(
+        that_differ(&clear, &clear_at, &direct),
+        that_differ(&secure, &secure_at, &direct),
+        that_differ(&http2, &http2_at, &direct)
+    );
+    let none: Vec<String> = Vec::new();
+    assert_eq!((&clear, &secure, &http2), (&none, &none, &none), "in clear, through TLS, through HTTP/2");
 }
 
 /// Certificates as a public authority makes them: `rsa` and `ec`, each with an authority of its own.
