@@ -4,7 +4,8 @@ use crate::{
     case::{self, Case},
     client::{Client, Reply},
     echo::{Echo, Log, Seen},
-    relay::{Relay, Way},
+    relay::Relay,
+    ways::{Front, Way},
     wire::Message,
 };
 
@@ -101,11 +102,11 @@ pub(crate) fn run_asleep(text: &str) -> Vec<String> {
 
 fn run_on(way: Way, text: &str) -> Vec<String> {
     let echo = Echo::start();
-    let relay = Relay::start_on(way, echo.address);
+    let front = Front::start(way, echo.address);
     let (mut faults, mut late) = (Vec::new(), None);
     for case in case::parse(text) {
-        relay.sleep();
-        if let Err(why) = check(&case, &relay, &echo, &mut late) {
+        front.sleep();
+        if let Err(why) = check(&case, &front, &echo, &mut late) {
             faults.push(format!("case `{}`\n  sent: {}\n  {why}", case.name, case::escape(&case.bytes)));
         }
     }
@@ -137,10 +138,10 @@ pub(crate) fn cut_everywhere(requests: &[&[u8]]) -> Vec<String> {
 }
 
 /// `late` is the beginning of a request that was cut in the last case, and that the backend may get to see only now.
-fn check(case: &Case, relay: &Relay, echo: &Echo, late: &mut Option<Vec<u8>>) -> Result<(), String> {
+fn check(case: &Case, front: &Front, echo: &Echo, late: &mut Option<Vec<u8>>) -> Result<(), String> {
     let want = want(case);
-    let wakes = relay.wakes();
-    let mut client = relay.connect();
+    let wakes = front.wakes();
+    let mut client = front.connect();
     if want.slow {
         case.bytes.iter().for_each(|byte| client.send(&[*byte]));
     } else {
@@ -151,8 +152,8 @@ fn check(case: &Case, relay: &Relay, echo: &Echo, late: &mut Option<Vec<u8>>) ->
     }
     let end = converse(&mut client, &want);
     let refused = want.steps.iter().all(|step| matches!(step, Step::Refuse(_))) || matches!(end, Ok(End::Refused));
-    let woken = relay.wakes() - wakes;
-    let honest = honest(&mut relay.connect(), "/honest/after");
+    let woken = front.wakes() - wakes;
+    let honest = honest(&mut front.connect(), "/honest/after");
     let mut log = echo.take();
     if let Some(late) = late.take() {
         log.parts.retain(|_, part| !part.starts_with(&late));

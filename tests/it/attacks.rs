@@ -76,6 +76,7 @@ async fn others_are_served(what: &str, app: &App, history: &History, meanwhile: 
             let method = if asked % 2 == 0 { "GET" } else { "POST" };
             assert_eq!(history.ask(app, method).await, Some(200), "{what}");
             asked += 1;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     let meanwhile = async {
