@@ -13,6 +13,7 @@ mod h2_out_wake;
 mod h2_service;
 mod http2;
 mod http2_rules;
+mod http2_states;
 mod middlewares;
 mod middlewares_bodies;
 mod panics;

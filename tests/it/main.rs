@@ -9,6 +9,7 @@
 mod access_log;
 mod acme;
 mod api;
+mod attacks;
 mod browser;
 mod cli;
 mod dependencies;
@@ -36,6 +37,7 @@ mod keep_awake;
 mod killed;
 mod middlewares;
 mod not_woken;
+mod outside;
 mod provider_conformance;
 mod provider_docker;
 mod provider_docker_faults;
