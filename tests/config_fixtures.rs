@@ -63,6 +63,17 @@ fn step(step: &Middleware) -> String {
             format!("cors({} {})", cors.origins.join("+"), fields.join(" "))
         }
         Middleware::MaxBody(most) => format!("max_body({most})"),
+        Middleware::Retry(rule) => {
+            format!("retry({} of {:?} each {:?} within {:?})", rule.attempts, rule.statuses, rule.pause, rule.timeout)
+        }
+        Middleware::ErrorPages(pages) => {
+            format!("error_pages({})", pages.0.keys().map(String::as_str).collect::<Vec<_>>().join("+"))
+        }
+        Middleware::Compress(rule) => {
+            let codings: Vec<&str> = rule.codings.iter().map(|coding| coding.as_str()).collect();
+            let types = if rule.types.len() > 4 { "usual".to_owned() } else { rule.types.join("+") };
+            format!("compress({} of {types} from {})", codings.join("+"), rule.min_size)
+        }
         Middleware::StripPrefix(prefixes) => format!("strip_prefix({})", prefixes.join("+")),
         Middleware::AddPrefix(prefix) => format!("add_prefix({prefix})"),
         Middleware::Rewrite(to) => format!("rewrite({} -> {})", to.from, to.to),

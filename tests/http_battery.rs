@@ -22,6 +22,8 @@ mod requests;
 mod responses;
 #[path = "http/script.rs"]
 mod script;
+#[path = "http/ways.rs"]
+mod ways;
 #[path = "http/wire.rs"]
 mod wire;
 
@@ -66,6 +68,17 @@ macro_rules! files {
 mod raw_requests {
     use super::*;
     files!(requests::run, REQUESTS: chunks, framing, heads, hop, hosts, lines, talk, upgrade);
+}
+
+mod raw_requests_through_tls {
+    use super::*;
+    files!(requests::run_secure, REQUESTS: chunks, framing, heads, hop, hosts, lines, talk, upgrade);
+}
+
+/// Each request meets a wake, unless it is refused: what is refused wakes nothing.
+mod raw_requests_to_a_sleeper {
+    use super::*;
+    files!(requests::run_asleep, REQUESTS: chunks, framing, heads, hop, hosts, lines, talk, upgrade);
 }
 
 mod raw_responses {

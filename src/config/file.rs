@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     expand::{Sources, read_text},
-    include, own_address,
+    include, middleware_bodies, own_address,
     settings::{self, FILE_KEYS},
     static_routes::{self, Draft, Read},
     tree::{Fields, Node, Value, normal},
@@ -111,7 +111,8 @@ fn tree(text: &str, name: &str, sources: &mut Sources<'_>, problems: &mut Proble
 
 fn finish(draft: &FileDraft, sources: &mut Sources<'_>, problems: &mut Problems) -> (Settings, Read) {
     let mut fields = Fields::open(&draft.main, "configuration", problems);
-    let settings = settings::read(&mut fields, &sources.base, problems);
+    let mut settings = settings::read(&mut fields, &sources.base, problems);
+    settings.middlewares.values_mut().for_each(|set| middleware_bodies::read_pages(set, sources, problems));
     let mut all = Draft::default();
     if let Some(node) = fields.get("routes") {
         all.add_routes(node, problems);

@@ -6,7 +6,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use super::{
     idle::Author,
-    middleware_access as access, middleware_headers as headers, middleware_paths as paths,
+    middleware_access as access, middleware_bodies as bodies, middleware_headers as headers, middleware_paths as paths,
     tree::{Entry, Fields, Node, Value, nearest, normal},
     values,
 };
@@ -24,6 +24,8 @@ enum Fate {
     Step(fn(&Node, &mut Problems) -> Option<Middleware>),
     /// It allows pages of other origins.
     Cors,
+    /// Its pages are read once all is known.
+    ErrorPages,
     /// It keeps somebody out, and is not there yet: without it the route would be open.
     Restricts,
     /// It changes what is seen, not who sees it, and is not there yet.
@@ -65,10 +67,10 @@ const MIDDLEWARES: &[(&str, Fate)] = &[
     ("hide_x_forwarded", Fate::Later),
     ("modify_html", Fate::Later),
     ("themed", Fate::Later),
-    ("error_page", Fate::Later),
-    ("custom_error_page", Fate::Later),
-    ("compress", Fate::Later),
-    ("retry", Fate::Later),
+    ("error_page", Fate::ErrorPages),
+    ("custom_error_page", Fate::ErrorPages),
+    ("compress", Fate::Step(bodies::compress)),
+    ("retry", Fate::Step(bodies::retry)),
 ];
 
 /// Options that every middleware has.
@@ -115,7 +117,7 @@ pub(super) fn read(node: &Node, author: Author, named: &Named, problems: &mut Pr
     for one in &uses {
         let known = named.iter().find(|(name, _)| normal(name) == normal(one.name.trim_end_matches("@file")));
         match (find(&one.name), known) {
-            (Some((name, fate)), _) => apply(name, fate, one, &mut set, problems),
+            (Some((name, fate)), _) => apply(name, fate, (one, author), &mut set, problems),
             (None, Some((name, known))) => {
                 if !is_nothing(&one.options) {
                     let what =
@@ -144,7 +146,13 @@ fn unknown(one: &Use<'_>, named: &Named) -> Problem {
     }
 }
 
-fn apply(name: &'static str, fate: Fate, one: &Use<'_>, set: &mut MiddlewareSet, problems: &mut Problems) {
+fn apply(
+    name: &'static str,
+    fate: Fate,
+    (one, author): (&Use<'_>, Author),
+    set: &mut MiddlewareSet,
+    problems: &mut Problems,
+) {
     let options = &*one.options;
     match fate {
         Fate::Headers(read) => {
@@ -168,6 +176,11 @@ fn apply(name: &'static str, fate: Fate, one: &Use<'_>, set: &mut MiddlewareSet,
         Fate::Cors => {
             if let Some(cors) = headers::cors(options, &mut set.response, problems) {
                 set.steps.push(Middleware::Cors(cors));
+            }
+        }
+        Fate::ErrorPages => {
+            if let Some(folder) = bodies::error_page(options, author, problems) {
+                set.error_pages = Some(folder);
             }
         }
         Fate::Restricts => {

@@ -26,6 +26,7 @@ mod include;
 mod labels;
 mod later;
 mod middleware_access;
+mod middleware_bodies;
 mod middleware_headers;
 mod middleware_paths;
 mod middlewares;

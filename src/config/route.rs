@@ -142,7 +142,7 @@ impl RouteDraft {
         target: RouteTarget,
         waiting_page: Option<String>,
     ) -> RouteSpec {
-        let MiddlewareSet { steps, request, response } = self.middlewares;
+        let MiddlewareSet { steps, request, response, error_pages: _ } = self.middlewares;
         let more = Middlewares { steps, add_request_headers: request.add, add_response_headers: response.add };
         let options = RouteOptions {
             upstream: self.upstream,
@@ -334,7 +334,7 @@ fn upstream(fields: &mut Fields<'_>, upstream: &mut Upstream, problems: &mut Pro
     }
     let most = fields.get("max_conns_per_host").and_then(|node| values::count(node, 0..=1_000_000, problems));
     upstream.max_conns = most.filter(|most| *most > 0);
-    // Nothing is compressed in this version, so there is nothing to switch off.
+    // Services are asked for no coding that their clients did not ask for: there is nothing to switch off.
     if let Some(node) = fields.get("disable_compression") {
         values::boolean(node, problems);
     }

@@ -362,7 +362,11 @@ const ROUTE: &[Key] = &[
     ("response_header_timeout", Kind::Duration, "From the request's last byte to the head of the response"),
     ("connect_timeout", Kind::Duration, "How long a connect may take"),
     ("max_conns_per_host", Kind::Number, "Connections to the endpoint at once, for each worker; `0`: no bound"),
-    ("disable_compression", Kind::Bool, "Nothing is compressed in this version"),
+    (
+        "disable_compression",
+        Kind::Bool,
+        "Without effect: services are asked for no coding that their clients did not ask for",
+    ),
     (
         "ssl_server_name",
         Kind::Text,
@@ -383,7 +387,7 @@ const ROUTE: &[Key] = &[
         "Middlewares, in order: names of sets, or each with its options. Who is let in: `allow`, `deny`, `cidr_whitelist`, \
          `rate_limit`, `in_flight_limit`, `max_body`, `basic_auth`, `forward_auth`, `cors`, `real_ip`; where to: \
          `redirect_http`, `redirect`, `strip_prefix`, `add_prefix`, `rewrite`; header fields: `set_headers`, \
-         `add_headers`, `hide_headers`, `modify_request`, `modify_response`, `secure_headers`, `cache_nothing`",
+         `add_headers`, `hide_headers`, `modify_request`, `modify_response`, `secure_headers`, `cache_nothing`; answers: `compress`, `retry`, `custom_error_page` (a folder, in the file alone)",
     ),
     ("homepage", Kind::Any, "Ignored"),
     ("webui", Kind::Any, "Ignored"),

@@ -12,7 +12,7 @@ use super::{
     expand::Sources,
     finish::{check_profile, check_scheme, condition, scheme},
     idle::{self, Author, IdleDraft, Wanted},
-    ready,
+    middleware_bodies, ready,
     route::{self, RouteDraft},
     stream,
     tree::{Entry, Fields, Node, Value, unknown},
@@ -265,6 +265,7 @@ impl Checker<'_, '_, '_> {
         let waiting_page = draft.waiting_page.as_ref().and_then(|(path, place)| self.page(path, place));
         let matches = stream::matches(balance::public_name(&draft, alias), &draft, scheme, port, self.settings);
         let mut draft = draft;
+        middleware_bodies::read_pages(&mut draft.middlewares, self.sources, self.problems);
         // Relative to the file that names them.
         let UpstreamTls { roots, client, .. } = &mut draft.upstream.tls;
         for path in roots.iter_mut().chain(client.iter_mut().flat_map(|(certificate, key)| [certificate, key])) {

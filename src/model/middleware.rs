@@ -1,11 +1,11 @@
 //! Middlewares of a route: who is let in, and what is changed on the way.
 
-use std::{net::IpAddr, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 use regex::Regex;
 
-use super::{Alias, Secret};
+use super::{Alias, Place, Secret};
 
 /// The middlewares of a route, in order.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -52,6 +52,65 @@ pub enum Middleware {
         /// The status: 301, 302, 303, 307 or 308.
         status: u16,
     },
+    /// A request that failed is tried again where that is safe.
+    Retry(Retry),
+    /// Errors are shown as pages of our own.
+    ErrorPages(Arc<ErrorPages>),
+    /// Answers are compressed.
+    Compress(Compress),
+}
+
+/// How often and how long a request that failed is tried again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retry {
+    /// So often beyond the first try.
+    pub attempts: u32,
+    /// Answers with these statuses count as failures.
+    pub statuses: Vec<u16>,
+    /// How long until it is tried again; twice as long each time.
+    pub pause: Duration,
+    /// No try begins later than that after the first failure.
+    pub timeout: Duration,
+}
+
+/// Pages of our own, by the status that they are for (`404`), or by the class of statuses (`5xx`).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ErrorPages(pub BTreeMap<String, String>);
+
+/// Which answers are compressed, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compress {
+    /// The codings; of those that a client likes best the first one is taken.
+    pub codings: Vec<Coding>,
+    /// Types of bodies, lower case: `text/html`, `text/*`, or `+json` for all whose name ends so.
+    pub types: Vec<String>,
+    /// A body of less bytes is left as it is.
+    pub min_size: u64,
+}
+
+/// How a body is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Coding {
+    /// Zstandard (RFC 8878).
+    Zstd,
+    /// Brotli (RFC 7932).
+    Brotli,
+    /// GZIP (RFC 1952).
+    Gzip,
+}
+
+impl Coding {
+    /// Every one of them, the best first.
+    pub const ALL: [Self; 3] = [Self::Zstd, Self::Brotli, Self::Gzip];
+
+    /// Its name in header fields.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Zstd => "zstd",
+            Self::Brotli => "br",
+            Self::Gzip => "gzip",
+        }
+    }
 }
 
 /// Where the true address of a client stands.
@@ -164,9 +223,39 @@ impl Middlewares {
         self.steps.iter().find_map(|step| if let Middleware::Cors(cors) = step { Some(cors) } else { None })
     }
 
+    /// When a request that failed is tried again.
+    pub fn retry(&self) -> Option<&Retry> {
+        self.steps.iter().find_map(|step| if let Middleware::Retry(retry) = step { Some(retry) } else { None })
+    }
+
+    /// Pages that are shown for errors.
+    pub fn error_pages(&self) -> Option<&ErrorPages> {
+        // Those of the route itself stand behind those of the sets that it names.
+        let mut own = self.steps.iter().rev();
+        own.find_map(|step| if let Middleware::ErrorPages(pages) = step { Some(pages.as_ref()) } else { None })
+    }
+
+    /// Which answers are compressed.
+    pub fn compress(&self) -> Option<&Compress> {
+        self.steps.iter().find_map(|step| if let Middleware::Compress(rule) = step { Some(rule) } else { None })
+    }
+
     /// How many bytes a body may have.
     pub fn max_body(&self) -> Option<u64> {
         self.steps.iter().filter_map(|step| if let Middleware::MaxBody(most) = step { Some(*most) } else { None }).min()
+    }
+}
+
+impl ErrorPages {
+    /// The page of a status, or of its class.
+    pub fn of(&self, status: u16) -> Option<&str> {
+        let class = format!("{}xx", status / 100);
+        self.0.get(&status.to_string()).or_else(|| self.0.get(&class)).map(String::as_str)
+    }
+
+    /// The page for an error of a service: as GoDoxy has it, that of 404 where there is no better one.
+    pub fn of_service(&self, status: u16) -> Option<&str> {
+        self.of(status).or_else(|| self.0.get("404").map(String::as_str))
     }
 }
 
@@ -194,6 +283,8 @@ pub struct MiddlewareSet {
     pub request: HeaderEdits,
     /// What becomes of the header fields of responses.
     pub response: HeaderEdits,
+    /// The folder of pages for errors, and where it is named, until they are read.
+    pub error_pages: Option<(PathBuf, Place)>,
 }
 
 /// What becomes of header fields: those that came are hidden first, the others written then.
@@ -246,6 +337,7 @@ impl MiddlewareSet {
         self.steps.extend(next.steps.iter().cloned());
         self.request.then(&next.request);
         self.response.then(&next.response);
+        self.error_pages = next.error_pages.clone().or_else(|| self.error_pages.take());
     }
 }
 

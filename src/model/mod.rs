@@ -38,8 +38,8 @@ pub use engine::{DockerAddress, EngineAddress, EngineTls, NodeSpec, Pem};
 pub use idle::{IdlePolicy, OnWakeTimeout, SleepMethod, StopSignal, Waiting};
 pub use ignore::{AsleepResponse, Ignore, IgnoreCase};
 pub use middleware::{
-    AuthServer, BasicAuth, ClientList, Cors, ForwardAuth, HeaderEdits, InFlightLimit, Middleware, MiddlewareSet,
-    Middlewares, RateLimit, RealIp, Replacement,
+    AuthServer, BasicAuth, ClientList, Coding, Compress, Cors, ErrorPages, ForwardAuth, HeaderEdits, InFlightLimit,
+    Middleware, MiddlewareSet, Middlewares, RateLimit, RealIp, Replacement, Retry,
 };
 pub use name::{Alias, BackendId, BadName, HostPattern, NodeName, Served};
 pub use problem::{Place, Problem, Problems, Severity};

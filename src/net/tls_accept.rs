@@ -184,6 +184,8 @@ fn make(
     };
     let mut config = builder.with_cert_resolver(Arc::clone(certificates) as _);
     config.alpn_protocols = PROTOCOLS.iter().map(|name| name.to_vec()).collect();
+    // The order of suites is ours: a client that prefers a lesser one does not get it.
+    config.ignore_client_order = true;
     // Tickets are kept by clients, under keys that change every few hours; nothing is kept here.
     config.ticketer = rustls::crypto::ring::Ticketer::new()?;
     config.session_storage = Arc::new(NoServerSessionStorage {});

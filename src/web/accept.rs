@@ -2,7 +2,7 @@
 
 /// The members of such a list with their weight in thousandths, in the order written. A weight that makes no sense
 /// counts as 1000.
-pub(super) fn weighted(header: &str) -> impl Iterator<Item = (&str, u16)> {
+pub fn weighted(header: &str) -> impl Iterator<Item = (&str, u16)> {
     header.split(',').filter_map(|member| {
         let mut parts = member.split(';').map(str::trim);
         let name = parts.next().filter(|name| !name.is_empty())?;

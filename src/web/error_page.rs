@@ -51,6 +51,11 @@ pub fn error_body(status: u16, accept: &str, reason: Option<&str>) -> ErrorBody 
     }
 }
 
+/// Whether a client would be shown an error as HTML.
+pub fn likes_html(accept: &str) -> bool {
+    Kind::choose(accept) == Kind::Html
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Plain,

@@ -18,8 +18,9 @@ mod template;
 mod waiting;
 mod words;
 
+pub use accept::weighted;
 pub use document::{Headers, Theme, WholePage};
-pub use error_page::{ErrorBody, error_body, status_phrase};
+pub use error_page::{ErrorBody, error_body, likes_html, status_phrase};
 pub use escape::escape;
 pub use failure::{Failure, WhyFailed, failed_page};
 pub use progress::{Phase, Progress, failed_event, progress_event, ready_event};

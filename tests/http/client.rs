@@ -3,7 +3,15 @@
 use std::{
     io::{ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
+    sync::Arc,
     time::Duration,
+};
+
+use rustls::{
+    ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime},
 };
 
 use crate::wire::{self, Message};
@@ -15,6 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) struct Client {
     stream: TcpStream,
+    /// Through which bytes go, if not in clear.
+    tls: Option<Box<ClientConnection>>,
     buffer: Vec<u8>,
     ended: bool,
     /// It ended by a reset, which is no orderly end.
@@ -41,16 +51,42 @@ impl Client {
         stream.set_nodelay(true).expect("a plain socket");
         stream.set_read_timeout(Some(PATIENCE)).expect("a plain socket");
         stream.set_write_timeout(Some(PATIENCE)).expect("a plain socket");
-        Self { stream, buffer: Vec::new(), ended: false, reset: false }
+        Self { stream, tls: None, buffer: Vec::new(), ended: false, reset: false }
+    }
+
+    /// Connects, and speaks through TLS. Whoever answers is believed.
+    pub(crate) fn connect_secure(to: SocketAddr) -> Self {
+        let mut client = Self::connect(to);
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .expect("versions of TLS")
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Anyone(provider)))
+            .with_no_client_auth();
+        let name = ServerName::try_from("app.test").expect("a name");
+        let mut tls = ClientConnection::new(Arc::new(config), name).expect("a session");
+        while tls.is_handshaking() {
+            tls.complete_io(&mut client.stream).expect("a handshake");
+        }
+        client.tls = Some(Box::new(tls));
+        client
     }
 
     /// Sends; a relay that has closed already is no fault of the client's.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
-        let _closed = self.stream.write_all(bytes);
+        let _closed = match &mut self.tls {
+            None => self.stream.write_all(bytes),
+            Some(tls) => rustls::Stream::new(tls.as_mut(), &mut self.stream).write_all(bytes),
+        };
     }
 
     /// Says that nothing more will be sent.
     pub(crate) fn end(&mut self) {
+        if let Some(tls) = &mut self.tls {
+            tls.send_close_notify();
+            let _closed = tls.write_tls(&mut self.stream);
+        }
         let _closed = self.stream.shutdown(Shutdown::Write);
     }
 
@@ -106,7 +142,11 @@ impl Client {
 
     fn read(&mut self) {
         let mut block = vec![0; 65_536];
-        match self.stream.read(&mut block) {
+        let read = match &mut self.tls {
+            None => self.stream.read(&mut block),
+            Some(tls) => rustls::Stream::new(tls.as_mut(), &mut self.stream).read(&mut block),
+        };
+        match read {
             Ok(0) => self.ended = true,
             Ok(count) => self.buffer.extend_from_slice(&block[..count]),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
@@ -114,5 +154,44 @@ impl Client {
             }
             Err(_) => (self.ended, self.reset) = (true, true),
         }
+    }
+}
+
+/// Believes every certificate: who shows it is not what these tests are about.
+#[derive(Debug)]
+struct Anyone(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anyone {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
     }
 }

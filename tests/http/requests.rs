@@ -5,6 +5,7 @@ use crate::{
     client::{Client, Reply},
     echo::{Echo, Log, Seen},
     relay::Relay,
+    ways::{Front, Way},
     wire::Message,
 };
 
@@ -86,11 +87,26 @@ struct Pass {
 
 /// Runs all cases of a text against one relay, and hands back what went wrong.
 pub(crate) fn run(text: &str) -> Vec<String> {
+    run_on(Way::Clear, text)
+}
+
+/// As [`run`], through TLS, and the backend is told so.
+pub(crate) fn run_secure(text: &str) -> Vec<String> {
+    run_on(Way::Secure, &text.replace("--- field x-forwarded-proto: http\n", "--- field x-forwarded-proto: https\n"))
+}
+
+/// As [`run`]. Each case finds the backend asleep.
+pub(crate) fn run_asleep(text: &str) -> Vec<String> {
+    run_on(Way::Asleep, text)
+}
+
+fn run_on(way: Way, text: &str) -> Vec<String> {
     let echo = Echo::start();
-    let relay = Relay::start(echo.address);
-    let mut faults = Vec::new();
+    let front = Front::start(way, echo.address);
+    let (mut faults, mut late) = (Vec::new(), None);
     for case in case::parse(text) {
-        if let Err(why) = check(&case, &relay, &echo) {
+        front.sleep();
+        if let Err(why) = check(&case, &front, &echo, &mut late) {
             faults.push(format!("case `{}`\n  sent: {}\n  {why}", case.name, case::escape(&case.bytes)));
         }
     }
@@ -121,9 +137,11 @@ pub(crate) fn cut_everywhere(requests: &[&[u8]]) -> Vec<String> {
     faults
 }
 
-fn check(case: &Case, relay: &Relay, echo: &Echo) -> Result<(), String> {
+/// `late` is the beginning of a request that was cut in the last case, and that the backend may get to see only now.
+fn check(case: &Case, front: &Front, echo: &Echo, late: &mut Option<Vec<u8>>) -> Result<(), String> {
     let want = want(case);
-    let mut client = Client::connect(relay.address);
+    let wakes = front.wakes();
+    let mut client = front.connect();
     if want.slow {
         case.bytes.iter().for_each(|byte| client.send(&[*byte]));
     } else {
@@ -133,10 +151,23 @@ fn check(case: &Case, relay: &Relay, echo: &Echo) -> Result<(), String> {
         client.end();
     }
     let end = converse(&mut client, &want);
-    let honest = honest(&mut Client::connect(relay.address), "/honest/after");
+    let refused = want.steps.iter().all(|step| matches!(step, Step::Refuse(_))) || matches!(end, Ok(End::Refused));
+    let woken = front.wakes() - wakes;
+    let honest = honest(&mut front.connect(), "/honest/after");
     let mut log = echo.take();
+    if let Some(late) = late.take() {
+        log.parts.retain(|_, part| !part.starts_with(&late));
+    }
+    let may_be_cut = want.or_cut.is_some() || want.steps.iter().any(|step| matches!(step, Step::Cut(_)));
+    if may_be_cut && log.parts.is_empty() {
+        let words = case.bytes.split_inclusive(|byte| *byte == b' ').take(2);
+        *late = Some(words.collect::<Vec<_>>().concat());
+    }
     let outcome = end.and_then(|end| {
         honest?;
+        if refused && woken > 0 {
+            return Err("refused, and yet the backend was woken".to_owned());
+        }
         forget_honest(&mut log)?;
         let all = want.steps.len();
         match end {

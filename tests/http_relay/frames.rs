@@ -28,6 +28,7 @@ pub(crate) const NO_ERROR: u32 = 0;
 pub(crate) const PROTOCOL_ERROR: u32 = 1;
 pub(crate) const INTERNAL_ERROR: u32 = 2;
 pub(crate) const FLOW_CONTROL_ERROR: u32 = 3;
+pub(crate) const STREAM_CLOSED: u32 = 5;
 pub(crate) const FRAME_SIZE_ERROR: u32 = 6;
 pub(crate) const REFUSED_STREAM: u32 = 7;
 pub(crate) const CANCEL: u32 = 8;
@@ -182,12 +183,20 @@ impl H2 {
     /// The next frame; `None` when the connection has ended.
     pub(crate) fn read(&mut self) -> Option<Frame> {
         let mut head = [0; 9];
-        self.socket.read_exact(&mut head).ok()?;
+        self.fill(&mut head)?;
         let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
         let mut payload = vec![0; length as usize];
-        self.socket.read_exact(&mut payload).ok()?;
+        self.fill(&mut payload)?;
         let stream = u32::from_be_bytes([head[5] & 127, head[6], head[7], head[8]]);
         Some(Frame { kind: head[3], flags: head[4], stream, payload })
+    }
+
+    /// Silence is no end of the connection.
+    fn fill(&mut self, bytes: &mut [u8]) -> Option<()> {
+        match self.socket.read_exact(bytes) {
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => panic!("nothing came for 20 seconds"),
+            read => read.ok(),
+        }
     }
 
     /// Reads until this stream or the connection has ended, and answers what wants an answer.

@@ -8,8 +8,8 @@ use dormouse::proxy::{Limits, ProxySettings};
 use crate::{frames::*, support::*};
 
 /// What is expected of a case.
-#[derive(Debug, Clone, Copy)]
-enum Expected {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expected {
     /// The stream, or the connection, is ended with this code.
     Error(u32),
     /// The connection is ended, with a code of its own or the general one.
@@ -21,11 +21,14 @@ enum Expected {
 }
 use Expected::{Ended, Error, Refused, Seen};
 
+/// A name, what is sent, and what is expected.
+pub(crate) type Case = (&'static str, Vec<u8>, Expected);
+
 /// A name, a head, the frames behind it, and what is expected.
 type Body<'a> = (&'a str, Vec<u8>, Vec<(u8, u8, Vec<u8>)>, Expected);
 
 /// What is wrong with a case, if anything.
-fn check(proxy: &Proxy, name: &str, expected: Expected, write: impl Fn(&mut H2)) -> Option<String> {
+pub(crate) fn check(proxy: &Proxy, name: &str, expected: Expected, write: impl Fn(&mut H2)) -> Option<String> {
     let mut client = H2::connect(proxy);
     write(&mut client);
     let outcome = client.outcome(1);
@@ -55,11 +58,10 @@ fn pseudo(method: &str, scheme: &str, path: &str, authority: &str) -> Vec<u8> {
     block(&[(":method", method), (":scheme", scheme), (":path", path), (":authority", authority)])
 }
 
-#[test]
-fn requests_that_two_readers_would_read_differently() {
-    let proxy = proxy(upstream(echo));
+/// Heads that two readers would read differently, each the block of one request.
+pub(crate) fn ambiguous() -> Vec<Case> {
     let get = |more: &[(&str, &str)]| request("GET", "/", more);
-    let cases: Vec<(&str, Vec<u8>, Expected)> = vec![
+    vec![
         // The request line.
         ("usual", get(&[]), Seen("GET / HTTP/1.1\r\nHost: app.test\r\n")),
         ("method with a space", request("GET /x", "/", &[]), Refused),
@@ -194,7 +196,13 @@ fn requests_that_two_readers_would_read_differently() {
             ]),
             Refused,
         ),
-    ];
+    ]
+}
+
+#[test]
+fn requests_that_two_readers_would_read_differently() {
+    let proxy = proxy(upstream(echo));
+    let cases = ambiguous();
     assert!(cases.len() >= 80);
     let mut wrong = Vec::new();
     for (name, block, expected) in cases {
@@ -289,13 +297,12 @@ fn bodies_that_are_not_what_was_told() {
     }
 }
 
-#[test]
-fn frames_that_break_the_rules_end_the_stream_or_the_connection() {
-    let proxy = proxy(upstream(echo));
+/// Frames that break the rules, or keep them.
+pub(crate) fn frames() -> Vec<Case> {
     let get = || request("GET", "/", &[]);
     let post = || request("POST", "/", &[]);
     let one = |kind, flags, stream, payload: &[u8]| frame(kind, flags, stream, payload);
-    let cases: Vec<(&str, Vec<u8>, Expected)> = vec![
+    vec![
         // 4.1, 4.2: frames.
         ("unknown frame", [one(99, 0xFF, 0, b"x"), one(HEADERS, 5, 1, &get())].concat(), Seen("GET / ")),
         (
@@ -414,9 +421,14 @@ fn frames_that_break_the_rules_end_the_stream_or_the_connection() {
             one(HEADERS, 5, 1, &[0x00, 0x85, 0xF2, 0xB2, 0x4A, 0x84, 0xFF, 0x84, 0x49, 0x50, 0x9F, 0xFF]),
             Refused,
         ),
-    ];
+    ]
+}
+
+#[test]
+fn frames_that_break_the_rules_end_the_stream_or_the_connection() {
+    let proxy = proxy(upstream(echo));
     let mut wrong = Vec::new();
-    for (name, bytes, expected) in cases {
+    for (name, bytes, expected) in frames() {
         wrong.extend(check(&proxy, name, expected, |client| client.raw(&bytes)));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -450,6 +462,9 @@ fn floods_end_the_connection_and_nobody_else_notices() {
     let rapid = |at: u32| {
         [frame(HEADERS, 5, 2 * at + 1, &get), frame(RST_STREAM, 0, 2 * at + 1, &CANCEL.to_be_bytes())].concat()
     };
+    // More than was told: a mistake that ends the stream, on our side.
+    let told = request("POST", "/", &[("content-length", "0")]);
+    let made_to_reset = |at: u32| [frame(HEADERS, 4, 2 * at + 1, &told), frame(DATA, 1, 2 * at + 1, b"x")].concat();
     let floods: Vec<(&str, Vec<u8>)> = vec![
         ("pings", frame(PING, 0, 0, &[0; 8]).repeat(20_000)),
         ("settings", frame(SETTINGS, 0, 0, &setting(4, 65_535)).repeat(20_000)),
@@ -460,6 +475,7 @@ fn floods_end_the_connection_and_nobody_else_notices() {
             "empty data",
             [frame(HEADERS, 4, 1, &request("POST", "/", &[])), frame(DATA, 0, 1, &[]).repeat(20_000)].concat(),
         ),
+        ("resets that we must do", (0..2_000).flat_map(made_to_reset).collect()),
         ("resets", (0..2_000).flat_map(rapid).collect()),
         ("continuations", [frame(HEADERS, 1, 1, &get), frame(CONTINUATION, 0, 1, &[]).repeat(20_000)].concat()),
     ];

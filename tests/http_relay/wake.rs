@@ -14,8 +14,8 @@ use std::{
 use dormouse::{
     backend::{Backend, Restored, StatusState, Surroundings},
     model::{
-        AsleepResponse, BackendId, BackendSpec, Endpoint, IdlePolicy, Ignore, Provenance, Readiness, RouteSpec,
-        RouteTarget, Scheme, Unit, Waiting,
+        AsleepResponse, BackendId, BackendSpec, Endpoint, IdlePolicy, Ignore, Middlewares, Provenance, Readiness,
+        RouteOptions, RouteSpec, RouteTarget, Scheme, Unit, Waiting,
     },
     provider::{Script, Simulated},
     proxy::ProxySettings,
@@ -97,11 +97,31 @@ pub(crate) fn sleeper_of(
     sleeper_beside(Vec::new(), scheme, policy, script, settings, app)
 }
 
+/// A sleeping backend behind these middlewares.
+pub(crate) fn sleeper_behind(
+    middlewares: Middlewares,
+    app: impl Fn(usize, &mut TcpStream) + Send + Sync + 'static,
+) -> Sleeper {
+    let options = RouteOptions { middlewares: Some(Arc::new(middlewares)), ..RouteOptions::default() };
+    sleeper_whose(options, Vec::new(), (Scheme::Http, policy()), slow_start(), settings(), app)
+}
+
 /// The same, beside these routes.
 pub(crate) fn sleeper_beside(
     routes: Vec<RouteSpec>,
     scheme: Scheme,
     policy: IdlePolicy,
+    script: Script,
+    settings: ProxySettings,
+    app: impl Fn(usize, &mut TcpStream) + Send + Sync + 'static,
+) -> Sleeper {
+    sleeper_whose(RouteOptions::default(), routes, (scheme, policy), script, settings, app)
+}
+
+fn sleeper_whose(
+    options: RouteOptions,
+    routes: Vec<RouteSpec>,
+    (scheme, policy): (Scheme, IdlePolicy),
     script: Script,
     settings: ProxySettings,
     app: impl Fn(usize, &mut TcpStream) + Send + Sync + 'static,
@@ -134,7 +154,7 @@ pub(crate) fn sleeper_beside(
     let backend = Backend::spawn(spec, Vec::new(), around, Restored::default(), CancellationToken::new()).0;
     drop(guard);
     let mut route = spec_of(id, scheme, port);
-    Arc::make_mut(&mut route.options).title = Some("My App".into());
+    route.options = Arc::new(RouteOptions { title: Some("My App".into()), ..options });
     let mut all = vec![(route, Some(backend.clone()))];
     all.extend(routes.into_iter().map(|route| (route, None)));
     let proxy = proxy_of(all, settings);

@@ -9,6 +9,7 @@
 mod access_log;
 mod acme;
 mod api;
+mod attacks;
 mod balance;
 mod browser;
 mod cli;
@@ -37,6 +38,7 @@ mod keep_awake;
 mod killed;
 mod middlewares;
 mod not_woken;
+mod outside;
 mod provider_conformance;
 mod provider_docker;
 mod provider_docker_faults;

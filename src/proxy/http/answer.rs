@@ -3,7 +3,10 @@
 
 use std::{borrow::Cow, fmt::Write, time::Duration};
 
-use crate::web::{self, ErrorBody};
+use crate::{
+    model::ErrorPages,
+    web::{self, ErrorBody},
+};
 
 use super::{bad_request::BadRequest, request_head::RequestHead};
 
@@ -35,6 +38,15 @@ impl Answer {
     pub(super) fn retry_after(mut self, after: impl Into<Option<Duration>>) -> Self {
         self.retry_after = after.into();
         self
+    }
+
+    /// The same as a page that there is for it, for those who like HTML best. What somebody prescribes stays.
+    pub(super) fn as_page(&self, pages: &ErrorPages, head: &RequestHead) -> Option<Self> {
+        let liked = self.body.is_none() && web::likes_html(head.get("accept").unwrap_or_default());
+        let page = pages.of(self.status).filter(|_| liked)?;
+        let mut answer = Self { body: Some(page.to_owned()), ..self.clone() };
+        answer.fields.push(("Content-Type".to_owned(), "text/html; charset=utf-8".to_owned()));
+        Some(answer)
     }
 
     /// Writes it as a response. `head` is missing when the request could not be read.

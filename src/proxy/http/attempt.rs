@@ -14,7 +14,7 @@ use super::{
     front::{Client, Next},
     h2_reach::reach,
     h2_upstream::Why,
-    middleware::Edits,
+    middleware::{Again, Edits},
     pool::{Connection, Key},
     relay::{Cut, Pump},
     request_head::RequestHead,
@@ -59,9 +59,23 @@ pub(super) struct Job<'a> {
     pub(super) wake: Option<Duration>,
     /// At which member of its group it is; absent: its route has no group.
     pub(super) turn: Option<Box<Turn<'a>>>,
+    /// How often it was tried again because its route wants that.
+    pub(super) again: Again,
 }
 
 impl Job<'_> {
+    /// How long until it is tried again because its route wants that; nothing: it is not.
+    pub(super) fn again(&mut self) -> Option<Duration> {
+        self.again.next(self.route.spec.options.middlewares.as_ref()?.retry()?)
+    }
+
+    /// The same, for what the service says itself.
+    pub(super) fn again_after(&mut self, status: u16) -> Option<Duration> {
+        let retry = self.route.spec.options.middlewares.as_ref()?.retry()?;
+        let counts = retry.statuses.contains(&status) && self.head.may_be_repeated();
+        if counts { self.again.next(retry) } else { None }
+    }
+
     /// The answer has ended: counts how long it took.
     pub(super) fn took(&mut self) {
         let took = self.client.ended();
@@ -86,6 +100,8 @@ pub(super) enum Fault {
     Silent,
     /// A 502 or 503 of a backend that woke a moment ago.
     HalfStarted,
+    /// An answer after which the route wants another try, after this time.
+    Unwanted(Duration),
     /// No answer in time.
     Late,
     /// The connection ended within the head of an answer.
@@ -133,7 +149,7 @@ pub(super) async fn attempt(job: &mut Job<'_>, way: &Way, fresh: bool) -> Result
     };
     let mut run = Run { pump, write_failed: false };
     let result = run.head(job, way, &mut upstream).await;
-    let (head, input) = match result {
+    let (mut head, input) = match result {
         Ok(found) => found,
         Err(fault) => {
             let fault = explain(job, way, fault, &upstream, &mut run.pump);
@@ -144,7 +160,7 @@ pub(super) async fn attempt(job: &mut Job<'_>, way: &Way, fresh: bool) -> Result
             return Err(Failure { fault, written, reused });
         }
     };
-    Ok(respond(job, way, key, upstream, &mut run, &head, input).await)
+    Ok(respond(job, way, key, upstream, &mut run, &mut head, input).await)
 }
 
 /// What a fault means where HTTP/2 is spoken. What the service has not seen is made ready to be written once more.

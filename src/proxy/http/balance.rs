@@ -233,6 +233,13 @@ pub(super) fn elsewhere(job: &mut Job<'_>, failure: &Failure, way: &Way) -> bool
             false
         }
         Fault::Crowded => true,
+        Fault::Unwanted(_) => {
+            // Its route wants it tried again: by whoever's turn it is.
+            if let Some(turn) = &mut job.turn {
+                (turn.at, turn.load) = (None, None);
+            }
+            return false;
+        }
         Fault::NoUpgrade
         | Fault::Refused
         | Fault::HalfStarted

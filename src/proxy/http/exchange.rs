@@ -24,7 +24,7 @@ use super::{
     field::{HOP_MARK, Known},
     front::{Client, Next},
     leaving::left,
-    middleware::{self, Asker, Edits},
+    middleware::{self, Again, Asker, Edits},
     noting::{self, Notes, Noting},
     request_head::RequestHead,
     request_target::hides_slash,
@@ -92,7 +92,7 @@ async fn through(client: &mut Client, head: &RequestHead, route: &LiveRoute, cha
         Some(Ok(edits)) => forward(client, head, route, Some(&edits)).await,
         Some(Err(answer)) => {
             route.counters.answered(answer.status);
-            let next = client.answer(Some(head), &answer).await;
+            let next = Box::pin(tell(client, head, route, &answer)).await;
             route.counters.took(client.ended());
             next
         }
@@ -112,7 +112,7 @@ async fn through(client: &mut Client, head: &RequestHead, route: &LiveRoute, cha
 /// Does a request that may be done.
 async fn forward(client: &mut Client, head: &RequestHead, route: &LiveRoute, edits: Option<&Edits>) -> Next {
     let turn = route.group.as_deref().map(Turn::new);
-    let mut job = Job { client, head, route, body: None, edits, wake: None, turn };
+    let mut job = Job { client, head, route, body: None, edits, wake: None, turn, again: Again::default() };
     let mut tries = Tries::default();
     loop {
         let way = match enter(&mut job).await {
@@ -146,7 +146,13 @@ async fn forward(client: &mut Client, head: &RequestHead, route: &LiveRoute, edi
                     Box::pin(tokio::time::sleep(pause)).await;
                 }
             }
-            Verdict::Say(answer) => return Box::pin(say(&mut job, &answer)).await,
+            Verdict::Say(answer) => match again_after(&mut job, &failure) {
+                Some(pause) => {
+                    drop(way);
+                    Box::pin(tokio::time::sleep(pause)).await;
+                }
+                None => return Box::pin(say(&mut job, &answer)).await,
+            },
             Verdict::Left => {
                 route.counters.client_left.fetch_add(1, Ordering::Relaxed);
                 return Next::Reset;
@@ -155,12 +161,29 @@ async fn forward(client: &mut Client, head: &RequestHead, route: &LiveRoute, edi
     }
 }
 
+/// How long until a request that failed is tried again because its route wants that, where that is safe. What took
+/// too long is not: it would take as long again.
+fn again_after(job: &mut Job<'_>, failure: &Failure) -> Option<Duration> {
+    let of_service = matches!(failure.fault, Fault::Dial(_) | Fault::Silent | Fault::Refused | Fault::Cut);
+    let safe = failure.written == 0 || job.head.may_be_repeated();
+    if of_service && safe { job.again() } else { None }
+}
+
 /// Says something ourselves. A request whose body was begun is not read on.
 async fn say(job: &mut Job<'_>, answer: &Answer) -> Next {
     job.route.counters.answered(answer.status);
-    let next = job.client.answer(Some(job.head), answer).await;
+    let next = Box::pin(tell(job.client, job.head, job.route, answer)).await;
     job.took();
     next
+}
+
+/// Tells the client something ourselves, as a page of the route's where it has one.
+async fn tell(client: &mut Client, head: &RequestHead, route: &LiveRoute, answer: &Answer) -> Next {
+    let pages = route.spec.options.middlewares.as_ref().and_then(|all| all.error_pages());
+    match pages.and_then(|pages| answer.as_page(pages, head)) {
+        Some(page) => client.answer(Some(head), &page).await,
+        None => client.answer(Some(head), answer).await,
+    }
 }
 
 /// The route of a request that may use it.
@@ -346,6 +369,7 @@ impl Tries {
                 Verdict::Say(Answer::new(503, "The service is busy.").retry_after(Duration::from_secs(1)))
             }
             Fault::HalfStarted => Verdict::Again(pause),
+            Fault::Unwanted(pause) => Verdict::Again(*pause),
             Fault::Silent => {
                 counted(UpstreamError::Closed, Answer::new(502, "The service ended the connection without an answer."))
             }

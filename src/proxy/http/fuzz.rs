@@ -103,6 +103,7 @@ pub fn response(bytes: &[u8], to_head: bool) -> Result<Option<ReadResponse>, Bad
         wake: None,
         set: &[],
         add: &[],
+        remade: &[],
         hide: &[],
         origin: None,
         cookie: None,

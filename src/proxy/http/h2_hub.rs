@@ -92,6 +92,7 @@ impl Fault {
             | Self::Refused
             | Self::Silent
             | Self::HalfStarted
+            | Self::Unwanted(_)
             | Self::Cut
             | Self::ClientLeft
             | Self::ClientBad

@@ -9,7 +9,8 @@
 //! - `exchange` does one request: finds the route, asks its middlewares (`middleware`), enters the backend (`wake`), or
 //!   one of several (`balance`), forwards, tries again where that is safe;
 //! - `attempt` is one try on one connection from the `pool`, `relay` moves bodies both ways at once (`chunk`
-//!   understands them), `tunnel` takes over after a 101;
+//!   understands them), `remake` says where middlewares want another body or another coding of it (`coding`), `tunnel`
+//!   takes over after a 101;
 //! - `answer` is what we say ourselves.
 //!
 //! A connection of HTTP/2 (`h2_connection`) is many such clients at once: each stream (`h2_stream`) has its head from
@@ -30,6 +31,7 @@ mod bad_request;
 mod balance;
 mod buffer;
 mod chunk;
+mod coding;
 mod connect;
 mod crowded;
 mod deadline;
@@ -65,6 +67,7 @@ mod noting;
 mod pieces;
 mod pool;
 mod relay;
+mod remake;
 mod request_facts;
 mod request_head;
 mod request_target;

@@ -18,6 +18,7 @@ use crate::{
 use super::{
     buffer::{Buf, Buffers, SIZE},
     chunk::ChunkScanner,
+    coding::Coder,
     pieces::Pieces,
     request_head::Framing,
 };
@@ -79,6 +80,8 @@ pub(super) struct Pump {
     ahead: bool,
     /// What reading ahead met. Told once what came before is written.
     failed: Option<Cut>,
+    /// Puts the body into another coding.
+    coder: Option<Box<Coder>>,
     home: Rc<Buffers>,
 }
 
@@ -92,7 +95,19 @@ impl Pump {
         begun: Option<Buf>,
         home: &Rc<Buffers>,
     ) -> Result<Self, Cut> {
-        Self::with(framing, emit, out, begun, home, |_| {})
+        Self::with((framing, emit, None), out, begun, home, |_| {})
+    }
+
+    /// The same, for a body that goes out in another coding, in chunks.
+    pub(super) fn coded(
+        framing: Framing,
+        coder: Coder,
+        out: Buf,
+        begun: Option<Buf>,
+        home: &Rc<Buffers>,
+    ) -> Result<Self, Cut> {
+        let coder = Some(Box::new(coder));
+        Self::with((framing, Emit::Data, coder), out, begun, home, |scanner| *scanner = ChunkScanner::apart())
     }
 
     /// The same, for the body of a request of this route, which may have so many bytes of data.
@@ -104,7 +119,7 @@ impl Pump {
         most: Option<u64>,
         route: &Arc<RouteOptions>,
     ) -> Result<Self, Cut> {
-        Self::with(framing, Emit::AsIs, out, begun, home, |scanner| {
+        Self::with((framing, Emit::AsIs, None), out, begun, home, |scanner| {
             scanner.withhold(route);
             if let Some(most) = most {
                 scanner.bound(most);
@@ -113,8 +128,7 @@ impl Pump {
     }
 
     fn with(
-        framing: Framing,
-        emit: Emit,
+        (framing, emit, coder): (Framing, Emit, Option<Box<Coder>>),
         mut out: Buf,
         begun: Option<Buf>,
         home: &Rc<Buffers>,
@@ -143,6 +157,7 @@ impl Pump {
             bulk: begun.as_ref().is_some_and(Buf::is_full),
             ahead: false,
             failed: None,
+            coder,
             home: Rc::clone(home),
         };
         let mut rest = None;
@@ -153,6 +168,9 @@ impl Pump {
                 pump.begun = begun.len() as u64;
                 pump.decode(&mut begun)?;
                 pump.begun -= pump.surplus.as_ref().map_or(0, |surplus| surplus.len() as u64);
+                if pump.coder.is_some() && (!begun.is_empty() || pump.finished_reading()) {
+                    begun = pump.code(begun.filled())?;
+                }
                 let chunk = pump.emit == Emit::Chunks && !begun.is_empty();
                 if chunk {
                     out.push(format!("{:x}\r\n", begun.len()).as_bytes());
@@ -235,6 +253,10 @@ impl Pump {
             if self.finished_reading() {
                 return Poll::Ready(Ok(()));
             }
+            if self.coder.as_mut().is_some_and(|coder| coder.had_its_turn()) {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             ready!(self.poll_fill(cx, source))?;
         }
     }
@@ -259,10 +281,21 @@ impl Pump {
     }
 
     fn poll_fill(&mut self, cx: &mut Context<'_>, source: &mut ReadHalf<'_>) -> Poll<Result<(), Cut>> {
+        let polled = self.poll_read(cx, source);
+        if polled.is_pending() && self.coder.as_ref().is_some_and(|coder| coder.holds()) {
+            // While nothing comes, whoever reads has all that came.
+            let piece = self.code(&[])?;
+            self.out.push(piece);
+            return Poll::Ready(Ok(()));
+        }
+        polled
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, source: &mut ReadHalf<'_>) -> Poll<Result<(), Cut>> {
         // No buffer is held while there is nothing to read.
         ready!(source.poll_read_ready(cx)).map_err(Cut::Source)?;
         let left = self.left();
-        let bulk = left.map_or(self.bulk, |left| left > SIZE);
+        let bulk = left.map_or(self.bulk, |left| left > SIZE) && self.coder.is_none();
         let mut buf = if bulk { self.home.lend_big() } else { self.home.lend() };
         let chunks = self.emit == Emit::Chunks;
         if chunks {
@@ -291,6 +324,9 @@ impl Pump {
             buf.push(b"\r\n");
             buf.prepend(size.as_bytes());
         }
+        if self.coder.is_some() && (!buf.is_empty() || self.finished_reading()) {
+            buf = self.code(buf.filled())?;
+        }
         self.out.push(buf);
         Poll::Ready(Ok(()))
     }
@@ -303,7 +339,40 @@ impl Pump {
         if self.emit == Emit::Chunks {
             self.tail.extend_from_slice(b"0\r\n\r\n");
         }
+        if self.coder.is_some() {
+            let end = self.code(&[])?;
+            self.out.push(end);
+        }
         Ok(())
+    }
+
+    /// Data of the body as a chunk in the other coding, with the end behind it where the body was read to its end; no
+    /// data before that: all that was held back.
+    fn code(&mut self, data: &[u8]) -> Result<Buf, Cut> {
+        let ended = self.finished_reading();
+        let mut out = self.home.lend();
+        out.clear_leaving(FRONT);
+        if let Some(coder) = &mut self.coder {
+            let coded = coder.encode(data, &mut out);
+            let coded = match (ended, data.is_empty()) {
+                (true, _) => coded.and_then(|()| coder.finish(&mut out)),
+                (false, true) => coded.and_then(|()| coder.flush(&mut out)),
+                (false, false) => coded,
+            };
+            coded.map_err(|_| Cut::Malformed)?;
+        }
+        if !out.is_empty() {
+            let size = format!("{:x}\r\n", out.len());
+            out.push(b"\r\n");
+            out.prepend(size.as_bytes());
+        }
+        if ended {
+            out.push(b"0\r\n");
+            // The trailers with the line that ends them, of a body that came in chunks.
+            let tail = mem::take(&mut self.tail);
+            out.push(if tail.is_empty() { b"\r\n" } else { &tail });
+        }
+        Ok(out)
     }
 
     /// Leaves in `buf` what is to be written.

@@ -15,12 +15,15 @@ use crate::{
 use super::{
     answer::{Answer, MALFORMED},
     attempt::{Job, Way},
-    buffer::Buf,
+    buffer::{Buf, Buffers},
+    coding::Coder,
     front::{Client, Next},
     leaving::{Leaving, Progress},
     middleware,
     pool::{Connection, Key},
-    relay::{Cut, Pump},
+    relay::{Cut, Emit, Pump},
+    remake::{Body, Remade, remake},
+    request_head::Framing,
     response_head::ResponseHead,
     rewrite::{self, Ending},
     secure,
@@ -35,14 +38,22 @@ pub(super) async fn respond(
     key: Key,
     mut upstream: Connection,
     run: &mut Run,
-    head: &ResponseHead,
+    head: &mut ResponseHead,
     mut input: Buf,
 ) -> Next {
     let counters = &job.route.counters;
     counters.answered(head.status);
     job.client.note(|notes| notes.answered(head.status));
     let (is_11, worker) = (job.head.is_11, Rc::clone(&job.client.worker));
-    let (emit, may_stay) = rewrite::emit(head, is_11);
+    let (framing, reusable) = (head.framing, head.keep_alive);
+    let remade = match &job.route.spec.options.middlewares {
+        None => Remade::default(),
+        Some(all) => remake(all, job.head, head, input.filled()),
+    };
+    let (emit, may_stay) = match remade.body {
+        Body::AsIs => rewrite::emit(head, is_11),
+        Body::Coded(_) | Body::Page(_) => (Emit::AsIs, true),
+    };
     // A client that still sends is told that this connection ends with the answer.
     let keep_alive =
         job.head.keep_alive && may_stay && run.pump.finished() && !run.write_failed && !job.client.is_stopping();
@@ -54,6 +65,7 @@ pub(super) async fn respond(
         set: &job.route.spec.options.set_response_headers,
         hide: &job.route.spec.options.hide_response_headers,
         add: job.route.spec.options.middlewares.as_ref().map_or(&[], |all| &all.add_response_headers),
+        remade: &remade.fields,
         origin: middleware::allowed_origin(job.route, job.head),
         cookie: cookie.as_deref(),
         hsts: secure::hsts(job.client, job.head),
@@ -66,7 +78,18 @@ pub(super) async fn respond(
         job.took();
         return Box::pin(tunnel::run(job, way, upstream, out, begun)).await;
     }
-    let Ok(mut pump) = Pump::new(head.framing, emit, out, begun, &worker.buffers) else {
+    let (begun, unread) = match remade.body {
+        Body::Page(page) => {
+            let unread = !is_all(framing, begun, &worker.buffers);
+            (Some(lent(page, head, &worker.buffers)), unread)
+        }
+        Body::AsIs | Body::Coded(_) => (begun, false),
+    };
+    let pump = match remade.body {
+        Body::Coded(coding) => Pump::coded(head.framing, Coder::new(coding), out, begun, &worker.buffers),
+        Body::AsIs | Body::Page(_) => Pump::new(head.framing, emit, out, begun, &worker.buffers),
+    };
+    let Ok(mut pump) = pump else {
         counters.upstream_failed(UpstreamError::Malformed);
         return Box::pin(refuse(job)).await;
     };
@@ -79,7 +102,7 @@ pub(super) async fn respond(
     match end {
         End::Whole => {
             job.took();
-            if head.keep_alive && whole && pump.take_surplus().is_none() {
+            if reusable && !unread && whole && pump.take_surplus().is_none() {
                 worker.pool.put(key, upstream, job.client.quiet_since, job.route.backend.as_ref());
             }
             match (keep_alive, whole) {
@@ -98,6 +121,21 @@ pub(super) async fn respond(
             Next::Reset
         }
     }
+}
+
+/// A page as it is sent, which is not at all to HEAD.
+fn lent(page: &str, head: &ResponseHead, home: &Rc<Buffers>) -> Buf {
+    let mut out = home.lend();
+    if head.framing != Framing::Empty {
+        out.push(page.as_bytes());
+    }
+    out
+}
+
+/// Whether what came is all of a body and nothing else.
+fn is_all(framing: Framing, begun: Option<Buf>, home: &Rc<Buffers>) -> bool {
+    let read = Pump::new(framing, Emit::Data, home.lend(), begun, home);
+    read.is_ok_and(|mut read| read.finished_reading() && read.take_surplus().is_none())
 }
 
 /// The body was malformed from its first byte: nothing was sent yet, so the client gets an answer of ours.

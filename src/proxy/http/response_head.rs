@@ -102,6 +102,11 @@ impl ResponseHead {
     pub(super) fn fields(&self) -> &[Field] {
         &self.parts.fields
     }
+
+    /// Its fields, to be changed.
+    pub(super) fn fields_mut(&mut self) -> &mut [Field] {
+        &mut self.parts.fields
+    }
 }
 
 #[derive(Debug, Default)]

@@ -215,6 +215,8 @@ pub(super) struct Ending<'a> {
     pub(super) hide: &'a [String],
     /// The route's own fields besides those of the endpoint.
     pub(super) add: &'a [(String, String)],
+    /// What middlewares say of its body.
+    pub(super) remade: &'a [(&'static str, Vec<u8>)],
     /// Whose pages may read it.
     pub(super) origin: Option<&'a str>,
     /// By which the client stays with its member.
@@ -264,6 +266,14 @@ pub(super) fn response(head: &ResponseHead, bytes: &[u8], ending: Ending<'_>, ou
         body_fields(head, ending, out);
         for (name, value) in ending.set.iter().chain(ending.add) {
             push_field(out, name.as_bytes(), value.as_bytes());
+        }
+        // The route has the last word on what only describes the body.
+        let is_ours = |name: &str| {
+            let own = is_set(ending.set, name.as_bytes()) || is_hidden(ending.hide, name.as_bytes());
+            !(own && matches!(name, "ETag" | "Content-Type"))
+        };
+        for (name, value) in ending.remade.iter().filter(|(name, _)| is_ours(name)) {
+            push_field(out, name.as_bytes(), value);
         }
         if let Some(origin) = ending.origin {
             push_field(out, b"Access-Control-Allow-Origin", origin.as_bytes());

@@ -68,6 +68,9 @@ impl Run {
             let Some(mut buf) = input.take() else { return Err(Fault::Silent) };
             if head.status >= 200 {
                 self.check_settled(job, way, &head)?;
+                if let Some(pause) = job.again_after(head.status) {
+                    return Err(Fault::Unwanted(pause));
+                }
                 return Ok((head, buf));
             }
             if head.status == 101 {
@@ -196,6 +199,7 @@ async fn interim(job: &mut Job<'_>, head: &ResponseHead, buf: &Buf) -> Result<()
         wake: None,
         set: &[],
         add: &[],
+        remade: &[],
         origin: None,
         hide,
         cookie: None,

@@ -91,6 +91,8 @@ async fn apply(
             edits.target = Some(target);
             Ok(())
         }
+        // They look at what is answered.
+        Middleware::Retry(_) | Middleware::ErrorPages(_) | Middleware::Compress(_) => Ok(()),
         Middleware::Redirect { to, status } => redirect::elsewhere(to, *status, &current(head, route, edits)),
     }
 }

@@ -18,6 +18,7 @@ mod path;
 mod rate_limit;
 mod real_ip;
 mod redirect;
+mod retry;
 #[cfg(test)]
 mod samples;
 
@@ -25,3 +26,4 @@ pub(super) use asker::Asker;
 pub(super) use chain::{Edits, admit};
 pub(super) use cors::allowed_origin;
 pub(super) use ledger::Ledger;
+pub(super) use retry::Again;

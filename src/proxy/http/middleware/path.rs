@@ -38,6 +38,9 @@ pub(super) fn change(step: &Middleware, target: &str) -> Result<String, Refusal>
         | Middleware::ForwardAuth(_)
         | Middleware::Cors(_)
         | Middleware::MaxBody(_)
+        | Middleware::Retry(_)
+        | Middleware::ErrorPages(_)
+        | Middleware::Compress(_)
         | Middleware::Redirect { .. } => target.to_owned(),
     };
     let unfit = || Refusal::new("its path would lead elsewhere", Answer::new(400, "The path can not be rewritten."));
