@@ -20,9 +20,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Backend, Refused, WakeStats,
+    Backend, Lent, Refused, WakeStats,
     birth::Surroundings,
     handle::{Letter, Pass, Reach, Shared, Woke},
+    lent::Over,
     machine::step,
     orders::PendingOrder,
     state::{Event, Facts, Order, Rules, Stage, State, Verdict, Waking},
@@ -107,7 +108,20 @@ impl Driver {
                 biased;
                 () = end.cancelled() => break,
                 Some(done) = self.jobs.join_next() => self.job_done(done),
-                Some(letter) = inbox.recv() => self.letter(letter),
+                Some(letter) = inbox.recv() => match letter {
+                    Letter::Lend(lender, reply) => {
+                        let lent = self.lend();
+                        let _ = reply.send(lent);
+                        if lent == Lent::Busy {
+                            continue;
+                        }
+                        match self.away(&mut inbox, lender, lent == Lent::InUse, &end).await {
+                            Over::End => break,
+                            Over::Back => self.is_back(),
+                        }
+                    }
+                    letter => self.letter(letter),
+                },
                 () = self.shared.emptied.notified() => self.advance(Event::Tick),
                 () = sleep_until(deadline) => self.time_passed(),
             }
@@ -289,7 +303,7 @@ impl Drop for Driver {
 }
 
 /// Counts wakes and addresses over all backends: an address may pass from one backend to another, a generation never.
-fn next_generation() -> u64 {
+pub(super) fn next_generation() -> u64 {
     static LAST: AtomicU64 = AtomicU64::new(0);
     LAST.fetch_add(1, Ordering::Relaxed) + 1
 }

@@ -40,6 +40,7 @@ mod gate_tests;
 mod handle;
 mod inbox;
 mod jobs;
+mod lent;
 mod machine;
 mod once;
 #[cfg(test)]
@@ -61,6 +62,7 @@ mod wake_tests;
 pub use birth::{Restored, Surroundings};
 pub use gate::{Entered, Gate};
 pub use handle::{Answer, Backend, Pass, Woke};
+pub use lent::{Ask, Lender, Lent};
 pub use machine::step;
 pub use readiness::FORWARDER_PROOF;
 pub use refused::Refused;
