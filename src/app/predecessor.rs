@@ -31,7 +31,8 @@ impl Predecessor {
         let line = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned().context("take the line")?);
         let nothing = File::open("/dev/null").context("open `/dev/null`")?;
         nix::unistd::dup2_stdin(&nothing).context("let the standard input go")?;
-        net::take_over_sockets(take_sockets(&line).context("take the sockets of the process before")?);
+        let take = || take_sockets(&line).context("take the sockets of the process before");
+        net::take_over_sockets(take()?, take()?);
         Ok(Some(Self(line)))
     }
 

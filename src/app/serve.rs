@@ -76,6 +76,8 @@ const REMEMBER: Duration = Duration::from_secs(5);
 /// Serves until SIGTERM or SIGINT.
 pub async fn serve(options: ServeOptions) -> Result<(), Failed> {
     control::keep_little();
+    // Until it can be heeded it is not to end us: from the first look on it is ours.
+    let _ = signal(SignalKind::user_defined2());
     let source = match (options.config.clone(), options.explicit) {
         (Some(path), _) => FileSource::File(path),
         (None, explicit) => FileSource::None { explicit, https: usual_https() },

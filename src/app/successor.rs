@@ -32,6 +32,7 @@ use crate::{
     api::UpgradeOrder,
     backend::{Ask, Lender, StatusState},
     control::{Control, Lending},
+    net,
     proxy::Shared,
     store::Store,
     telemetry::chain,
@@ -132,12 +133,17 @@ impl Estate {
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .spawn()
             .with_context(|| format!("`{}` can not be started", program.display()))?;
+        let kept = net::copies_of_kept().context("copy the sockets")?;
         let mut sockets = self.shared.copies_of_ports().context("copy the sockets")?;
         for listener in &self.listeners {
             sockets.push(listener.as_fd().try_clone_to_owned().context("copy the sockets")?);
         }
         let mut candidate = Candidate { pid: child.id().unwrap_or_default(), child: Some(child), line: None };
-        let sent = tokio::task::spawn_blocking(move || send_sockets(&ours, &sockets).map(|()| ours)).await?;
+        let send = move || {
+            send_sockets(&ours, &kept)?;
+            send_sockets(&ours, &sockets).map(|()| ours)
+        };
+        let sent = tokio::task::spawn_blocking(send).await?;
         match sent {
             Ok(ours) => candidate.line = Some(Line::new(ours)?),
             // It has ended, and says why when it is asked.
@@ -268,11 +274,13 @@ impl Candidate {
         match heard {
             Ok(Some(ToOld::Failed { why })) => Err(format!("the new process failed: {why}")),
             Ok(Some(word)) => Ok(word),
-            Ok(None) => {
+            Err(error) if error.kind() != io::ErrorKind::ConnectionReset => {
+                Err(format!("the new process is not understood: {error}"))
+            }
+            Ok(None) | Err(_) => {
                 let how = self.end().await.map_or_else(String::new, |how| format!(" ({how})"));
                 Err(format!("the new process ended before it served{how}; the log may say why"))
             }
-            Err(error) => Err(format!("the new process is not understood: {error}")),
         }
     }
 

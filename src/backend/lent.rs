@@ -89,7 +89,9 @@ impl Driver {
         end: &CancellationToken,
     ) -> Over {
         let mut away = Away { lender, granted: in_use, asking: None, jobs: JoinSet::new() };
-        if in_use && self.state.is_open() {
+        if !in_use {
+            self.is_out_of_reach();
+        } else if self.state.is_open() {
             self.shared.gate.open();
         }
         self.seek(&mut away);
@@ -123,7 +125,14 @@ impl Driver {
             return;
         }
         away.granted = false;
+        self.is_out_of_reach();
         let _ = away.lender.asks.send(Ask::Free(self.spec.id.clone()));
+    }
+
+    /// It may be let down and woken meanwhile: connections of now are of no use later.
+    fn is_out_of_reach(&self) {
+        self.shared.reach.store(None);
+        self.shared.moved.notify_waiters();
     }
 
     fn letter_away(&mut self, away: &mut Away, letter: Letter) {

@@ -6,7 +6,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr, TcpListener, UdpSocket},
     os::{
-        fd::{FromRawFd, OwnedFd, RawFd},
+        fd::{AsFd, FromRawFd, OwnedFd, RawFd},
         unix::net::UnixListener,
     },
     path::Path,
@@ -72,11 +72,24 @@ pub fn take_handed(variable: impl Fn(&str) -> Option<String>) -> Vec<HandedWords
     words
 }
 
-/// Takes sockets of a process that is taken over from.
-pub fn take_over_sockets(sockets: Vec<OwnedFd>) {
+/// Copies of the sockets that outlive this program, for one that takes over.
+pub fn copies_of_kept() -> io::Result<Vec<OwnedFd>> {
+    let all = all();
+    let kept = all.iter().filter(|handed| !handed.for_now).filter_map(|handed| match &handed.socket {
+        Kind::Tcp(listener, _) => Some(listener.as_fd()),
+        Kind::Udp(socket, _) => Some(socket.as_fd()),
+        Kind::Unix(listener) => Some(listener.as_fd()),
+        Kind::None(_) => None,
+    });
+    kept.map(|socket| socket.try_clone_to_owned()).collect()
+}
+
+/// Takes sockets of a process that is taken over from: those that outlive it, and those that it made.
+pub fn take_over_sockets(kept: Vec<OwnedFd>, made: Vec<OwnedFd>) {
     let mut all = all();
-    for descriptor in sockets {
-        let socket = Handed::new(descriptor, String::new(), true);
+    let kept = kept.into_iter().map(|socket| (socket, false));
+    for (descriptor, for_now) in kept.chain(made.into_iter().map(|socket| (socket, true))) {
+        let socket = Handed::new(descriptor, String::new(), for_now);
         if let Kind::None(error) = &socket.socket {
             tracing::warn!(%error, "a socket that was handed over is of no use");
         } else if !all.iter().any(|known| known.inode == socket.inode) {
@@ -159,11 +172,14 @@ pub fn handed_udp(wanted: SocketAddr) -> io::Result<Option<UdpSocket>> {
 
 /// A copy of the listener that was handed over for this path.
 pub fn handed_unix(wanted: &Path) -> io::Result<Option<UnixListener>> {
-    let is_there = |listener: &UnixListener| {
-        listener.local_addr().is_ok_and(|address| address.as_pathname().is_some_and(|path| path == wanted))
+    let is_there = |handed: &Handed, listener: &UnixListener| {
+        let address = listener.local_addr().ok();
+        let path = address.as_ref().and_then(|address| address.as_pathname());
+        // The process before may have bound it under another name, and moved it when it was ready.
+        path.is_some_and(|path| path == wanted || (handed.for_now && path.parent() == wanted.parent()))
     };
     let found = take_or_copy(|handed| match &handed.socket {
-        Kind::Unix(listener) if is_there(listener) => Some(listener.try_clone()),
+        Kind::Unix(listener) if is_there(handed, listener) => Some(listener.try_clone()),
         Kind::Tcp(..) | Kind::Udp(..) | Kind::Unix(_) | Kind::None(_) => None,
     });
     found.map(|found| found.into_iter().next())
