@@ -200,8 +200,7 @@ async fn talks(at: SocketAddr, shift: Shift) {
 }
 
 /// One stream of TCP for the whole time.
-async fn streams(at: SocketAddr, shift: Shift) {
-    let mut stream = connect(at).await;
+async fn streams(mut stream: TcpStream, shift: Shift) {
     while shift.goes_on() {
         let text = format!("{:08}", shift.answers.load(Ordering::SeqCst));
         stream.write_all(text.as_bytes()).await.expect("it is not cut");
@@ -233,7 +232,7 @@ async fn nobody_is_refused_or_cut_by_three_upgrades() {
             "new" => clients.spawn(comes_anew(at, "steady", Duration::ZERO, shift)),
             "held" => clients.spawn(comes_anew(at, "sleepy", Duration::from_millis(700), shift)),
             "WebSocket" => clients.spawn(talks(at, shift)),
-            "TCP" => clients.spawn(streams(stream.front(), shift)),
+            "TCP" => clients.spawn(streams(connect(stream.front()).await, shift)),
             _ => clients.spawn(keeps_alive(at, shift)),
         };
     }
@@ -294,7 +293,7 @@ async fn with_a_broken_configuration_nothing_changes_and_with_a_good_one_it_is_u
     }
     // Of what is not wanted any more, nothing is held open.
     let refused = async || TcpStream::connect(stream.front()).await.map(drop).map_err(|error| error.kind());
-    until("a closed port", refused, |answer| *answer == Err(std::io::ErrorKind::ConnectionRefused)).await;
+    let _ = until("a closed port", refused, |answer| *answer == Err(std::io::ErrorKind::ConnectionRefused)).await;
     assert_eq!(app.journal().starts(), 1);
     line.end().await;
 }
