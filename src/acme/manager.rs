@@ -382,7 +382,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::net::Served;
+    use crate::model::Served;
 
     fn settings(place: Place) -> AcmeSettings {
         AcmeSettings {

@@ -23,7 +23,7 @@ pub(super) async fn metrics(State(api): State<Api>) -> ([(HeaderName, &'static s
             .control
             .table()
             .load()
-            .targets()
+            .all()
             .map(|route| (route.spec.alias.clone(), route.counters.clone()))
             .collect(),
         certificates: api

@@ -41,6 +41,8 @@ mod handle;
 mod inbox;
 mod jobs;
 mod lent;
+#[cfg(test)]
+mod lent_tests;
 mod machine;
 mod once;
 #[cfg(test)]

@@ -104,14 +104,14 @@ impl Keeper {
         let catalog = Arc::clone(&self.catalog);
         let before = self.control.table.load();
         let known: HashMap<&Alias, &Arc<RouteCounters>> =
-            before.targets().map(|route| (&route.spec.alias, &route.counters)).collect();
+            before.all().map(|route| (&route.spec.alias, &route.counters)).collect();
         let live = catalog.routes.values().cloned().map(|spec| {
             let counters = known.get(&spec.alias).map(|counters| Arc::clone(counters)).unwrap_or_default();
             let backend = spec.backend().and_then(|id| self.control.backend(id));
-            (spec.matches.clone(), Arc::new(LiveRoute { spec, backend, counters }))
+            Arc::new(LiveRoute { spec, backend, counters })
         });
         let table = LiveTable::build(live);
-        let streams = table.targets().filter(|route| !route.spec.matches.listen.is_empty()).cloned().collect();
+        let streams = table.all().filter(|route| !route.spec.matches.listen.is_empty()).cloned().collect();
         self.control.table.store(Arc::new(table));
         self.control.streams.send_replace(streams);
     }

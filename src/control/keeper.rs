@@ -18,7 +18,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Control, FileSource, Lending, LiveRoute, LiveTable, NodeView, ReloadFailed, View, slack,
+    Control, FileSource, Lending, LiveTable, NodeView, ReloadFailed, View, slack,
     watcher::{self, News},
 };
 use crate::{
@@ -26,9 +26,8 @@ use crate::{
     catalog::{self, Catalog, Change, FilePart, diff},
     config::Loaded,
     model::{BackendId, Cause, Container, NodeName, Place, Problem, Problems, Settings},
-    net::{Certificates, Served},
+    net::Certificates,
     provider::SharedProvider,
-    routing::Claim,
     store::BackendMemory,
     telemetry::{Happening, Journal},
 };
@@ -120,18 +119,14 @@ impl Keeper {
             own_networks: Vec::new(),
             loaded_at: Timestamp::now(),
         };
-        let table = Arc::new(ArcSwap::from_pointee(LiveTable::build(std::iter::empty())));
+        let table = Arc::new(ArcSwap::from_pointee(LiveTable::build([])));
         let hosts = Arc::clone(&table);
         let asking = Arc::clone(&table);
         let profile = move |host: &str| {
             let table = asking.load();
-            table.of_host(host).into_iter().find_map(|route: &Arc<LiveRoute>| route.spec.options.client_profile.clone())
+            table.by_host.of_host(host).into_iter().find_map(|route| route.spec.options.client_profile.clone())
         };
-        let served = move |host: &str| match hosts.load().claim(host) {
-            Claim::None => Served::No,
-            Claim::Pattern => Served::ByPattern,
-            Claim::Name => Served::ByName,
-        };
+        let served = move |host: &str| hosts.load().by_host.served(host);
         let certificates = Certificates::new(Box::new(served), Box::new(profile));
         certificates.configure(&loaded.settings.tls);
         let control = Control {

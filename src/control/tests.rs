@@ -141,10 +141,12 @@ async fn routes_that_a_reload_leaves_as_they_are_are_in_memory_once() {
         write(port);
         assert_eq!(control.reload().await.unwrap().len(), changes);
         let (view, table) = (control.view(), control.table().load_full());
-        for route in table.targets() {
+        for route in table.all() {
             assert!(Arc::ptr_eq(&route.spec, &view.catalog.routes[&route.spec.alias]), "{}", route.spec.alias);
+            assert!(Arc::ptr_eq(table.find(&route.spec.alias).unwrap(), route), "{}", route.spec.alias);
         }
-        assert_eq!(table.targets().count(), 2);
+        assert!(table.find(&"nobody".parse().unwrap()).is_none());
+        assert_eq!(table.all().count(), 2);
     }
     end.cancel();
     keeper.await.unwrap();

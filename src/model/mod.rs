@@ -39,7 +39,7 @@ pub use middleware::{
     AuthServer, BasicAuth, ClientList, Cors, ForwardAuth, HeaderEdits, InFlightLimit, Middleware, MiddlewareSet,
     Middlewares, RateLimit, RealIp, Replacement,
 };
-pub use name::{Alias, BackendId, BadName, HostPattern, NodeName};
+pub use name::{Alias, BackendId, BadName, HostPattern, NodeName, Served};
 pub use problem::{Place, Problem, Problems, Severity};
 pub use route_spec::{
     Audience, BadOpening, HeaderMatch, HealthCheck, Opening, PathPattern, RouteMatch, RouteOptions, RouteSpec,

@@ -41,6 +41,17 @@ pub enum HostPattern {
     Any,
 }
 
+/// How a host is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Served {
+    /// It is not.
+    No,
+    /// By a pattern that takes any number of hosts.
+    ByPattern,
+    /// By its own name.
+    ByName,
+}
+
 fn canonical(text: &str) -> String {
     text.trim().trim_end_matches('.').to_ascii_lowercase()
 }

@@ -189,7 +189,10 @@ fn is_scarcity(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+    use crate::net::handed::take_over_sockets;
 
     #[test]
     fn two_listeners_share_a_port() {
@@ -202,6 +205,24 @@ mod tests {
     fn want_of_descriptors_is_told_from_a_lost_connection() {
         assert!(is_scarcity(&io::Error::from_raw_os_error(libc::EMFILE)));
         assert!(!is_scarcity(&io::Error::from_raw_os_error(libc::ECONNABORTED)));
+    }
+
+    #[test]
+    fn every_listener_of_the_process_before_is_served_and_each_worker_has_one() {
+        let first = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = first.local_addr().unwrap();
+        let inode = |listener: &StdListener| nix::sys::stat::fstat(listener).unwrap().st_ino;
+        for (count, workers) in [(1, 3), (3, 2), (2, 2)] {
+            let handed: Vec<_> = (0..count).map(|_| bind(address).unwrap()).collect();
+            // However often one is handed over, it is one.
+            let twice = handed.iter().chain(&handed).map(|listener| listener.try_clone().unwrap().into());
+            take_over_sockets(Vec::new(), twice.collect());
+            let sets = bind_for(address, workers).unwrap();
+            assert!(sets.len() == workers && sets.iter().all(|set| !set.is_empty()), "{sets:?}");
+            let served: BTreeSet<_> = sets.iter().flatten().map(inode).collect();
+            assert_eq!(served, handed.iter().map(inode).collect());
+            assert!(handed_tcp(address).unwrap().is_empty(), "those that were taken are gone");
+        }
     }
 
     #[tokio::test]

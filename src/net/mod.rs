@@ -6,6 +6,7 @@ mod client_hello;
 mod handed;
 mod listen;
 mod minecraft;
+mod one_way;
 mod opening;
 mod own;
 mod pipe;
@@ -19,6 +20,7 @@ mod tls_choice;
 mod tls_clients;
 mod tls_connect;
 mod tls_demand;
+mod tls_entries;
 mod tls_files;
 #[cfg(test)]
 mod tls_samples;
@@ -39,7 +41,7 @@ pub use proxy_header::{Carries, Ends, ProxyHeader, proxy_header, take_proxy_head
 pub use stream::{Beneath, ReadHalf, Stream, Within, WriteHalf};
 pub use tls_accept::{NoTls, Secured, TlsServer};
 pub use tls_certificate::{BadCertificate, Certificate, CertificateSource};
-pub use tls_certificates::{Asks, Certificates, Served, Serves, check_certificates};
+pub use tls_certificates::{Asks, Certificates, Serves, check_certificates};
 pub use tls_challenges::Challenges;
 pub use tls_connect::{NoUpstreamTls, Offer, TlsClients, TlsTarget};
 pub use tls_demand::Wish;

@@ -3,11 +3,11 @@
 use std::{
     io,
     net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket},
-    time::Duration,
 };
 
-use socket2::SockRef;
 use tokio::net::TcpStream;
+
+use super::reset_when_dropped;
 
 /// Whether an address is one of this machine: it can speak to itself. Nothing is sent.
 pub fn is_own(ip: IpAddr) -> bool {
@@ -36,7 +36,7 @@ pub fn refuse_itself(stream: TcpStream, to: SocketAddr) -> io::Result<TcpStream>
     if stream.local_addr()? != to {
         return Ok(stream);
     }
-    SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+    reset_when_dropped(&stream);
     Err(io::Error::from(io::ErrorKind::ConnectionRefused))
 }
 

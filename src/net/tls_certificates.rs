@@ -3,9 +3,8 @@
 use std::{
     collections::BTreeSet,
     fmt,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -17,29 +16,19 @@ use rustls::{
 use tokio::sync::mpsc;
 
 use super::{
-    tls_certificate::{Certificate, CertificateSource},
+    tls_certificate::Certificate,
     tls_challenges::Challenges,
     tls_choice::Choice,
     tls_clients::Profiles,
     tls_demand::{Demand, Wish},
-    tls_files::{self, Found},
+    tls_entries::{Entry, beside, ending, loaded},
+    tls_files::Found,
     tls_self_signed::SelfSigned,
 };
-use crate::model::{CertificateFiles, CertificateFolder, Place, Problem, Problems, Severity, TlsSettings};
+use crate::model::{Place, Problem, Problems, Served, TlsSettings};
 
 /// Says how a host (in canonical spelling) is served here.
 pub type Serves = Box<dyn Fn(&str) -> Served + Send + Sync>;
-
-/// How a host is served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Served {
-    /// It is not.
-    No,
-    /// By a pattern that takes any number of hosts.
-    ByPattern,
-    /// By its own name.
-    ByName,
-}
 
 /// Says which profile of client certificates a host asks for, if any.
 pub type Asks = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
@@ -65,48 +54,6 @@ struct Sources {
     entries: Vec<(Entry, Found)>,
     authority: Vec<Arc<Certificate>>,
     authority_problems: Vec<Problem>,
-}
-
-/// An entry of the configuration.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Entry {
-    Pair(CertificateFiles),
-    Folder(CertificateFolder),
-}
-
-impl Entry {
-    fn all(settings: &TlsSettings) -> impl Iterator<Item = Self> {
-        let pairs = settings.certificates.iter().cloned().map(Self::Pair);
-        pairs.chain(settings.folders.iter().cloned().map(Self::Folder))
-    }
-
-    fn load(&self) -> Found {
-        match self {
-            Self::Pair(files) => tls_files::pair(files),
-            Self::Folder(folder) => tls_files::folder(folder),
-        }
-    }
-
-    /// Whether both name the same files, wherever they are written.
-    fn is_same(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Pair(a), Self::Pair(b)) => a.certificate == b.certificate && a.key == b.key,
-            (Self::Folder(a), Self::Folder(b)) => a.path == b.path,
-            (Self::Pair(_), Self::Folder(_)) | (Self::Folder(_), Self::Pair(_)) => false,
-        }
-    }
-
-    fn directories(&self) -> Vec<PathBuf> {
-        match self {
-            Self::Pair(files) => [&files.certificate, &files.key].into_iter().filter_map(beside).collect(),
-            Self::Folder(folder) => tls_files::folders(&folder.path).unwrap_or_default(),
-        }
-    }
-}
-
-/// The directory that a file lies in.
-fn beside(path: impl AsRef<Path>) -> Option<PathBuf> {
-    std::path::absolute(path).ok()?.parent().map(Path::to_owned)
 }
 
 /// Reads every certificate that the settings name, and tells what is wrong with them.
@@ -236,8 +183,7 @@ impl Certificates {
         let mut problems = Vec::new();
         for (entry, found) in &sources.entries {
             problems.extend(found.problems.iter().cloned());
-            let (Entry::Pair(CertificateFiles { place, .. }) | Entry::Folder(CertificateFolder { place, .. })) = entry;
-            problems.extend(found.certificates.iter().filter_map(|one| ending(one, place, now)));
+            problems.extend(found.certificates.iter().filter_map(|one| ending(one, entry.place(), now)));
         }
         problems.extend(sources.authority_problems.iter().cloned());
         drop(sources);
@@ -285,42 +231,6 @@ impl Certificates {
     }
 }
 
-/// Loads an entry; in place of what can not be loaded stays what it gave before.
-fn loaded(entry: Entry, before: &[(Entry, Found)]) -> (Entry, Found) {
-    let mut found = entry.load();
-    let last = before.iter().find(|(other, _)| other.is_same(&entry)).map(|(_, found)| found);
-    for problem in found.problems.iter().filter(|problem| last.is_none_or(|last| !last.problems.contains(problem))) {
-        tracing::warn!("{problem}");
-    }
-    if let Some(last) = last.filter(|_| !found.problems.is_empty()) {
-        // What is gone from a folder that can be read was taken out.
-        let unreadable = found.problems.iter().any(|problem| problem.severity == Severity::Error);
-        let missing = |one: &&Arc<Certificate>| !found.certificates.iter().any(|new| new.source == one.source);
-        let kept = last.certificates.iter().filter(missing).filter(|one| unreadable || one.is_there());
-        let kept: Vec<_> = kept.cloned().collect();
-        found.certificates.extend(kept);
-    }
-    (entry, found)
-}
-
-/// A certificate from a file whose end is near: the last third of its time, and not more than three weeks.
-fn ending(certificate: &Certificate, place: &Place, now: Timestamp) -> Option<Problem> {
-    const NOTICE: Duration = Duration::from_secs(21 * 24 * 3600);
-    let lifetime = certificate.not_after.duration_since(certificate.not_before).unsigned_abs();
-    let left = certificate.not_after.duration_since(now);
-    if !left.is_negative() && left.unsigned_abs() > NOTICE.min(lifetime / 3) {
-        return None;
-    }
-    let names = certificate.names.join("`, `");
-    let CertificateSource::File(path) = &certificate.source else { return None };
-    let what = if left.is_negative() {
-        format!("the certificate `{}` of `{names}` ended at {}", path.display(), certificate.not_after)
-    } else {
-        format!("the certificate `{}` of `{names}` ends at {}", path.display(), certificate.not_after)
-    };
-    Some(Problem::warning(place.clone(), what).with_hint("put a new one into its place: it is taken at once"))
-}
-
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         // The library has seen to the spelling, but for capitals and the last dot.
@@ -355,7 +265,7 @@ mod tests {
         super::tls_samples::{pem, sample},
         *,
     };
-    use crate::model::ClientProfile;
+    use crate::model::{CertificateFiles, CertificateFolder, ClientProfile};
 
     fn place() -> Place {
         Place::File { path: "dormouse.yaml".into(), line: Some(3), column: Some(5) }

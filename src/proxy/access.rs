@@ -10,6 +10,7 @@ use std::{
 use crate::{
     control::LiveRoute,
     model::{AccessLog, AccessOutput, RouteLog, Transport},
+    net::Ended,
     telemetry::AccessRecord,
 };
 
@@ -40,6 +41,19 @@ pub(super) fn write(shared: &Shared, log: &AccessLog, record: &AccessRecord<'_>)
 
 fn stdout() -> Arc<AccessOutput> {
     Arc::clone(&STDOUT)
+}
+
+/// Who ended what Dormouse did not see the end of.
+pub(super) const SHUTDOWN: &str = "shutdown";
+
+/// Who ended early what was carried both ways.
+pub(super) fn cut(ended: Ended) -> Option<&'static str> {
+    match ended {
+        Ended::Whole => None,
+        Ended::ClientCut => Some("client"),
+        Ended::UpstreamCut => Some("upstream"),
+        Ended::Silent => Some("idle"),
+    }
 }
 
 /// A record of which nothing is known but who asked, when, and of which route.
@@ -76,6 +90,8 @@ pub(super) struct StreamNotes {
     began: Instant,
     /// 200 of one that was carried, 499 where the client left before, 503 where it was turned away.
     pub(super) status: Cell<u16>,
+    /// Who ended it early.
+    pub(super) cut: Cell<Option<&'static str>>,
     pub(super) waited: Cell<Duration>,
     pub(super) bytes_in: Cell<u64>,
     pub(super) bytes_out: Cell<u64>,
@@ -91,6 +107,7 @@ impl StreamNotes {
             caller,
             began: Instant::now(),
             status: Cell::new(499),
+            cut: Cell::default(),
             waited: Cell::default(),
             bytes_in: Cell::default(),
             bytes_out: Cell::default(),
@@ -117,6 +134,7 @@ impl Drop for StreamNotes {
             protocol,
             target: &target,
             status: self.status.get(),
+            cut: self.cut.get(),
             bytes_in: self.bytes_in.get(),
             bytes_out: self.bytes_out.get(),
             waited: self.waited.get(),

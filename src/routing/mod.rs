@@ -19,4 +19,4 @@ mod table;
 
 pub use host::Host;
 pub use path::{behind_prefix, plain_path};
-pub use table::{Claim, Query, RouteTable};
+pub use table::{Query, RouteTable};

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, fmt, sync::Arc};
 
 use super::{Host, hash::HostHash, rule::Rule};
-use crate::model::{HostPattern, RouteMatch};
+use crate::model::{HostPattern, RouteMatch, Served};
 
 /// What a request is looked up by.
 #[derive(Clone, Copy)]
@@ -18,19 +18,7 @@ pub struct Query<'a> {
     pub headers: &'a dyn Fn(&str) -> Option<&'a str>,
 }
 
-/// How routes answer to a host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Claim {
-    /// None does.
-    None,
-    /// By a pattern that takes any number of hosts.
-    Pattern,
-    /// By the host's own name.
-    Name,
-}
-
 /// All routes by host and path; immutable, built whole.
-///
 #[derive(Debug)]
 pub struct RouteTable<T> {
     exact: HostMap,
@@ -103,12 +91,12 @@ impl<T> RouteTable<T> {
         self.targets.get(target as usize)
     }
 
-    /// How routes answer to this host, whatever the path and the rest.
-    pub fn claim(&self, host: &str) -> Claim {
+    /// How this host is served, whatever the path and the rest.
+    pub fn served(&self, host: &str) -> Served {
         match Host::read(host) {
-            Some(host) if self.exact.contains_key(host.as_str()) => Claim::Name,
-            Some(host) if self.general_rules(host.as_str()).next().is_some() => Claim::Pattern,
-            Some(_) | None => Claim::None,
+            Some(host) if self.exact.contains_key(host.as_str()) => Served::ByName,
+            Some(host) if self.general_rules(host.as_str()).next().is_some() => Served::ByPattern,
+            Some(_) | None => Served::No,
         }
     }
 
@@ -118,11 +106,6 @@ impl<T> RouteTable<T> {
         let exact = self.exact.get(host.as_str()).map(Rules::all).into_iter();
         let rules = exact.chain(self.general_rules(host.as_str())).flatten();
         rules.filter_map(|rule| self.targets.get(rule.target as usize)).collect()
-    }
-
-    /// All targets, in the order they were given.
-    pub fn targets(&self) -> impl ExactSizeIterator<Item = &T> {
-        self.targets.iter()
     }
 
     /// The rules of each pattern but the exact one that takes this host, the most specific pattern first.

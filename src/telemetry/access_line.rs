@@ -28,7 +28,8 @@ pub struct AccessRecord<'a> {
     pub secure: bool,
     /// The status of the answer; 499 when the client left before it.
     pub status: u16,
-    /// Why the answer is not whole, where it is not: `client` or `upstream`.
+    /// Who ended it early, where somebody did: `client`, `upstream`, `idle` (nothing moved for too long), or `shutdown`
+    /// of Dormouse.
     pub cut: Option<&'static str>,
     /// Bytes taken from the client.
     pub bytes_in: u64,

@@ -22,9 +22,8 @@ impl Relay {
     /// Starts it on a port of its own.
     pub(crate) fn start(upstream: SocketAddr) -> Self {
         let spec = spec(upstream);
-        let matches = spec.matches.clone();
         let route = Arc::new(LiveRoute { spec: Arc::new(spec), backend: None, counters: Arc::default() });
-        let table = Arc::new(ArcSwap::from_pointee(LiveTable::build([(matches, route)])));
+        let table = Arc::new(ArcSwap::from_pointee(LiveTable::build([route])));
         let settings = ProxySettings { shutdown_timeout: Duration::from_millis(200), ..ProxySettings::default() };
         let shared = Shared::new(table, Arc::new(ArcSwap::from_pointee(settings)));
         let shutdown = CancellationToken::new();

@@ -11,8 +11,8 @@ use std::{
 use arc_swap::ArcSwap;
 use dormouse::{
     control::LiveTable,
-    model::{CertificateFiles, Place, TlsSettings},
-    net::{Certificates, Served, TlsServer},
+    model::{CertificateFiles, Place, Served, TlsSettings},
+    net::{Certificates, TlsServer},
     proxy::{Limits, ProxySettings, Shared, Workers, bind_workers},
 };
 use rcgen::{CertificateParams, KeyPair};

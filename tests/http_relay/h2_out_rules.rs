@@ -323,6 +323,46 @@ fn a_service_that_refuses_everything_gets_no_endless_requests() {
 }
 
 #[test]
+fn a_service_that_refused_one_for_a_moment_gets_as_many_again() {
+    const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    const ALONE: usize = 40;
+    let proxy = Arc::new(h2c_proxy(raw_service(|index, raw| {
+        if index > 0 {
+            while let Some(stream) = raw.whole_request() {
+                raw.answer(stream, "elsewhere");
+            }
+            return;
+        }
+        let (Some(first), Some(second)) = (raw.whole_request(), raw.whole_request()) else { return };
+        raw.send(RST_STREAM, 0, second, REFUSED_STREAM.to_be_bytes());
+        raw.answer(first, "here");
+        for _ in 0..ALONE {
+            let Some(stream) = raw.whole_request() else { return };
+            raw.answer(stream, "here");
+        }
+        let (Some(first), Some(second)) = (raw.whole_request(), raw.whole_request()) else { return };
+        raw.answer(first, "here");
+        raw.answer(second, "here");
+        let _ = raw.read();
+    })));
+    let both = || {
+        let asking = [(); 2].map(|()| {
+            let proxy = Arc::clone(&proxy);
+            thread::spawn(move || text(ask(&mut connect(&proxy), GET).1))
+        });
+        let mut told = asking.map(|asking| asking.join().unwrap());
+        told.sort();
+        told
+    };
+    assert_eq!(both(), ["elsewhere", "here"]);
+    let mut alone = connect(&proxy);
+    for _ in 0..ALONE {
+        assert_eq!(text(ask(&mut alone, GET).1), "here");
+    }
+    assert_eq!(both(), ["here", "here"]);
+}
+
+#[test]
 fn requests_under_way_end_behind_a_goaway_and_new_ones_go_elsewhere() {
     let proxy = Arc::new(h2c_proxy(raw_service(|index, raw| {
         let Some(first) = raw.whole_request() else { return };

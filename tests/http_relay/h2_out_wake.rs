@@ -1,6 +1,7 @@
 //! Backends that speak HTTP/2 and sleep.
 
 use std::{
+    io::{Read, Write},
     net::TcpStream,
     sync::{
         Arc, Mutex,
@@ -145,4 +146,23 @@ fn a_503_of_an_app_that_settles_is_asked_again_where_that_is_safe() {
     });
     let (head, body) = sleeper.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert!(head.starts_with("HTTP/1.1 200 ") && text(body) == "ok", "{head}");
+}
+
+#[test]
+fn an_app_that_says_goodbye_with_its_settings_is_waited_out() {
+    let sleeper = sleeper(policy(), |index, stream| {
+        if index > 1 {
+            return echo_bodies(index, stream);
+        }
+        // In one piece, so that both are seen at once; it stays open as one that drains does.
+        let goodbye = [frame(SETTINGS, 0, 0, &[]), frame(GOAWAY, 0, 0, &[0; 8])].concat();
+        stream.write_all(&goodbye).unwrap();
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let clients: Vec<_> = (0..4).map(|_| connect(&sleeper.proxy)).collect();
+    let asking: Vec<_> = clients.into_iter().map(|mut client| thread::spawn(move || ask(&mut client, POST))).collect();
+    for asked in asking {
+        let (head, body) = asked.join().unwrap();
+        assert!(head.starts_with("HTTP/1.1 200 ") && text(body) == "hello", "{head}");
+    }
 }

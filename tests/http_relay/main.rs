@@ -4,6 +4,7 @@
 
 mod body_sizes;
 mod crowded;
+mod forward_auth;
 mod frames;
 mod h2_out;
 mod h2_out_rules;

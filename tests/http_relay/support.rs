@@ -51,7 +51,7 @@ pub(crate) fn proxy_with(spec: RouteSpec, backend: Option<Backend>, settings: Pr
 pub(crate) fn proxy_of(specs: Vec<(RouteSpec, Option<Backend>)>, settings: ProxySettings) -> Proxy {
     let live = |(spec, backend)| Arc::new(LiveRoute { spec: Arc::new(spec), backend, counters: Arc::default() });
     let routes: Vec<Arc<LiveRoute>> = specs.into_iter().map(live).collect();
-    let table = LiveTable::build(routes.iter().map(|route| (route.spec.matches.clone(), Arc::clone(route))));
+    let table = LiveTable::build(routes.iter().cloned());
     let route = Arc::clone(&routes[0]);
     let shared = Shared::new(Arc::new(ArcSwap::from_pointee(table)), Arc::new(ArcSwap::from_pointee(settings)));
     let shutdown = CancellationToken::new();

@@ -14,8 +14,8 @@ use std::{
 use dormouse::{
     backend::{Backend, Restored, StatusState, Surroundings},
     model::{
-        AsleepResponse, BackendId, BackendSpec, Endpoint, IdlePolicy, Ignore, Provenance, Readiness, RouteTarget,
-        Scheme, Unit, Waiting,
+        AsleepResponse, BackendId, BackendSpec, Endpoint, IdlePolicy, Ignore, Provenance, Readiness, RouteSpec,
+        RouteTarget, Scheme, Unit, Waiting,
     },
     provider::{Script, Simulated},
     proxy::ProxySettings,
@@ -94,6 +94,18 @@ pub(crate) fn sleeper_of(
     settings: ProxySettings,
     app: impl Fn(usize, &mut TcpStream) + Send + Sync + 'static,
 ) -> Sleeper {
+    sleeper_beside(Vec::new(), scheme, policy, script, settings, app)
+}
+
+/// The same, beside these routes.
+pub(crate) fn sleeper_beside(
+    routes: Vec<RouteSpec>,
+    scheme: Scheme,
+    policy: IdlePolicy,
+    script: Script,
+    settings: ProxySettings,
+    app: impl Fn(usize, &mut TcpStream) + Send + Sync + 'static,
+) -> Sleeper {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let engine = Simulated::new("sim".parse().unwrap());
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -123,11 +135,13 @@ pub(crate) fn sleeper_of(
     drop(guard);
     let mut route = spec_of(id, scheme, port);
     Arc::make_mut(&mut route.options).title = Some("My App".into());
-    let proxy = proxy_with(route, Some(backend.clone()), settings);
+    let mut all = vec![(route, Some(backend.clone()))];
+    all.extend(routes.into_iter().map(|route| (route, None)));
+    let proxy = proxy_of(all, settings);
     Sleeper { engine, backend, proxy, _runtime: runtime }
 }
 
-fn spec_of(id: BackendId, scheme: Scheme, port: u16) -> dormouse::model::RouteSpec {
+fn spec_of(id: BackendId, scheme: Scheme, port: u16) -> RouteSpec {
     let mut route = spec(SocketAddr::from(([127, 0, 0, 1], port)));
     route.target = RouteTarget::Backend { id, endpoint: Endpoint { scheme, port } };
     route

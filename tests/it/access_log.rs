@@ -3,6 +3,7 @@
 use std::{fs, path::PathBuf, time::Duration};
 
 use serde_json::Value;
+use socket2::SockRef;
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -12,7 +13,7 @@ use tokio::{
 use crate::support::{
     apps::{App, config},
     dormouse::{Dormouse, request},
-    streams::{echoed, talk},
+    streams::{connect, echoed, talk},
     tls::curl,
     wait::{must, until},
 };
@@ -122,24 +123,73 @@ async fn who_leaves_has_499_and_an_upgrade_its_line_at_its_end() {
     };
     let stream = begin("GET /slow?ms=20000 HTTP/1.1\r\nHost: app.test\r\n\r\n").await;
     until("it is asked", async || app.journal().arrivals("/slow"), |count| *count == 1).await;
-    socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
-    drop(stream);
+    reset(stream);
     let line = log.line("/slow").await;
     assert_eq!((&line["status"], line.get("upstream_ms")), (&499.into(), None), "{line}");
 
-    let ask = "GET /ws HTTP/1.1\r\nHost: app.test\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
-               Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    let mut stream = begin(ask).await;
-    let mut answer = Vec::new();
-    while !answer.windows(4).any(|end| end == b"\r\n\r\n") {
-        assert_ne!(must("the handshake", stream.read_buf(&mut answer)).await.unwrap(), 0);
-    }
+    let ask = handshake("app");
+    let (mut stream, mut answer) = upgrade(&dormouse, &ask).await;
     assert!(!log.text().contains("/ws"), "it goes on");
     // Masked with nothing: a message of one byte, and the end.
     stream.write_all(&[0x81, 0x81, 0, 0, 0, 0, b'x', 0x88, 0x80, 0, 0, 0, 0]).await.unwrap();
     must("the end", stream.read_to_end(&mut answer)).await.unwrap();
     let line = log.line("/ws").await;
     assert_eq!((&line["status"], &line["bytes_in"]), (&101.into(), &(ask.len() + 13).into()), "{line}");
+    assert_eq!(line.get("cut"), None, "{line}");
+}
+
+#[tokio::test]
+async fn a_line_says_who_ended_it_early() {
+    let app = App::new("app").idle("idle_timeout: 1h");
+    let short = App::new("short").idle("idle_timeout: 1h, stream_idle: 100ms");
+    let left = App::echoing("left", "tcp").idle("idle_timeout: 1h");
+    let silent = App::echoing("silent", "tcp").idle("idle_timeout: 1h, stream_idle: 100ms");
+    let kept = App::echoing("kept", "tcp").idle("idle_timeout: 1h");
+    let log = Log::new();
+    let config = log.config(&[&app, &short, &left, &silent, &kept], "format: json");
+    let mut dormouse = Dormouse::start(&format!("{config}shutdown_timeout: 100ms\n")).await;
+    reset(upgrade(&dormouse, &handshake("app")).await.0);
+    let (stays_silent, _) = upgrade(&dormouse, &handshake("short")).await;
+    let echoing = async |app: &App| {
+        let mut stream = connect(app.front()).await;
+        stream.write_all(b"x").await.unwrap();
+        must("the echo", stream.read_exact(&mut [0])).await.unwrap();
+        stream
+    };
+    reset(echoing(&left).await);
+    let (_silent, _kept) = (echoing(&silent).await, echoing(&kept).await);
+    for (route, cut) in [("app", "client"), ("short", "idle"), ("left", "client"), ("silent", "idle")] {
+        assert_eq!(log.line(&format!("\"route\":\"{route}\"")).await["cut"], cut, "{route}");
+    }
+    drop(stays_silent);
+    dormouse.end().await;
+    let line = log.line("\"route\":\"kept\"").await;
+    assert_eq!((&line["status"], &line["cut"]), (&200.into(), &"shutdown".into()), "{line}");
+}
+
+/// A client leaves, and wants nothing any more.
+fn reset(stream: TcpStream) {
+    SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(stream);
+}
+
+/// What asks an app for a WebSocket.
+fn handshake(app: &str) -> String {
+    format!(
+        "GET /ws HTTP/1.1\r\nHost: {app}.test\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+}
+
+/// A WebSocket, and what came of it.
+async fn upgrade(dormouse: &Dormouse, ask: &str) -> (TcpStream, Vec<u8>) {
+    let mut stream = TcpStream::connect(dormouse.http).await.unwrap();
+    stream.write_all(ask.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.windows(4).any(|end| end == b"\r\n\r\n") {
+        assert_ne!(must("the handshake", stream.read_buf(&mut answer)).await.unwrap(), 0);
+    }
+    (stream, answer)
 }
 
 #[tokio::test]

@@ -27,8 +27,10 @@ use tokio_tungstenite::{client_async, tungstenite::Message};
 
 use crate::support::{
     apps::{App, config},
-    dormouse::{Dormouse, field, get},
+    docker::DockerCli,
+    dormouse::{Dormouse, Load, field, get, outcomes},
     streams::connect,
+    tls::{Authority, YEAR},
     wait::{must, until},
 };
 
@@ -399,4 +401,115 @@ async fn when_the_new_one_ends_the_old_one_has_its_time_and_keeps_what_it_uses()
     assert_eq!((reply.status, reply.body.as_str()), (200, "slow\n"));
     app.journal().was_never_ended_in_use();
     assert!(app.journal().living().is_empty(), "it outlives Dormouse");
+}
+
+#[tokio::test]
+async fn when_the_new_one_is_killed_what_the_old_one_has_in_use_goes_on() {
+    let app = App::new("app").idle("idle_timeout: 1h");
+    let mut line = Line::of(Dormouse::start(&config(&[&app])).await);
+    assert_eq!(line.dormouse.get("app", "/").await.status, 200);
+    let at = line.dormouse.http;
+    let slow = tokio::spawn(async move { get(at, "app", "/slow?ms=3000", "").await });
+    until("the request", async || app.journal().arrivals("/slow"), |count| *count == 1).await;
+    line.upgrade().await;
+    kill(pid(line.heirs[0]), Signal::SIGKILL).unwrap();
+    assert_eq!(must("the answer", slow).await.unwrap().unwrap().body, "slow\n");
+    until("the end", async || line.living(), |living| *living == 0).await;
+    // The next one finds what runs.
+    let _ = line.dormouse.end().await;
+    line.dormouse.start_again().await;
+    line.heirs.clear();
+    assert_eq!(line.dormouse.get("app", "/").await.status, 200);
+    assert_eq!((app.journal().starts(), app.journal().ends()), (1, 0));
+}
+
+#[tokio::test]
+async fn datagrams_go_on_with_the_new_one_and_pins_and_clocks_are_kept() {
+    let app = App::echoing("echo", "udp").idle("idle_timeout: 1h");
+    let clock = App::new("clock").idle("idle_timeout: 2m");
+    let mut line = Line::of(Dormouse::start(&config(&[&app, &clock])).await);
+    assert_eq!(line.dormouse.get("clock", "/").await.status, 200);
+    let quiet = Instant::now();
+    let pinned = line.dormouse.api_with("POST", "/api/v1/backends/jobs/echo/pin", "{\"for\": \"1h\"}").await;
+    assert_eq!(pinned["result"], "done", "{pinned}");
+    let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    socket.connect(app.front()).await.unwrap();
+    for number in 0..3 {
+        // One may be lost in the moment of the upgrade, as on any way.
+        let text = format!("datagram {number}");
+        let echoed = async || {
+            let _ = socket.send(text.as_bytes()).await;
+            let mut room = [0; 100];
+            let got = tokio::time::timeout(Duration::from_secs(1), socket.recv(&mut room)).await;
+            matches!(got, Ok(Ok(count)) if room[..count] == *text.as_bytes())
+        };
+        until("an echo", echoed, |echoed| *echoed).await;
+        line.upgrade().await;
+    }
+    line.is_one_process().await;
+    let told = line.dormouse.api("GET", "/api/v1/backends/jobs/echo").await;
+    assert!(told["pinned_until"].is_string(), "{told}");
+    let left = line.dormouse.api("GET", "/api/v1/backends/jobs/clock").await["sleeps_in_s"].as_u64().unwrap();
+    let gone = quiet.elapsed().as_secs();
+    assert!((119..=121).contains(&(left + gone)), "sleeps in {left} s after {gone} s of quiet");
+    assert_eq!((app.journal().starts(), clock.journal().starts()), (1, 1));
+    line.end().await;
+}
+
+#[tokio::test]
+async fn clients_of_https_notice_nothing() {
+    let app = App::new("app").idle("idle_timeout: 1h");
+    let authority = Authority::new("an authority of tests");
+    authority.issue("app", &["app.test"], YEAR);
+    let text = format!("{}tls: {{ certificates: [{}] }}\n", config(&[&app]), authority.entry("app"));
+    let mut line = Line::of(Dormouse::start_secure(&text).await);
+    let https = line.dormouse.https.unwrap();
+    let asks = async {
+        let mut asked = 0;
+        // 50 each through one connection, of HTTP/2 and of HTTP/1.1.
+        for version in ["--http2", "--http1.1", "--http2", "--http1.1"] {
+            let reply = authority.curl("app.test", https, "/slow?ms=[20-60]", &[version, "--fail"]).await;
+            assert!(reply.ok, "{reply:?}");
+            asked += reply.body.matches("slow\n").count();
+        }
+        asked
+    };
+    let upgrades = async {
+        for _ in 0..2 {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            line.upgrade().await;
+        }
+    };
+    let (asked, ()) = tokio::join!(asks, upgrades);
+    assert_eq!(asked, 4 * 41);
+    line.is_one_process().await;
+    assert_eq!(app.journal().starts(), 1);
+    line.end().await;
+}
+
+#[tokio::test]
+async fn containers_are_neither_started_again_nor_cut() {
+    let Some(cli) = DockerCli::new() else { return };
+    let awake = cli.sleeper(&["run", "-d"], "awake", &["idle_timeout=20s"], &[]).await;
+    let asleep = cli.sleeper(&["create"], "asleep", &["idle_timeout=1s"], &[]).await;
+    let mut line = Line::of(Dormouse::start(&cli.config()).await);
+    for name in [&awake, &asleep] {
+        line.dormouse.knows(name).await;
+    }
+    let load = Load::begin(&line.dormouse, &awake, "/", 4);
+    for _ in 0..3 {
+        let at = line.dormouse.http;
+        let name = asleep.clone();
+        let held = tokio::spawn(async move { get(at, &name, "/slow?ms=2500", "").await });
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        line.upgrade().await;
+        assert_eq!(must("the answer", held).await.unwrap().unwrap().body, "slow\n");
+        line.dormouse.comes_to(&asleep, "stopped").await;
+    }
+    let history = load.end().await;
+    assert!(history.iter().all(|asked| asked.outcome() == "200"), "{:?}", outcomes(&history));
+    assert_eq!((cli.count(&awake, "start").await, cli.count(&awake, "die").await), (1, 0));
+    assert_eq!(cli.count(&asleep, "start").await, 3);
+    line.is_one_process().await;
+    line.end().await;
 }

@@ -10,6 +10,9 @@ use super::{bad_request::BadRequest, request_head::RequestHead};
 /// What is told of a backend whose answer can not be passed on.
 pub(super) const MALFORMED: &str = "The service answered with a malformed response.";
 
+/// What is told of a request's body that is larger than the route takes.
+pub(super) const TOO_LARGE: &str = "The request's body is too large.";
+
 /// An answer of our own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Answer {

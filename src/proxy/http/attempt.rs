@@ -9,7 +9,6 @@ use crate::{
 };
 
 use super::{
-    buffer::Buf,
     connect::connect,
     front::{Client, Next},
     h2_reach::reach,
@@ -17,7 +16,7 @@ use super::{
     middleware::Edits,
     pool::{Connection, Key},
     relay::{Cut, Pump},
-    request_head::{Framing, RequestHead},
+    request_head::RequestHead,
     respond::respond,
     rewrite,
     send::Run,
@@ -64,16 +63,6 @@ impl Job<'_> {
     pub(super) fn took(&mut self) {
         let took = self.client.ended();
         self.route.counters.took(took);
-    }
-
-    /// Whether more of the request is still to come from the client, as far as can be told without reading it.
-    pub(super) fn is_incomplete(&self) -> bool {
-        let input = self.client.input.as_ref().map_or(&[][..], Buf::filled);
-        match self.head.framing {
-            Framing::Length(length) => length > input.len() as u64,
-            Framing::Chunked => !input.ends_with(b"0\r\n\r\n"),
-            Framing::Empty | Framing::UntilClose => false,
-        }
     }
 }
 

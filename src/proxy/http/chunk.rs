@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::model::RouteOptions;
 
-use super::{field, rewrite};
+use super::field;
 
 /// The body broke the rules of chunked coding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -43,7 +43,7 @@ pub struct ChunkScanner {
     /// A trailer section that did not come at once.
     trailer: Vec<u8>,
     passes: Passes,
-    /// Bytes of data that may be taken before [`ChunkScanner::make_room`] is called again.
+    /// Bytes of data that may be taken before [`ChunkScanner::bound`] is called again.
     room: u64,
     /// Of the route whose fields must not trail either; absent where it has none.
     route: Option<Arc<RouteOptions>>,
@@ -84,12 +84,7 @@ impl ChunkScanner {
         Self { state: State::Size(0), left: 0, side: 0, trailer: Vec::new(), passes, room: u64::MAX, route: None }
     }
 
-    /// So many bytes of data may be taken from now on.
-    pub(super) fn make_room(&mut self, room: usize) {
-        self.room = room as u64;
-    }
-
-    /// No more than so many bytes of data may come in all.
+    /// From now on, no more than so many bytes of data are taken.
     pub(super) fn bound(&mut self, most: u64) {
         self.room = most;
     }
@@ -231,7 +226,7 @@ fn trailers(section: &[u8], route: Option<&RouteOptions>) -> Result<Vec<u8>, Bad
     let mut passing = Vec::new();
     for field in fields.iter().take_while(|field| !field.name.is_empty()) {
         let name = field.name.as_bytes();
-        if field::may_trail(name) && !route.is_some_and(|route| rewrite::withholds(route, name)) {
+        if field::may_trail(name) && !route.is_some_and(|route| field::withholds(route, name)) {
             for part in [name, b": ", field.value, b"\r\n"] {
                 passing.extend_from_slice(part);
             }

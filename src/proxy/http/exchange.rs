@@ -18,11 +18,12 @@ use crate::{
 };
 
 use super::{
-    answer::{Answer, MALFORMED},
+    answer::{Answer, MALFORMED, TOO_LARGE},
     attempt::{Failure, Fault, Job, Way, attempt},
     field::{HOP_MARK, Known},
     front::{Client, Next},
-    middleware::{self, Edits},
+    leaving::left,
+    middleware::{self, Asker, Edits},
     noting::{self, Notes, Noting},
     request_head::RequestHead,
     request_target::hides_slash,
@@ -77,14 +78,26 @@ async fn serve(client: &mut Client, head: &RequestHead, route: &LiveRoute) -> Ne
 
 /// Does a request of a route that has middlewares. Who is refused by them wakes nothing.
 async fn through(client: &mut Client, head: &RequestHead, route: &LiveRoute, chain: &Middlewares) -> Next {
-    let peer = Rc::clone(&client.peer);
-    let next = match middleware::admit(client, head, route, chain).await {
-        Ok(edits) => forward(client, head, route, Some(&edits)).await,
-        Err(answer) => {
+    let mut asker = Asker::new(client, head);
+    let admitted = tokio::select! {
+        biased;
+        admitted = middleware::admit(&mut asker, route, chain) => Some(admitted),
+        // Whatever it had and waited for is given back at once.
+        () = left(client, head) => None,
+    };
+    let found = asker.peer;
+    let peer = std::mem::replace(&mut client.peer, found);
+    let next = match admitted {
+        Some(Ok(edits)) => forward(client, head, route, Some(&edits)).await,
+        Some(Err(answer)) => {
             route.counters.answered(answer.status);
             let next = client.answer(Some(head), &answer).await;
             route.counters.took(client.ended());
             next
+        }
+        None => {
+            route.counters.client_left.fetch_add(1, Ordering::Relaxed);
+            Next::Close
         }
     };
     // What one request says of its client holds for no other.
@@ -156,7 +169,7 @@ fn find(client: &Client, head: &RequestHead) -> Result<Arc<LiveRoute>, Answer> {
     let path = if is_odd { plain_path(written) } else { Cow::Borrowed(written) };
     let table = shared.table.load();
     let find = |path: &str| {
-        table.find(&Query { host: head.host(), path, method: head.method(), headers: &|name| head.get(name) })
+        table.by_host.find(&Query { host: head.host(), path, method: head.method(), headers: &|name| head.get(name) })
     };
     let page = reserved(head).and_then(|page| find(&page)).filter(|route| is_not_awake(route));
     let route = page.or_else(|| find(&path)).ok_or_else(unknown)?;
@@ -170,7 +183,7 @@ fn find(client: &Client, head: &RequestHead) -> Result<Arc<LiveRoute>, Answer> {
     // under the path of one route by way of another.
     if is_odd
         && hides_slash(&path)
-        && table.of_host(head.host()).iter().any(|route| !route.spec.matches.paths.is_empty())
+        && table.by_host.of_host(head.host()).iter().any(|route| !route.spec.matches.paths.is_empty())
     {
         return Err(Answer::new(400, "The path hides a slash."));
     }
@@ -266,7 +279,7 @@ impl Tries {
         match &failure.fault {
             Fault::ClientLeft => Verdict::Left,
             Fault::ClientBad => Verdict::Say(Answer::new(400, "The request's body is malformed.")),
-            Fault::ClientTooMuch => Verdict::Say(Answer::new(413, "The request's body is too large.")),
+            Fault::ClientTooMuch => Verdict::Say(Answer::new(413, TOO_LARGE)),
             Fault::ClientSlow => Verdict::Say(Answer::new(408, "The request's body did not come in time.")),
             Fault::Dial(error) => {
                 let since = *self.dialling.get_or_insert_with(Instant::now);

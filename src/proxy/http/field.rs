@@ -1,4 +1,6 @@
-//! Field names and values: which names mean something to a proxy, and how lists in values are read.
+//! Field names and values: which names mean something to a proxy or its route, and how lists in values are read.
+
+use crate::model::RouteOptions;
 
 /// The field that marks a message as having passed through this very program.
 pub(super) const HOP_MARK: &str = "Dormouse-Hop";
@@ -65,6 +67,21 @@ fn shadows(name: &[u8], spelled: &[u8]) -> bool {
 pub(super) fn reads_like(one: &[u8], other: &[u8]) -> bool {
     let read = |b: &u8| if matches!(b, b'_' | b'.') { b'-' } else { b.to_ascii_lowercase() };
     one.len() == other.len() && one.iter().map(read).eq(other.iter().map(read))
+}
+
+/// Whether one of these fields that a route sets is this one.
+pub(super) fn is_set(set: &[(String, String)], name: &[u8]) -> bool {
+    set.iter().any(|(own, _)| reads_like(own.as_bytes(), name))
+}
+
+/// Whether one of these fields that a route hides is this one.
+pub(super) fn is_hidden(hide: &[String], name: &[u8]) -> bool {
+    hide.iter().any(|hidden| reads_like(hidden.as_bytes(), name))
+}
+
+/// Whether a route hides or sets this field of its requests: the client's own must not reach the service by any way.
+pub(super) fn withholds(options: &RouteOptions, name: &[u8]) -> bool {
+    is_set(&options.set_request_headers, name) || is_hidden(&options.hide_request_headers, name)
 }
 
 /// Whether a field is about a connection of HTTP/1.1, beside those that are known by names of their own, and makes a

@@ -19,7 +19,7 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::{
-    net::{Secured, Stream, TlsServer},
+    net::{Secured, Stream, TlsServer, reset_when_dropped},
     proxy::told,
 };
 
@@ -349,7 +349,7 @@ impl Client {
     fn reset(self) {
         // One within another connection is reset by being dropped before its end.
         if let Some(tcp) = self.stream.beneath().socket() {
-            let _ = socket2::SockRef::from(tcp).set_linger(Some(Duration::ZERO));
+            reset_when_dropped(tcp);
         }
     }
 }

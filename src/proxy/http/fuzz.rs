@@ -3,9 +3,7 @@
 
 use std::{net::SocketAddr, rc::Rc, time::Duration};
 
-use crate::model::{
-    Audience, Endpoint, HostPattern, Ignore, Place, RouteMatch, RouteOptions, RouteSpec, RouteTarget, Scheme, Upstream,
-};
+use crate::model::{Endpoint, HostPattern, Place, RouteMatch, RouteOptions, RouteSpec, RouteTarget, Scheme, Upstream};
 
 use super::{
     bad_request::BadRequest,

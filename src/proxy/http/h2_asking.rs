@@ -2,14 +2,14 @@
 
 use std::{borrow::Cow, io};
 
-use bytes::Bytes;
 use h2::ext::Protocol;
-use http::{HeaderName, HeaderValue, Method, Request, Uri, uri::PathAndQuery};
+use http::{Method, Request, Uri, uri::PathAndQuery};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::{
     field::{self, Known},
     h2_body::Sending,
+    h2_fields::{Written, bad},
     request_head::MAX_FIELDS,
 };
 
@@ -39,8 +39,7 @@ pub(super) fn read(bytes: &[u8], secure: bool) -> io::Result<Asked> {
     let mut request = Request::new(());
     let websocket = parsed.headers.iter().any(|field| field::classify(field.name.as_bytes()) == Known::Upgrade);
     let (mut host, mut accept, mut sending) = (None, None, Sending::Ended);
-    // One copy for all values.
-    let (copy, base) = (Bytes::copy_from_slice(bytes), bytes.as_ptr() as usize);
+    let written = Written::new(bytes);
     let fields = request.headers_mut();
     fields.reserve(parsed.headers.len());
     for field in parsed.headers.iter() {
@@ -63,10 +62,7 @@ pub(super) fn read(bytes: &[u8], secure: bool) -> io::Result<Asked> {
             }
             Known::Te | Known::Expect | Known::Hop | Known::Forwarding | Known::HopMark | Known::Other => {}
         }
-        let start = (field.value.as_ptr() as usize).wrapping_sub(base);
-        let value = if field.value.is_empty() { Bytes::new() } else { copy.slice(start..start + field.value.len()) };
-        let name = HeaderName::from_bytes(name).map_err(|_| bad())?;
-        let mut value = HeaderValue::from_maybe_shared(value).map_err(|_| bad())?;
+        let (name, mut value) = written.field(field)?;
         // Not remembered in the table that all clients of this connection share.
         value.set_sensitive(name == http::header::AUTHORIZATION || name == http::header::COOKIE);
         fields.append(name, value);
@@ -96,10 +92,6 @@ fn spelled(target: &str) -> Cow<'_, str> {
         return Cow::Borrowed(target);
     }
     Cow::Owned(RAW.iter().fold(target.to_owned(), |text, (raw, other)| text.replace(*raw, other)))
-}
-
-fn bad() -> io::Error {
-    io::ErrorKind::InvalidData.into()
 }
 
 #[cfg(test)]

@@ -9,9 +9,14 @@ use std::{
 
 use bytes::Bytes;
 use h2::SendStream;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::HeaderMap;
 
-use super::{chunk::ChunkScanner, h2_reading::failure, request_head::MAX_FIELDS};
+use super::{
+    chunk::ChunkScanner,
+    h2_fields::{Written, bad},
+    h2_reading::failure,
+    request_head::MAX_FIELDS,
+};
 
 /// Bytes that are offered to the windows at once.
 const OFFER: usize = 64 * 1024;
@@ -87,7 +92,7 @@ impl Sending {
             Poll::Pending => 0,
         };
         let (mut data, mut tail) = (bytes.get(..bytes.len().min(OFFER)).unwrap_or_default().to_vec(), Vec::new());
-        scanner.make_room(room);
+        scanner.bound(room as u64);
         let scanned = scanner.scan(&mut data, &mut tail).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
         if scanned.consumed == 0 {
             return Poll::Pending;
@@ -134,15 +139,15 @@ fn poll_room(body: &mut SendStream<Bytes>, cx: &mut Context<'_>, wanted: usize) 
 
 /// Reads a trailer section that was checked.
 fn trailers(section: &[u8]) -> io::Result<HeaderMap> {
-    let bad = || io::Error::from(io::ErrorKind::InvalidData);
     let mut slots = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let Ok(httparse::Status::Complete((_, fields))) = httparse::parse_headers(section, &mut slots) else {
         return Err(bad());
     };
+    let written = Written::new(section);
     let mut trailers = HeaderMap::with_capacity(fields.len());
     for field in fields {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| bad())?;
-        trailers.append(name, HeaderValue::from_bytes(field.value).map_err(|_| bad())?);
+        let (name, value) = written.field(field)?;
+        trailers.append(name, value);
     }
     Ok(trailers)
 }

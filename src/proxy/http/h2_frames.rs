@@ -5,6 +5,8 @@
 
 use tokio::time::Instant;
 
+use super::h2_split::{CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, Head, Piece, RST_STREAM, Splitter};
+
 /// What may be owed.
 const CREDIT: u64 = 4000;
 
@@ -20,25 +22,15 @@ const BYTES: usize = 1024;
 /// What a reset by a client costs: the most expensive of the cheap frames, since what it takes back was begun.
 const RESET: u64 = 20;
 
-/// The bytes of the preface and of a frame's head.
+/// The bytes of the preface.
 const PREFACE: usize = 24;
-const HEAD: usize = 9;
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const CONTINUATION: u8 = 9;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
 
 /// What is known of the frames that came.
 #[derive(Debug)]
 pub(super) struct Frames {
-    /// Bytes of the preface or of a frame's payload that are still to come.
-    left: usize,
-    head: [u8; HEAD],
-    /// So many bytes of the head came.
-    known: usize,
+    splitter: Splitter,
+    /// The last head was one of data.
+    in_data: bool,
     owed: u64,
     /// What a reset costs.
     reset: u64,
@@ -55,9 +47,8 @@ pub(super) struct Frames {
 impl Default for Frames {
     fn default() -> Self {
         Self {
-            left: PREFACE,
-            head: [0; HEAD],
-            known: 0,
+            splitter: Splitter::behind(PREFACE),
+            in_data: false,
             owed: 0,
             reset: RESET,
             each_second: EACH_SECOND,
@@ -72,7 +63,7 @@ impl Default for Frames {
 impl Frames {
     /// Those of a service: no preface comes before them, and it may reset what we began.
     pub(super) fn of_service() -> Self {
-        Self { left: 0, reset: 1, each_second: EACH_SECOND_OF_SERVICE, ..Self::default() }
+        Self { splitter: Splitter::behind(0), reset: 1, each_second: EACH_SECOND_OF_SERVICE, ..Self::default() }
     }
 
     /// Looks at what came.
@@ -88,37 +79,23 @@ impl Frames {
             self.owed = self.owed.saturating_sub(pays);
             self.paid = Some(now);
         }
-        while !bytes.is_empty() {
-            let skipped = self.left.min(bytes.len());
-            self.left -= skipped;
-            bytes = bytes.get(skipped..).unwrap_or_default();
-            if self.left > 0 {
-                break;
-            }
-            let wanted = (HEAD - self.known).min(bytes.len());
-            let (taken, rest) = bytes.split_at(wanted);
-            if let Some(room) = self.head.get_mut(self.known..self.known + wanted) {
-                room.copy_from_slice(taken);
-            }
-            self.known += wanted;
-            bytes = rest;
-            if self.known == HEAD {
-                self.known = 0;
-                self.frame();
+        while let Some(piece) = self.splitter.take(&mut bytes) {
+            match piece {
+                Piece::Head(head) => self.frame(head),
+                Piece::Payload(_) => {}
             }
         }
-        let in_payload = self.left > 0 && self.head.get(3) != Some(&DATA);
-        if self.in_block || in_payload || self.known > 0 {
+        let in_payload = self.splitter.left() > 0 && !self.in_data;
+        if self.in_block || in_payload || self.splitter.is_in_head() {
             self.unfinished.get_or_insert(now);
         } else {
             self.unfinished = None;
         }
     }
 
-    fn frame(&mut self) {
-        let [a, b, c, kind, flags, ..] = self.head;
-        self.left = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
-        let has_data = self.left > 0 || flags & END_STREAM != 0;
+    fn frame(&mut self, Head { length, kind, flags, .. }: Head) {
+        self.in_data = kind == DATA;
+        let has_data = length > 0 || flags & END_STREAM != 0;
         if !self.in_block {
             self.unfinished = None;
         }
@@ -148,7 +125,7 @@ impl Frames {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::h2_split::HEAD, *};
 
     fn frame(length: u32, kind: u8, flags: u8) -> Vec<u8> {
         let [_, a, b, c] = length.to_be_bytes();
@@ -215,6 +192,9 @@ mod tests {
             frames.look(&[0]);
             assert!(frames.unfinished.is_none(), "in pieces of {piece}");
         }
+        let mut frames = Frames::default();
+        frames.look(&[0; PREFACE - 1]);
+        assert!(frames.unfinished.is_some());
         // A body has its own rule.
         let mut frames = begun();
         frames.look(&frame(100, DATA, 0)[..50]);

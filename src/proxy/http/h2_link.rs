@@ -36,6 +36,9 @@ const STREAMS: u32 = 128;
 const WINDOW: u32 = 256 * 1024;
 const WINDOW_OF_ALL: u32 = STREAMS * WINDOW;
 
+/// After a refusal, so many answers let one request more at once be tried: each that is refused costs a try.
+const RECOVERY: u32 = 32;
+
 /// What of a request waits for the service at most.
 const SEND_BUFFER: usize = 32 * 1024;
 
@@ -54,6 +57,8 @@ pub(super) struct Link {
     live: Cell<usize>,
     /// So many it has shown to take, where it refused one more.
     bound: Cell<usize>,
+    /// Answered since that was last set.
+    answered: Cell<u32>,
     /// No more requests are put on it.
     retired: Cell<bool>,
     /// It goes through TLS.
@@ -65,10 +70,8 @@ pub(super) struct Link {
 /// What the one who drives a connection tells.
 #[derive(Debug, Default)]
 struct Told {
-    settled: Cell<bool>,
-    /// It takes no new requests.
-    leaves: Cell<bool>,
     ended: Cell<bool>,
+    /// It has ended, or its settings came.
     changed: Notify,
 }
 
@@ -104,14 +107,13 @@ impl Link {
         let handshake = builder.handshake::<_, Bytes>(Handle(Rc::clone(&wire))).await;
         let (sender, connection) = handshake.map_err(|_| NoLink::Ended)?;
         let shared = Rc::new(Told::default());
-        let driver = Driver { wire: Rc::clone(&wire), connection, shared: Rc::clone(&shared), last: None };
+        let driver =
+            Driver { wire: Rc::clone(&wire), connection, shared: Rc::clone(&shared), settled: false, last: None };
         tokio::task::spawn_local(driver.run());
-        let settled = tokio::time::timeout(patience, shared.settled()).await;
-        match settled {
-            Ok(true) => {}
-            Ok(false) if wire.borrow().frames.came && !shared.settled.get() => return Err(NoLink::Other),
-            Ok(false) => return Err(NoLink::Ended),
-            Err(_) => return Err(NoLink::Late),
+        tokio::time::timeout(patience, shared.changed.notified()).await.map_err(|_| NoLink::Late)?;
+        if shared.ended.get() {
+            let frames = &wire.borrow().frames;
+            return Err(if frames.came && !frames.settled { NoLink::Other } else { NoLink::Ended });
         }
         let now = Instant::now();
         Ok(Rc::new(Self {
@@ -122,6 +124,7 @@ impl Link {
             quiet_since: Cell::new(now),
             live: Cell::new(0),
             bound: Cell::new(STREAMS as usize),
+            answered: Cell::new(0),
             retired: Cell::new(false),
             secure,
             _slot: slot,
@@ -135,7 +138,7 @@ impl Link {
 
     /// Whether requests may be put on it at all.
     pub(super) fn is_good(&self) -> bool {
-        !(self.retired.get() || self.shared.leaves.get() || self.shared.ended.get())
+        !(self.retired.get() || self.shared.ended.get() || self.marks(|marks| marks.last_seen.is_some()))
     }
 
     /// Whether it may be kept: it is good, and neither too old nor unused for too long.
@@ -161,6 +164,7 @@ impl Link {
     /// It refused a request: so many as there are without that one are as many as it takes.
     pub(super) fn refused(&self) {
         self.bound.set(self.live.get().saturating_sub(1).max(1));
+        self.answered.set(0);
     }
 
     /// What opens requests.
@@ -178,22 +182,21 @@ impl Link {
         self.live.set(self.live.get() + 1);
     }
 
-    /// A request on it has ended.
-    pub(super) fn leave(&self) {
+    /// A request on it has ended, answered or not.
+    pub(super) fn leave(&self, answered: bool) {
         self.live.set(self.live.get() - 1);
         self.quiet_since.set(Instant::now());
+        if answered && self.bound.get() < STREAMS as usize {
+            self.recover();
+        }
     }
-}
 
-impl Told {
-    /// Whether the settings came; `false` when they will not.
-    async fn settled(&self) -> bool {
-        loop {
-            let changed = self.changed.notified();
-            if self.settled.get() || self.ended.get() {
-                return !self.ended.get();
-            }
-            changed.await;
+    /// What it refused may have been too much for a moment only.
+    fn recover(&self) {
+        self.answered.set(self.answered.get() + 1);
+        if self.answered.get() == RECOVERY {
+            self.answered.set(0);
+            self.bound.set(self.bound.get() + 1);
         }
     }
 }
@@ -203,6 +206,8 @@ struct Driver {
     wire: Rc<RefCell<Wire<Marks>>>,
     connection: Connection<Handle<Marks>, Bytes>,
     shared: Rc<Told>,
+    /// That the settings came was told.
+    settled: bool,
     /// The end of its last words, once nobody uses it any more.
     last: Option<Pin<Box<Sleep>>>,
 }
@@ -213,14 +218,17 @@ impl Driver {
             tracing::debug!(%error, "a connection of HTTP/2 to a service ended");
         }
         self.shared.ended.set(true);
-        self.shared.changed.notify_waiters();
+        self.shared.changed.notify_one();
         self.wire.borrow_mut().say_goodbye();
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             let ended = pin!(&mut self.connection).poll(cx);
-            self.note();
+            if !self.settled && self.wire.borrow().frames.settled {
+                self.settled = true;
+                self.shared.changed.notify_one();
+            }
             if self.wire.borrow().frames.is_other {
                 return Poll::Ready(Err(io::Error::other("it speaks something else")));
             }
@@ -240,18 +248,6 @@ impl Driver {
             }
             let last = self.last.get_or_insert_with(|| Box::pin(tokio::time::sleep(LAST_WORDS)));
             return last.as_mut().poll(cx).map(Ok);
-        }
-    }
-
-    /// Tells what the frames told.
-    fn note(&self) {
-        let wire = self.wire.borrow();
-        let told = &self.shared;
-        let (settled, leaves) = (wire.frames.settled, wire.frames.last_seen.is_some());
-        if (settled, leaves) != (told.settled.get(), told.leaves.get()) {
-            told.settled.set(settled);
-            told.leaves.set(leaves);
-            told.changed.notify_waiters();
         }
     }
 }

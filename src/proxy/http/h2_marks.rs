@@ -3,30 +3,19 @@
 
 use std::collections::HashMap;
 
-use super::{h2_frames::Frames, h2_wire::Watch};
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const SETTINGS: u8 = 4;
-const GOAWAY: u8 = 7;
-const CONTINUATION: u8 = 9;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-
-/// The bytes of a frame's head.
-const HEAD: usize = 9;
+use super::{
+    h2_frames::Frames,
+    h2_split::{CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, Head, Piece, SETTINGS, Splitter},
+    h2_wire::Watch,
+};
 
 /// What was seen.
 #[derive(Debug)]
 pub(super) struct Marks {
     pub(super) frames: Frames,
-    /// Bytes of a frame's payload that are still to come.
-    left: usize,
-    head: [u8; HEAD],
-    /// So many bytes of the head came.
-    known: usize,
-    /// The first bytes of a GOAWAY's payload.
-    last: Vec<u8>,
+    splitter: Splitter,
+    /// The first bytes of a GOAWAY's payload, while there is one.
+    last: Option<Vec<u8>>,
     /// Something came.
     pub(super) came: bool,
     /// Its first frame came whole, and was one of settings.
@@ -47,10 +36,8 @@ impl Default for Marks {
     fn default() -> Self {
         Self {
             frames: Frames::of_service(),
-            left: 0,
-            head: [0; HEAD],
-            known: 0,
-            last: Vec::new(),
+            splitter: Splitter::behind(0),
+            last: None,
             came: false,
             settled: false,
             is_other: false,
@@ -67,23 +54,15 @@ impl Watch for Marks {
         self.came |= !bytes.is_empty();
         self.frames.look(bytes);
         let mut rest = bytes;
-        while !rest.is_empty() && !self.is_other {
-            if self.left > 0 {
-                let (payload, behind) = rest.split_at(self.left.min(rest.len()));
-                self.left -= payload.len();
-                self.payload(payload);
-                rest = behind;
-                continue;
+        while !self.is_other
+            && let Some(piece) = self.splitter.take(&mut rest)
+        {
+            match piece {
+                Piece::Head(head) => self.begin(head),
+                Piece::Payload(payload) => self.payload(payload),
             }
-            let (taken, behind) = rest.split_at((HEAD - self.known).min(rest.len()));
-            if let Some(room) = self.head.get_mut(self.known..self.known + taken.len()) {
-                room.copy_from_slice(taken);
-            }
-            self.known += taken.len();
-            rest = behind;
-            if self.known == HEAD {
-                self.known = 0;
-                self.begin();
+            if self.splitter.left() == 0 {
+                self.frame_came();
             }
         }
     }
@@ -114,21 +93,15 @@ impl Marks {
         self.last_seen.is_some_and(|last| stream > last)
     }
 
-    fn begin(&mut self) {
-        let [a, b, c, kind, flags, stream @ ..] = self.head;
-        self.left = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
-        let stream = u32::from_be_bytes(stream) & 0x7FFF_FFFF;
+    fn begin(&mut self, Head { kind, flags, stream, .. }: Head) {
         if !self.settled && (kind != SETTINGS || stream != 0) {
             self.is_other = true;
         }
-        self.last.clear();
+        self.last = (kind == GOAWAY).then(Vec::new);
         if matches!(kind, DATA | HEADERS) {
             self.ending = (flags & END_STREAM != 0).then_some(stream);
         }
         self.open_block = matches!(kind, HEADERS | CONTINUATION) && flags & END_HEADERS == 0;
-        if self.left == 0 {
-            self.frame_came();
-        }
     }
 
     /// A frame came whole. What it says of an end holds from here on, or from the end of its header block.
@@ -143,12 +116,9 @@ impl Marks {
     }
 
     fn payload(&mut self, bytes: &[u8]) {
-        if self.left == 0 {
-            self.frame_came();
-        }
-        if self.head.get(3) == Some(&GOAWAY) && self.last.len() < 4 {
-            self.last.extend(bytes.iter().take(4 - self.last.len()));
-            if let Ok(last) = <[u8; 4]>::try_from(self.last.as_slice()) {
+        if let Some(begun) = self.last.as_mut().filter(|begun| begun.len() < 4) {
+            begun.extend(bytes.iter().take(4 - begun.len()));
+            if let Ok(last) = <[u8; 4]>::try_from(begun.as_slice()) {
                 let last = u32::from_be_bytes(last) & 0x7FFF_FFFF;
                 // It only ever takes back.
                 self.last_seen = Some(self.last_seen.map_or(last, |before| before.min(last)));

@@ -151,6 +151,10 @@ async fn make(job: &Job<'_>, way: &Way, hub: &Rc<Hub>) -> Result<(Connection, bo
             Fault::Bad("not HTTP/2")
         }
     })?;
+    if !link.is_good() {
+        // It says goodbye with its first words: it is ending, or starting anew.
+        return Err(Fault::Dial(io::ErrorKind::ConnectionReset.into()));
+    }
     if !link.has_room() {
         // It takes no requests at all.
         return Err(Fault::Crowded);

@@ -256,7 +256,8 @@ impl Drop for H2Upstream {
         if let Some(id) = self.id.get() {
             self.link().marks(|marks| marks.forget(id));
         }
-        self.link().leave();
+        let answered = self.answering.borrow().as_ref().is_some_and(Answering::has_begun);
+        self.link().leave(answered);
         self.hub.note_room();
     }
 }

@@ -8,12 +8,13 @@ use std::{
 
 use bytes::Bytes;
 use h2::{Reason, SendStream, server::SendResponse};
-use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http::{Response, StatusCode};
 use memchr::memmem;
 
 use super::{
     field::{self, Known},
     h2_body::Sending,
+    h2_fields::{Written, bad},
     h2_reading::failure,
     request_head::MAX_FIELDS,
 };
@@ -86,7 +87,7 @@ impl Writing {
             match (chunked, length) {
                 (true, _) => Sending::chunks(),
                 (false, Some(length)) => Sending::length(length),
-                (false, None) => return Err(io::ErrorKind::InvalidData.into()),
+                (false, None) => return Err(bad()),
             }
         };
         let ended = sending.is_ended();
@@ -122,17 +123,14 @@ impl Drop for Writing {
 
 /// Reads a head that we wrote.
 fn read(bytes: &[u8]) -> io::Result<Head> {
-    let bad = |_| io::Error::from(io::ErrorKind::InvalidData);
     let mut slots = [httparse::EMPTY_HEADER; MAX_FIELDS + 16];
     let mut parsed = httparse::Response::new(&mut slots);
-    let read = parsed.parse(bytes);
-    if !matches!(read, Ok(httparse::Status::Complete(_))) {
-        return Err(io::ErrorKind::InvalidData.into());
+    if !matches!(parsed.parse(bytes), Ok(httparse::Status::Complete(_))) {
+        return Err(bad());
     }
     let mut head = Head { response: Response::new(()), length: None, chunked: false };
-    *head.response.status_mut() = StatusCode::from_u16(parsed.code.unwrap_or(0)).map_err(|_| bad(()))?;
-    // One copy for all values.
-    let (copy, base) = (Bytes::copy_from_slice(bytes), bytes.as_ptr() as usize);
+    *head.response.status_mut() = StatusCode::from_u16(parsed.code.unwrap_or(0)).map_err(|_| bad())?;
+    let written = Written::new(bytes);
     let fields = head.response.headers_mut();
     fields.reserve(parsed.headers.len());
     for field in parsed.headers.iter() {
@@ -153,10 +151,8 @@ fn read(bytes: &[u8]) -> io::Result<Head> {
             | Known::HopMark
             | Known::Other => {}
         }
-        let start = (field.value.as_ptr() as usize).wrapping_sub(base);
-        let value = if field.value.is_empty() { Bytes::new() } else { copy.slice(start..start + field.value.len()) };
-        let name = HeaderName::from_bytes(name).map_err(|_| bad(()))?;
-        fields.append(name, HeaderValue::from_maybe_shared(value).map_err(|_| bad(()))?);
+        let (name, value) = written.field(field)?;
+        fields.append(name, value);
     }
     Ok(head)
 }

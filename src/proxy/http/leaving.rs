@@ -16,12 +16,32 @@ use tokio::{
 
 use crate::net::{Beneath, Came};
 
-use super::deadline::Deadline;
+use super::{
+    buffer::Buf,
+    deadline::Deadline,
+    front::Client,
+    request_head::{Framing, RequestHead},
+};
 
 /// Resolves when the client has left.
 pub(in crate::proxy) async fn gone(client: Beneath<'_>, incomplete: bool) {
     let mut leaving = Leaving::new(client, incomplete);
     poll_fn(|cx| leaving.poll(cx)).await;
+}
+
+/// Resolves when the client has left whose request was not begun to be worked on.
+pub(super) async fn left(client: &Client, head: &RequestHead) {
+    gone(client.stream.beneath(), is_incomplete(client, head)).await;
+}
+
+/// Whether more of the request is still to come from the client, as far as can be told without reading it.
+fn is_incomplete(client: &Client, head: &RequestHead) -> bool {
+    let input = client.input.as_ref().map_or(&[][..], Buf::filled);
+    match head.framing {
+        Framing::Length(length) => length > input.len() as u64,
+        Framing::Chunked => !input.ends_with(b"0\r\n\r\n"),
+        Framing::Empty | Framing::UntilClose => false,
+    }
 }
 
 /// Watches for a client that leaves: its connection is reset, or ended before the request did (`incomplete`).

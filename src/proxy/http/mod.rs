@@ -1,7 +1,8 @@
 //! HTTP/1.0, 1.1 and 2, in and out: a relay of our own.
 //!
-//! One current-thread runtime for each worker, each with its own listeners, upstream pool and buffers: nothing on the
-//! way of a request takes a lock or hops to another thread. The parts, from the client's side on:
+//! One current-thread runtime for each worker, each with its own listeners, upstream pool and buffers: a request of what
+//! is awake takes no lock and hops to no other thread, unless a middleware of its route remembers something for all
+//! workers, or checks a password that is not known yet. The parts, from the client's side on:
 //!
 //! - `front` reads heads (`request_head`) from a connection and keeps it alive; those that say nothing (`silent`) give
 //!   their places to others when there are none left, and `crowded` is what others are told then;
@@ -13,7 +14,7 @@
 //!
 //! A connection of HTTP/2 (`h2_connection`) is many such clients at once: each stream (`h2_stream`) has its head from
 //! `h2_request`, and reads and writes like a connection of HTTP/1.1 of its own. `h2_wire` gathers what all of them
-//! send; `h2_frames` sees floods coming.
+//! send; `h2_frames` sees floods coming (`h2_split` tells frames apart).
 //!
 //! Towards services it is the same the other way round: a stream (`h2_upstream`) of a connection that many requests
 //! share (`h2_link`) is written and read like a connection of HTTP/1.1 of its own (`h2_asking`, `h2_body`, `h2_answer`,
@@ -42,6 +43,7 @@ mod h2_answer;
 mod h2_asking;
 mod h2_body;
 mod h2_connection;
+mod h2_fields;
 mod h2_frames;
 mod h2_hub;
 mod h2_link;
@@ -49,6 +51,7 @@ mod h2_marks;
 mod h2_reach;
 mod h2_reading;
 mod h2_request;
+mod h2_split;
 mod h2_stream;
 mod h2_upstream;
 mod h2_wire;

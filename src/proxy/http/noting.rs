@@ -28,7 +28,7 @@ pub(super) struct Notes {
     asked: Option<Instant>,
     /// From there to its answer.
     upstream: Option<Duration>,
-    /// Why the answer is not whole.
+    /// Who ended it early.
     pub(super) cut: Option<&'static str>,
 }
 
@@ -108,7 +108,7 @@ impl Drop for Noting<'_> {
         let mut record = self.client.record(Some(self.head));
         record.client = notes.client.unwrap_or(record.client);
         record.status = notes.status.unwrap_or(499);
-        record.cut = notes.cut.or((!self.ended).then_some("shutdown"));
+        record.cut = notes.cut.or((!self.ended).then_some(access::SHUTDOWN));
         record.bytes_in += notes.bytes_in;
         record.bytes_out = notes.bytes_out;
         record.waited = notes.waited;

@@ -104,7 +104,7 @@ struct Idle {
 
 impl Slot {
     /// Whether others wait for a place.
-    pub(super) fn is_wanted(&self) -> bool {
+    fn is_wanted(&self) -> bool {
         self.places.waiting.get() > 0
     }
 }

@@ -4,14 +4,11 @@ use std::{net::SocketAddr, ops::Range};
 
 use ipnet::IpNet;
 
-use crate::{
-    model::{RouteOptions, RouteSpec},
-    routing::behind_prefix,
-};
+use crate::{model::RouteSpec, routing::behind_prefix};
 
 use super::{
     buffer::Buf,
-    field::{HOP_MARK, Known, reads_like},
+    field::{HOP_MARK, Known, is_hidden, is_set},
     forwarded::{self, Peer},
     middleware::Edits,
     relay::Emit,
@@ -80,19 +77,6 @@ impl<'a> Run<'a> {
             self.found = 0..0;
         }
     }
-}
-
-fn is_set(set: &[(String, String)], name: &[u8]) -> bool {
-    set.iter().any(|(own, _)| reads_like(own.as_bytes(), name))
-}
-
-fn is_hidden(hide: &[String], name: &[u8]) -> bool {
-    hide.iter().any(|hidden| reads_like(hidden.as_bytes(), name))
-}
-
-/// Whether a route hides or sets this field of its requests: the client's own must not reach the service by any way.
-pub(super) fn withholds(options: &RouteOptions, name: &[u8]) -> bool {
-    is_set(&options.set_request_headers, name) || is_hidden(&options.hide_request_headers, name)
 }
 
 /// The target without the route's prefix. Always begins with `/`, except for `*`.

@@ -102,9 +102,14 @@ fn redirect(client: &Client, head: &RequestHead) -> Result<(), Answer> {
         return Ok(());
     }
     let Some(port) = client.settings.https_redirect else { return Ok(()) };
+    Err(over_tls(head, port))
+}
+
+/// What one is told who is to ask the same of this port, through TLS.
+pub(super) fn over_tls(head: &RequestHead, port: u16) -> Answer {
     let port = if port == 443 { String::new() } else { format!(":{port}") };
     let location = format!("https://{}{port}{}", head.host(), head.target());
-    Err(Answer { location: Some(location), ..Answer::new(308, "The service is reached through HTTPS.") })
+    Answer { location: Some(location), ..Answer::new(308, "The service is reached through HTTPS.") }
 }
 
 /// Whom TLS is spoken to at an endpoint.
@@ -133,8 +138,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        model::UpstreamTls,
-        net::{Certificates, Offer, Served, TlsClients},
+        model::{Served, UpstreamTls},
+        net::{Certificates, Offer, TlsClients},
     };
 
     async fn ends() -> (TcpStream, TcpStream) {

@@ -4,7 +4,7 @@ use std::{
     future::poll_fn,
     pin::Pin,
     sync::atomic::Ordering,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use tokio::{
@@ -12,7 +12,10 @@ use tokio::{
     time::Instant,
 };
 
-use crate::net::{ReadHalf, WriteHalf};
+use crate::{
+    net::{Ended, ReadHalf, WriteHalf},
+    proxy::access,
+};
 
 use super::{
     attempt::{Job, Way},
@@ -24,6 +27,12 @@ use super::{
 
 /// The close frame of a WebSocket server that goes away: code 1001.
 const GOING_AWAY: [u8; 4] = [0x88, 0x02, 0x03, 0xE9];
+
+/// Which side of a direction was cut.
+enum Side {
+    Source,
+    Sink,
+}
 
 /// One direction and whether its end was passed on.
 struct Direction {
@@ -38,12 +47,15 @@ impl Direction {
         cx: &mut Context<'_>,
         source: &mut ReadHalf<'_>,
         sink: &mut WriteHalf<'_>,
-    ) -> Poll<Result<(), Cut>> {
+    ) -> Poll<Result<(), Side>> {
         if self.ended {
             return Poll::Ready(Ok(()));
         }
-        std::task::ready!(self.pump.poll(cx, source, sink))?;
-        std::task::ready!(Pin::new(sink).poll_shutdown(cx)).map_err(Cut::Sink)?;
+        ready!(self.pump.poll(cx, source, sink)).map_err(|cut| match cut {
+            Cut::Source(_) | Cut::Malformed | Cut::TooLarge => Side::Source,
+            Cut::Sink(_) => Side::Sink,
+        })?;
+        ready!(Pin::new(sink).poll_shutdown(cx)).map_err(|_| Side::Sink)?;
         self.ended = true;
         Poll::Ready(Ok(()))
     }
@@ -66,7 +78,7 @@ pub(super) async fn run(job: &mut Job<'_>, way: &Way, mut upstream: Connection, 
     if let Some(idle) = idle {
         timer.set(Instant::now() + idle);
     }
-    let whole = {
+    let ended = {
         let (mut client_read, mut client_write) = stream.split();
         let (mut up_read, mut up_write) = upstream.stream.split();
         poll_fn(|cx| {
@@ -83,11 +95,16 @@ pub(super) async fn run(job: &mut Job<'_>, way: &Way, mut upstream: Connection, 
                 }
             }
             match (towards_client, towards_upstream) {
-                (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => Poll::Ready(false),
-                (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(true),
+                (Poll::Ready(Err(Side::Source)), _) | (_, Poll::Ready(Err(Side::Sink))) => {
+                    Poll::Ready(Ended::UpstreamCut)
+                }
+                (Poll::Ready(Err(Side::Sink)), _) | (_, Poll::Ready(Err(Side::Source))) => {
+                    Poll::Ready(Ended::ClientCut)
+                }
+                (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(Ended::Whole),
                 // A WebSocket's server is the first to close: nobody reads what the client might still send.
-                (Poll::Ready(Ok(())), Poll::Pending) if websocket => Poll::Ready(true),
-                _ if idle.is_some() => timer.poll(cx).map(|()| true),
+                (Poll::Ready(Ok(())), Poll::Pending) if websocket => Poll::Ready(Ended::Whole),
+                _ if idle.is_some() => timer.poll(cx).map(|()| Ended::Silent),
                 _ => Poll::Pending,
             }
         })
@@ -97,14 +114,15 @@ pub(super) async fn run(job: &mut Job<'_>, way: &Way, mut upstream: Connection, 
     counters.bytes_in.fetch_add(up.pump.sent, Ordering::Relaxed);
     counters.bytes_out.fetch_add(down.pump.sent, Ordering::Relaxed);
     if let Some(notes) = notes {
-        (notes.bytes_in, notes.bytes_out) = (up.pump.sent, down.pump.sent);
+        (notes.bytes_in, notes.bytes_out, notes.cut) = (up.pump.sent, down.pump.sent, access::cut(ended));
     }
-    if !whole {
-        return Next::Reset;
-    }
-    // Silent for too long: between two frames, so one of ours can be put in.
-    if websocket && !down.ended && !down.pump.has_output() {
-        let _ = stream.write_all(&GOING_AWAY).await;
+    match ended {
+        Ended::ClientCut | Ended::UpstreamCut => return Next::Reset,
+        // Between two frames, so one of ours can be put in.
+        Ended::Silent if websocket && !down.ended && !down.pump.has_output() => {
+            let _ = stream.write_all(&GOING_AWAY).await;
+        }
+        Ended::Silent | Ended::Whole => {}
     }
     Next::Linger
 }

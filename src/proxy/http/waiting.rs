@@ -177,7 +177,7 @@ fn dependencies(job: &Job<'_>, backend: &Backend) -> Vec<DependencyView> {
     }
     let table = job.client.worker.shared.table.load();
     let view = |id| {
-        let route = table.targets().find(|route| route.spec.backend() == Some(id))?;
+        let route = table.all().find(|route| route.spec.backend() == Some(id))?;
         Some(DependencyView { title: title(route).to_owned(), ready: false })
     };
     waits_for.iter().filter_map(view).collect()

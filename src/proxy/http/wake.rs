@@ -14,8 +14,11 @@ use super::{
     answer::Answer,
     attempt::{Job, Way},
     front::Next,
-    leaving::gone,
-    navigation, waiting,
+    leaving::left,
+    navigation,
+    request_head::RequestHead,
+    waiting,
+    worker::Shared,
 };
 
 /// Why there is no way in.
@@ -26,6 +29,12 @@ pub(super) enum Entry {
     Done(Next),
     /// It left.
     Left,
+}
+
+impl From<Answer> for Entry {
+    fn from(answer: Answer) -> Self {
+        Self::Answer(answer)
+    }
 }
 
 /// Whether an address is of a loopback, private or link-local network.
@@ -103,22 +112,25 @@ async fn wake(job: &mut Job<'_>, backend: &Backend, policy: &IdlePolicy) -> Resu
     if policy.start_endpoint.as_deref().is_some_and(|only| only != path) {
         return Err(Entry::Answer(Answer::new(403, "The service sleeps and is started under another address.")));
     }
-    if causes_wake(backend) && !job.client.worker.shared.may_wake(client(job)) {
-        backend.count_refusal("too_many_wakes");
-        let answer = Answer::new(429, "Too many services were started from your address.");
-        return Err(Entry::Answer(answer.retry_after(Duration::from_secs(60))));
-    }
-    let cause = cause(job);
+    let (shared, who) = (&job.client.worker.shared, client(job));
     // What `waiting` says is for page loads; whatever else comes is held.
     let page_load = navigation::is_navigation(job.head);
     match job.route.spec.options.waiting.unwrap_or(policy.waiting) {
         Waiting::Reject if page_load => {
-            backend.knock(cause);
+            backend.knock(cause(shared, job.head, who, backend)?);
             let usual = backend.status().borrow().wakes.quantile(0.5).unwrap_or(Duration::from_secs(5));
             Err(Entry::Answer(Answer::new(503, "The service is starting.").retry_after(usual)))
         }
-        Waiting::Page if page_load => waiting::page(job, backend, cause, policy.patience()).await.map_err(Entry::Done),
-        Waiting::Page | Waiting::Reject | Waiting::Hold => hold(job, backend, cause, policy.patience()).await,
+        Waiting::Page if page_load => {
+            let cause = cause(shared, job.head, who, backend)?;
+            waiting::page(job, backend, cause, policy.patience()).await.map_err(Entry::Done)
+        }
+        // The body stays unread meanwhile.
+        Waiting::Page | Waiting::Reject | Waiting::Hold => tokio::select! {
+            biased;
+            held = hold(shared, job.head, who, backend, policy.patience()) => Ok(held?),
+            () = left(job.client, job.head) => Err(Entry::Left),
+        },
     }
 }
 
@@ -139,24 +151,33 @@ pub(in crate::proxy) fn causes_wake(backend: &Backend) -> bool {
     }
 }
 
-fn cause(job: &Job<'_>) -> Cause {
-    Cause::Request(RequestFacts {
-        method: job.head.method().to_owned(),
-        host: job.head.host().to_owned(),
-        path: job.head.path().to_owned(),
-        client: client(job),
-        agent: job.head.get("user-agent").map(|agent| agent.chars().take(200).collect()),
-    })
+/// Why a request wakes a backend, unless its client has caused too many wakes.
+fn cause(shared: &Shared, head: &RequestHead, who: IpAddr, backend: &Backend) -> Result<Cause, Answer> {
+    if causes_wake(backend) && !shared.may_wake(who) {
+        backend.count_refusal("too_many_wakes");
+        let answer = Answer::new(429, "Too many services were started from your address.");
+        return Err(answer.retry_after(Duration::from_secs(60)));
+    }
+    Ok(Cause::Request(RequestFacts {
+        method: head.method().to_owned(),
+        host: head.host().to_owned(),
+        path: head.path().to_owned(),
+        client: who,
+        agent: head.get("user-agent").map(|agent| agent.chars().take(200).collect()),
+    }))
 }
 
-/// Waits, the body unread, until it is awake or refused, or the client has left.
-async fn hold(job: &Job<'_>, backend: &Backend, cause: Cause, patience: Duration) -> Result<Pass, Entry> {
-    let entered = tokio::select! {
-        biased;
-        entered = backend.enter(cause, patience) => entered,
-        () = gone(job.client.stream.beneath(), job.is_incomplete()) => return Err(Entry::Left),
-    };
-    entered.map_err(|refused| Entry::Answer(refusal(&refused)))
+/// Waits until a backend is awake or refused. An error is what the client is told. Dropping the future gives the place
+/// up.
+pub(super) async fn hold(
+    shared: &Shared,
+    head: &RequestHead,
+    who: IpAddr,
+    backend: &Backend,
+    patience: Duration,
+) -> Result<Pass, Answer> {
+    let cause = cause(shared, head, who, backend)?;
+    backend.enter(cause, patience).await.map_err(|refused| refusal(&refused))
 }
 
 /// What a refused caller is told.

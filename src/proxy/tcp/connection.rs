@@ -13,7 +13,7 @@ use crate::{
     net::{Beneath, Carries, Ended, copy_both_ways, reset_when_dropped},
     proxy::{
         Worker,
-        access::StreamNotes,
+        access::{self, StreamNotes},
         dialling::is_awake,
         http::{Inner, gone},
         ports::{Caller, Closed, Look, Place, Port, Way, enter, look},
@@ -52,20 +52,31 @@ pub(in crate::proxy) async fn connection(worker: Worker, stream: TcpStream, peer
     let Some(mut session) = meet(worker.0, stream, peer, &port).await else { return };
     let Some(_place) = Place::take(&session.route) else {
         tracing::debug!(route = %session.route.spec.alias, "a connection over the bound of the route was closed");
+        if let Some(notes) = &session.notes {
+            notes.status.set(503);
+        }
         reset_when_dropped(&session.stream);
         return;
     };
     let route = Arc::clone(&session.route);
+    if let Some(notes) = &session.notes {
+        // Unless its end is seen.
+        notes.cut.set(Some(access::SHUTDOWN));
+    }
     let ended = session.run().await;
     if let Some(notes) = &session.notes {
         notes.status.set(match &ended {
-            Ok(()) | Err(End::Answered) => 200,
+            Ok(_) | Err(End::Answered) => 200,
             Err(End::Left) => 499,
             Err(End::Closed(_)) => 503,
         });
+        notes.cut.set(match &ended {
+            Ok(ended) => access::cut(*ended),
+            Err(_) => None,
+        });
     }
     match ended {
-        Ok(()) | Err(End::Answered) => {}
+        Ok(_) | Err(End::Answered) => {}
         Err(End::Left) => {
             route.counters.client_left.fetch_add(1, Ordering::Relaxed);
         }
@@ -102,7 +113,7 @@ fn prepare(stream: &TcpStream) -> std::io::Result<()> {
 }
 
 impl Session {
-    async fn run(&mut self) -> Result<(), End> {
+    async fn run(&mut self) -> Result<Ended, End> {
         let (way, upstream) = self.reach().await?;
         prepare(&upstream).map_err(|error| End::Closed(Closed(error.to_string())))?;
         let mut begun = self.first.take();
@@ -134,7 +145,7 @@ impl Session {
         if ended == Ended::Silent {
             tracing::debug!(route = %self.route.spec.alias, "a silent connection was closed");
         }
-        Ok(())
+        Ok(ended)
     }
 
     /// A connection to the endpoint, awake then.

@@ -6,7 +6,8 @@ use crate::{
 };
 
 use super::{
-    super::{answer::Answer, front::Client, request_head::RequestHead, rewrite},
+    super::{answer::Answer, request_head::RequestHead, rewrite},
+    asker::Asker,
     basic_auth, clients, cors, forward_auth,
     in_flight_limit::{self, Place},
     ledger::key,
@@ -39,16 +40,15 @@ impl Refusal {
 
 /// Asks the middlewares of a route. An error is what the client gets instead.
 pub(in crate::proxy::http) async fn admit(
-    client: &mut Client,
-    head: &RequestHead,
+    asker: &mut Asker<'_>,
     route: &LiveRoute,
     chain: &Middlewares,
 ) -> Result<Edits, Answer> {
     let mut edits = Edits::default();
     for (index, step) in chain.steps.iter().enumerate() {
-        if let Err(Refusal { reason, answer }) = apply(client, head, route, (index, step), &mut edits).await {
-            let address = address(client, head);
-            tracing::debug!(route = %route.spec.alias, client = %address, status = answer.status, "not let in: {reason}");
+        if let Err(Refusal { reason, answer }) = apply(asker, route, (index, step), &mut edits).await {
+            let client = asker.address();
+            tracing::debug!(route = %route.spec.alias, %client, status = answer.status, "not let in: {reason}");
             return Err(*answer);
         }
     }
@@ -56,32 +56,32 @@ pub(in crate::proxy::http) async fn admit(
 }
 
 async fn apply(
-    client: &mut Client,
-    head: &RequestHead,
+    asker: &mut Asker<'_>,
     route: &LiveRoute,
     (index, step): (usize, &Middleware),
     edits: &mut Edits,
 ) -> Result<(), Refusal> {
-    let ledger = &client.worker.shared.ledger;
+    let (shared, head) = (&asker.client.worker.shared, asker.head);
+    let ledger = &shared.ledger;
     match step {
         Middleware::RealIp(rule) => {
-            real_ip::apply(client, head, rule);
+            real_ip::apply(asker, rule);
             Ok(())
         }
-        Middleware::RedirectHttp => redirect::to_https(client, head),
-        Middleware::Clients(list) => clients::check(list, address(client, head)),
+        Middleware::RedirectHttp => redirect::to_https(asker),
+        Middleware::Clients(list) => clients::check(list, asker.address()),
         Middleware::RateLimit(limit) => {
-            let key = key(&route.spec.alias, index, Some(address(client, head)));
+            let key = key(&route.spec.alias, index, Some(asker.address()));
             rate_limit::check(&ledger.rates, limit, key)
         }
         Middleware::InFlightLimit(limit) => {
-            let key = key(&route.spec.alias, index, limit.per_client.then(|| address(client, head)));
-            edits.places.push(in_flight_limit::take(&client.worker.shared, limit, key)?);
+            let key = key(&route.spec.alias, index, limit.per_client.then(|| asker.address()));
+            edits.places.push(in_flight_limit::take(shared, limit, key)?);
             Ok(())
         }
         Middleware::BasicAuth(auth) => basic_auth::check(&ledger.passwords, auth, head.get("authorization")).await,
         Middleware::ForwardAuth(auth) => {
-            edits.fields.extend(forward_auth::ask(client, head, auth).await?);
+            edits.fields.extend(forward_auth::ask(asker, auth).await?);
             Ok(())
         }
         Middleware::Cors(rule) => cors::preflight(rule, head),
@@ -101,9 +101,4 @@ fn current(head: &RequestHead, route: &LiveRoute, edits: &Edits) -> String {
         let (slash, rest) = rewrite::strip(head.target(), route.spec.matches.strip_prefix.as_deref());
         format!("{slash}{rest}")
     })
-}
-
-/// Who asks.
-pub(super) fn address(client: &Client, head: &RequestHead) -> std::net::IpAddr {
-    client.peer.client(head, &client.settings.trusted_proxies)
 }

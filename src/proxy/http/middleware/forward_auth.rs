@@ -3,39 +3,24 @@
 //! It is asked with what the client sent, without the body. When it agrees, the fields that the route names go on with
 //! the request; otherwise its answer is the client's. When it can not be asked nobody is let in.
 
-use std::{io, net::SocketAddr};
-
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::Empty;
 use hyper::{
     HeaderMap, Request, Response,
-    body::{Bytes, Incoming},
-    client::conn::http1,
+    body::Bytes,
     header::{HeaderName, HeaderValue},
 };
-use hyper_util::rt::TokioIo;
 
-use crate::{
-    backend::Pass,
-    control::LiveRoute,
-    model::{AuthServer, Cause, ForwardAuth, RequestFacts, RouteTarget, Scheme},
-    net::{Offer, Stream},
-};
+use crate::model::ForwardAuth;
 
 use super::{
     super::{
         answer::Answer,
-        dial,
         field::{HOP_MARK, Known, reads_like},
-        front::Client,
-        request_head::RequestHead,
-        secure,
-        wake::causes_wake,
     },
-    chain::{Refusal, address},
+    asker::Asker,
+    auth_server::{self, away},
+    chain::Refusal,
 };
-
-/// So much of its answer is passed on.
-const LONGEST: usize = 64 * 1024;
 
 /// Fields of its answer that are the client's when it does not agree.
 const PASSED: [&str; 6] = ["location", "set-cookie", "www-authenticate", "content-type", "content-language", "refresh"];
@@ -64,115 +49,21 @@ const KEPT_BACK: [&str; 18] = [
 ];
 
 /// Asks. What is returned are the fields that go on with the request.
-pub(super) async fn ask(
-    client: &Client,
-    head: &RequestHead,
-    auth: &ForwardAuth,
-) -> Result<Vec<(String, String)>, Refusal> {
-    let server = server(client, head, auth).await?;
-    let away = |why: &dyn std::fmt::Display| {
-        tracing::warn!(at = %server.name, "`forward_auth` can not be asked: {why}");
-        Refusal::new("the one who decides is away", Answer::new(502, "The service that lets in can not be reached."))
-    };
-    let asked = request(client, head, auth, &server).map_err(|error| away(&error))?;
-    let answered = tokio::time::timeout(auth.timeout, exchange(client, &server, asked)).await;
-    let (head, body) = match answered {
-        Ok(Ok(answered)) => answered,
-        Ok(Err(error)) => return Err(away(&error)),
-        Err(_) => {
-            let answer = Answer::new(504, "The service that lets in did not answer in time.");
-            return Err(Refusal::new("the one who decides takes too long", answer));
-        }
-    };
+pub(super) async fn ask(asker: &Asker<'_>, auth: &ForwardAuth) -> Result<Vec<(String, String)>, Refusal> {
+    let question = question(asker, auth).map_err(|error| away(&auth.at, error))?;
+    let (head, body) = auth_server::answer(asker, auth, &question).await?;
     if (200..300).contains(&head.status().as_u16()) {
         return Ok(agreed(auth, head.headers()));
     }
-    Err(refused(&head, &body).unwrap_or_else(|| away(&format!("status {}", head.status()))))
+    Err(refused(&head, &body).unwrap_or_else(|| away(&auth.at, format!("status {}", head.status()))))
 }
 
-/// Where it is.
-struct Server {
-    name: String,
-    at: SocketAddr,
-    /// Its route, where TLS is spoken to it.
-    secure: Option<std::sync::Arc<LiveRoute>>,
-    /// Keeps it awake meanwhile.
-    _pass: Option<Pass>,
-}
-
-async fn server(client: &Client, head: &RequestHead, auth: &ForwardAuth) -> Result<Server, Refusal> {
-    let away = |name: &str, why: &str| {
-        tracing::warn!(at = name, "`forward_auth` can not be asked: {why}");
-        Refusal::new("the one who decides is away", Answer::new(502, "The service that lets in can not be reached."))
-    };
-    let resolved = async |host: &str, port: u16| {
-        client.worker.names.resolve(host, port).await.map_err(|error| away(host, &error.to_string()))
-    };
-    let alias = match &auth.at {
-        AuthServer::Address { host, port } => {
-            let bare = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-            return Ok(Server {
-                name: format!("{bare}:{port}"),
-                at: resolved(&bare, *port).await?,
-                secure: None,
-                _pass: None,
-            });
-        }
-        AuthServer::Route(alias) => alias,
-    };
-    let table = client.worker.shared.table.load_full();
-    let Some(route) = table.targets().find(|route| route.spec.alias == *alias).cloned() else {
-        return Err(away(alias.as_str(), "there is no such route"));
-    };
-    let secure = |endpoint: crate::model::Endpoint| match endpoint.scheme {
-        Scheme::Http => Ok(None),
-        Scheme::Https => Ok(Some(std::sync::Arc::clone(&route))),
-        Scheme::H2c | Scheme::Tcp | Scheme::Udp | Scheme::TcpUdp => {
-            Err(away(alias.as_str(), "it does not speak HTTP/1.1"))
-        }
-    };
-    let name = alias.to_string();
-    match (&route.spec.target, &route.backend) {
-        (RouteTarget::Address { host, endpoint }, _) => {
-            Ok(Server { name, at: resolved(host, endpoint.port).await?, secure: secure(*endpoint)?, _pass: None })
-        }
-        (RouteTarget::Backend { endpoint, .. }, Some(backend)) => {
-            let who = address(client, head);
-            if causes_wake(backend) && !client.worker.shared.may_wake(who) {
-                backend.count_refusal("too_many_wakes");
-                let answer = Answer::new(429, "Too many services were started from your address.");
-                return Err(Refusal::new("it wakes too often", answer.retry_after(std::time::Duration::from_secs(60))));
-            }
-            let entered = backend.enter(cause(head, who), backend.policy().patience()).await;
-            let pass = entered.map_err(|refused| away(alias.as_str(), refused.reason()))?;
-            let (at, _) = pass.dial(endpoint.port).ok_or_else(|| away(alias.as_str(), "it has no address"))?;
-            Ok(Server { name, at, secure: secure(*endpoint)?, _pass: Some(pass) })
-        }
-        (RouteTarget::Backend { .. } | RouteTarget::Down { .. }, _) => Err(away(alias.as_str(), "it is down")),
-    }
-}
-
-fn cause(head: &RequestHead, client: std::net::IpAddr) -> Cause {
-    Cause::Request(RequestFacts {
-        method: head.method().to_owned(),
-        host: head.host().to_owned(),
-        path: head.path().to_owned(),
-        client,
-        agent: head.get("user-agent").map(|agent| agent.chars().take(200).collect()),
-    })
-}
-
-fn request(
-    client: &Client,
-    head: &RequestHead,
-    auth: &ForwardAuth,
-    server: &Server,
-) -> Result<Request<Empty<Bytes>>, hyper::http::Error> {
-    let who = address(client, head).to_string();
-    let scheme = if client.secured.is_some() || client.peer.is_secure(head) { "https" } else { "http" };
+fn question(asker: &Asker<'_>, auth: &ForwardAuth) -> Result<Request<Empty<Bytes>>, hyper::http::Error> {
+    let (head, who) = (asker.head, asker.address().to_string());
+    let scheme = if asker.is_secure() { "https" } else { "http" };
     let mut request = Request::get(&auth.path)
-        .header("Host", server.name.as_str())
-        .header(HOP_MARK, client.worker.shared.mark.as_str())
+        .header("Host", auth_server::name(&auth.at))
+        .header(HOP_MARK, asker.client.worker.shared.mark.as_str())
         .header("X-Forwarded-Method", head.method())
         .header("X-Forwarded-Proto", scheme)
         .header("X-Forwarded-Host", head.authority())
@@ -187,41 +78,6 @@ fn request(
         }
     }
     request.body(Empty::new())
-}
-
-/// One request on a connection of its own: nobody else's answer can be taken for it.
-async fn exchange(
-    client: &Client,
-    server: &Server,
-    request: Request<Empty<Bytes>>,
-) -> io::Result<(Response<()>, Bytes)> {
-    let tcp = dial::connect(server.at, std::time::Duration::from_secs(5)).await?;
-    let stream = match &server.secure {
-        None => Stream::Plain(tcp),
-        Some(route) => {
-            let target = secure::target(&route.spec, server.at).map_err(|_| io::Error::other("no name for TLS"))?;
-            let clients = &client.worker.shared.tls_clients;
-            let tls = clients.connect(tcp, &target, &route.spec.options.upstream.tls, Offer::Http1).await;
-            let (tls, _) = tls.map_err(|error| io::Error::other(error.to_string()))?;
-            Stream::Tls(tls)
-        }
-    };
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-    let work = async {
-        let response: Response<Incoming> = sender.send_request(request).await.map_err(io::Error::other)?;
-        let (parts, body) = response.into_parts();
-        // An answer that is too long is passed on without its body.
-        let body = Limited::new(body, LONGEST).collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-        Ok((Response::from_parts(parts, ()), body))
-    };
-    let mut connection = std::pin::pin!(connection);
-    let mut work = std::pin::pin!(work);
-    tokio::select! {
-        biased;
-        done = &mut work => return done,
-        _ = &mut connection => {}
-    }
-    work.await
 }
 
 /// The fields that go on with the request.
@@ -253,6 +109,7 @@ fn refused(head: &Response<()>, body: &Bytes) -> Option<Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::AuthServer;
 
     #[test]
     fn only_what_the_route_names_goes_on() {

@@ -1,19 +1,20 @@
 //! `max_body`: what says that it is larger is refused at once; what does not say is counted on the way.
 
 use super::{
-    super::{answer::Answer, request_head::Framing},
+    super::{
+        answer::{Answer, TOO_LARGE},
+        request_head::Framing,
+    },
     chain::Refusal,
 };
 
 pub(super) fn check(most: u64, framing: Framing) -> Result<(), Refusal> {
     match framing {
-        Framing::Length(length) if length > most => Err(Refusal::new("its body is too large", too_large())),
+        Framing::Length(length) if length > most => {
+            Err(Refusal::new("its body is too large", Answer::new(413, TOO_LARGE)))
+        }
         Framing::Length(_) | Framing::Empty | Framing::Chunked | Framing::UntilClose => Ok(()),
     }
-}
-
-fn too_large() -> Answer {
-    Answer::new(413, "The request's body is too large.")
 }
 
 #[cfg(test)]

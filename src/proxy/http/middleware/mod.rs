@@ -4,6 +4,8 @@
 //! done where heads are written. What routes remember between requests is in the [`Ledger`]. Header fields that are the
 //! same for every request are no business of this room.
 
+mod asker;
+mod auth_server;
 mod basic_auth;
 mod chain;
 mod clients;
@@ -19,6 +21,7 @@ mod redirect;
 #[cfg(test)]
 mod samples;
 
+pub(super) use asker::Asker;
 pub(super) use chain::{Edits, admit};
 pub(super) use cors::allowed_origin;
 pub(super) use ledger::Ledger;

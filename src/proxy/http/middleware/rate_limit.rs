@@ -1,7 +1,7 @@
 //! `rate_limit`: so many requests of each client in a time.
 //!
 //! Of each client one time is kept: when all it has asked for would be paid off. Once that has passed it is the same
-//! as if the client had never come, and is forgotten.
+//! as if the client had never come: such clients are forgotten when there is no room for new ones.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},

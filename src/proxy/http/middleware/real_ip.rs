@@ -6,11 +6,11 @@ use ipnet::IpNet;
 
 use crate::model::RealIp;
 
-use super::super::{forwarded::named, front::Client, request_head::RequestHead};
+use super::{super::forwarded::named, asker::Asker};
 
-pub(super) fn apply(client: &mut Client, head: &RequestHead, rule: &RealIp) {
-    if let Some(address) = found(rule, client.peer.address, head.values(&rule.header)) {
-        client.peer = Rc::new(client.peer.behind(head, address));
+pub(super) fn apply(asker: &mut Asker<'_>, rule: &RealIp) {
+    if let Some(address) = found(rule, asker.peer.address, asker.head.values(&rule.header)) {
+        asker.peer = Rc::new(asker.peer.behind(asker.head, address));
     }
 }
 

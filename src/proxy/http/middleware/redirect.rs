@@ -3,32 +3,29 @@
 use crate::model::Replacement;
 
 use super::{
-    super::{answer::Answer, front::Client, request_head::RequestHead},
+    super::{answer::Answer, secure},
+    asker::Asker,
     chain::Refusal,
     path::{expand, split},
 };
 
 /// Sends those to HTTPS who came in clear.
-pub(super) fn to_https(client: &Client, head: &RequestHead) -> Result<(), Refusal> {
-    if client.secured.is_some() || client.peer.is_secure(head) || head.target() == "*" {
+pub(super) fn to_https(asker: &Asker<'_>) -> Result<(), Refusal> {
+    let head = asker.head;
+    if asker.is_secure() || head.target() == "*" {
         return Ok(());
     }
-    let port = match client.settings.https_redirect {
-        None | Some(443) => String::new(),
-        Some(port) => format!(":{port}"),
-    };
-    let location = format!("https://{}{port}{}", head.host(), head.target());
-    Err(sent(308, location, "The service is reached through HTTPS."))
+    Err(sent(secure::over_tls(head, asker.client.settings.https_redirect.unwrap_or(443))))
 }
 
 /// Sends those elsewhere whose path the pattern finds.
 pub(super) fn elsewhere(to: &Replacement, status: u16, target: &str) -> Result<(), Refusal> {
     let Some(location) = location(to, target) else { return Ok(()) };
-    Err(sent(status, location, "The service is reached elsewhere."))
+    Err(sent(Answer { location: Some(location), ..Answer::new(status, "The service is reached elsewhere.") }))
 }
 
-fn sent(status: u16, location: String, detail: &'static str) -> Refusal {
-    Refusal::new("it is sent elsewhere", Answer { location: Some(location), ..Answer::new(status, detail) })
+fn sent(answer: Answer) -> Refusal {
+    Refusal::new("it is sent elsewhere", answer)
 }
 
 fn location(to: &Replacement, target: &str) -> Option<String> {
