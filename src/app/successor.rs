@@ -108,7 +108,7 @@ impl Estate {
             Ok(()) => {
                 lent.for_good = true;
                 let asks = std::mem::replace(&mut lent.asks, mpsc::unbounded_channel().1);
-                candidate.is_heir(asks)
+                candidate.into_heir(asks)
             }
             Err(why) => {
                 candidate.end().await;
@@ -293,7 +293,7 @@ impl Candidate {
         by_itself.ok()?.ok().map(|status| status.to_string())
     }
 
-    fn is_heir(mut self, asks: mpsc::UnboundedReceiver<Ask>) -> Result<Heir, String> {
+    fn into_heir(mut self, asks: mpsc::UnboundedReceiver<Ask>) -> Result<Heir, String> {
         let (child, line) = (self.child.take(), self.line.take());
         let (Some(child), Some(line)) = (child, line) else { return Err("the new process has ended".to_owned()) };
         Ok(Heir { pid: self.pid, child, line, asks })

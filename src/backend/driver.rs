@@ -20,7 +20,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Backend, Lent, Refused, WakeStats,
+    Backend, Refused, WakeStats,
     birth::Surroundings,
     handle::{Letter, Pass, Reach, Shared, Woke},
     lent::Over,
@@ -108,20 +108,15 @@ impl Driver {
                 biased;
                 () = end.cancelled() => break,
                 Some(done) = self.jobs.join_next() => self.job_done(done),
-                Some(letter) = inbox.recv() => match letter {
-                    Letter::Lend(lender, reply) => {
-                        let lent = self.lend();
-                        let _ = reply.send(lent);
-                        if lent == Lent::Busy {
-                            continue;
+                Some(letter) = inbox.recv() => {
+                    if let Letter::Lend(lender, reply) = letter {
+                        if self.lend(&mut inbox, (lender, reply), &end).await == Over::End {
+                            break;
                         }
-                        match self.away(&mut inbox, lender, lent == Lent::InUse, &end).await {
-                            Over::End => break,
-                            Over::Back => self.is_back(),
-                        }
+                    } else {
+                        self.letter(letter);
                     }
-                    letter => self.letter(letter),
-                },
+                }
                 () = self.shared.emptied.notified() => self.advance(Event::Tick),
                 () = sleep_until(deadline) => self.time_passed(),
             }

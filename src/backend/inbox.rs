@@ -52,12 +52,6 @@ impl Driver {
         }
     }
 
-    /// It was in other hands: what it does now is looked up, and who came meanwhile is seen to.
-    pub(super) fn is_back(&mut self) {
-        self.advance(if self.waiters.is_empty() { Event::Tick } else { Event::Wanted });
-        self.look();
-    }
-
     fn hinted(&mut self) {
         self.kick.notify_one();
         self.look();

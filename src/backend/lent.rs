@@ -13,7 +13,7 @@ use super::{
     Answer, Refused,
     driver::{Driver, next_generation},
     handle::{Letter, Reach},
-    state::State,
+    state::{Event, State},
 };
 use crate::{
     model::{BackendId, ContainerState, Running},
@@ -50,6 +50,7 @@ pub enum Lent {
 }
 
 /// What ended a time in other hands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Over {
     /// It is ours again.
     Back,
@@ -68,8 +69,27 @@ struct Away {
 }
 
 impl Driver {
+    /// Gives it up, if that can be now, and lives on until it is over.
+    pub(super) async fn lend(
+        &mut self,
+        inbox: &mut mpsc::Receiver<Letter>,
+        (lender, reply): (Lender, oneshot::Sender<Lent>),
+        end: &CancellationToken,
+    ) -> Over {
+        let lent = self.give_up();
+        let _ = reply.send(lent);
+        if lent == Lent::Busy {
+            return Over::Back;
+        }
+        let over = self.away(inbox, lender, lent == Lent::InUse, end).await;
+        if over == Over::Back {
+            self.is_back();
+        }
+        over
+    }
+
     /// Whether it can be given up now; whoever is inside may go on.
-    pub(super) fn lend(&mut self) -> Lent {
+    fn give_up(&mut self) -> Lent {
         let under_way = matches!(self.state, State::Waking(_) | State::Stopping { .. });
         if under_way || !self.completions.is_empty() || !self.starts.is_empty() {
             return Lent::Busy;
@@ -81,7 +101,7 @@ impl Driver {
     }
 
     /// Lives on in other hands.
-    pub(super) async fn away(
+    async fn away(
         &mut self,
         inbox: &mut mpsc::Receiver<Letter>,
         lender: Lender,
@@ -127,6 +147,12 @@ impl Driver {
         away.granted = false;
         self.is_out_of_reach();
         let _ = away.lender.asks.send(Ask::Free(self.spec.id.clone()));
+    }
+
+    /// It was in other hands: what it does now is looked up, and who came meanwhile is seen to.
+    fn is_back(&mut self) {
+        self.advance(if self.waiters.is_empty() { Event::Tick } else { Event::Wanted });
+        self.look();
     }
 
     /// It may be let down and woken meanwhile: connections of now are of no use later.
