@@ -415,6 +415,7 @@ async fn the_document_describes_every_path() {
             "problems",
             "reload",
             "routes",
+            "upgrade",
         ]
         .map(|path| format!("/api/v1/{path}")),
     );

@@ -416,7 +416,7 @@ async fn when_the_new_one_is_killed_what_the_old_one_has_in_use_goes_on() {
     assert_eq!(must("the answer", slow).await.unwrap().unwrap().body, "slow\n");
     until("the end", async || line.living(), |living| *living == 0).await;
     // The next one finds what runs.
-    let _ = line.dormouse.end().await;
+    line.dormouse.has_ended();
     line.dormouse.start_again().await;
     line.heirs.clear();
     assert_eq!(line.dormouse.get("app", "/").await.status, 200);

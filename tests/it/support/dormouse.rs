@@ -240,6 +240,12 @@ impl Dormouse {
         }
     }
 
+    /// It ended by itself, and its end was seen.
+    pub(crate) fn has_ended(&mut self) {
+        assert!(!self.is_running(), "it runs");
+        self.child = None;
+    }
+
     /// Kills it on the spot.
     pub(crate) fn kill(&mut self) {
         let mut child = self.child.take().expect("it runs");
