@@ -134,6 +134,7 @@ fn number(name: &str, default: u64) -> u64 {
 fn a_cut_at_any_byte_changes_nothing() {
     none(&requests::cut_everywhere(&[
         b"GET /cut HTTP/1.1\r\nHost: app.test\r\nX-One: two\r\n\r\n",
+        b"GET /cut HTTP/1.3\r\nHost: app.test\r\n\r\n",
         b"POST /cut HTTP/1.1\r\nHost: app.test\r\nContent-Length: 5\r\n\r\nhello",
         b"POST /cut HTTP/1.1\r\nHost: app.test\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2;x=y\r\nlo\r\n0\r\nX-Sum: 1\r\n\r\n",
         b"\r\nPOST http://app.test/cut HTTP/1.1\r\nHost: app.test\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\nhello",

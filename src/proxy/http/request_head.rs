@@ -209,9 +209,9 @@ pub(super) fn lines_are_whole(head: &[u8], fields: &[Field]) -> bool {
     head.ends_with(b"\r\n\r\n") && fields.iter().all(|field| ends(field.name.start))
 }
 
-/// Where the minor version of a request line stands that names an HTTP/1 after 1.1.
+/// Where the minor version of a request line stands that names an HTTP/1 after 1.1. The line's end may be still to come.
 fn newer_minor(bytes: &[u8]) -> Option<usize> {
-    let line = bytes.get(..memchr::memchr(b'\n', bytes)?)?.trim_ascii_end();
+    let line = bytes.get(..memchr::memchr(b'\n', bytes).unwrap_or(bytes.len()))?.trim_ascii_end();
     let (before, minor) = line.split_at_checked(line.len().checked_sub(1)?)?;
     (before.ends_with(b" HTTP/1.") && matches!(minor, [b'2'..=b'9'])).then_some(before.len())
 }
