@@ -10,7 +10,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Answer, Refused,
+    Answer, Refused, Status, StatusState,
     driver::{Driver, next_generation},
     handle::{Letter, Reach},
     state::{Event, State},
@@ -83,6 +83,7 @@ impl Driver {
         }
         let over = self.away(inbox, lender, lent == Lent::InUse, end).await;
         if over == Over::Back {
+            self.say(self.status_state());
             self.is_back();
         }
         over
@@ -153,6 +154,16 @@ impl Driver {
     fn is_back(&mut self) {
         self.advance(if self.waiters.is_empty() { Event::Tick } else { Event::Wanted });
         self.look();
+    }
+
+    /// Publishes a state that is not this driver's doing.
+    fn say(&mut self, state: StatusState) {
+        let last = Arc::clone(&self.shared.status.borrow());
+        if last.state != state {
+            self.version += 1;
+            let status = Status { version: self.version, state, ..Status::clone(&last) };
+            self.shared.status.send_replace(Arc::new(status));
+        }
     }
 
     /// It may be let down and woken meanwhile: connections of now are of no use later.
@@ -228,6 +239,8 @@ impl Driver {
                     self.shared.reach.store(Some(Arc::new(reach)));
                     self.shared.moved.notify_waiters();
                 }
+                // Who dials it gives up where it is said to be down.
+                self.say(StatusState::Awake);
                 self.shared.gate.open();
                 self.admit();
             }

@@ -47,6 +47,7 @@ async fn what_is_in_use_is_freed_by_the_last_who_leaves_and_nobody_enters_then_w
     reply.send(Ok(())).unwrap();
     let pass = entering.await.unwrap().unwrap();
     assert_eq!((backend.passes(), world.engine.start_calls("app")), (1, 1));
+    assert_eq!(backend.status().borrow().state, StatusState::Awake);
     drop(pass);
     assert!(matches!(next(&mut asks).await, Ask::Free(_)));
 }
@@ -69,6 +70,7 @@ async fn who_waits_is_told_why_it_is_not_kept_awake() {
     // The other process has ended.
     drop(asks);
     assert!(backend.enter(cause(), minutes(5)).await.is_err());
+    assert_eq!(backend.status().borrow().state, StatusState::Stopped);
     assert_eq!(world.engine.start_calls("app"), 0);
 }
 
