@@ -4,9 +4,13 @@ mod certificates;
 mod demo;
 mod files;
 mod nodes;
+mod predecessor;
 mod serve;
 mod service_manager;
+mod successor;
+mod upgrade_line;
 mod wake_all;
 
 pub use demo::demo;
+pub use predecessor::Predecessor;
 pub use serve::{Failed, ServeOptions, serve};
