@@ -4,7 +4,7 @@ use std::{io::Write, path::PathBuf, process::ExitCode};
 
 use clap::Parser;
 use dormouse::{
-    app::{self, Failed, ServeOptions},
+    app::{self, Failed, Predecessor, ServeOptions},
     cli::{self, Arguments, Command},
     demo,
     net::{self, HandedWords},
@@ -19,6 +19,15 @@ fn main() -> ExitCode {
         Command::Serve(_) => net::take_handed(|name| std::env::var(name).ok()),
         _ => Vec::new(),
     };
+    let predecessor = match &command {
+        Command::Serve(_) => Predecessor::find(),
+        _ => Ok(None),
+    };
+    let predecessor = match predecessor {
+        Ok(predecessor) => predecessor,
+        Err(error) => return fail(1, &format!("error: {}", chain(error.as_ref()))),
+    };
+    let told = predecessor.as_ref().and_then(|predecessor| predecessor.try_clone().ok());
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(1, &format!("can not start: {error}")),
@@ -28,7 +37,7 @@ fn main() -> ExitCode {
         Err(text) => return fail(2, &text),
     };
     let done = if let Command::Serve(options) = command {
-        runtime.block_on(serve(options, directory, handed))
+        runtime.block_on(serve(options, directory, handed, predecessor))
     } else if let Command::Demo(options) = command {
         runtime.block_on(app::demo(options.docker)).map_err(Failed::Other)
     } else if let Command::DemoApp(app) = command {
@@ -38,14 +47,23 @@ fn main() -> ExitCode {
     };
     // A disk that does not answer is not waited for.
     runtime.shutdown_background();
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Failed::Configuration(problems)) => fail(2, &problems.to_string()),
-        Err(Failed::Other(error)) => fail(1, &format!("error: {}", chain(error.as_ref()))),
+    let (code, text) = match done {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failed::Configuration(problems)) => (2, problems.to_string()),
+        Err(Failed::Other(error)) => (1, format!("error: {}", chain(error.as_ref()))),
+    };
+    if let Some(told) = told {
+        told.failed(&text);
     }
+    fail(code, &text)
 }
 
-async fn serve(options: cli::Serve, state_dir: PathBuf, handed: Vec<HandedWords>) -> Result<(), Failed> {
+async fn serve(
+    options: cli::Serve,
+    state_dir: PathBuf,
+    handed: Vec<HandedWords>,
+    predecessor: Option<Predecessor>,
+) -> Result<(), Failed> {
     let format = match options.log {
         cli::LogStyle::Text => LogFormat::Text,
         cli::LogStyle::Json => LogFormat::Json,
@@ -58,7 +76,7 @@ async fn serve(options: cli::Serve, state_dir: PathBuf, handed: Vec<HandedWords>
             Err(why) => tracing::warn!("a descriptor that was handed over is of no use: {why}"),
         }
     }
-    app::serve(ServeOptions { config: options.config, state_dir, explicit: options.explicit }).await
+    app::serve(ServeOptions { config: options.config, state_dir, explicit: options.explicit, predecessor }).await
 }
 
 fn fail(code: u8, text: &str) -> ExitCode {

@@ -10,7 +10,9 @@ use jiff::Timestamp;
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Code, Failure, backends, certificates, check, events, guard::guard, health, metrics, orders};
+use super::{
+    Code, Failure, Upgrades, backends, certificates, check, events, guard::guard, health, metrics, orders, upgrade,
+};
 use crate::{control::Control, telemetry::AccessWriter};
 
 /// The longest body that is read.
@@ -25,6 +27,8 @@ pub struct Api {
     pub started: Timestamp,
     /// Who writes the access log.
     pub access: AccessWriter,
+    /// Where the order goes to have a new process take over.
+    pub upgrades: Upgrades,
 }
 
 #[derive(OpenApi)]
@@ -77,6 +81,7 @@ fn documented() -> OpenApiRouter<Api> {
         .routes(routes!(check::check))
         .routes(routes!(certificates::certificates))
         .routes(routes!(check::reload))
+        .routes(routes!(upgrade::upgrade))
         .routes(routes!(metrics::metrics))
         .routes(routes!(health::healthy))
         .routes(routes!(health::ready))

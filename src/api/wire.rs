@@ -9,6 +9,6 @@ pub use super::{
     wire_catalog::{Change, Excluded, Explained, Explanations, Member, Node, Nodes, Route, Routes},
     wire_certificate::{Certificate, Certificates},
     wire_event::{Cause, Event, PhaseMillis, Request},
-    wire_order::{Done, Pin, Sleep},
+    wire_order::{Done, Pin, Sleep, Upgraded},
     wire_problem::{Checked, Problem, ProblemDetails, Reloaded, Standing},
 };

@@ -35,3 +35,11 @@ pub struct Pin {
     #[schema(example = "2h")]
     pub duration: Option<String>,
 }
+
+/// A new process has taken over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Upgraded {
+    /// Its process number.
+    #[schema(example = 4711)]
+    pub pid: u32,
+}

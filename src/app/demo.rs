@@ -14,7 +14,7 @@ use anyhow::Context;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::serve::{World, run, until_told_to_end};
+use super::serve::{Succession, World, run, until_told_to_end};
 use crate::{
     backend::{Backend, StatusState},
     config::Loaded,
@@ -87,7 +87,8 @@ async fn show(housing: Housing<'_>, end: CancellationToken) -> anyhow::Result<()
     let directory = Scratch::make()?;
     let state_dir = directory.0.join("state");
     say(&intro(ports.http, &called(), &state_dir))?;
-    let world = World { source: FileSource::Made(Box::new(loaded.clone())), loaded, state_dir };
+    let world =
+        World { source: FileSource::Made(Box::new(loaded.clone())), loaded, state_dir, succession: Succession::None };
     let (drawing, drawn) = (end.clone(), tokio_util::task::TaskTracker::new());
     let result = run(world, end, |control| {
         drawn.spawn(draw(control.clone(), drawing));

@@ -4,10 +4,14 @@ mod certificates;
 mod demo;
 mod files;
 mod nodes;
+mod predecessor;
 mod serve;
 mod service_manager;
 mod sticky_key;
+mod successor;
+mod upgrade_line;
 mod wake_all;
 
 pub use demo::demo;
+pub use predecessor::Predecessor;
 pub use serve::{Failed, ServeOptions, serve};

@@ -17,7 +17,24 @@ pub(super) struct Nodes {
     pub(super) processes: Vec<Arc<Process>>,
 }
 
-/// Makes a provider for each node. Nothing is connected yet: an engine that is away is no error here.
+impl Nodes {
+    /// Takes over the processes that an earlier Dormouse started.
+    pub(super) fn adopt(&self) -> anyhow::Result<()> {
+        self.processes.iter().try_for_each(|process| process.adopt()).context("adopt the processes that run")
+    }
+
+    /// Gives all processes to another Dormouse, or takes them back.
+    pub(super) fn give_away(&self, given: bool) {
+        for process in &self.processes {
+            if let Err(error) = process.give_away(given) {
+                tracing::error!(%error, "processes that run could not be taken back");
+            }
+        }
+    }
+}
+
+/// Makes a provider for each node. Nothing is connected yet: an engine that is away is no error here. Processes that run
+/// are to be adopted.
 pub(super) fn open(settings: &Settings, state_dir: &Path, own: Option<&str>) -> anyhow::Result<Nodes> {
     let mut nodes = Nodes::default();
     for (name, spec) in &settings.nodes {
@@ -26,7 +43,7 @@ pub(super) fn open(settings: &Settings, state_dir: &Path, own: Option<&str>) -> 
             EngineAddress::Process => {
                 let directory = state_dir.join("processes").join(name.as_str());
                 let book = Arc::new(FileBook::open(&directory.join("book")).context("open the book of processes")?);
-                let process = Process::open(name.clone(), directory, book)
+                let process = Process::waiting(name.clone(), directory, book)
                     .with_context(|| format!("open node `{name}` (processes)"))?;
                 let process = Arc::new(process);
                 nodes.processes.push(Arc::clone(&process));

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     net::{SocketAddr, TcpListener},
+    os::fd::AsFd,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -15,26 +16,33 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     net::UnixListener,
     signal::unix::{SignalKind, signal},
-    sync::watch,
+    sync::{mpsc, watch},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{certificates, files, nodes, service_manager, sticky_key::sticky_key, wake_all::wake_all};
+use super::{
+    certificates, files, nodes,
+    predecessor::{Before, Predecessor},
+    service_manager,
+    sticky_key::sticky_key,
+    successor::Estate,
+    wake_all::wake_all,
+};
 use crate::{
     acme::Acme,
-    api::{self, Api},
+    api::{self, Api, Upgrades},
     config::Loaded,
     control::{self, Control, FileSource, Keeper},
     model::{HttpsRedirect, OnExit, Problems, Settings, format_duration},
     net::{self, TlsServer},
     provider,
-    proxy::{Limits, ProxySettings, Shared, bind_workers, check_health, keep_ports},
+    proxy::{Limits, ProxySettings, Shared, Workers, bind_workers, check_health, keep_ports},
     store::Store,
     telemetry::{Journal, chain},
 };
 
 /// What the command line says.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct ServeOptions {
     /// The configuration file; absent: everything is discovered.
     pub config: Option<PathBuf>,
@@ -42,6 +50,8 @@ pub struct ServeOptions {
     pub state_dir: PathBuf,
     /// Only labelled containers are served.
     pub explicit: bool,
+    /// The process that is taken over from.
+    pub predecessor: Option<Predecessor>,
 }
 
 /// Why it did not serve.
@@ -67,6 +77,8 @@ const REMEMBER: Duration = Duration::from_secs(5);
 /// Serves until SIGTERM or SIGINT.
 pub async fn serve(options: ServeOptions) -> Result<(), Failed> {
     control::keep_little();
+    // Until it can be heeded it is not to end us: from the first look on it is ours.
+    let _ = signal(SignalKind::user_defined2());
     let source = match (options.config.clone(), options.explicit) {
         (Some(path), _) => FileSource::File(path),
         (None, explicit) => FileSource::None { explicit, https: usual_https() },
@@ -78,15 +90,15 @@ pub async fn serve(options: ServeOptions) -> Result<(), Failed> {
         until_told_to_end().await;
         ending.cancel();
     });
-    let world = World { source, loaded, state_dir: options.state_dir };
+    let succession = Succession::Of(options.predecessor);
+    let world = World { source, loaded, state_dir: options.state_dir, succession };
     run(world, end, |_| ()).await.map_err(Failed::Other)
 }
 
 /// The usual address of HTTPS, where it can be had.
 fn usual_https() -> Option<SocketAddr> {
     let address = SocketAddr::from(([0, 0, 0, 0], 443));
-    let handed = matches!(net::handed_tcp(address), Ok(Some(_)));
-    (handed || net::check_free(address).is_ok()).then_some(address)
+    (net::is_handed(address) || net::check_free(address).is_ok()).then_some(address)
 }
 
 /// A checked configuration, and where its state is kept.
@@ -95,22 +107,32 @@ pub(super) struct World {
     pub(super) source: FileSource,
     pub(super) loaded: Loaded,
     pub(super) state_dir: PathBuf,
+    pub(super) succession: Succession,
+}
+
+/// Whether one process takes over from another.
+#[derive(Debug)]
+pub(super) enum Succession {
+    /// It does, and may have done so.
+    Of(Option<Predecessor>),
+    /// There is one of it.
+    None,
 }
 
 /// Runs a checked configuration until the token ends it. `serving` is told once everything listens.
 pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOnce(&Control)) -> anyhow::Result<()> {
-    let World { source, loaded, state_dir } = world;
+    let World { source, loaded, state_dir, succession } = world;
     let settings = loaded.settings.clone();
-    let (store, notices) = Store::open(&state_dir).await.context("open the state directory")?;
-    for notice in notices {
-        tracing::error!("{notice}");
-    }
+    let (predecessor, may_be_succeeded) = match succession {
+        Succession::Of(predecessor) => (predecessor, true),
+        Succession::None => (None, false),
+    };
+    // Before anything else, unless another process still has it.
+    let mut store = if predecessor.is_none() { Some(open_store(&state_dir).await?) } else { None };
     let own = provider::own_container();
-    let nodes = nodes::open(&settings, &state_dir, own.as_deref())?;
-    let remembered: HashMap<_, _> = store.load().into_iter().map(|memory| (memory.id.clone(), memory)).collect();
+    let nodes = Arc::new(nodes::open(&settings, &state_dir, own.as_deref())?);
     let journal = Journal::default();
-    let (mut keeper, control) = Keeper::new(source, loaded, nodes.all, own, remembered, journal);
-    control.keep_in(store.clone());
+    let (mut keeper, control) = Keeper::new(source, loaded, nodes.all.clone(), own, HashMap::new(), journal);
     control.stick_by(sticky_key(&state_dir));
     let files = keeper.files();
     let in_force = keeper.settings_in_force();
@@ -131,7 +153,23 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
         "listen for HTTP (`listen: http` and `https` in the configuration; ports below 1024 need root or CAP_NET_BIND_SERVICE)",
     )?;
     let (api_tcp, api_unix) = bind_api(&settings, &state_dir)?;
+    let mut listeners = workers.copies().context("copy the listeners")?;
+    listeners.push(api_unix.as_fd().try_clone_to_owned().context("copy the listeners")?);
+    if let Some(listener) = &api_tcp {
+        listeners.push(listener.as_fd().try_clone_to_owned().context("copy the listeners")?);
+    }
 
+    let before = match predecessor {
+        Some(predecessor) => Some(Before::is_ready(predecessor).await?),
+        None => None,
+    };
+    let store = match store.take() {
+        Some(store) => store,
+        None => open_store(&state_dir).await?,
+    };
+    nodes.adopt()?;
+    keeper.remember(store.load());
+    control.keep_in(store.clone());
     // Who connects meanwhile waits in the listener's queue.
     keeper.prepare(PREPARING).await;
     // What is kept is shown to the very first of them.
@@ -156,14 +194,52 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     helpers.spawn(reload_on_hangup(control.clone(), end.clone()));
     helpers.spawn(follow_settings(in_force, proxy, connections, end.clone()));
     helpers.spawn(remember_now_and_then(control.clone(), store.clone(), end.clone()));
-    let router =
-        api::router(Api { control: control.clone(), started: Timestamp::now(), access: shared.access.clone() });
-    let api = tokio::spawn(api::serve(router, api_tcp, api_unix, world_ends.clone()));
+    let (orders_in, orders) = mpsc::channel(1);
+    let upgrades = if may_be_succeeded { Upgrades::to(orders_in) } else { Upgrades::default() };
+    let (access, api_ends) = (shared.access.clone(), CancellationToken::new());
+    let router = api::router(Api { control: control.clone(), started: Timestamp::now(), access, upgrades });
+    let api = tokio::spawn(api::serve(router, api_tcp, api_unix, api_ends.clone()));
     helpers.close();
+    // What nobody wanted is not listened on any more.
+    net::close_unwanted();
+    let predecessors = tokio_util::task::TaskTracker::new();
+    match before {
+        // The one before tells the service manager.
+        Some(before) => drop(predecessors.spawn(before.help(control.clone(), end.clone()))),
+        None => service_manager::ready(),
+    }
+    predecessors.close();
     serving(&control);
-    service_manager::ready();
 
-    end.cancelled().await;
+    let estate = Estate { control, store, state_dir, nodes, shared, listeners };
+    let heir = tokio::select! {
+        biased;
+        () = end.cancelled() => None,
+        heir = estate.until_taken(orders), if may_be_succeeded => Some(heir),
+    };
+    let Estate { control, store, nodes, shared, listeners, .. } = estate;
+    shared.let_ports_go();
+    drop(listeners);
+    if let Some(heir) = heir {
+        service_manager::main_pid(heir.pid);
+        shared.at_leisure.send_replace(true);
+        let standing_by = tokio::spawn(heir.stand_by(Arc::clone(&shared)));
+        closing.cancel();
+        end.cancel();
+        api_ends.cancel();
+        let signals = tokio::spawn(heed_signals(Arc::clone(&shared)));
+        leave(workers, &shared).await?;
+        helpers.wait().await;
+        // What is in use in the one before this is kept awake through this one.
+        predecessors.wait().await;
+        signals.abort();
+        world_ends.cancel();
+        keeper.await.context("join the keeper")?;
+        api.await.context("join the management interface")?.context("serve the management interface")?;
+        standing_by.abort();
+        tracing::info!("the last request here has ended");
+        return Ok(());
+    }
     service_manager::stopping();
     tracing::info!(
         "ending: no new connections; those in use may finish within {} (a second signal cuts them)",
@@ -178,9 +254,14 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     // First of all: whoever ends us may lose patience with what follows.
     remember_all(&control, &store).await;
     tracing::debug!("what is known of the backends has been kept");
-    tokio::task::spawn_blocking(move || workers.join()).await.context("join the workers")?;
-    let access = shared.access.clone();
-    tokio::task::spawn_blocking(move || access.flush(LAST_LINES)).await.context("write the access log")?;
+    leave(workers, &shared).await?;
+    // What is in use in the one before keeps its processes, too.
+    let hurried = shared.hurry.cancelled();
+    tokio::select! {
+        () = predecessors.wait() => {}
+        () = hurried => {}
+        () = tokio::time::sleep(settings.shutdown_timeout + LAST_LINES) => {}
+    }
     second.abort();
     helpers.wait().await;
     if control.view().settings.on_exit == OnExit::WakeAll {
@@ -188,13 +269,40 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     }
     remember_all(&control, &store).await;
     world_ends.cancel();
+    api_ends.cancel();
     keeper.await.context("join the keeper")?;
     api.await.context("join the management interface")?.context("serve the management interface")?;
-    for process in nodes.processes {
+    for process in &nodes.processes {
         process.end_all(Duration::from_secs(10)).await;
     }
     store.close().await;
     Ok(())
+}
+
+/// Opens the store, and tells what is wrong with it.
+async fn open_store(state_dir: &Path) -> anyhow::Result<Store> {
+    let (store, notices) = Store::open(state_dir).await.context("open the state directory")?;
+    for notice in notices {
+        tracing::error!("{notice}");
+    }
+    Ok(store)
+}
+
+/// Waits until the last client has left, and its line is written.
+async fn leave(workers: Workers, shared: &Shared) -> anyhow::Result<()> {
+    tokio::task::spawn_blocking(move || workers.join()).await.context("join the workers")?;
+    let access = shared.access.clone();
+    tokio::task::spawn_blocking(move || access.flush(LAST_LINES)).await.context("write the access log")
+}
+
+/// Once another process has taken over: clients have a deadline from the first signal on, and are cut by the second.
+async fn heed_signals(shared: Arc<Shared>) {
+    until_told_to_end().await;
+    let within = format_duration(shared.settings.load().shutdown_timeout);
+    tracing::info!("ending: what is in use may finish within {within} (a second signal cuts it)");
+    shared.at_leisure.send_replace(false);
+    until_told_to_end().await;
+    shared.hurry.cancel();
 }
 
 /// Binds the management interface: the Unix socket in the state directory, and a loopback address.
@@ -203,8 +311,8 @@ fn bind_api(settings: &Settings, state_dir: &Path) -> anyhow::Result<(Option<Tcp
     let unix = bind_socket(&socket).with_context(|| format!("listen on `{}`", socket.display()))?;
     let tcp = match settings.listen.api {
         Some(address) => {
-            let bound =
-                net::handed_tcp(address).and_then(|handed| handed.map_or_else(|| TcpListener::bind(address), Ok));
+            let bound = net::handed_tcp(address)
+                .and_then(|handed| handed.into_iter().next().map_or_else(|| TcpListener::bind(address), Ok));
             let listener = bound.with_context(|| {
                 format!("listen on `{address}` for the management interface (`listen: api` in the configuration)")
             })?;
@@ -320,7 +428,7 @@ async fn reload_on_hangup(control: Control, end: CancellationToken) {
 }
 
 /// Keeps what is known of all backends, and waits until it is written.
-async fn remember_all(control: &Control, store: &Store) {
+pub(super) async fn remember_all(control: &Control, store: &Store) {
     for backend in control.backends() {
         store.save(control::remember(&backend));
     }

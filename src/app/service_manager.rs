@@ -34,6 +34,11 @@ pub(super) fn stopping() {
     tell("STOPPING=1\n");
 }
 
+/// Another process is the one to be watched from now on.
+pub(super) fn main_pid(pid: u32) {
+    tell(&format!("MAINPID={pid}\n"));
+}
+
 /// Tells of each reload, whoever wanted it, until the end.
 pub(super) async fn follow_reloads(mut reloads: broadcast::Receiver<Reload>, end: CancellationToken) {
     while let Some(told) = end.run_until_cancelled(reloads.recv()).await {

@@ -23,6 +23,7 @@ use super::{
     Backend, Refused, WakeStats,
     birth::Surroundings,
     handle::{Letter, Pass, Reach, Shared, Woke},
+    lent::Over,
     machine::step,
     orders::PendingOrder,
     state::{Event, Facts, Order, Rules, Stage, State, Verdict, Waking},
@@ -107,7 +108,15 @@ impl Driver {
                 biased;
                 () = end.cancelled() => break,
                 Some(done) = self.jobs.join_next() => self.job_done(done),
-                Some(letter) = inbox.recv() => self.letter(letter),
+                Some(letter) = inbox.recv() => {
+                    if let Letter::Lend(lender, reply) = letter {
+                        if self.lend(&mut inbox, (lender, reply), &end).await == Over::End {
+                            break;
+                        }
+                    } else {
+                        self.letter(letter);
+                    }
+                }
                 () = self.shared.emptied.notified() => self.advance(Event::Tick),
                 () = sleep_until(deadline) => self.time_passed(),
             }
@@ -289,7 +298,7 @@ impl Drop for Driver {
 }
 
 /// Counts wakes and addresses over all backends: an address may pass from one backend to another, a generation never.
-fn next_generation() -> u64 {
+pub(super) fn next_generation() -> u64 {
     static LAST: AtomicU64 = AtomicU64::new(0);
     LAST.fetch_add(1, Ordering::Relaxed) + 1
 }

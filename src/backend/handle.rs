@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::{
-    Order, Refused, Status, StatusState,
+    Lender, Lent, Order, Refused, Status, StatusState,
     gate::{Entered, Gate},
 };
 use crate::{
@@ -93,6 +93,8 @@ pub(super) enum Letter {
     /// A dial to the awake backend failed.
     Suspect,
     Configure(Box<BackendSpec>, Vec<(Backend, Condition)>),
+    /// Another process is to have it.
+    Lend(Lender, oneshot::Sender<Lent>),
 }
 
 /// The outcome of an order.
@@ -372,6 +374,17 @@ impl Backend {
     /// Ends a pin.
     pub async fn unpin(&self, person: &str) -> Answer {
         self.ask(|reply| Letter::Pin(None, person.to_owned(), reply)).await
+    }
+
+    /// Gives it into the hands of another process, which wakes it and lets it sleep from now on, unless it is on its way
+    /// up or down.
+    pub async fn lend(&self, lender: Lender) -> Lent {
+        let (reply, answer) = oneshot::channel();
+        // One that has ended is nobody's.
+        if self.shared.letters.send(Letter::Lend(lender, reply)).await.is_err() {
+            return Lent::Unused;
+        }
+        answer.await.unwrap_or(Lent::Unused)
     }
 
     async fn ask(&self, letter: impl FnOnce(oneshot::Sender<Answer>) -> Letter) -> Answer {

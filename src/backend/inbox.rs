@@ -47,6 +47,8 @@ impl Driver {
                     self.reach_anew();
                 }
             }
+            // Taken by the loop.
+            Letter::Lend(..) => {}
         }
     }
 

@@ -40,6 +40,9 @@ mod gate_tests;
 mod handle;
 mod inbox;
 mod jobs;
+mod lent;
+#[cfg(test)]
+mod lent_tests;
 mod machine;
 mod once;
 #[cfg(test)]
@@ -61,6 +64,7 @@ mod wake_tests;
 pub use birth::{Restored, Surroundings};
 pub use gate::{Entered, Gate};
 pub use handle::{Answer, Backend, Pass, Woke};
+pub use lent::{Ask, Lender, Lent};
 pub use machine::step;
 pub use readiness::FORWARDER_PROOF;
 pub use refused::Refused;

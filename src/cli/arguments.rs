@@ -50,6 +50,9 @@ pub enum Command {
     Certificates(Json),
     /// Have the configuration read again
     Reload(Json),
+    /// Have a new process take over, from the program file and the configuration of now; nobody is refused or cut.
+    /// SIGUSR2 does the same
+    Upgrade(Json),
     /// Print the completions of a shell
     Completions {
         /// The shell.

@@ -73,6 +73,15 @@ pub(super) async fn reload(json: bool, client: &Client, output: &Output) -> Resu
     if reloaded.changes.is_empty() { output.line("nothing changed") } else { Ok(()) }
 }
 
+/// Has a new process take over.
+pub(super) async fn upgrade(json: bool, client: &Client, output: &Output) -> Result<(), Trouble> {
+    let upgraded: wire::Upgraded = client.post("/api/v1/upgrade", Vec::new()).await?;
+    if json {
+        return output.json(&upgraded);
+    }
+    output.line(&format!("process {} has taken over; what is in use in the one before may finish", upgraded.pid))
+}
+
 /// A problem as the command line writes it.
 pub(super) fn in_words(problem: &wire::Problem) -> String {
     let hint = problem.hint.as_ref().map_or_else(String::new, |hint| format!("\n  hint: {hint}"));

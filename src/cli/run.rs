@@ -50,6 +50,7 @@ async fn carry_out(command: Command, client: Client, output: Output) -> Result<(
         Command::Certificates(options) => certificates::certificates(options.json, &client, &output).await,
         Command::Routes(options) => orders::routes(options.json, &client, &output).await,
         Command::Reload(options) => check::reload(options.json, &client, &output).await,
+        Command::Upgrade(options) => check::upgrade(options.json, &client, &output).await,
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(*shell, &mut Arguments::command(), "dormouse", &mut text);

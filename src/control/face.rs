@@ -10,9 +10,9 @@ use dashmap::DashMap;
 use jiff::Timestamp;
 use tokio::sync::{Mutex, broadcast, mpsc, oneshot, watch};
 
-use super::{FileSource, LiveRoute, LiveTable, StickyKey, keeper::Request, remember};
+use super::{FileSource, Lending, LiveRoute, LiveTable, StickyKey, keeper::Request, remember};
 use crate::{
-    backend::Backend,
+    backend::{Backend, Lender},
     catalog::{Catalog, Change},
     model::{BackendId, Container, NodeName, Problems, Settings},
     net::Certificates,
@@ -222,6 +222,14 @@ impl Control {
             taken = take => taken,
             () = self.requests.closed() => Err(ReloadFailed::Ending),
         }
+    }
+
+    /// Gives all backends into the hands of another process, until the lender says that they are back. Nothing is read,
+    /// made or retired meanwhile.
+    pub async fn lend(&self, lender: Lender) -> Result<Lending, ReloadFailed> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(Request::Lend(lender, reply)).await.map_err(|_| ReloadFailed::Ending)?;
+        answer.await.map_err(|_| ReloadFailed::Ending)
     }
 
     /// What a configuration text would change, without changing anything. With all its problems. A stranger's text has

@@ -18,11 +18,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Control, FileSource, LiveTable, NodeView, ReloadFailed, View, slack,
+    Control, FileSource, Lending, LiveTable, NodeView, ReloadFailed, View, slack,
     watcher::{self, News},
 };
 use crate::{
-    backend::Backend,
+    backend::{Backend, Lender},
     catalog::{self, Catalog, Change, FilePart, diff},
     config::Loaded,
     model::{BackendId, Cause, Container, NodeName, Place, Problem, Problems, Settings},
@@ -51,6 +51,8 @@ pub struct Node {
 pub(super) enum Request {
     Reload(Result<Box<Loaded>, Problems>, oneshot::Sender<Result<Vec<Change>, ReloadFailed>>),
     DryRun(Box<Loaded>, oneshot::Sender<Result<(Vec<Change>, Problems), ReloadFailed>>),
+    /// Another process is to have all backends, until they are given back.
+    Lend(Lender, oneshot::Sender<Lending>),
 }
 
 /// A backend and what ends it.
@@ -87,6 +89,7 @@ pub struct Keeper {
     pub(super) loaded_at: Timestamp,
     pub(super) requests: mpsc::Receiver<Request>,
     pub(super) news: mpsc::Receiver<News>,
+    pub(super) news_in: mpsc::Sender<News>,
     pub(super) watchers: JoinSet<()>,
     /// The files to be watched, whenever they change.
     pub(super) files: tokio::sync::watch::Sender<Vec<PathBuf>>,
@@ -141,15 +144,11 @@ impl Keeper {
             turn: Arc::default(),
             reloads: broadcast::Sender::new(64),
         };
-        let mut watchers = JoinSet::new();
-        for (name, node) in &nodes {
-            watchers.spawn(watcher::watch(name.clone(), Arc::clone(&node.provider), news_in.clone()));
-        }
         let most = loaded.settings.max_parallel_wakes;
         let turns = nodes.keys().map(|name| (name.clone(), Arc::new(Semaphore::new(most)))).collect();
         let settings = tokio::sync::watch::Sender::new(Arc::new(loaded.settings.clone()));
         let files = tokio::sync::watch::Sender::new(loaded.files.clone());
-        let keeper = Self {
+        let mut keeper = Self {
             control: control.clone(),
             source,
             nodes,
@@ -166,12 +165,25 @@ impl Keeper {
             loaded_at: Timestamp::now(),
             requests,
             news,
-            watchers,
+            news_in,
+            watchers: JoinSet::new(),
             files,
             settings,
         };
+        keeper.watch_nodes();
         keeper.publish();
         (keeper, control)
+    }
+
+    pub(super) fn watch_nodes(&mut self) {
+        for (name, node) in &self.nodes {
+            self.watchers.spawn(watcher::watch(name.clone(), Arc::clone(&node.provider), self.news_in.clone()));
+        }
+    }
+
+    /// What is known of backends from before, where it was not known at once: to be told before they are made.
+    pub fn remember(&mut self, memories: Vec<BackendMemory>) {
+        self.remembered = memories.into_iter().map(|memory| (memory.id.clone(), memory)).collect();
     }
 
     /// The files to be watched.
@@ -211,7 +223,7 @@ impl Keeper {
         loop {
             tokio::select! {
                 () = end.cancelled() => break,
-                Some(request) = self.requests.recv() => self.request(request).await,
+                Some(request) = self.requests.recv() => self.request(request, &end).await,
                 Some(news) = self.news.recv() => self.heard(news).await,
             }
         }
@@ -224,7 +236,7 @@ impl Keeper {
         Ended { backends }
     }
 
-    async fn request(&mut self, request: Request) {
+    async fn request(&mut self, request: Request, end: &CancellationToken) {
         match request {
             Request::Reload(read, reply) => {
                 let _ = reply.send(self.reload(read).await);
@@ -234,6 +246,7 @@ impl Keeper {
             Request::DryRun(loaded, reply) => {
                 let _ = reply.send(Ok(self.dry_run(&loaded)));
             }
+            Request::Lend(lender, reply) => self.lend(lender, reply, end).await,
         }
     }
 

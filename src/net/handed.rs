@@ -1,15 +1,16 @@
 //! Sockets that were opened before the program began, by systemd or whoever speaks like it (`LISTEN_FDS`). They are
-//! used for the addresses that they are bound to, and outlive the program: nobody is refused while it starts again.
+//! used for the addresses that they are bound to, and outlive the program: nobody is refused while it starts again. Or by
+//! the process that is taken over from: those that nobody wants any more are closed then.
 
 use std::{
     io,
     net::{IpAddr, SocketAddr, TcpListener, UdpSocket},
     os::{
-        fd::{FromRawFd, OwnedFd, RawFd},
+        fd::{AsFd, FromRawFd, OwnedFd, RawFd},
         unix::net::UnixListener,
     },
     path::Path,
-    sync::OnceLock,
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -21,7 +22,8 @@ const FIRST: RawFd = 3;
 /// So many are looked at.
 const MOST: RawFd = 1024;
 
-static HANDED: OnceLock<Vec<Handed>> = OnceLock::new();
+/// A std mutex: held for a look, when something is bound.
+static HANDED: Mutex<Vec<Handed>> = Mutex::new(Vec::new());
 
 /// What became of a descriptor, in words.
 pub type HandedWords = Result<String, String>;
@@ -30,6 +32,10 @@ pub type HandedWords = Result<String, String>;
 #[derive(Debug)]
 struct Handed {
     name: String,
+    /// Which socket it is, however many descriptors lead to it.
+    inode: u64,
+    /// Closed when nobody wants it, rather than kept for who may want it later.
+    for_now: bool,
     socket: Kind,
 }
 
@@ -53,15 +59,48 @@ struct Bound {
 /// Takes the sockets that the environment tells of, once, and says what they are. To be called before anything else opens
 /// descriptors.
 pub fn take_handed(variable: impl Fn(&str) -> Option<String>) -> Vec<HandedWords> {
-    let all = HANDED.get_or_init(|| match count(&variable) {
+    let taken: Vec<_> = match count(&variable) {
         0 => Vec::new(),
         count => {
             let names = variable("LISTEN_FDNAMES").unwrap_or_default();
             let names = names.split(':').map(str::to_owned).chain(std::iter::repeat(String::new()));
             (FIRST..FIRST + count).zip(names).map(|(descriptor, name)| adopt(descriptor, name)).collect()
         }
+    };
+    let words = taken.iter().map(Handed::words).collect();
+    *all() = taken;
+    words
+}
+
+/// Copies of the sockets that outlive this program, for one that takes over.
+pub fn copies_of_kept() -> io::Result<Vec<OwnedFd>> {
+    let all = all();
+    let kept = all.iter().filter(|handed| !handed.for_now).filter_map(|handed| match &handed.socket {
+        Kind::Tcp(listener, _) => Some(listener.as_fd()),
+        Kind::Udp(socket, _) => Some(socket.as_fd()),
+        Kind::Unix(listener) => Some(listener.as_fd()),
+        Kind::None(_) => None,
     });
-    all.iter().map(Handed::words).collect()
+    kept.map(|socket| socket.try_clone_to_owned()).collect()
+}
+
+/// Takes sockets of a process that is taken over from: those that outlive it, and those that it made.
+pub fn take_over_sockets(kept: Vec<OwnedFd>, made: Vec<OwnedFd>) {
+    let mut all = all();
+    let kept = kept.into_iter().map(|socket| (socket, false));
+    for (descriptor, for_now) in kept.chain(made.into_iter().map(|socket| (socket, true))) {
+        let socket = Handed::new(descriptor, String::new(), for_now);
+        if let Kind::None(error) = &socket.socket {
+            tracing::warn!(%error, "a socket that was handed over is of no use");
+        } else if !all.iter().any(|known| known.inode == socket.inode) {
+            all.push(socket);
+        }
+    }
+}
+
+/// Closes the sockets of the process before that nobody wanted.
+pub fn close_unwanted() {
+    all().retain(|handed| !handed.for_now);
 }
 
 /// How many there are; none when they are meant for another process.
@@ -78,7 +117,7 @@ fn count(variable: &impl Fn(&str) -> Option<String>) -> RawFd {
 fn adopt(descriptor: RawFd, name: String) -> Handed {
     // SAFETY: who started this process gave it this descriptor to own, and nothing else was opened yet.
     let owned = unsafe { OwnedFd::from_raw_fd(descriptor) };
-    Handed { name, socket: classify(owned).unwrap_or_else(Kind::None) }
+    Handed::new(owned, name, false)
 }
 
 fn classify(descriptor: OwnedFd) -> io::Result<Kind> {
@@ -108,38 +147,63 @@ fn classify(descriptor: OwnedFd) -> io::Result<Kind> {
     }
 }
 
-/// A copy of the listener that was handed over for this address. All copies share one queue.
-pub fn handed_tcp(wanted: SocketAddr) -> io::Result<Option<TcpListener>> {
-    let found = all().find_map(|handed| match &handed.socket {
+/// Copies of the listeners that were handed over for this address: one with systemd; of a process before, as many as
+/// shared its port. All copies of one share its queue. They are taken for the first who asks.
+pub fn handed_tcp(wanted: SocketAddr) -> io::Result<Vec<TcpListener>> {
+    take_or_copy(|handed| match &handed.socket {
         Kind::Tcp(listener, bound) if bound.serves(wanted) => Some(listener.try_clone()),
         Kind::Tcp(..) | Kind::Udp(..) | Kind::Unix(_) | Kind::None(_) => None,
-    });
-    found.transpose()
+    })
+}
+
+/// Whether a listener was handed over for this address.
+pub fn is_handed(wanted: SocketAddr) -> bool {
+    all().iter().any(|handed| matches!(&handed.socket, Kind::Tcp(_, bound) if bound.serves(wanted)))
 }
 
 /// A copy of the socket for datagrams that was handed over for this address.
 pub fn handed_udp(wanted: SocketAddr) -> io::Result<Option<UdpSocket>> {
-    let found = all().find_map(|handed| match &handed.socket {
+    let found = take_or_copy(|handed| match &handed.socket {
         Kind::Udp(socket, bound) if bound.serves(wanted) => Some(socket.try_clone()),
         Kind::Tcp(..) | Kind::Udp(..) | Kind::Unix(_) | Kind::None(_) => None,
     });
-    found.transpose()
+    found.map(|found| found.into_iter().next())
 }
 
 /// A copy of the listener that was handed over for this path.
 pub fn handed_unix(wanted: &Path) -> io::Result<Option<UnixListener>> {
-    let is_there = |listener: &UnixListener| {
-        listener.local_addr().is_ok_and(|address| address.as_pathname().is_some_and(|path| path == wanted))
+    let is_there = |handed: &Handed, listener: &UnixListener| {
+        let address = listener.local_addr().ok();
+        let path = address.as_ref().and_then(|address| address.as_pathname());
+        // The process before may have bound it under another name, and moved it when it was ready.
+        path.is_some_and(|path| path == wanted || (handed.for_now && path.parent() == wanted.parent()))
     };
-    let found = all().find_map(|handed| match &handed.socket {
-        Kind::Unix(listener) if is_there(listener) => Some(listener.try_clone()),
+    let found = take_or_copy(|handed| match &handed.socket {
+        Kind::Unix(listener) if is_there(handed, listener) => Some(listener.try_clone()),
         Kind::Tcp(..) | Kind::Udp(..) | Kind::Unix(_) | Kind::None(_) => None,
     });
-    found.transpose()
+    found.map(|found| found.into_iter().next())
 }
 
-fn all() -> impl Iterator<Item = &'static Handed> {
-    HANDED.get().into_iter().flatten()
+fn take_or_copy<T>(wanted: impl Fn(&Handed) -> Option<io::Result<T>>) -> io::Result<Vec<T>> {
+    let mut found = Vec::new();
+    let mut failed = None;
+    all().retain(|handed| match wanted(handed) {
+        None => true,
+        Some(Ok(copy)) => {
+            found.push(copy);
+            !handed.for_now
+        }
+        Some(Err(error)) => {
+            failed = Some(error);
+            true
+        }
+    });
+    failed.map_or(Ok(found), Err)
+}
+
+fn all() -> MutexGuard<'static, Vec<Handed>> {
+    HANDED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Bound {
@@ -154,6 +218,11 @@ impl Bound {
 }
 
 impl Handed {
+    fn new(descriptor: OwnedFd, name: String, for_now: bool) -> Self {
+        let inode = nix::sys::stat::fstat(&descriptor).map_or(0, |stat| stat.st_ino);
+        Self { name, inode, for_now, socket: classify(descriptor).unwrap_or_else(Kind::None) }
+    }
+
     fn words(&self) -> HandedWords {
         let what = match &self.socket {
             Kind::Tcp(_, bound) => format!("TCP {}", bound.address),

@@ -18,6 +18,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::handed::handed_tcp;
+
 /// Connections that wait for an accept.
 const BACKLOG: i32 = 4096;
 
@@ -39,7 +41,7 @@ pub fn check_free(address: SocketAddr) -> io::Result<()> {
 }
 
 /// Binds a listener that shares its port with the other workers' (`SO_REUSEPORT`).
-pub fn bind(address: SocketAddr) -> io::Result<StdListener> {
+fn bind(address: SocketAddr) -> io::Result<StdListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
@@ -50,6 +52,34 @@ pub fn bind(address: SocketAddr) -> io::Result<StdListener> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// Listeners on one address for each of so many workers: those that were handed over for it, spread over them, or new
+/// ones. A port that is free may be taken by nobody else meanwhile.
+pub fn bind_for(address: SocketAddr, workers: usize) -> io::Result<Vec<Vec<StdListener>>> {
+    let workers = workers.max(1);
+    let mut sets: Vec<Vec<StdListener>> = (0..workers).map(|_| Vec::new()).collect();
+    let handed = handed_tcp(address)?;
+    if handed.is_empty() {
+        check_free(address)?;
+        let first = bind(address)?;
+        let bound = first.local_addr()?;
+        for set in sets.iter_mut().skip(1) {
+            set.push(bind(bound)?);
+        }
+        if let Some(set) = sets.first_mut() {
+            set.push(first);
+        }
+        return Ok(sets);
+    }
+    // Each of them has a queue of its own, which somebody must serve; one may be served by several.
+    let last = handed.len().max(workers);
+    for (index, listener) in handed.iter().cycle().take(last).enumerate() {
+        if let Some(set) = sets.get_mut(index % workers) {
+            set.push(listener.try_clone()?);
+        }
+    }
+    Ok(sets)
 }
 
 /// Binds a socket for datagrams, alone on its address. It tells for each of them where it was sent to.
@@ -159,7 +189,10 @@ fn is_scarcity(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+    use crate::net::handed::take_over_sockets;
 
     #[test]
     fn two_listeners_share_a_port() {
@@ -172,6 +205,24 @@ mod tests {
     fn want_of_descriptors_is_told_from_a_lost_connection() {
         assert!(is_scarcity(&io::Error::from_raw_os_error(libc::EMFILE)));
         assert!(!is_scarcity(&io::Error::from_raw_os_error(libc::ECONNABORTED)));
+    }
+
+    #[test]
+    fn every_listener_of_the_process_before_is_served_and_each_worker_has_one() {
+        let first = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = first.local_addr().unwrap();
+        let inode = |listener: &StdListener| nix::sys::stat::fstat(listener).unwrap().st_ino;
+        for (count, workers) in [(1, 3), (3, 2), (2, 2)] {
+            let handed: Vec<_> = (0..count).map(|_| bind(address).unwrap()).collect();
+            // However often one is handed over, it is one.
+            let twice = handed.iter().chain(&handed).map(|listener| listener.try_clone().unwrap().into());
+            take_over_sockets(Vec::new(), twice.collect());
+            let sets = bind_for(address, workers).unwrap();
+            assert!(sets.len() == workers && sets.iter().all(|set| !set.is_empty()), "{sets:?}");
+            let served: BTreeSet<_> = sets.iter().flatten().map(inode).collect();
+            assert_eq!(served, handed.iter().map(inode).collect());
+            assert!(handed_tcp(address).unwrap().is_empty(), "those that were taken are gone");
+        }
     }
 
     #[tokio::test]

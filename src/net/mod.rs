@@ -29,8 +29,11 @@ mod tls_stream;
 
 pub use both_ways::{Ended, Moved, copy_both_ways, reset_when_dropped};
 pub use client_hello::{Hello, LONGEST_HELLO, client_hello};
-pub use handed::{HandedWords, handed_tcp, handed_udp, handed_unix, take_handed};
-pub use listen::{accept, bind, bind_udp, check_free};
+pub use handed::{
+    HandedWords, close_unwanted, copies_of_kept, handed_tcp, handed_udp, handed_unix, is_handed, take_handed,
+    take_over_sockets,
+};
+pub use listen::{accept, bind_for, bind_udp, check_free};
 pub use minecraft::{Handshake, handshake, pong, status_answer};
 pub use opening::{Judgement, judge};
 pub use own::{is_own, refuse_itself};

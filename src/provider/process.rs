@@ -13,7 +13,7 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr},
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -50,14 +50,48 @@ impl Process {
     /// Adopts what the book knows and still runs. Logs and birth notes live in `directory`, which is created where it
     /// is missing. Needs a runtime around it.
     pub fn open(node: NodeName, directory: PathBuf, book: Arc<dyn ProcessBook>) -> io::Result<Self> {
+        let process = Self::waiting(node, directory, book)?;
+        process.adopt()?;
+        Ok(process)
+    }
+
+    /// As [`Self::open`], but nothing is touched before [`Self::adopt`]: another Dormouse still has the processes.
+    pub fn waiting(node: NodeName, directory: PathBuf, book: Arc<dyn ProcessBook>) -> io::Result<Self> {
         let surroundings = Arc::new(Surroundings::new(directory, book, Hints::new())?);
-        let mut units = BTreeMap::new();
-        for (name, identity) in surroundings.survivors()? {
-            let unit = Arc::new(ProcessUnit::new(&name, Arc::clone(&surroundings)));
+        Ok(Self { node, surroundings, units: Mutex::default() })
+    }
+
+    /// Takes over what the book knows and still runs. To be called once.
+    pub fn adopt(&self) -> io::Result<()> {
+        for (name, identity) in self.surroundings.survivors()? {
+            let unit = Arc::new(ProcessUnit::new(&name, Arc::clone(&self.surroundings)));
             unit.adopt(identity)?;
-            units.insert(name, unit);
+            self.units().insert(name, unit);
         }
-        Ok(Self { node, surroundings, units: Mutex::new(units) })
+        Ok(())
+    }
+
+    /// Gives all units to another Dormouse, or takes them back: meanwhile they are only looked at, through the book.
+    pub fn give_away(&self, given: bool) -> io::Result<()> {
+        self.surroundings.given.store(given, Ordering::Release);
+        if given {
+            return Ok(());
+        }
+        // Those who have ended meanwhile were not noted.
+        let known: Vec<_> = self.units().values().cloned().collect();
+        known.iter().for_each(|unit| unit.check());
+        let fresh: Vec<_> = self.surroundings.survivors()?;
+        for (name, identity) in fresh {
+            let unit = Arc::clone(
+                self.units()
+                    .entry(name)
+                    .or_insert_with_key(|name| Arc::new(ProcessUnit::new(name, Arc::clone(&self.surroundings)))),
+            );
+            if !unit.is(identity) {
+                unit.adopt(identity)?;
+            }
+        }
+        Ok(())
     }
 
     /// Ends all units, each with its group, and waits for it: the signal TERM, this grace time, then KILL.
@@ -111,6 +145,9 @@ impl Provider for Process {
 
     fn look<'a>(&'a self, unit: &'a Unit) -> BoxFuture<'a, Result<ContainerState, ProviderError>> {
         Box::pin(within(ENGINE, deadlines::LOOK, async {
+            if self.surroundings.given.load(Ordering::Acquire) {
+                return Ok(self.surroundings.seen_from_afar(&unit.name));
+            }
             match self.unit(unit) {
                 Some(unit) => Ok(unit.state().await),
                 None => Ok(ContainerState::Gone),

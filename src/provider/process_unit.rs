@@ -47,6 +47,8 @@ const NOTE: &str = "birth";
 pub(super) struct Surroundings {
     pub(super) directory: PathBuf,
     pub(super) hints: Hints,
+    /// Another Dormouse has the units: their ends are its to see to.
+    pub(super) given: AtomicBool,
     book: Arc<dyn ProcessBook>,
     boot_id: String,
 }
@@ -54,7 +56,7 @@ pub(super) struct Surroundings {
 impl Surroundings {
     pub(super) fn new(directory: PathBuf, book: Arc<dyn ProcessBook>, hints: Hints) -> io::Result<Self> {
         fs::create_dir_all(&directory)?;
-        Ok(Self { directory, hints, book, boot_id: boot_id()? })
+        Ok(Self { directory, hints, given: AtomicBool::new(false), book, boot_id: boot_id()? })
     }
 
     /// The processes of an earlier Dormouse that still run. Records and notes of all others are removed.
@@ -83,6 +85,18 @@ impl Surroundings {
             }
         }
         Ok(found)
+    }
+
+    /// What a unit does that another Dormouse has.
+    pub(super) fn seen_from_afar(&self, name: &str) -> ContainerState {
+        let records = self.book.load().unwrap_or_default();
+        let record = records.into_iter().find(|record| record.name == name && record.boot_id == self.boot_id);
+        let identity = record.map(|record| Identity { pid: record.pid, start_time: record.start_time });
+        match identity.map(Identity::activity) {
+            Some(Activity::Running) => ContainerState::Running(reached()),
+            Some(Activity::Frozen) => ContainerState::Paused(reached()),
+            Some(Activity::Ended) | None => ContainerState::Stopped { exit_code: None, error: None },
+        }
     }
 
     fn note(&self, name: &str) -> PathBuf {
@@ -139,6 +153,22 @@ impl ProcessUnit {
 
     pub(super) fn is_up(&self) -> bool {
         matches!(*self.life.borrow(), Life::Up(_))
+    }
+
+    /// Whether it runs as this process.
+    pub(super) fn is(&self, identity: Identity) -> bool {
+        matches!(*self.life.borrow(), Life::Up(own) if own == identity)
+    }
+
+    /// Notes an end that nobody has noted.
+    pub(super) fn check(&self) {
+        self.life.send_if_modified(|life| {
+            let ended = matches!(life, Life::Up(identity) if identity.activity() == Activity::Ended);
+            if ended {
+                *life = Life::Down { exit_code: None, error: None };
+            }
+            ended
+        });
     }
 
     /// Where in the log the present run begins.
@@ -366,6 +396,9 @@ impl ProcessUnit {
 
     /// Its leader has ended, by whoever's hand.
     fn has_ended(&self, identity: Identity, exit_code: Option<i64>) {
+        if self.surroundings.given.load(Ordering::Acquire) {
+            return;
+        }
         if !self.ending.load(Ordering::Acquire)
             && let Err(error) = identity.signal_group(libc::SIGKILL)
         {

@@ -126,6 +126,25 @@ async fn a_second_process_is_refused() {
 }
 
 #[tokio::test]
+async fn one_that_was_closed_is_opened_again_once_nobody_else_has_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(dir.path()).await.unwrap();
+    store.save(memory("a", 1));
+    store.close().await;
+    let (other, _) = Store::open(dir.path()).await.unwrap();
+    assert!(store.reopen(dir.path()).await.unwrap_err().to_string().contains("in use by another"));
+    other.save(memory("b", 1));
+    other.close().await;
+    store.save(memory("c", 1));
+    store.reopen(dir.path()).await.unwrap();
+    store.save(memory("a", 2));
+    store.flush().await;
+    store.close().await;
+    // What was saved while it was closed is lost.
+    assert_eq!(reopened(dir.path()).await, (vec![memory("a", 2), memory("b", 1)], Vec::new()));
+}
+
+#[tokio::test]
 async fn a_file_that_is_cut_anywhere_is_told_and_replaced() {
     let whole = tempfile::tempdir().unwrap();
     let memories: Vec<BackendMemory> = (0..150).map(|index| memory(&format!("b{index:03}"), index)).collect();

@@ -50,7 +50,8 @@ struct Shared {
     /// Transactions that were begun, and that ended, well or not.
     begun: AtomicU64,
     ended: watch::Sender<u64>,
-    closing: CancellationToken,
+    /// Of the writer of now: one that was closed may be opened again.
+    closing: Mutex<CancellationToken>,
     errors: AtomicU64,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
@@ -109,9 +110,29 @@ impl Store {
             ));
         }
         let store = Self::with(read.memories);
-        let writer = Writer { shared: Arc::clone(&store.shared), connection, lock, pace };
-        *lock_of(&store.shared.writer) = Some(tokio::spawn(writer.run()));
+        store.begin(connection, lock, pace);
         Ok((store, told))
+    }
+
+    fn begin(&self, connection: SqliteConnection, lock: Lock, pace: Duration) {
+        let closing = CancellationToken::new();
+        *lock_of(&self.shared.closing) = closing.clone();
+        let writer = Writer { shared: Arc::clone(&self.shared), connection, lock, pace, closing };
+        *lock_of(&self.shared.writer) = Some(tokio::spawn(writer.run()));
+    }
+
+    /// Opens a store again that was closed, in the directory that it was in. What it holds by now is not read.
+    pub async fn reopen(&self, dir: &Path) -> Result<(), Problem> {
+        let told = |why: String| Problem::error(file::place(dir), format!("nothing is kept across a restart: {why}"));
+        let lock = Lock::take(dir).map_err(|error| {
+            told(match error {
+                NoLock::InUse(in_use) => in_use.to_string(),
+                NoLock::Failed(error) => format!("the state directory can not be locked: {error}"),
+            })
+        })?;
+        let (connection, _) = file::open(&dir.join("state.db")).await.map_err(|why| told(why.to_string()))?;
+        self.begin(connection, lock, PACE);
+        Ok(())
     }
 
     /// A store that keeps nothing beyond the process.
@@ -128,7 +149,7 @@ impl Store {
                 hurry: Notify::new(),
                 begun: AtomicU64::new(0),
                 ended: watch::Sender::new(0),
-                closing: CancellationToken::new(),
+                closing: Mutex::default(),
                 errors: AtomicU64::new(0),
                 writer: Mutex::new(None),
             }),
@@ -167,8 +188,9 @@ impl Store {
         let next = self.shared.begun.load(Ordering::SeqCst) + 1;
         self.shared.knock.notify_one();
         self.shared.hurry.notify_one();
+        let closing = lock_of(&self.shared.closing).clone();
         // The other side lives as long as this handle.
-        let _ = ended.wait_for(|ended| *ended >= next || self.shared.closing.is_cancelled()).await;
+        let _ = ended.wait_for(|ended| *ended >= next || closing.is_cancelled()).await;
     }
 
     /// Whether anything outlives the process.
@@ -190,7 +212,7 @@ impl Store {
     /// Writes what is left, closes the file and frees the directory. What is saved afterwards is lost.
     pub async fn close(&self) {
         let writer = lock_of(&self.shared.writer).take();
-        self.shared.closing.cancel();
+        lock_of(&self.shared.closing).cancel();
         if let Some(writer) = writer
             && let Err(error) = writer.await
         {
@@ -205,6 +227,7 @@ struct Writer {
     connection: SqliteConnection,
     lock: Lock,
     pace: Duration,
+    closing: CancellationToken,
 }
 
 impl Writer {
@@ -213,10 +236,10 @@ impl Writer {
         loop {
             tokio::select! {
                 () = self.shared.knock.notified() => {}
-                () = self.shared.closing.cancelled() => {}
+                () = self.closing.cancelled() => {}
             }
             // Looked at before the last write, so that nothing saved before the closing is left out.
-            let closing = self.shared.closing.is_cancelled();
+            let closing = self.closing.is_cancelled();
             let round = self.shared.begun.fetch_add(1, Ordering::SeqCst) + 1;
             let done = self.write().await;
             self.shared.ended.send_replace(round);
@@ -227,7 +250,7 @@ impl Writer {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = self.shared.hurry.notified() => {}
-                () = self.shared.closing.cancelled() => {}
+                () = self.closing.cancelled() => {}
             }
             if !done {
                 self.shared.knock.notify_one();

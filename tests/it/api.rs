@@ -9,7 +9,7 @@ use std::{
 };
 
 use dormouse::{
-    api::{self, Api},
+    api::{self, Api, Upgrades},
     control::{Control, FileSource, Keeper, Node},
     model::{ContainerPort, Transport},
     provider::{Script, Simulated},
@@ -96,8 +96,12 @@ async fn world() -> World {
     let unix = directory.path().join(api::SOCKET);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let tcp = listener.local_addr().unwrap();
-    let router =
-        api::router(Api { control: control.clone(), started: Timestamp::now(), access: AccessWriter::default() });
+    let router = api::router(Api {
+        control: control.clone(),
+        started: Timestamp::now(),
+        access: AccessWriter::default(),
+        upgrades: Upgrades::default(),
+    });
     let serving = api::serve(router, Some(listener), api::bind_unix(&unix).unwrap(), end.clone());
     let (keeping, ending) = (keeper, end.clone());
     let tasks = vec![
@@ -411,6 +415,7 @@ async fn the_document_describes_every_path() {
             "problems",
             "reload",
             "routes",
+            "upgrade",
         ]
         .map(|path| format!("/api/v1/{path}")),
     );

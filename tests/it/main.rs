@@ -51,4 +51,5 @@ mod streams_tcp;
 mod streams_udp;
 mod support;
 mod tls;
+mod upgrade;
 mod wake_limits;

@@ -213,6 +213,25 @@ async fn nobody_is_refused_or_cut_while_it_starts_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_tells_which_process_has_taken_over() {
+    let app = App::new("app").idle("idle_timeout: 1h");
+    let mut manager = Manager::new(&[&app], &[]);
+    manager.start();
+    assert_eq!(manager.hears(), "READY=1\n");
+    assert_eq!(get(manager.at(), "app", "/", "").await.unwrap().status, 200);
+    manager.signal(libc::SIGUSR2);
+    let told = manager.hears();
+    let pid = told.strip_prefix("MAINPID=").and_then(|pid| pid.trim_end().parse().ok());
+    let pid = nix::unistd::Pid::from_raw(pid.unwrap_or_else(|| panic!("{told}")));
+    manager.ends().await;
+    assert_eq!(get(manager.at(), "app", "/", "").await.unwrap().status, 200);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    assert_eq!(manager.hears(), "STOPPING=1\n");
+    until("its end", async || app.journal().living().len(), |living| *living == 0).await;
+    assert_eq!(app.journal().starts(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_ports_of_streams_are_open_when_it_says_that_it_serves() {
     let tcp: Vec<App> = (0..8).map(|at| App::echoing(&format!("tcp{at}"), "tcp").idle("idle_timeout: 1h")).collect();
     let mut manager = Manager::new(&tcp.iter().collect::<Vec<_>>(), &[]);

@@ -41,6 +41,10 @@ use super::{
 /// At a shutdown, a connection on which nothing was asked yet has so long for its one request.
 pub(super) const FIRST_WORDS: Duration = Duration::from_secs(1);
 
+/// When another process has taken over, one on which nothing is asked has so long for its last request: clients that
+/// keep their connections busy learn from an answer that theirs ends, rather than from a request that is lost.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
 /// What all requests of a connection have in common.
 #[derive(Debug, Clone)]
 pub(super) struct Link {
@@ -260,12 +264,13 @@ impl Client {
         if started || self.poll_stop(cx).is_pending() {
             return Poll::Pending;
         }
-        if !self.fresh {
+        let succeeded = self.worker.shared.is_succeeded();
+        if !self.fresh && !succeeded {
             return Poll::Ready(Wait::Ended);
         }
         // Who has just been let in is about to ask.
         if !std::mem::replace(&mut self.parting, true) {
-            self.timer.set(Instant::now() + FIRST_WORDS);
+            self.timer.set(Instant::now() + if succeeded { LAST_WORDS } else { FIRST_WORDS });
         }
         self.timer.poll(cx).map(|()| Wait::Ended)
     }

@@ -4,6 +4,7 @@ use std::{
     hash::{BuildHasher, RandomState},
     io,
     net::{IpAddr, SocketAddr, TcpListener as StdListener},
+    os::fd::{AsFd, OwnedFd},
     rc::Rc,
     sync::Arc,
     thread::JoinHandle,
@@ -16,7 +17,7 @@ use pingora_limits::rate::Rate;
 use tokio::{
     net::TcpListener,
     runtime::{Builder, LocalOptions},
-    sync::Semaphore,
+    sync::{Semaphore, watch},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -90,6 +91,8 @@ pub struct Shared {
     pub access: AccessWriter,
     /// Once cancelled, a shutdown waits for nobody any more.
     pub hurry: CancellationToken,
+    /// Another process has taken over: clients have all the time they want, until this is said no longer.
+    pub at_leisure: watch::Sender<bool>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -101,13 +104,33 @@ impl std::fmt::Debug for Shared {
 impl Shared {
     /// Waits until the last of these has ended; no longer than a shutdown may take. Tells whether all have.
     pub(in crate::proxy) async fn ended_in_peace(&self, tasks: &TaskTracker) -> bool {
-        let patience = self.settings.load().shutdown_timeout;
+        let late = async {
+            let mut at_leisure = self.at_leisure.subscribe();
+            // The other side lives as long as this.
+            let _ = at_leisure.wait_for(|at_leisure| !at_leisure).await;
+            tokio::time::sleep(self.settings.load().shutdown_timeout).await;
+        };
         tokio::select! {
             biased;
             () = tasks.wait() => true,
             () = self.hurry.cancelled() => false,
-            () = tokio::time::sleep(patience) => false,
+            () = late => false,
         }
+    }
+
+    /// Whether another process serves whoever comes.
+    pub(in crate::proxy) fn is_succeeded(&self) -> bool {
+        *self.at_leisure.borrow()
+    }
+
+    /// Copies of the sockets of all stream routes, for a process that takes over.
+    pub fn copies_of_ports(&self) -> io::Result<Vec<OwnedFd>> {
+        self.ports.copies()
+    }
+
+    /// Nothing is held open any more but by those who serve it.
+    pub fn let_ports_go(&self) {
+        self.ports.let_all_go();
     }
 
     /// Shares these, without TLS.
@@ -134,6 +157,7 @@ impl Shared {
             ports: PortPosts::default(),
             access: AccessWriter::default(),
             hurry: CancellationToken::new(),
+            at_leisure: watch::Sender::new(false),
         })
     }
 
@@ -262,55 +286,55 @@ pub fn run_workers(
 #[derive(Debug)]
 pub struct BoundWorkers {
     addresses: Vec<SocketAddr>,
-    /// For each worker. The first ones are in clear, so many as there are addresses for that.
-    sets: Vec<Vec<StdListener>>,
-    clear: usize,
+    /// For each worker.
+    sets: Vec<Vec<Bound>>,
+}
+
+/// A listener, in clear or with TLS.
+#[derive(Debug)]
+struct Bound {
+    listener: StdListener,
+    secure: bool,
 }
 
 /// Binds all addresses, those in clear and those with TLS, for each of `count` workers.
 pub fn bind_workers(count: usize, clear: &[SocketAddr], secure: &[SocketAddr]) -> io::Result<BoundWorkers> {
-    let handed = |address: &SocketAddr| net::handed_tcp(*address).transpose();
-    let bind = |address: &SocketAddr| {
-        let bound = handed(address).unwrap_or_else(|| net::check_free(*address).and_then(|()| net::bind(*address)));
-        bound.map_err(|error| io::Error::new(error.kind(), format!("`{address}`: {error}")))
-    };
-    let wanted: Vec<_> = clear.iter().chain(secure).collect();
-    let first = wanted.iter().map(|address| bind(address)).collect::<io::Result<Vec<_>>>()?;
-    let bound = first.iter().map(StdListener::local_addr).collect::<io::Result<Vec<_>>>()?;
-    let mut sets = Vec::new();
-    for _ in 1..count.max(1) {
-        // One that was handed over is the only one of its address, and shared: it has one queue.
-        let more = wanted.iter().zip(&bound);
-        let more = more.map(|(wanted, bound)| handed(wanted).unwrap_or_else(|| net::bind(*bound)));
-        sets.push(more.collect::<io::Result<Vec<_>>>()?);
+    let mut addresses = Vec::new();
+    let mut sets: Vec<Vec<Bound>> = (0..count.max(1)).map(|_| Vec::new()).collect();
+    let wanted = clear.iter().map(|address| (address, false)).chain(secure.iter().map(|address| (address, true)));
+    for (address, secure) in wanted {
+        let told = |error: io::Error| io::Error::new(error.kind(), format!("`{address}`: {error}"));
+        let bound = net::bind_for(*address, count).map_err(told)?;
+        addresses.extend(bound.iter().flatten().next().map(StdListener::local_addr).transpose()?);
+        for (set, listeners) in sets.iter_mut().zip(bound) {
+            set.extend(listeners.into_iter().map(|listener| Bound { listener, secure }));
+        }
     }
-    sets.push(first);
-    Ok(BoundWorkers { addresses: bound, sets, clear: clear.len() })
+    Ok(BoundWorkers { addresses, sets })
 }
 
 impl BoundWorkers {
+    /// Copies of all listeners, for a process that takes over.
+    pub fn copies(&self) -> io::Result<Vec<OwnedFd>> {
+        self.sets.iter().flatten().map(|bound| bound.listener.as_fd().try_clone_to_owned()).collect()
+    }
+
     /// Starts to accept.
     pub fn run(self, shared: &Arc<Shared>, shutdown: &CancellationToken) -> io::Result<Workers> {
         let mut threads = Vec::new();
         for (index, listeners) in self.sets.into_iter().enumerate() {
-            let (shared, clear, shutdown) = (Arc::clone(shared), self.clear, shutdown.child_token());
+            let (shared, shutdown) = (Arc::clone(shared), shutdown.child_token());
             let opened = shared.ports.worker();
             let thread = std::thread::Builder::new()
                 .name(format!("http-{index}"))
-                .spawn(move || work(listeners, clear, opened, shared, &shutdown))?;
+                .spawn(move || work(listeners, opened, shared, &shutdown))?;
             threads.push(thread);
         }
         Ok(Workers { addresses: self.addresses, threads })
     }
 }
 
-fn work(
-    listeners: Vec<StdListener>,
-    clear: usize,
-    opened: PortPost,
-    shared: Arc<Shared>,
-    shutdown: &CancellationToken,
-) {
+fn work(listeners: Vec<Bound>, opened: PortPost, shared: Arc<Shared>, shutdown: &CancellationToken) {
     let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -322,12 +346,12 @@ fn work(
         let tls = shared.tls.clone();
         let worker = Worker::new(shared);
         let ports = tokio::task::spawn_local(ports::serve(worker.clone(), opened, shutdown.clone()));
-        let serve = |(index, listener)| {
+        let serve = |Bound { listener, secure }| {
             // Those that are not in clear are there only with TLS.
-            let tls = if index < clear { None } else { tls.clone() };
+            let tls = if secure { tls.clone() } else { None };
             tokio::task::spawn_local(serve_with(worker.clone(), listener, tls, shutdown.clone()))
         };
-        let serving: Vec<_> = listeners.into_iter().enumerate().map(serve).collect();
+        let serving: Vec<_> = listeners.into_iter().map(serve).collect();
         for task in serving {
             if let Ok(Err(error)) = task.await {
                 tracing::error!(%error, "a listener could not be served");

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     io,
+    net::TcpListener,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -85,6 +86,7 @@ impl Ports {
             let stays = wanted.contains_key(key);
             if !stays {
                 port.closed.cancel();
+                self.shared.ports.let_go(*key);
                 tracing::info!(address = %key.address, "closed a port for {}", word(key.transport));
             }
             stays
@@ -142,12 +144,14 @@ impl Ports {
         let posts = &self.shared.ports;
         let opened = |socket| Opened { port: Arc::clone(port), socket };
         match port.key.transport {
-            Transport::Tcp if let Some(handed) = net::handed_tcp(address)? => {
-                (0..posts.workers()).map(|worker| Ok((worker, opened(Socket::Tcp(handed.try_clone()?))))).collect()
-            }
             Transport::Tcp => {
-                net::check_free(address)?;
-                (0..posts.workers()).map(|worker| Ok((worker, opened(Socket::Tcp(net::bind(address)?))))).collect()
+                let sets = net::bind_for(address, posts.workers())?;
+                posts.keep(port.key, sets.iter().flatten())?;
+                let each = sets.into_iter().enumerate();
+                let opened = |(worker, set): (usize, Vec<TcpListener>)| {
+                    set.into_iter().map(move |listener| (worker, opened(Socket::Tcp(listener))))
+                };
+                Ok(each.flat_map(opened).collect())
             }
             // All datagrams of a client go through one socket: they keep their order. Ports are spread over workers.
             Transport::Udp => {
@@ -155,6 +159,7 @@ impl Ports {
                     Some(handed) => handed,
                     None => net::bind_udp(address)?,
                 };
+                posts.keep(port.key, [&socket])?;
                 let worker = posts.turns.fetch_add(1, Ordering::Relaxed) % posts.workers().max(1);
                 Ok(vec![(worker, opened(Socket::Udp(socket)))])
             }

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Where a port is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(in crate::proxy) struct PortKey {
     pub(in crate::proxy) transport: Transport,
     pub(in crate::proxy) address: SocketAddr,

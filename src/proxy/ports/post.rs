@@ -2,7 +2,9 @@
 
 use std::{
     collections::HashMap,
+    io,
     net::{IpAddr, SocketAddr, TcpListener as StdListener, UdpSocket as StdUdpSocket},
+    os::fd::{AsFd, OwnedFd},
     sync::{Arc, Mutex, PoisonError, atomic::AtomicUsize},
 };
 
@@ -43,6 +45,8 @@ pub(in crate::proxy) struct PortPosts {
     pub(super) turns: AtomicUsize,
     /// The ports that are open, with the addresses that they are open on.
     open: ArcSwap<HashMap<(Transport, u16), Vec<IpAddr>>>,
+    /// Copies of all sockets, for a process that takes over. A std mutex: held for a look.
+    copies: Mutex<HashMap<PortKey, Vec<OwnedFd>>>,
 }
 
 impl PortPosts {
@@ -55,6 +59,34 @@ impl PortPosts {
 
     pub(super) fn workers(&self) -> usize {
         self.lock().len()
+    }
+
+    /// Keeps copies of the sockets of a port, for a process that takes over.
+    pub(super) fn keep<'a, S: AsFd + 'a>(
+        &self,
+        key: PortKey,
+        sockets: impl IntoIterator<Item = &'a S>,
+    ) -> io::Result<()> {
+        let copies = sockets.into_iter().map(|socket| socket.as_fd().try_clone_to_owned());
+        let copies = copies.collect::<io::Result<Vec<_>>>()?;
+        self.copies.lock().unwrap_or_else(PoisonError::into_inner).insert(key, copies);
+        Ok(())
+    }
+
+    /// A port is closed: nothing may hold it open.
+    pub(super) fn let_go(&self, key: PortKey) {
+        self.copies.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+    }
+
+    /// Copies of all sockets.
+    pub(in crate::proxy) fn copies(&self) -> io::Result<Vec<OwnedFd>> {
+        let copies = self.copies.lock().unwrap_or_else(PoisonError::into_inner);
+        copies.values().flatten().map(OwnedFd::try_clone).collect()
+    }
+
+    /// No port is held open any more but by those who serve it.
+    pub(in crate::proxy) fn let_all_go(&self) {
+        self.copies.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// A worker that has ended takes nothing: its socket closes.

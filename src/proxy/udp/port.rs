@@ -120,11 +120,13 @@ pub(in crate::proxy) async fn serve(worker: Worker, socket: UdpSocket, port: Arc
     let mut quiet = tokio::time::interval(LAST_WORDS / 10);
     loop {
         let ending = shutdown.is_cancelled();
+        let succeeded = common.worker.shared.is_succeeded();
         tokio::select! {
             biased;
             () = shutdown.cancelled(), if !ending => {}
             Some(_) = tasks.join_next() => {}
-            received = common.door.receive(&mut room) => match received {
+            // What comes now is another process's, where one has taken over: the socket is the same.
+            received = common.door.receive(&mut room), if !(ending && succeeded) => match received {
                 Ok((count, pair)) => {
                     let datagram = room.get(..count).unwrap_or_default();
                     take(&common, &port, pair, datagram, ending, &mut tasks);

@@ -31,6 +31,7 @@ use super::{
 #[derive(Debug)]
 pub(crate) struct Dormouse {
     directory: TempDir,
+    program: PathBuf,
     child: Option<Child>,
     environment: Vec<(String, String)>,
     /// The bound on its descriptors, soft and hard.
@@ -71,6 +72,16 @@ impl Dormouse {
         dormouse
     }
 
+    /// As [`Self::start`], from a copy of the program at this path.
+    pub(crate) async fn start_as(config: &str, program: &Path) -> Self {
+        let mut dormouse = Self::new(&[], None);
+        fs::copy(&dormouse.program, program).expect("a copy of the program");
+        dormouse.program = program.to_owned();
+        dormouse.configure(config);
+        dormouse.start_again().await;
+        dormouse
+    }
+
     /// As [`Self::start`], with variables of its environment.
     pub(crate) async fn start_in(config: &str, environment: &[(&str, &str)]) -> Self {
         let mut dormouse = Self::new(environment, None);
@@ -101,7 +112,8 @@ impl Dormouse {
         // One address for the whole test, also after a restart.
         let http = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        Self { directory, child: None, environment: environment.collect(), descriptors: None, http, https }
+        let program = PathBuf::from(env!("CARGO_BIN_EXE_dormouse"));
+        Self { directory, program, child: None, environment: environment.collect(), descriptors: None, http, https }
     }
 
     /// Writes the configuration anew, in place. One that runs reads it again by itself.
@@ -115,12 +127,12 @@ impl Dormouse {
     pub(crate) async fn start_again(&mut self) {
         assert!(self.child.is_none(), "it still runs");
         let log = fs::File::options().create(true).append(true).open(self.log_file()).expect("a log file");
-        let program = env!("CARGO_BIN_EXE_dormouse");
+        let program = &self.program;
         let mut command = match self.descriptors {
             Some(most) => {
                 // It becomes the program, under the same pid.
                 let mut command = Command::new("prlimit");
-                command.arg(format!("--nofile={most}:{most}")).arg(program);
+                command.arg(format!("--nofile={most}:{most}")).arg(program.as_os_str());
                 command
             }
             None => Command::new(program),
@@ -226,6 +238,12 @@ impl Dormouse {
             assert!(since.elapsed() < LONG, "it does not end:\n{}", self.log());
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    /// It ended by itself, and its end was seen.
+    pub(crate) fn has_ended(&mut self) {
+        assert!(!self.is_running(), "it runs");
+        self.child = None;
     }
 
     /// Kills it on the spot.

@@ -1,0 +1,175 @@
+//! The one after: takes over from the process that started it.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::{self, Write},
+    os::{fd::AsFd, unix::net::UnixStream},
+};
+
+use anyhow::{Context, bail};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use super::upgrade_line::{Line, ToNew, ToOld, take_sockets};
+use crate::{backend::Pass, control::Control, model::Cause, net};
+
+/// Says that the standard input is the line to the process that is taken over from.
+pub(super) const VARIABLE: &str = "DORMOUSE_TAKES_OVER";
+
+/// The process that is taken over from.
+#[derive(Debug)]
+pub struct Predecessor(UnixStream);
+
+impl Predecessor {
+    /// Takes its sockets, where there is one. To be called before there are other threads.
+    pub fn find() -> anyhow::Result<Option<Self>> {
+        if std::env::var_os(VARIABLE).is_none() {
+            return Ok(None);
+        }
+        forget_variable();
+        let line = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned().context("take the line")?);
+        let nothing = File::open("/dev/null").context("open `/dev/null`")?;
+        nix::unistd::dup2_stdin(&nothing).context("let the standard input go")?;
+        let take = || take_sockets(&line).context("take the sockets of the process before");
+        net::take_over_sockets(take()?, take()?);
+        Ok(Some(Self(line)))
+    }
+
+    /// The same, to be told of a failure.
+    pub fn try_clone(&self) -> anyhow::Result<Self> {
+        Ok(Self(self.0.try_clone()?))
+    }
+
+    /// Tells it why nothing comes of it.
+    pub fn failed(&self, why: &str) {
+        let Ok(mut text) = serde_json::to_vec(&ToOld::Failed { why: why.to_owned() }) else { return };
+        text.push(b'\n');
+        // It may have ended, or may not care any more.
+        let _ = (&self.0).write_all(&text);
+    }
+}
+
+#[allow(unsafe_code, reason = "the environment belongs to all threads")]
+fn forget_variable() {
+    // SAFETY: there is one thread only, so that nobody reads it meanwhile.
+    unsafe { std::env::remove_var(VARIABLE) };
+}
+
+/// The line to it, once it waits for us.
+#[derive(Debug)]
+pub(super) struct Before {
+    line: Line,
+    in_use: Vec<String>,
+}
+
+impl Before {
+    /// Says that all is ready, and waits for the state and the backends.
+    pub(super) async fn is_ready(predecessor: Predecessor) -> anyhow::Result<Self> {
+        let mut line = Line::new(predecessor.0)?;
+        line.send(&ToOld::Ready).await.context("tell the process before")?;
+        match line.next().await.context("hear from the process before")? {
+            Some(ToNew::Go { in_use }) => Ok(Self { line, in_use }),
+            Some(word) => bail!("the process before said {word:?}"),
+            None => bail!("the process before goes on by itself, or has ended"),
+        }
+    }
+
+    /// Says that whoever comes is served, and helps until that process has ended: what is in use there is kept awake.
+    pub(super) async fn help(self, control: Control, end: CancellationToken) {
+        let Self { line, in_use } = self;
+        let mut helper = Helper { line, control, holds: JoinSet::new(), first: HashMap::new(), passes: HashMap::new() };
+        for backend in in_use {
+            helper.hold(None, backend);
+        }
+        if let Err(error) = helper.run(&end).await {
+            tracing::warn!(%error, "the line to the process before broke");
+        }
+        tracing::info!("the process before has ended");
+    }
+}
+
+/// What came of keeping a backend awake.
+struct Held {
+    /// Under which number it was asked for; absent: it was in use from the beginning.
+    number: Option<u64>,
+    backend: String,
+    outcome: Result<Pass, String>,
+}
+
+struct Helper {
+    line: Line,
+    control: Control,
+    holds: JoinSet<Held>,
+    /// Those of the beginning that are not awake here yet.
+    first: HashMap<String, AbortHandle>,
+    passes: HashMap<String, Vec<Pass>>,
+}
+
+impl Helper {
+    async fn run(&mut self, end: &CancellationToken) -> io::Result<()> {
+        self.line.send(&ToOld::Taken).await?;
+        let mut told = false;
+        loop {
+            tokio::select! {
+                () = end.cancelled(), if !told => {
+                    told = true;
+                    self.line.send(&ToOld::Ending).await?;
+                }
+                word = self.line.next() => match word? {
+                    Some(ToNew::Hold { number, backend }) => self.hold(Some(number), backend),
+                    Some(ToNew::Free { backend }) => {
+                        if let Some(hold) = self.first.remove(&backend) {
+                            hold.abort();
+                        }
+                        // The idle time counts from here.
+                        self.passes.remove(&backend);
+                    }
+                    Some(ToNew::Go { .. }) => {}
+                    None => return Ok(()),
+                },
+                Some(held) = self.holds.join_next() => {
+                    if let Ok(held) = held {
+                        self.held(held).await?;
+                    }
+                }
+            }
+        }
+    }
+
+    fn hold(&mut self, number: Option<u64>, backend: String) {
+        let (control, name) = (self.control.clone(), backend.clone());
+        let task = self.holds.spawn(async move {
+            let outcome = enter(&control, &backend).await;
+            Held { number, backend, outcome }
+        });
+        if number.is_none() {
+            self.first.insert(name, task);
+        }
+    }
+
+    async fn held(&mut self, Held { number, backend, outcome }: Held) -> io::Result<()> {
+        self.first.remove(&backend);
+        let refused = match outcome {
+            Ok(pass) => {
+                self.passes.entry(backend).or_default().push(pass);
+                None
+            }
+            Err(why) => {
+                tracing::debug!(backend, why, "it is not kept awake for the process before");
+                Some(why)
+            }
+        };
+        match number {
+            Some(number) => self.line.send(&ToOld::Held { number, refused }).await,
+            None => Ok(()),
+        }
+    }
+}
+
+async fn enter(control: &Control, name: &str) -> Result<Pass, String> {
+    let id = name.parse().ok();
+    let backend = id.and_then(|id| control.backend(&id)).ok_or("there is no such backend any more")?;
+    let entered = backend.enter(Cause::Dormouse("requests to the process before"), backend.policy().patience()).await;
+    entered.map_err(|refused| refused.to_string())
+}
