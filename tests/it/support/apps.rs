@@ -17,16 +17,19 @@ use tempfile::TempDir;
 use super::wait::until;
 
 /// The ports of a test: so many for each process of the tests, below those that the kernel gives to clients.
-const PORTS: u16 = 180;
+const PORTS: u16 = 450;
+
+/// So many processes may have some at once.
+const RANGES: u16 = 40;
 
 /// The first port of a range that this process has to itself as long as it lives: whoever listens on the port that stands
 /// for a range has the range.
 fn own_range() -> u16 {
     static OWN: OnceLock<(u16, TcpListener)> = OnceLock::new();
     let (first, _) = OWN.get_or_init(|| {
-        let start = u16::try_from(std::process::id() % 100).unwrap_or(0);
-        (0..100)
-            .map(|step| (start + step) % 100)
+        let start = u16::try_from(std::process::id() % u32::from(RANGES)).unwrap_or(0);
+        (0..RANGES)
+            .map(|step| (start + step) % RANGES)
             .find_map(|range| Some((12_000 + range * PORTS, TcpListener::bind(("127.0.0.1", 11_800 + range)).ok()?)))
             .expect("a free range of ports")
     });
