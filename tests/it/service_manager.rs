@@ -99,6 +99,13 @@ impl Manager {
         String::from_utf8_lossy(&room[..count]).into_owned()
     }
 
+    /// It tells that it ends. One more reload, of a file that was seen to change twice, may be told of before.
+    fn hears_the_end(&self) {
+        let is_of_reloads = |heard: &String| heard.starts_with("RELOADING=1\n") || heard == "READY=1\n";
+        let next = (0..5).map(|_| self.hears()).find(|heard| !is_of_reloads(heard));
+        assert_eq!(next.as_deref(), Some("STOPPING=1\n"));
+    }
+
     fn log(&self) -> String {
         fs::read_to_string(self.path("log")).unwrap_or_default()
     }
@@ -146,7 +153,7 @@ async fn it_tells_when_it_serves_reloads_and_ends() {
     assert!(manager.hears().starts_with("RELOADING=1\nMONOTONIC_USEC="));
     assert_eq!(manager.hears(), "READY=1\n");
     manager.signal(libc::SIGTERM);
-    assert_eq!(manager.hears(), "STOPPING=1\n");
+    manager.hears_the_end();
     manager.ends().await;
 }
 
@@ -163,7 +170,7 @@ async fn a_file_that_is_not_read_to_its_end_does_not_keep_it_from_ending() {
     manager.signal(libc::SIGHUP);
     assert!(manager.hears().starts_with("RELOADING=1\n"));
     manager.signal(libc::SIGTERM);
-    assert_eq!(manager.hears(), "STOPPING=1\n");
+    manager.hears_the_end();
     manager.ends().await;
 }
 
