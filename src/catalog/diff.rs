@@ -1,7 +1,7 @@
 //! The comparison of two catalogs.
 
 use super::{Aspect, Catalog, Change, dependencies::ordered};
-use crate::model::RouteSpec;
+use crate::model::{Group, RouteSpec, RouteTarget};
 
 /// The steps from `old` to `new`, in an order in which each is safe: a backend comes after all that it needs, a route
 /// after its backend; a route goes before its backend, and a backend before what it needed. At no step do
@@ -37,8 +37,24 @@ pub fn diff(old: &Catalog, new: &Catalog) -> Vec<Change> {
 
 /// Whether two routes are the same but for their place.
 fn alike(old: &RouteSpec, new: &RouteSpec) -> bool {
-    let moved = RouteSpec { place: new.place.clone(), ..old.clone() };
+    let target = if let (RouteTarget::Group(old), RouteTarget::Group(group)) = (&old.target, &new.target)
+        && alike_groups(old, group)
+    {
+        new.target.clone()
+    } else {
+        old.target.clone()
+    };
+    let moved = RouteSpec { place: new.place.clone(), target, ..old.clone() };
     moved == *new
+}
+
+/// The same for the members of two groups.
+fn alike_groups(old: &Group, new: &Group) -> bool {
+    let moved = Group { members: new.members.clone(), ..old.clone() };
+    let mut members = old.members.iter().zip(&new.members);
+    moved == *new
+        && old.members.len() == new.members.len()
+        && members.all(|(old, new)| old.weight == new.weight && alike(&old.route, &new.route))
 }
 
 #[cfg(test)]

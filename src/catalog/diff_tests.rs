@@ -55,6 +55,18 @@ fn what_changed_of_how_a_route_is_served_is_named() {
 }
 
 #[test]
+fn a_group_whose_members_moved_in_their_file_did_not_change() {
+    let at = |line| {
+        let member = |port| Member { weight: 1, route: Arc::new(route("web", "a", port, file_place(line))) };
+        let members = vec![member(80), member(81)];
+        let group = Group { mode: BalanceMode::RoundRobin, sticky: None, wake_more_at: 20, members };
+        let target = RouteTarget::Group(Arc::new(group));
+        catalog(vec![], vec![RouteSpec { target, ..route("web", "a", 80, file_place(line)) }])
+    };
+    assert!(diff(&at(1), &at(2)).is_empty());
+}
+
+#[test]
 fn what_changed_of_a_group_is_named() {
     let group = |mode, members: &[(u16, u16)]| {
         let member = |(port, weight): &(u16, u16)| Member {
