@@ -104,7 +104,7 @@ impl Walk {
         Self {
             dice,
             policy,
-            state: State::Unknown { away: None, again: None, wanted: false, cooling: None },
+            state: State::Unknown { away: None, again: None, wanted: false, before: None },
             now,
             inside: 0,
             waiting: 0,

@@ -3,6 +3,7 @@
 mod certificates;
 mod demo;
 mod files;
+mod legacy;
 mod nodes;
 mod predecessor;
 mod serve;

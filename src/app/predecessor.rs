@@ -11,7 +11,10 @@ use anyhow::{Context, bail};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::upgrade_line::{Line, ToNew, ToOld, take_sockets};
+use super::{
+    legacy::Legacy,
+    upgrade_line::{Line, ToNew, ToOld, take_sockets},
+};
 use crate::{backend::Pass, control::Control, model::Cause, net};
 
 /// Says that the standard input is the line to the process that is taken over from.
@@ -61,6 +64,8 @@ fn forget_variable() {
 pub(super) struct Before {
     line: Line,
     in_use: Vec<String>,
+    /// What it leaves.
+    pub(super) legacy: Legacy,
 }
 
 impl Before {
@@ -69,7 +74,7 @@ impl Before {
         let mut line = Line::new(predecessor.0)?;
         line.send(&ToOld::Ready).await.context("tell the process before")?;
         match line.next().await.context("hear from the process before")? {
-            Some(ToNew::Go { in_use }) => Ok(Self { line, in_use }),
+            Some(ToNew::Go { in_use, legacy }) => Ok(Self { line, in_use, legacy }),
             Some(word) => bail!("the process before said {word:?}"),
             None => bail!("the process before goes on by itself, or has ended"),
         }
@@ -77,7 +82,7 @@ impl Before {
 
     /// Says that whoever comes is served, and helps until that process has ended: what is in use there is kept awake.
     pub(super) async fn help(self, control: Control, end: CancellationToken) {
-        let Self { line, in_use } = self;
+        let Self { line, in_use, .. } = self;
         let mut helper = Helper { line, control, holds: JoinSet::new(), first: HashMap::new(), passes: HashMap::new() };
         for backend in in_use {
             helper.hold(None, backend);
@@ -170,6 +175,7 @@ impl Helper {
 async fn enter(control: &Control, name: &str) -> Result<Pass, String> {
     let id = name.parse().ok();
     let backend = id.and_then(|id| control.backend(&id)).ok_or("there is no such backend any more")?;
-    let entered = backend.enter(Cause::Dormouse("requests to the process before"), backend.policy().patience()).await;
+    let entered =
+        backend.enter(Cause::Dormouse("requests to the process before".into()), backend.policy().patience()).await;
     entered.map_err(|refused| refused.to_string())
 }

@@ -159,7 +159,7 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
         listeners.push(listener.as_fd().try_clone_to_owned().context("copy the listeners")?);
     }
 
-    let before = match predecessor {
+    let mut before = match predecessor {
         Some(predecessor) => Some(Before::is_ready(predecessor).await?),
         None => None,
     };
@@ -169,6 +169,9 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     };
     nodes.adopt()?;
     keeper.remember(store.load());
+    if let Some(before) = &mut before {
+        keeper.take_over(std::mem::take(&mut before.legacy).backends());
+    }
     control.keep_in(store.clone());
     // Who connects meanwhile waits in the listener's queue.
     keeper.prepare(PREPARING).await;

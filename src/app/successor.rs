@@ -23,6 +23,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    legacy::Legacy,
     nodes::Nodes,
     predecessor::VARIABLE,
     serve::remember_all,
@@ -31,7 +32,7 @@ use super::{
 use crate::{
     api::UpgradeOrder,
     backend::{Ask, Lender, StatusState},
-    control::{Control, Lending},
+    control::{Control, Lending, LentBackend},
     net,
     proxy::Shared,
     store::Store,
@@ -100,11 +101,11 @@ impl Estate {
         let mut candidate = self.start().await.map_err(|error| chain(error.as_ref()))?;
         tracing::info!(pid = candidate.pid, "a new process has been started, to take over");
         candidate.must_be_ready().await?;
-        let (mut lent, in_use) = self.lend(&mut candidate).await?;
+        let (mut lent, backends) = self.lend(&mut candidate).await?;
         self.nodes.give_away(true);
         remember_all(&self.control, &self.store).await;
         self.store.close().await;
-        match candidate.must_serve(in_use).await {
+        match candidate.must_serve(&backends).await {
             Ok(()) => {
                 lent.for_good = true;
                 let asks = std::mem::replace(&mut lent.asks, mpsc::unbounded_channel().1);
@@ -153,8 +154,8 @@ impl Estate {
         Ok(candidate)
     }
 
-    /// Gives all backends up at a moment when none is on its way up or down. Those that are in use here are returned.
-    async fn lend(&self, candidate: &mut Candidate) -> Result<(Lent<'_>, Vec<String>), String> {
+    /// Gives all backends up at a moment when none is on its way up or down, and returns what is known of them.
+    async fn lend(&self, candidate: &mut Candidate) -> Result<(Lent<'_>, Vec<LentBackend>), String> {
         let until = Instant::now() + CALM;
         loop {
             tokio::select! {
@@ -166,7 +167,7 @@ impl Estate {
             let lender = Lender { asks: sender, back: back.clone() };
             let lent = Lent { estate: self, back, asks, for_good: false };
             match self.control.lend(lender).await.map_err(|error| error.to_string())? {
-                Lending::Done(in_use) => return Ok((lent, in_use.iter().map(ToString::to_string).collect())),
+                Lending::Done(backends) => return Ok((lent, backends)),
                 Lending::Busy(names) if Instant::now() >= until => {
                     let names: Vec<_> = names.iter().map(|id| format!("`{id}`")).collect();
                     return Err(format!("on its way up or down for too long: {}; try again later", names.join(", ")));
@@ -243,9 +244,11 @@ impl Candidate {
         }
     }
 
-    async fn must_serve(&mut self, in_use: Vec<String>) -> Result<(), String> {
+    async fn must_serve(&mut self, backends: &[LentBackend]) -> Result<(), String> {
+        let in_use = backends.iter().filter(|lent| lent.in_use).map(|lent| lent.id.to_string()).collect();
+        let legacy = Legacy::of(backends);
         if let Some(line) = &mut self.line
-            && let Err(error) = line.send(&ToNew::Go { in_use }).await
+            && let Err(error) = line.send(&ToNew::Go { in_use, legacy }).await
         {
             tracing::debug!(%error, "the new process can not be told to go on");
         }

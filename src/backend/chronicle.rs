@@ -10,7 +10,7 @@ use super::{
     driver::Driver,
     handle::Woke,
     machine::FOREIGN_PAUSE,
-    state::{Down, Drain, Failure, Stage, State, Verdict, Waking},
+    state::{Before, Down, Drain, Failure, Stage, State, Verdict, Waking},
 };
 use crate::{
     model::{BackendId, Cause, Condition, Running, SleepMethod, format_duration},
@@ -20,6 +20,9 @@ use crate::{
 impl Driver {
     pub(super) fn note_change(&mut self, before: &State) {
         if std::mem::discriminant(before) == std::mem::discriminant(&self.state) {
+            return;
+        }
+        if goes_on(before, &self.state) {
             return;
         }
         let (spent_since, now) = (self.since.1, Instant::now());
@@ -63,6 +66,7 @@ impl Driver {
                 self.journal(Happening::Woke(self.phases), cause);
             }
             (State::Unknown { .. }, State::Awake(_)) => {
+                self.woke = None;
                 self.cause = Some(Cause::Engine("found running".to_owned()));
                 self.journal_now(Happening::FoundRunning);
             }
@@ -93,7 +97,7 @@ impl Driver {
                 });
                 self.journal_now(Happening::Ended(None));
             }
-            (State::Awake(_) | State::Draining { .. }, State::Failed(failed)) => {
+            (State::Awake(_) | State::Draining { .. } | State::Unknown { .. }, State::Failed(failed)) => {
                 let code = if let Failure::Died(code) = failed.why { code } else { None };
                 self.cause = Some(Cause::Engine("it ended".to_owned()));
                 self.journal_now(Happening::Ended(code));
@@ -197,6 +201,12 @@ impl Driver {
             State::Gone => StatusState::Gone,
         }
     }
+}
+
+/// Whether it was so before this run of the program, and nothing has happened.
+fn goes_on(before: &State, now: &State) -> bool {
+    let State::Unknown { before: Some(known), .. } = before else { return false };
+    Before::of(now).as_ref() == Some(known)
 }
 
 /// What somebody else did, and what becomes of it.

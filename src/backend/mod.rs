@@ -69,7 +69,7 @@ pub use machine::step;
 pub use readiness::FORWARDER_PROOF;
 pub use refused::Refused;
 pub use state::{
-    Action, Awake, CallFailed, Down, Drain, Event, Facts, Failed, Failure, Order, Paused, Refusal, Rules, Stage, State,
-    Verdict, Waking,
+    Action, Awake, Before, CallFailed, Down, Drain, Event, Facts, Failed, Failure, Order, Paused, Refusal, Rules,
+    Stage, State, Verdict, Waking,
 };
 pub use status::{Status, StatusState, WakeStats};

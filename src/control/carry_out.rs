@@ -70,10 +70,11 @@ impl Keeper {
             turns: Arc::clone(turns),
             journal: self.control.journal.clone(),
         };
-        let restored =
-            self.remembered.remove(&spec.id).map(|memory| memory::restored(&memory, &spec.policy)).unwrap_or_default();
+        let (remembered, known) = (self.remembered.remove(&spec.id), self.known.remove(&spec.id));
+        let restored = known.or_else(|| remembered.map(|memory| memory::restored(&memory, &spec.policy)));
         let end = CancellationToken::new();
-        let (backend, task) = Backend::spawn(spec.clone(), Vec::new(), around, restored, end.clone());
+        let (backend, task) =
+            Backend::spawn(spec.clone(), Vec::new(), around, restored.unwrap_or_default(), end.clone());
         self.control.backends.insert(spec.id.clone(), backend);
         self.kept.insert(spec.id.clone(), Kept { end, task });
     }

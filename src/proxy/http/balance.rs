@@ -196,7 +196,7 @@ fn wake_another(job: &Job<'_>, at: usize) {
         return;
     }
     if !wake::causes_wake(backend) || job.client.worker.shared.may_wake(wake::client(job)) {
-        backend.knock(Cause::Dormouse("more requests than the awake members of its group take"));
+        backend.knock(Cause::Dormouse("more requests than the awake members of its group take".into()));
     }
 }
 
