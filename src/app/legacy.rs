@@ -1,4 +1,4 @@
-//! What a process knows of its backends, as it is told to the one that takes over: words for the line between them.
+//! What a process knows of its backends and has in its journal, as it is told to the one that takes over: words for the line between them.
 //!
 //! The two may be of different versions: what one does not tell, the other takes from the kept state.
 
@@ -9,11 +9,12 @@ use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use super::legacy_events::Events;
 use crate::{
     backend::{Before, Down, Failed, Failure, Paused, Restored, WakeStats, Woke},
     control::LentBackend,
     model::{self, BackendId},
-    telemetry::WakesToday,
+    telemetry::{Entry, WakesToday},
 };
 
 /// All that one process leaves to another.
@@ -21,17 +22,24 @@ use crate::{
 #[serde(default)]
 pub(super) struct Legacy {
     backends: Vec<Backend>,
+    events: Option<Events>,
 }
 
 impl Legacy {
     /// Of a process whose backends are in other hands.
-    pub(super) fn of(lent: &[LentBackend]) -> Self {
-        Self { backends: lent.iter().map(|lent| Backend::of(&lent.id, &lent.known)).collect() }
+    pub(super) fn of(lent: &[LentBackend], events: Events) -> Self {
+        let backends = lent.iter().map(|lent| Backend::of(&lent.id, &lent.known)).collect();
+        Self { backends, events: Some(events) }
     }
 
     /// What is known of each backend.
-    pub(super) fn backends(self) -> HashMap<BackendId, Restored> {
-        self.backends.into_iter().filter_map(Backend::restored).collect()
+    pub(super) fn take_backends(&mut self) -> HashMap<BackendId, Restored> {
+        std::mem::take(&mut self.backends).into_iter().filter_map(Backend::restored).collect()
+    }
+
+    /// When the run began that goes on, and its events.
+    pub(super) fn take_events(&mut self) -> Option<(Timestamp, Vec<Entry>)> {
+        self.events.take()?.read()
     }
 }
 
@@ -94,7 +102,7 @@ enum Why {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-enum Cause {
+pub(super) enum Cause {
     Request { method: String, host: String, path: String, client: IpAddr, agent: Option<String> },
     Dependant(String),
     Schedule,
@@ -117,11 +125,11 @@ struct Wakes {
     memory: Option<u64>,
 }
 
-fn micros(duration: Duration) -> u64 {
+pub(super) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-fn time(text: &str) -> Option<Timestamp> {
+pub(super) fn time(text: &str) -> Option<Timestamp> {
     text.parse().ok()
 }
 
@@ -245,7 +253,7 @@ impl From<&model::Cause> for Cause {
 }
 
 impl Cause {
-    fn read(self) -> Option<model::Cause> {
+    pub(super) fn read(self) -> Option<model::Cause> {
         Some(match self {
             Self::Request { method, host, path, client, agent } => {
                 model::Cause::Request(model::RequestFacts { method, host, path, client, agent })
@@ -300,9 +308,9 @@ mod tests {
     fn told(known: &Restored) -> Restored {
         let id: BackendId = "jobs/app".parse().unwrap();
         let lent = [LentBackend { id: id.clone(), in_use: false, known: Box::new(known.clone()) }];
-        let text = serde_json::to_string(&Legacy::of(&lent)).unwrap();
-        let read: Legacy = serde_json::from_str(&text).unwrap();
-        read.backends().remove(&id).unwrap()
+        let text = serde_json::to_string(&Legacy::of(&lent, Events::of(Timestamp::UNIX_EPOCH, &[]))).unwrap();
+        let mut read: Legacy = serde_json::from_str(&text).unwrap();
+        read.take_backends().remove(&id).unwrap()
     }
 
     /// Moments go through a clock that is read twice.
@@ -379,7 +387,7 @@ mod tests {
 
     #[test]
     fn a_process_that_tells_nothing_leaves_nothing() {
-        let read: Legacy = serde_json::from_str("{}").unwrap();
-        assert!(read.backends().is_empty());
+        let mut read: Legacy = serde_json::from_str("{}").unwrap();
+        assert!(read.take_backends().is_empty() && read.take_events().is_none());
     }
 }

@@ -4,6 +4,7 @@ mod certificates;
 mod demo;
 mod files;
 mod legacy;
+mod legacy_events;
 mod nodes;
 mod predecessor;
 mod serve;

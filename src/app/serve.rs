@@ -169,8 +169,13 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     };
     nodes.adopt()?;
     keeper.remember(store.load());
-    if let Some(before) = &mut before {
-        keeper.take_over(std::mem::take(&mut before.legacy).backends());
+    let mut run = Timestamp::now();
+    if let Some(Before { legacy, .. }) = &mut before {
+        keeper.take_over(legacy.take_backends());
+        if let Some((since, entries)) = legacy.take_events() {
+            run = since;
+            control.journal().follow_on(entries);
+        }
     }
     control.keep_in(store.clone());
     // Who connects meanwhile waits in the listener's queue.
@@ -200,7 +205,7 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     let (orders_in, orders) = mpsc::channel(1);
     let upgrades = if may_be_succeeded { Upgrades::to(orders_in) } else { Upgrades::default() };
     let (access, api_ends) = (shared.access.clone(), CancellationToken::new());
-    let router = api::router(Api { control: control.clone(), started: Timestamp::now(), access, upgrades });
+    let router = api::router(Api { control: control.clone(), run, access, upgrades });
     let api = tokio::spawn(api::serve(router, api_tcp, api_unix, api_ends.clone()));
     helpers.close();
     // What nobody wanted is not listened on any more.
@@ -214,7 +219,7 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     predecessors.close();
     serving(&control);
 
-    let estate = Estate { control, store, state_dir, nodes, shared, listeners };
+    let estate = Estate { control, store, state_dir, nodes, shared, run, listeners };
     let heir = tokio::select! {
         biased;
         () = end.cancelled() => None,

@@ -14,6 +14,7 @@ use std::{
 };
 
 use anyhow::Context;
+use jiff::Timestamp;
 use tokio::{
     process::{Child, Command},
     signal::unix::{Signal, SignalKind, signal},
@@ -24,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     legacy::Legacy,
+    legacy_events::Events,
     nodes::Nodes,
     predecessor::VARIABLE,
     serve::remember_all,
@@ -59,6 +61,8 @@ pub(super) struct Estate {
     pub(super) state_dir: PathBuf,
     pub(super) nodes: Arc<Nodes>,
     pub(super) shared: Arc<Shared>,
+    /// When the run began that its events are counted in.
+    pub(super) run: Timestamp,
     /// Copies of the listeners of HTTP and of the management interface.
     pub(super) listeners: Vec<OwnedFd>,
 }
@@ -105,7 +109,9 @@ impl Estate {
         self.nodes.give_away(true);
         remember_all(&self.control, &self.store).await;
         self.store.close().await;
-        match candidate.must_serve(&backends).await {
+        let legacy = Legacy::of(&backends, Events::of(self.run, &self.control.journal().since(0).0));
+        let in_use = backends.iter().filter(|lent| lent.in_use).map(|lent| lent.id.to_string()).collect();
+        match candidate.must_serve(ToNew::Go { in_use, legacy }).await {
             Ok(()) => {
                 lent.for_good = true;
                 let asks = std::mem::replace(&mut lent.asks, mpsc::unbounded_channel().1);
@@ -244,11 +250,9 @@ impl Candidate {
         }
     }
 
-    async fn must_serve(&mut self, backends: &[LentBackend]) -> Result<(), String> {
-        let in_use = backends.iter().filter(|lent| lent.in_use).map(|lent| lent.id.to_string()).collect();
-        let legacy = Legacy::of(backends);
+    async fn must_serve(&mut self, go: ToNew) -> Result<(), String> {
         if let Some(line) = &mut self.line
-            && let Err(error) = line.send(&ToNew::Go { in_use, legacy }).await
+            && let Err(error) = line.send(&go).await
         {
             tracing::debug!(%error, "the new process can not be told to go on");
         }

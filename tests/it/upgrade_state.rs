@@ -1,6 +1,9 @@
 //! What a process knows of its backends goes on in the one that takes over.
 
-use std::time::{Duration, Instant};
+use std::{
+    io::BufRead,
+    time::{Duration, Instant},
+};
 
 use serde_json::Value;
 
@@ -8,7 +11,7 @@ use crate::support::{
     apps::{App, config},
     dormouse::Dormouse,
     line::Line,
-    wait::until,
+    wait::{must, until},
 };
 
 /// What is told of a backend that an upgrade leaves as it is.
@@ -52,6 +55,44 @@ async fn what_is_told_of_backends_is_the_same_after_an_upgrade() {
     // Their cool-downs have gone on, and end.
     let ask = async || (line.dormouse.get("broken", "/").await.status, broken.journal().starts());
     until("the next start", ask, |(status, starts)| *status == 503 && *starts == 2).await;
+    line.end().await;
+}
+
+#[tokio::test]
+async fn events_are_counted_on_and_a_broken_stream_of_them_goes_on_without_a_gap() {
+    let app = App::new("app").idle("idle_timeout: 1s");
+    let mut line = Line::awake(&[&app]).await;
+    let events = async |line: &Line| {
+        let path = "/api/v1/events?follow=false";
+        let text = line.dormouse.api_text("GET", path, "").await;
+        text.lines().map(|event| serde_json::from_str::<Value>(event).unwrap()).collect::<Vec<_>>()
+    };
+    line.dormouse.reaches("app", "asleep").await;
+    let before = events(&line).await;
+    let mut follower = std::process::Command::new(env!("CARGO_BIN_EXE_dormouse"))
+        .args(["events", "--follow", "--json", "--state-dir"])
+        .arg(line.dormouse.state_dir())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    line.upgrade().await;
+    line.is_one_process().await;
+    line.serves("app").await;
+    let after = events(&line).await;
+    assert_eq!(after[..before.len()], before);
+    let seqs: Vec<u64> = after.iter().map(|event| event["seq"].as_u64().unwrap()).collect();
+    assert!(seqs.len() > before.len() && seqs.iter().copied().eq(1..=seqs.len() as u64), "{seqs:?}");
+    // Who follows sees each of them once.
+    let output = follower.stdout.take().unwrap();
+    let wanted = after.clone();
+    let followed = tokio::task::spawn_blocking(move || {
+        let lines = std::io::BufReader::new(output).lines().map(|line| line.unwrap());
+        lines.take(wanted.len()).map(|line| serde_json::from_str(&line).unwrap()).collect::<Vec<Value>>()
+    });
+    let followed = must("the events", followed).await;
+    let _ = follower.kill();
+    let _ = follower.wait();
+    assert_eq!(followed.unwrap(), after);
     line.end().await;
 }
 
