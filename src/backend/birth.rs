@@ -117,6 +117,7 @@ impl Backend {
             suspected: false,
             proven: restored.proven,
             probe: None,
+            gathering: None,
             kick: Arc::new(Notify::new()),
             held: Vec::new(),
             turn: None,

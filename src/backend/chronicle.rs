@@ -32,7 +32,7 @@ impl Driver {
         }
         self.stats.counted_since.get_or_insert_with(Timestamp::now);
         self.put_to_sleep = match (before, &self.state) {
-            (State::Stopping { .. }, State::Asleep(_)) => true,
+            (State::Stopping { .. } | State::Waking(Waking { stage: Stage::Gathering, .. }), State::Asleep(_)) => true,
             // As it was when the program ended, unless somebody has been at it.
             (State::Unknown { .. }, State::Asleep(_)) | (_, State::Unknown { .. }) => self.put_to_sleep,
             _ => false,
@@ -89,6 +89,11 @@ impl Driver {
             (State::Stopping { .. }, State::Asleep(down)) => {
                 let how = if down.paused.is_some() { "paused" } else { "stopped" };
                 self.journal(Happening::Slept { how, took: self.mark.elapsed() }, cause);
+            }
+            // Called off before anything was started.
+            (State::Waking(Waking { stage: Stage::Gathering, since, .. }), State::Asleep(_)) => {
+                let how = if self.thawing { "paused" } else { "stopped" };
+                self.journal(Happening::Slept { how, took: since.elapsed() }, cause);
             }
             (State::Awake(_) | State::Draining { .. }, State::Asleep(down)) => {
                 self.cause = Some(match self.job_of.take() {

@@ -57,6 +57,7 @@ fn react(state: State, event: Event, facts: Facts, rules: Rules<'_>) -> (State, 
         Event::Seen(Err(why)) => not_seen(state, why, facts),
         Event::Unreachable(at) => unreachable_while_running(state, at, facts, rules),
         Event::Busy(busy) => busy_answered(state, busy, facts),
+        Event::Renewed => renewed(state, facts),
         Event::Tick => tick(state, facts, rules),
     }
 }
@@ -117,15 +118,31 @@ fn ordered(state: State, order: Order, facts: Facts, rules: Rules<'_>) -> (State
             State::Stopping { method, wanted: false, failed: None, was: Some(awake), call_failed: false },
             Some(Action::Stop(method)),
         ),
-        (Order::SleepNow, State::Waking(waking)) if !matches!(waking.stage, Stage::Gathering) => {
-            let method = SleepMethod::Stop;
-            (
-                State::Stopping { method, wanted: false, failed: None, was: None, call_failed: false },
-                Some(Action::Stop(method)),
-            )
+        // Nothing of it has been started. It may be paused: the engine tells.
+        (Order::Sleep | Order::SleepNow, State::Waking(Waking { stage: Stage::Gathering, .. })) => {
+            (State::Asleep(Down { paused: None, respected_until: None, stays_down: false }), Some(Action::Look))
         }
+        (Order::Sleep | Order::SleepNow, State::Waking(_)) => give_up_wake(false),
         (Order::Restart, state @ (State::Asleep(_) | State::Failed(_))) => wanted(state, facts, rules, true),
         (Order::Sleep | Order::SleepNow | Order::Restart, state) => (state, None),
+    }
+}
+
+/// Lets down what was half started.
+fn give_up_wake(wanted: bool) -> (State, Option<Action>) {
+    let method = SleepMethod::Stop;
+    (State::Stopping { method, wanted, failed: None, was: None, call_failed: false }, Some(Action::Stop(method)))
+}
+
+/// It is another unit from now on, or is started otherwise: what was begun as before comes to nothing, and how it failed
+/// before says nothing.
+fn renewed(state: State, facts: Facts) -> (State, Option<Action>) {
+    match state {
+        State::Waking(Waking { stage: Stage::Starting(_) | Stage::Probing(_), foreign: false, .. }) => {
+            give_up_wake(true)
+        }
+        State::Failed(failed) => (State::Failed(Failed { until: facts.now, tries: 0, ..failed }), None),
+        same => (same, None),
     }
 }
 

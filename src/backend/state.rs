@@ -206,6 +206,8 @@ pub enum Event {
     Unreachable(Arc<Running>),
     /// The busy check answered.
     Busy(bool),
+    /// It is another unit from now on, or is started otherwise.
+    Renewed,
     /// Time has passed, or the last one has left: look again.
     Tick,
 }

@@ -265,6 +265,7 @@ fn why_failed(refused: &Refused) -> WhyFailed {
         Refused::WakeFailed { .. } | Refused::CoolingDown { .. } => WhyFailed::StartFailed,
         Refused::TooManyHeld { .. } => WhyFailed::TooMany,
         Refused::EngineAway { .. } => WhyFailed::EngineAway,
+        Refused::PutToSleep => WhyFailed::PutToSleep,
         Refused::StaysDown | Refused::Gone => WhyFailed::StaysDown,
     }
 }
