@@ -59,6 +59,15 @@ fn forget_variable() {
     unsafe { std::env::remove_var(VARIABLE) };
 }
 
+/// What it is told in time.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Told {
+    /// Cancelled when another process has taken over from this one.
+    pub(super) handed_on: CancellationToken,
+    /// Cancelled when clients have no more time than the program has.
+    pub(super) ending: CancellationToken,
+}
+
 /// The line to it, once it waits for us.
 #[derive(Debug)]
 pub(super) struct Before {
@@ -81,13 +90,13 @@ impl Before {
     }
 
     /// Says that whoever comes is served, and helps until that process has ended: what is in use there is kept awake.
-    pub(super) async fn help(self, control: Control, end: CancellationToken) {
+    pub(super) async fn help(self, control: Control, told: Told) {
         let Self { line, in_use, .. } = self;
         let mut helper = Helper { line, control, holds: JoinSet::new(), first: HashMap::new(), passes: HashMap::new() };
         for backend in in_use {
             helper.hold(None, backend);
         }
-        if let Err(error) = helper.run(&end).await {
+        if let Err(error) = helper.run(&told).await {
             tracing::warn!(%error, "the line to the process before broke");
         }
         tracing::info!("the process before has ended");
@@ -112,13 +121,17 @@ struct Helper {
 }
 
 impl Helper {
-    async fn run(&mut self, end: &CancellationToken) -> io::Result<()> {
+    async fn run(&mut self, told: &Told) -> io::Result<()> {
         self.line.send(&ToOld::Taken).await?;
-        let mut told = false;
+        let (mut handed_on, mut ending) = (false, false);
         loop {
             tokio::select! {
-                () = end.cancelled(), if !told => {
-                    told = true;
+                () = told.handed_on.cancelled(), if !handed_on => {
+                    handed_on = true;
+                    self.line.send(&ToOld::HandedOn).await?;
+                }
+                () = told.ending.cancelled(), if !ending => {
+                    ending = true;
                     self.line.send(&ToOld::Ending).await?;
                 }
                 word = self.line.next() => match word? {

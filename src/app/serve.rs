@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     certificates, files, nodes,
-    predecessor::{Before, Predecessor},
+    predecessor::{Before, Predecessor, Told},
     service_manager,
     sticky_key::sticky_key,
     successor::Estate,
@@ -133,7 +133,8 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     let nodes = Arc::new(nodes::open(&settings, &state_dir, own.as_deref())?);
     let journal = Journal::default();
     let (mut keeper, control) = Keeper::new(source, loaded, nodes.all.clone(), own, HashMap::new(), journal);
-    control.stick_by(sticky_key(&state_dir));
+    let kept_in = state_dir.clone();
+    control.stick_by(move || sticky_key(&kept_in));
     let files = keeper.files();
     let in_force = keeper.settings_in_force();
 
@@ -210,10 +211,10 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     helpers.close();
     // What nobody wanted is not listened on any more.
     net::close_unwanted();
-    let predecessors = tokio_util::task::TaskTracker::new();
+    let (predecessors, told) = (tokio_util::task::TaskTracker::new(), Told::default());
     match before {
         // The one before tells the service manager.
-        Some(before) => drop(predecessors.spawn(before.help(control.clone(), end.clone()))),
+        Some(before) => drop(predecessors.spawn(before.help(control.clone(), told.clone()))),
         None => service_manager::ready(),
     }
     predecessors.close();
@@ -229,9 +230,11 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     shared.let_ports_go();
     drop(listeners);
     if let Some(heir) = heir {
-        service_manager::main_pid(heir.pid);
         shared.at_leisure.send_replace(true);
-        let standing_by = tokio::spawn(heir.stand_by(Arc::clone(&shared)));
+        told.handed_on.cancel();
+        let hurrying = tokio::spawn(tell_the_hurry(shared.at_leisure.subscribe(), told.ending.clone()));
+        let on_its_own = CancellationToken::new();
+        let standing_by = tokio::spawn(heir.stand_by(Arc::clone(&shared), control, on_its_own.clone()));
         closing.cancel();
         end.cancel();
         api_ends.cancel();
@@ -240,7 +243,9 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
         helpers.wait().await;
         // What is in use in the one before this is kept awake through this one.
         predecessors.wait().await;
+        on_its_own.cancelled().await;
         signals.abort();
+        hurrying.abort();
         world_ends.cancel();
         keeper.await.context("join the keeper")?;
         api.await.context("join the management interface")?.context("serve the management interface")?;
@@ -249,6 +254,7 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
         return Ok(());
     }
     service_manager::stopping();
+    told.ending.cancel();
     tracing::info!(
         "ending: no new connections; those in use may finish within {} (a second signal cuts them)",
         format_duration(settings.shutdown_timeout)
@@ -311,6 +317,13 @@ async fn heed_signals(shared: Arc<Shared>) {
     shared.at_leisure.send_replace(false);
     until_told_to_end().await;
     shared.hurry.cancel();
+}
+
+/// Tells the one before when clients have no time without end any more.
+async fn tell_the_hurry(mut at_leisure: watch::Receiver<bool>, ending: CancellationToken) {
+    // The other side lives as long as what is served.
+    let _ = at_leisure.wait_for(|at_leisure| !at_leisure).await;
+    ending.cancel();
 }
 
 /// Binds the management interface: the Unix socket in the state directory, and a loopback address.

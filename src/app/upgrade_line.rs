@@ -49,6 +49,8 @@ pub(super) enum ToOld {
     Taken,
     /// It is kept awake, or not, and why.
     Held { number: u64, refused: Option<String> },
+    /// Another one has taken over from this one: what is in use may go on, and nobody is to take this one's place.
+    HandedOn,
     /// The program ends: end, too.
     Ending,
 }

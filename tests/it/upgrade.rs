@@ -93,6 +93,23 @@ async fn what_the_old_one_has_in_use_is_not_put_to_sleep_and_falls_idle_after_it
 }
 
 #[tokio::test]
+async fn what_is_in_use_in_the_first_has_its_time_however_many_upgrades_follow() {
+    let app = App::new("app").idle("idle_timeout: 1s");
+    let mut line = Line::of(Dormouse::start(&(config(&[&app]) + "shutdown_timeout: 1s\n")).await);
+    line.serves("app").await;
+    let slow = line.slow(&app, 8000).await;
+    for _ in 0..2 {
+        line.upgrade().await;
+    }
+    is_answered(slow).await;
+    line.is_one_process().await;
+    line.dormouse.reaches("app", "asleep").await;
+    app.journal().was_never_ended_in_use();
+    assert_eq!(app.journal().starts(), 1);
+    line.end().await;
+}
+
+#[tokio::test]
 async fn a_request_that_waits_for_a_wake_while_it_is_upgraded_is_answered() {
     let app = App::new("app").options(&["--delay-listen", "2s"]).idle("idle_timeout: 1h");
     let mut line = Line::of(Dormouse::start(&config(&[&app])).await);

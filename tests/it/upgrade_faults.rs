@@ -108,8 +108,9 @@ async fn when_the_new_one_ends_the_old_one_has_its_time_and_keeps_what_it_uses()
 async fn when_the_new_one_is_killed_what_the_old_one_has_in_use_goes_on() {
     let app = App::new("app").idle("idle_timeout: 1h");
     let mut line = Line::awake(&[&app]).await;
-    let slow = line.slow(&app, 3000).await;
+    let slow = line.slow(&app, 8000).await;
     line.upgrade().await;
+    line.logs("is on its own").await;
     kill(pid(line.heirs[0]), Signal::SIGKILL).unwrap();
     is_answered(slow).await;
     until("the end", async || line.living(), |living| *living == 0).await;
@@ -119,4 +120,44 @@ async fn when_the_new_one_is_killed_what_the_old_one_has_in_use_goes_on() {
     line.heirs.clear();
     line.serves("app").await;
     assert_eq!((app.journal().starts(), app.journal().ends()), (1, 0));
+}
+
+#[tokio::test]
+async fn one_that_is_killed_as_soon_as_it_serves_is_replaced_and_nobody_is_refused() {
+    let app = App::new("app").idle("idle_timeout: 1h");
+    let other = App::new("other").idle("idle_timeout: 1h");
+    let mut line = Line::awake(&[&app, &other]).await;
+    let slow = line.slow(&app, 5000).await;
+    line.upgrade().await;
+    kill(pid(line.heirs[0]), Signal::SIGKILL).unwrap();
+    // Who comes while nobody is there waits for the next one.
+    for name in ["app", "other"] {
+        line.serves(name).await;
+    }
+    let told = line.logs("another process has taken over").await;
+    line.heirs.push(told.rsplit("pid=").next().unwrap().trim().parse().unwrap());
+    assert!(line.dormouse.log().contains("SIGKILL"), "{}", line.dormouse.log());
+    is_answered(slow).await;
+    line.is_one_process().await;
+    for app in [&app, &other] {
+        assert_eq!((app.journal().starts(), app.journal().ends()), (1, 0), "{}", app.name);
+        assert_eq!(line.told(app).await["wakes"]["count"], 1);
+    }
+    line.end().await;
+}
+
+#[tokio::test]
+async fn of_two_orders_at_once_the_second_is_told_of_the_first() {
+    let app = App::new("app").idle("idle_timeout: 1h");
+    let mut line = Line::awake(&[&app]).await;
+    let order = || line.dormouse.api_with("POST", "/api/v1/upgrade", "");
+    let (one, other) = tokio::join!(order(), order());
+    let (done, denied) = if one["pid"].is_u64() { (one, other) } else { (other, one) };
+    let heir = done["pid"].as_u64().unwrap_or_else(|| panic!("{done} and {denied}"));
+    line.heirs.push(u32::try_from(heir).unwrap());
+    let why = denied["title"].to_string() + &denied["detail"].to_string();
+    assert!(why.contains(&format!("process {heir} has just taken over")), "{denied}");
+    line.is_one_process().await;
+    line.serves("app").await;
+    line.end().await;
 }

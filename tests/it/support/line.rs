@@ -47,6 +47,12 @@ impl Line {
         slow
     }
 
+    /// Waits until there is a line in the log with these words, and returns the last one.
+    pub(crate) async fn logs(&self, words: &str) -> String {
+        let line = || self.dormouse.log().lines().rfind(|line| line.contains(words)).map(str::to_owned);
+        until(words, async || line(), Option::is_some).await.unwrap_or_default()
+    }
+
     /// What is told of a backend.
     pub(crate) async fn told(&self, app: &App) -> Value {
         self.dormouse.api("GET", &format!("/api/v1/backends/jobs/{}", app.name)).await
@@ -98,6 +104,10 @@ impl Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
+        // The one before would have another one take its place.
+        if self.dormouse.is_running() && !self.heirs.is_empty() {
+            self.dormouse.kill();
+        }
         for heir in self.heirs.iter().filter(|heir| lives(**heir)) {
             let _ = kill(pid(*heir), Signal::SIGKILL);
         }
