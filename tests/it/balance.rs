@@ -272,9 +272,14 @@ async fn sticky_clients_stay_across_a_reload_and_a_restart() {
     };
     one.has_started(1).await;
     two.has_started(1).await;
-    let mut dormouse = Dormouse::start(&routes("")).await;
+    let mut dormouse = Dormouse::start(&routes("").replace("sticky: true", "sticky: false")).await;
+    // Nothing is kept that nobody needs.
+    let key = dormouse.state_dir().join("sticky.key");
+    assert!(!key.exists());
+    dormouse.configure(&routes(""));
+    until("a key", async || key.exists(), |exists| *exists).await;
     let ask = async || dormouse.get("web", "/").await;
-    let first = until("an answer", ask, |reply| reply.status == 200).await;
+    let first = until("a cookie", ask, |reply| reply.field("set-cookie").is_some()).await;
     let cookie = first.field("set-cookie").unwrap().split(';').next().unwrap().to_owned();
     let fields = format!("Cookie: {cookie}\r\n");
     let same = async |dormouse: &Dormouse| {
