@@ -101,7 +101,9 @@ impl Heir {
                             let _ = reply.send(refused.map_or(Ok(()), |why| Err(why.into())));
                         }
                     }
-                    Ok(Some(ToOld::HandedOn)) => self.let_go(on_its_own),
+                    // It is the one that tells of its own heir.
+                    Ok(Some(ToOld::HandedOn)) if self.sockets.is_some() => self.settle(on_its_own),
+                    Ok(Some(ToOld::HandedOn)) => {}
                     Ok(Some(ToOld::Ending)) => {
                         shared.at_leisure.send_replace(false);
                         self.let_go(on_its_own);
@@ -116,14 +118,19 @@ impl Heir {
                     }
                 }
                 () = sleep_until(settled), if self.sockets.is_some() => {
-                    service_manager::main_pid(self.pid);
                     tracing::info!(pid = self.pid, "the new process is on its own");
-                    self.let_go(on_its_own);
+                    self.settle(on_its_own);
                 }
             }
         };
         tracing::debug!(ended, "the line to the new process is closed");
         if self.sockets.is_some() { Over::TooSoon } else { Over::Well }
+    }
+
+    /// It is the one that is to be watched from now on.
+    fn settle(&mut self, on_its_own: &CancellationToken) {
+        service_manager::main_pid(self.pid);
+        self.let_go(on_its_own);
     }
 
     /// Nobody is to take its place any more.

@@ -83,6 +83,7 @@ pub async fn serve(options: ServeOptions) -> Result<(), Failed> {
         (Some(path), _) => FileSource::File(path),
         (None, explicit) => FileSource::None { explicit, https: usual_https() },
     };
+    let read_at = Timestamp::now();
     let (loaded, _) = control::check_alone(&source).map_err(Failed::Configuration)?;
     let end = CancellationToken::new();
     let ending = end.clone();
@@ -91,7 +92,7 @@ pub async fn serve(options: ServeOptions) -> Result<(), Failed> {
         ending.cancel();
     });
     let succession = Succession::Of(options.predecessor);
-    let world = World { source, loaded, state_dir: options.state_dir, succession };
+    let world = World { source, loaded, read_at, state_dir: options.state_dir, succession };
     run(world, end, |_| ()).await.map_err(Failed::Other)
 }
 
@@ -106,6 +107,8 @@ fn usual_https() -> Option<SocketAddr> {
 pub(super) struct World {
     pub(super) source: FileSource,
     pub(super) loaded: Loaded,
+    /// Before it was read.
+    pub(super) read_at: Timestamp,
     pub(super) state_dir: PathBuf,
     pub(super) succession: Succession,
 }
@@ -121,7 +124,7 @@ pub(super) enum Succession {
 
 /// Runs a checked configuration until the token ends it. `serving` is told once everything listens.
 pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOnce(&Control)) -> anyhow::Result<()> {
-    let World { source, loaded, state_dir, succession } = world;
+    let World { source, loaded, read_at, state_dir, succession } = world;
     let settings = loaded.settings.clone();
     let (predecessor, may_be_succeeded) = match succession {
         Succession::Of(predecessor) => (predecessor, true),
@@ -197,7 +200,7 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     helpers.spawn(keeping_ports);
     helpers.spawn(service_manager::follow_reloads(control.reloads(), end.clone()));
     helpers.spawn(check_health(Arc::clone(&shared), control.clone(), end.clone()));
-    helpers.spawn(files::watch_files(control.clone(), files, end.clone()));
+    helpers.spawn(files::watch_files(control.clone(), (files, read_at), end.clone()));
     helpers.spawn(certificates::watch(Arc::clone(control.certificates()), in_force.clone(), end.clone()));
     helpers.spawn(acme.run(end.clone()));
     helpers.spawn(reload_on_hangup(control.clone(), end.clone()));

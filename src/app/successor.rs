@@ -166,12 +166,8 @@ async fn signalled(signals: Option<&mut Signal>) {
 
 /// Resolves when no backend is on its way up or down, or then.
 async fn calm(control: &Control, until: Instant) {
-    let moves = || {
-        control
-            .backends()
-            .iter()
-            .any(|backend| matches!(backend.status().borrow().state, StatusState::Waking | StatusState::Stopping))
-    };
+    let is_moving = |state| matches!(state, StatusState::Waking | StatusState::Draining | StatusState::Stopping);
+    let moves = || control.backends().iter().any(|backend| is_moving(backend.status().borrow().state));
     while Instant::now() < until && moves() {
         sleep(LOOK).await;
     }

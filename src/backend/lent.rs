@@ -93,7 +93,7 @@ impl Driver {
 
     /// Whether it can be given up now; whoever is inside may go on.
     fn give_up(&mut self) -> Lent {
-        let under_way = matches!(self.state, State::Waking(_) | State::Stopping { .. });
+        let under_way = matches!(self.state, State::Waking(_) | State::Stopping { .. } | State::Draining { .. });
         if under_way || !self.completions.is_empty() || !self.starts.is_empty() {
             return Lent::Busy;
         }

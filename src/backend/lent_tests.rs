@@ -9,7 +9,7 @@ use super::{
     test_world::{cause, minutes, policy, secs, until, world},
     *,
 };
-use crate::provider::Script;
+use crate::{model::IdlePolicy, provider::Script};
 
 fn lender() -> (Lender, mpsc::UnboundedReceiver<Ask>) {
     let (sender, asks) = mpsc::unbounded_channel();
@@ -104,4 +104,36 @@ async fn one_on_its_way_up_is_not_given_away() {
     assert!(matches!(backend.lend(lender().0).await, Lent::Busy));
     until(&backend, StatusState::Awake).await;
     assert!(matches!(backend.lend(lender().0).await, Lent::Given { in_use: false, .. }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_known_goes_on_with_another_driver() {
+    let world = world();
+    let broken = Script { exits_at_once: Some(3), ..Script::default() };
+    let idle = IdlePolicy { min_uptime: minutes(3), ..policy(60) };
+    let backends = [
+        world.backend("up", idle, Script::default()),
+        world.backend("down", policy(10), Script::default()),
+        world.backend("broken", policy(10), broken),
+    ];
+    for backend in &backends {
+        let _ = backend.enter(cause(), secs(5)).await;
+    }
+    until(&backends[1], StatusState::Stopped).await;
+    let before: Vec<_> = backends.iter().map(|backend| backend.status().borrow().clone()).collect();
+    let (elsewhere, lent) = (world.elsewhere(), lender());
+    tokio::time::sleep(secs(20)).await;
+    for (backend, before) in backends.iter().zip(before) {
+        let Lent::Given { known, .. } = backend.lend(lent.0.clone()).await else { panic!("it is calm") };
+        let spec = world.spec(backend.id().name(), policy(60));
+        let end = world.end.clone();
+        let (other, _driver) = Backend::spawn(spec, Vec::new(), elsewhere.clone(), *known, end);
+        until(&other, before.state).await;
+        let now = other.status().borrow().clone();
+        assert_eq!((now.since, now.since_instant, &now.cause), (before.since, before.since_instant, &before.cause));
+        assert_eq!((&now.failure, now.tries, now.retry_at), (&before.failure, before.tries, before.retry_at));
+        assert_eq!((&now.wakes, now.put_to_sleep), (&before.wakes, before.put_to_sleep));
+        assert!(other.quiet_for().abs_diff(backend.quiet_for()) < Duration::from_millis(1));
+    }
+    assert!(elsewhere.journal.since(0).0.is_empty(), "nothing has happened");
 }

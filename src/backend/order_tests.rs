@@ -94,7 +94,7 @@ async fn an_ordered_sleep_calls_a_wake_off_and_who_comes_afterwards_begins_anoth
 #[tokio::test(start_paused = true)]
 async fn a_wake_that_waits_for_what_it_needs_is_called_off_before_anything_is_started() {
     let world = world();
-    let db = world.backend("db", policy(600), Script { start_delay: minutes(1), ..Script::default() });
+    let db = world.backend("db", policy(600), Script { start_delay: secs(10), ..Script::default() });
     let app = world.dependent("app", policy(600), Script::default(), vec![(db.clone(), Condition::Started)]);
     let waits = tokio::spawn({
         let app = app.clone();
