@@ -93,12 +93,14 @@ impl<'a> Door<'a> {
     /// The member that is asked next: one that is awake, or that may be woken for this request.
     fn next(&mut self) -> Option<usize> {
         loop {
+            let backend = |at: usize| self.group.members.get(at)?.route.backend.as_ref();
             let at = match self.group.plan(self.tried) {
-                Step::Among(among, _) => return among.iter().next(),
+                // One without a backend can not be entered: it is left to the request's next try.
+                Step::Among(among, _) => return among.iter().find(|at| backend(*at).is_some()),
                 Step::Wait(at) => at,
                 Step::Nobody => return None,
             };
-            let backend = self.group.members.get(at).and_then(|member| member.route.backend.as_ref());
+            let backend = backend(at);
             if !self.barred.has(at) && backend.is_some_and(|backend| self.may_wake(backend)) {
                 return Some(at);
             }
