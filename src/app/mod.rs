@@ -5,6 +5,7 @@ mod certificates;
 mod demo;
 mod files;
 mod heir;
+mod leftovers;
 mod legacy;
 mod legacy_events;
 mod nodes;

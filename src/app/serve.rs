@@ -21,7 +21,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    certificates, files, nodes,
+    certificates, files, leftovers, nodes,
     predecessor::{Before, Predecessor, Told},
     service_manager,
     sticky_key::sticky_key,
@@ -211,6 +211,7 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     let (access, api_ends) = (shared.access.clone(), CancellationToken::new());
     let router = api::router(Api { control: control.clone(), run, access, upgrades });
     let api = tokio::spawn(api::serve(router, api_tcp, api_unix, api_ends.clone()));
+    helpers.spawn(leftovers::give_back(end.clone()));
     helpers.close();
     // What nobody wanted is not listened on any more.
     net::close_unwanted();
