@@ -17,6 +17,7 @@ mod http2_rules;
 mod http2_states;
 mod middlewares;
 mod middlewares_bodies;
+mod own_answers;
 mod panics;
 mod relay;
 mod support;

@@ -118,7 +118,8 @@ pub(crate) fn sleeper_beside(
     sleeper_whose(RouteOptions::default(), routes, (scheme, policy), script, settings, app)
 }
 
-fn sleeper_whose(
+/// The same, with these options of its route.
+pub(crate) fn sleeper_whose(
     options: RouteOptions,
     routes: Vec<RouteSpec>,
     (scheme, policy): (Scheme, IdlePolicy),

@@ -8,7 +8,7 @@ use crate::{
     web::{self, ErrorBody},
 };
 
-use super::{bad_request::BadRequest, request_head::RequestHead};
+use super::{bad_request::BadRequest, request_head::RequestHead, tell::add_wanted};
 
 /// What is told of a backend whose answer can not be passed on.
 pub(super) const MALFORMED: &str = "The service answered with a malformed response.";
@@ -28,11 +28,21 @@ pub(super) struct Answer {
     pub(super) body: Option<String>,
     /// More header fields.
     pub(super) fields: Vec<(String, String)>,
+    /// Header fields that its route wants, where nothing is said under their names.
+    pub(super) wanted: Vec<(String, String)>,
 }
 
 impl Answer {
     pub(super) fn new(status: u16, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, detail: detail.into(), retry_after: None, location: None, body: None, fields: Vec::new() }
+        Self {
+            status,
+            detail: detail.into(),
+            retry_after: None,
+            location: None,
+            body: None,
+            fields: Vec::new(),
+            wanted: Vec::new(),
+        }
     }
 
     pub(super) fn retry_after(mut self, after: impl Into<Option<Duration>>) -> Self {
@@ -85,6 +95,7 @@ impl Answer {
         if self.status == 405 {
             out.push_str("Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n");
         }
+        add_wanted(&mut out, &self.wanted);
         match (keep_alive, head.is_some_and(|head| !head.is_11)) {
             (false, _) => out.push_str("Connection: close\r\n"),
             (true, true) => out.push_str("Connection: keep-alive\r\n"),

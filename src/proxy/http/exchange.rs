@@ -28,7 +28,9 @@ use super::{
     noting::{self, Notes, Noting},
     request_head::RequestHead,
     request_target::hides_slash,
-    secure, waiting,
+    secure,
+    tell::tell,
+    waiting,
     wake::{self, Entry},
 };
 
@@ -50,10 +52,13 @@ impl Drop for InFlight<'_> {
 
 /// Does a request, from its head to the end of its answer.
 pub(super) async fn run(client: &mut Client, head: &RequestHead) -> Next {
-    let route = match secure::challenge(client, head).map_or_else(|| find(client, head), Err) {
+    let route = match secure::challenge(client, head).map_or_else(|| find(client, head), |answer| Err(answer.into())) {
         Ok(route) => route,
-        Err(answer) => {
-            let next = Box::pin(client.answer(Some(head), &answer)).await;
+        Err(Unserved { answer, route }) => {
+            let next = match route {
+                Some(route) => Box::pin(tell(client, head, &route, &answer)).await,
+                None => Box::pin(client.answer(Some(head), &answer)).await,
+            };
             noting::unrouted(client, Some(head), answer.status);
             return next;
         }
@@ -177,21 +182,25 @@ async fn say(job: &mut Job<'_>, answer: &Answer) -> Next {
     next
 }
 
-/// Tells the client something ourselves, as a page of the route's where it has one.
-async fn tell(client: &mut Client, head: &RequestHead, route: &LiveRoute, answer: &Answer) -> Next {
-    let pages = route.spec.options.middlewares.as_ref().and_then(|all| all.error_pages());
-    match pages.and_then(|pages| answer.as_page(pages, head)) {
-        Some(page) => client.answer(Some(head), &page).await,
-        None => client.answer(Some(head), answer).await,
+/// Why a request has come to no route, or not into the one that it has come to.
+struct Unserved {
+    answer: Answer,
+    /// The one that has a word in how that is told.
+    route: Option<Arc<LiveRoute>>,
+}
+
+impl From<Answer> for Unserved {
+    fn from(answer: Answer) -> Self {
+        Self { answer, route: None }
     }
 }
 
 /// The route of a request that may use it.
-fn find(client: &Client, head: &RequestHead) -> Result<Arc<LiveRoute>, Answer> {
+fn find(client: &Client, head: &RequestHead) -> Result<Arc<LiveRoute>, Unserved> {
     let shared = &client.worker.shared;
     let marked = head.fields().iter().any(|field| field.known == Known::HopMark);
     if marked && head.all(HOP_MARK).flat_map(|value| value.split(',')).any(|mark| mark.trim() == shared.mark) {
-        return Err(Answer::new(508, "This request came back to where it had been sent from."));
+        return Err(Answer::new(508, "This request came back to where it had been sent from.").into());
     }
     let unknown = || Answer::new(404, "Nothing is served under this address.");
     let written = if head.target() == "*" { "/" } else { head.path() };
@@ -207,16 +216,17 @@ fn find(client: &Client, head: &RequestHead) -> Result<Arc<LiveRoute>, Answer> {
     if route.spec.audience == Audience::PrivateNetworks
         && !wake::is_private(client.peer.client(head, &client.settings.trusted_proxies))
     {
-        return Err(unknown());
+        return Err(unknown().into());
     }
-    secure::check(client, head, route)?;
+    let unserved = |answer| Unserved { answer, route: Some(Arc::clone(route)) };
+    secure::check(client, head, route).map_err(unserved)?;
     // Where routes differ by path, a slash that is hidden from us must not be one to the backend: it could be found
     // under the path of one route by way of another.
     if is_odd
         && hides_slash(&path)
         && table.by_host.of_host(head.host()).iter().any(|route| !route.spec.matches.paths.is_empty())
     {
-        return Err(Answer::new(400, "The path hides a slash."));
+        return Err(unserved(Answer::new(400, "The path hides a slash.")));
     }
     Ok(Arc::clone(route))
 }

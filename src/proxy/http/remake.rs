@@ -37,7 +37,7 @@ pub(super) enum Body<'a> {
 }
 
 /// Fields that tell of a body that is not sent.
-const OF_BODY: [&str; 14] = [
+pub(super) const OF_BODY: [&str; 14] = [
     "accept-ranges",
     "content-digest",
     "content-disposition",

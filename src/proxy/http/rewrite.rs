@@ -17,7 +17,7 @@ use super::{
 };
 
 /// The field by which browsers are told to use nothing but TLS.
-const HSTS: &[u8] = b"Strict-Transport-Security";
+pub(super) const HSTS: &str = "Strict-Transport-Security";
 
 fn push_number(out: &mut Buf, number: u64) {
     let mut digits = [0u8; 20];
@@ -244,7 +244,7 @@ pub(super) fn response(head: &ResponseHead, bytes: &[u8], ending: Ending<'_>, ou
     out.push(b" ");
     out.push(part(&head.reason));
     out.push(b"\r\n");
-    let mut hsts = ending.hsts.filter(|_| !is_set(ending.set, HSTS));
+    let mut hsts = ending.hsts.filter(|_| !is_set(ending.set, HSTS.as_bytes()));
     let all_pass = ending.set.is_empty() && ending.hide.is_empty() && hsts.is_none();
     let mut run = Run::new(bytes);
     for field in head.fields() {
@@ -255,7 +255,7 @@ pub(super) fn response(head: &ResponseHead, bytes: &[u8], ending: Ending<'_>, ou
             Known::ContentLength | Known::TransferEncoding | Known::Connection | Known::Hop | Known::HopMark => false,
         };
         if passes && (all_pass || !(is_set(ending.set, name()) || is_hidden(ending.hide, name()))) {
-            if hsts.is_some() && name().eq_ignore_ascii_case(HSTS) {
+            if hsts.is_some() && name().eq_ignore_ascii_case(HSTS.as_bytes()) {
                 hsts = None;
             }
             run.add(field, out);
@@ -279,7 +279,7 @@ pub(super) fn response(head: &ResponseHead, bytes: &[u8], ending: Ending<'_>, ou
             push_field(out, b"Access-Control-Allow-Origin", origin.as_bytes());
         }
         if let Some(hsts) = hsts {
-            push_field(out, HSTS, hsts.as_bytes());
+            push_field(out, HSTS.as_bytes(), hsts.as_bytes());
         }
         if let Some(wake) = ending.wake {
             out.push(b"Server-Timing: wake;dur=");
