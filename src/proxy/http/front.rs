@@ -19,7 +19,7 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::{
-    net::{Secured, Stream, TlsServer, reset_when_dropped},
+    net::{Beneath, Secured, Stream, TlsServer, reset_when_dropped},
     proxy::told,
 };
 
@@ -27,6 +27,7 @@ use super::{
     answer::Answer,
     bad_request::BadRequest,
     buffer::Buf,
+    call,
     deadline::Deadline,
     exchange,
     forwarded::Peer,
@@ -311,11 +312,14 @@ impl Client {
     pub(super) async fn answer(&mut self, head: Option<&RequestHead>, answer: &Answer) -> Next {
         let whole = head.is_some_and(|head| head.keep_alive && !head.has_body());
         let keep_alive = whole && !self.is_stopping();
-        let text = answer.write(head, keep_alive);
+        let is_http2 = matches!(self.stream.beneath(), Beneath::Within(_));
+        let call = head.and_then(|head| call::told(head, answer, is_http2));
+        let text = call.as_ref().unwrap_or(answer).write(head, keep_alive);
         let window = self.settings.limits.body_window;
         let written = tokio::time::timeout(window, self.stream.write_all(&text)).await;
         self.quiet_since = Instant::now();
         let sent = if matches!(written, Ok(Ok(()))) { text.len() as u64 } else { 0 };
+        // What a call is told is an error here, whatever its status of HTTP.
         self.note(|notes| (notes.status, notes.bytes_out) = (Some(answer.status), sent));
         match written {
             Ok(Ok(())) if keep_alive => Next::Again,
