@@ -132,14 +132,14 @@ async fn ask(shared: &Shared, route: &LiveRoute, health: &Health, pass: Option<&
         (RouteTarget::Backend { .. } | RouteTarget::Down { .. } | RouteTarget::Group(_), None) => None,
     };
     let address = address.ok_or_else(|| "it has no address".to_owned())?;
-    let head = health.check.use_get;
-    let method = if head { "GET" } else { "HEAD" };
-    let status = match status(shared, route, health, (scheme, address), method).await? {
-        // There are those who know no HEAD.
-        Some(501) if !head => self::status(shared, route, health, (scheme, address), "GET").await?,
-        status => status,
-    };
-    match status {
+    let mut method = if health.check.use_get { "GET" } else { "HEAD" };
+    let mut answered = status(shared, route, health, (scheme, address), method).await?;
+    // There are those who know no HEAD.
+    if answered == Some(501) && method == "HEAD" {
+        method = "GET";
+        answered = status(shared, route, health, (scheme, address), method).await?;
+    }
+    match answered {
         Some(status) if status >= 500 => Err(format!("it answered {status} to `{method} {}`", health.check.path)),
         Some(_) | None => Ok(()),
     }
