@@ -46,10 +46,24 @@ pub fn parse_inspect(json: &str, node: &NodeName) -> Result<Vec<Container>, BadI
     let mut found = Vec::with_capacity(objects.len());
     for (index, object) in objects.iter().enumerate() {
         let host = host_of(object).and_then(|host| objects.iter().find(|other| is_named(other, host)));
-        let made = container(object, &view, None, host);
-        found.push(made.ok_or_else(|| BadInspect::Shape(format!("object {} has no `Name`", index + 1)))?);
+        let missing = missing(object);
+        let made = container(object, &view, None, host).filter(|_| missing.is_empty());
+        found.push(made.ok_or_else(|| {
+            let (number, missing) = (index + 1, missing.join("`, `"));
+            let shape = "it is not in the form of `docker inspect CONTAINER`";
+            BadInspect::Shape(format!("object {number} has no `{missing}`: {shape}"))
+        })?);
     }
     Ok(found)
+}
+
+/// What an object lacks that each container has.
+fn missing(object: &Value) -> Vec<&'static str> {
+    let is_there = |key: &&str| match *key {
+        "Id" | "Name" => !text(object, &format!("/{key}")).trim_start_matches('/').is_empty(),
+        _ => object.get(key).is_some_and(Value::is_object),
+    };
+    ["Id", "Name", "Config", "State"].into_iter().filter(|key| !is_there(key)).collect()
 }
 
 /// All facts of one container. `wanted` is the network to dial; `host` the container whose network it shares.
@@ -453,10 +467,10 @@ mod tests {
 
     #[test]
     fn nothing_that_is_missing_or_of_another_type_hides_a_container() {
-        let found = parse_inspect(r#"{"Name":"/bare"}"#, &here().node).unwrap();
+        let found = parse_inspect(r#"{"Id":"b","Name":"/bare","Config":{},"State":{}}"#, &here().node).unwrap();
         assert_eq!(found[0].name, "bare");
         assert_eq!(found[0].state, ContainerState::Stopped { exit_code: None, error: None });
-        let odd = r#"[{"Name":"odd","Id":7,"Config":{"Labels":null,"ExposedPorts":[1]},"State":"up","Mounts":{},
+        let odd = r#"[{"Name":"odd","Id":"7","Config":{"Labels":null,"ExposedPorts":[1]},"State":{"Status":1},"Mounts":{},
             "HostConfig":null,"NetworkSettings":{"Ports":{"80/tcp":{"HostPort":1}},"Networks":[]},"Created":0}]"#;
         assert_eq!(parse_inspect(odd, &here().node).unwrap().len(), 1);
     }
@@ -475,7 +489,18 @@ mod tests {
         assert_eq!(address_of(how).as_deref(), Some("172.19.0.2"), "as the container whose network it shares");
         assert!(matches!(parse_inspect("{", &node), Err(BadInspect::Syntax(_))));
         assert!(matches!(parse_inspect("7", &node), Err(BadInspect::Shape(_))));
-        assert_eq!(parse_inspect("[{}]", &node).unwrap_err().to_string(), "object 1 has no `Name`");
+        // What other commands print.
+        let listed = r#"{"ID":"c0ffee","Names":"web","State":"running"}"#;
+        let image = r#"{"Id":"sha256:c0ffee","Config":{},"RepoTags":["web:1"]}"#;
+        for (text, missing) in [
+            ("[{}]", "`Id`, `Name`, `Config`, `State`"),
+            (listed, "`Id`, `Name`, `Config`, `State`"),
+            (image, "`Name`, `State`"),
+        ] {
+            let told = parse_inspect(text, &node).unwrap_err().to_string();
+            let shape = "it is not in the form of `docker inspect CONTAINER`";
+            assert_eq!(told, format!("object 1 has no {missing}: {shape}"));
+        }
     }
 
     #[test]
