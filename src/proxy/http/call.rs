@@ -19,7 +19,6 @@ fn is_grpc_web(kind: &str) -> bool {
 
 fn as_call(answer: &Answer, kind: &str) -> Answer {
     let mut call = Answer { body: Some(String::new()), ..Answer::new(200, "") };
-    call.wanted.clone_from(&answer.wanted);
     let kind = if kind.is_ascii() { kind } else { "application/grpc" };
     let fields = [
         ("Content-Type", kind.to_owned()),

@@ -54,7 +54,8 @@ impl Drop for InFlight<'_> {
 pub(super) async fn run(client: &mut Client, head: &RequestHead) -> Next {
     let route = match secure::challenge(client, head).map_or_else(|| find(client, head), |answer| Err(answer.into())) {
         Ok(route) => route,
-        Err(Unserved { answer, route }) => {
+        Err(unserved) => {
+            let Unserved { answer, route } = *unserved;
             let next = match route {
                 Some(route) => Box::pin(tell(client, head, &route, &answer)).await,
                 None => Box::pin(client.answer(Some(head), &answer)).await,
@@ -189,14 +190,14 @@ struct Unserved {
     route: Option<Arc<LiveRoute>>,
 }
 
-impl From<Answer> for Unserved {
+impl From<Answer> for Box<Unserved> {
     fn from(answer: Answer) -> Self {
-        Self { answer, route: None }
+        Self::new(Unserved { answer, route: None })
     }
 }
 
 /// The route of a request that may use it.
-fn find(client: &Client, head: &RequestHead) -> Result<Arc<LiveRoute>, Unserved> {
+fn find(client: &Client, head: &RequestHead) -> Result<Arc<LiveRoute>, Box<Unserved>> {
     let shared = &client.worker.shared;
     let marked = head.fields().iter().any(|field| field.known == Known::HopMark);
     if marked && head.all(HOP_MARK).flat_map(|value| value.split(',')).any(|mark| mark.trim() == shared.mark) {
@@ -218,7 +219,7 @@ fn find(client: &Client, head: &RequestHead) -> Result<Arc<LiveRoute>, Unserved>
     {
         return Err(unknown().into());
     }
-    let unserved = |answer| Unserved { answer, route: Some(Arc::clone(route)) };
+    let unserved = |answer| Box::new(Unserved { answer, route: Some(Arc::clone(route)) });
     secure::check(client, head, route).map_err(unserved)?;
     // Where routes differ by path, a slash that is hidden from us must not be one to the backend: it could be found
     // under the path of one route by way of another.

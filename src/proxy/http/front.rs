@@ -309,12 +309,25 @@ impl Client {
     }
 
     /// Sends an answer of our own. The connection stays only when the request was read whole.
-    pub(super) async fn answer(&mut self, head: Option<&RequestHead>, answer: &Answer) -> Next {
+    pub(super) fn answer(&mut self, head: Option<&RequestHead>, answer: &Answer) -> impl Future<Output = Next> {
+        self.answer_with(head, answer, &[])
+    }
+
+    /// The same, with header fields that the route of the request wants.
+    pub(super) async fn answer_with(
+        &mut self,
+        head: Option<&RequestHead>,
+        answer: &Answer,
+        wanted: &[(String, String)],
+    ) -> Next {
         let whole = head.is_some_and(|head| head.keep_alive && !head.has_body());
         let keep_alive = whole && !self.is_stopping();
-        let is_http2 = matches!(self.stream.beneath(), Beneath::Within(_));
-        let call = head.and_then(|head| call::told(head, answer, is_http2));
-        let text = call.as_ref().unwrap_or(answer).write(head, keep_alive);
+        // Nothing but the text is kept while it is sent: every connection carries the room of this.
+        let text = {
+            let is_http2 = matches!(self.stream.beneath(), Beneath::Within(_));
+            let call = head.and_then(|head| call::told(head, answer, is_http2));
+            call.as_ref().unwrap_or(answer).write_with(head, keep_alive, wanted)
+        };
         let window = self.settings.limits.body_window;
         let written = tokio::time::timeout(window, self.stream.write_all(&text)).await;
         self.quiet_since = Instant::now();

@@ -17,9 +17,9 @@ use super::{
 
 /// Tells the client something ourselves.
 pub(super) async fn tell(client: &mut Client, head: &RequestHead, route: &LiveRoute, answer: &Answer) -> Next {
-    let mut answer = as_page(route, head, answer).unwrap_or_else(|| answer.clone());
-    answer.wanted = wanted(client, head, route);
-    client.answer(Some(head), &answer).await
+    let page = as_page(route, head, answer);
+    let wanted = wanted(client, head, route);
+    client.answer_with(Some(head), page.as_ref().unwrap_or(answer), &wanted).await
 }
 
 /// The page that the route has for it, for those who like to see it.
@@ -39,7 +39,7 @@ pub(super) fn wanted(client: &Client, head: &RequestHead, route: &LiveRoute) -> 
     let is_frame = head.path() == web::FRAME_PATH;
     let fits = |name: &str| {
         let of_body = OF_BODY.iter().any(|known| known.eq_ignore_ascii_case(name) && *known != POLICY);
-        !of_body && !(is_frame && name.eq_ignore_ascii_case("x-frame-options"))
+        !(of_body || is_frame && name.eq_ignore_ascii_case("x-frame-options"))
     };
     let all = own.filter(|(name, _)| fits(name)).chain(origin).chain(hsts.map(|hsts| (HSTS, hsts)));
     all.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
