@@ -28,7 +28,7 @@ async fn every_kind_of_call_reaches_a_service_that_sleeps() {
     let port = free_port();
     let command = serde_json::json!([python, script("service.py"), port.to_string()]);
     let text = format!(
-        "nodes: {{ jobs: process }}\nroutes:\n  calls: {{ backend: jobs/calls, port: {port}, scheme: h2c }}\n\
+        "nodes: {{ jobs: process }}\nroutes:\n  calls: {{ backend: jobs/calls, port: {port}, scheme: h2c, ready: {{ http: /up }} }}\n\
          backends:\n  jobs/calls: {{ command: {command}, idle: {{ idle_timeout: 1s, min_uptime: 0s }} }}\n"
     );
     let dormouse = Dormouse::start(&text).await;
