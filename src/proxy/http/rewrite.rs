@@ -225,6 +225,24 @@ pub(super) struct Ending<'a> {
     pub(super) hsts: Option<&'a str>,
 }
 
+impl<'a> Ending<'a> {
+    /// That of a response which ends nothing, and to which nothing is added.
+    pub(super) fn none(hide: &'a [String]) -> Self {
+        Self {
+            is_11: true,
+            keep_alive: true,
+            wake: None,
+            set: &[],
+            hide,
+            add: &[],
+            remade: &[],
+            origin: None,
+            cookie: None,
+            hsts: None,
+        }
+    }
+}
+
 /// How the body of a response goes to this client, and whether the connection can stay after it.
 pub(super) fn emit(head: &ResponseHead, is_11: bool) -> (Emit, bool) {
     match head.framing {
