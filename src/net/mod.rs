@@ -27,6 +27,7 @@ mod tls_files;
 #[cfg(test)]
 mod tls_samples;
 mod tls_self_signed;
+mod tls_session;
 mod tls_stream;
 
 pub use ask::{NoStatus, Question, ask_http1, ask_http2};
