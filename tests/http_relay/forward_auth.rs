@@ -16,7 +16,7 @@ use dormouse::{
     proxy::ProxySettings,
 };
 
-use crate::{support::*, wake::*};
+use crate::{sleeper::*, support::*};
 
 const GUARDED: &str = "GET /guarded HTTP/1.1\r\nHost: guarded.test\r\n\r\n";
 

@@ -13,6 +13,7 @@ mod h2_out_tls;
 mod h2_out_wake;
 mod h2_service;
 mod http2;
+mod http2_frame_rules;
 mod http2_rules;
 mod http2_states;
 mod middlewares;
@@ -20,5 +21,8 @@ mod middlewares_bodies;
 mod own_answers;
 mod panics;
 mod relay;
+mod sleeper;
+#[path = "../http/sleeping.rs"]
+mod sleeping;
 mod support;
 mod wake;

@@ -18,11 +18,11 @@ use dormouse::model::{
 
 use crate::{
     frames::H2,
+    sleeper::sleeper_behind,
     support::{
         Proxy, ask, connect, header, proxy_with, read_all, read_chunked, read_exactly, read_head, settings, spec, text,
         upstream,
     },
-    wake::sleeper_behind,
 };
 
 fn behind(steps: Vec<Middleware>, script: impl Fn(usize, &mut TcpStream) + Send + Sync + 'static) -> Proxy {

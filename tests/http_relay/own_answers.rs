@@ -8,8 +8,8 @@ use dormouse::{
 };
 
 use crate::{
+    sleeper::{Sleeper, policy, sleeper_whose, slow_start},
     support::{Proxy, ask, connect, echo, header, proxy_with, read_chunked, read_head, settings, spec, text, upstream},
-    wake::{Sleeper, policy, sleeper_whose, slow_start},
 };
 
 fn fields(fields: &[(&str, &str)]) -> Vec<(String, String)> {
