@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::TryFutureExt;
 use tokio::{io::AsyncWriteExt, time::Instant};
 
 use crate::{
@@ -20,7 +21,7 @@ use crate::{
 use super::{
     answer::Answer,
     attempt::Job,
-    balance::Door,
+    door::Door,
     front::Next,
     leaving::gone,
     tell::{self, add_wanted, wanted},
@@ -43,11 +44,12 @@ pub(super) async fn page(
     cause: Cause,
     patience: Duration,
 ) -> Result<Pass, Entry> {
-    match job.turn.as_ref().map(|turn| Door::new(turn)) {
+    match Door::of(job) {
         None => page_while(job, backend, backend.enter(cause, patience)).await,
-        Some(door) => {
+        Some(mut door) => {
             // Which of the members it was is found out anew.
-            let entered = page_while(job, backend, door.enter(cause, patience)).await;
+            let entering = door.enter(cause, patience).map_ok(|(_, pass)| pass);
+            let entered = page_while(job, backend, entering).await;
             entered.and_then(|_| Err(Entry::Again))
         }
     }
@@ -275,6 +277,7 @@ fn why_failed(refused: &Refused) -> WhyFailed {
         Refused::WakeFailed { .. } | Refused::CoolingDown { .. } => WhyFailed::StartFailed,
         Refused::TooManyHeld { .. } => WhyFailed::TooMany,
         Refused::EngineAway { .. } => WhyFailed::EngineAway,
+        Refused::PutToSleep => WhyFailed::PutToSleep,
         Refused::StaysDown | Refused::Gone => WhyFailed::StaysDown,
     }
 }
