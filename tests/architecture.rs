@@ -41,7 +41,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("clap_complete", &["app", "cli", "main"]),
     ("clap_mangen", &["app", "cli", "main"]),
     ("dashmap", &["backend", "control", "proxy"]),
-    ("h2", &["proxy"]),
+    ("h2", &["net", "proxy"]),
     ("http_body_util", &["api", "app", "cli", "demo", "net", "provider", "proxy"]),
     ("httparse", &["net", "proxy"]),
     ("hyper", &["api", "app", "cli", "demo", "net", "provider", "proxy"]),

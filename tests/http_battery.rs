@@ -22,6 +22,8 @@ mod requests;
 mod responses;
 #[path = "http/script.rs"]
 mod script;
+#[path = "http/sleeping.rs"]
+mod sleeping;
 #[path = "http/ways.rs"]
 mod ways;
 #[path = "http/wire.rs"]

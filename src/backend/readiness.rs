@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use regex::Regex;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::AsyncReadExt,
     net::TcpStream,
     sync::Notify,
     time::{Instant, sleep, timeout},
@@ -18,7 +18,7 @@ use tokio::{
 
 use crate::{
     model::{BackendSpec, ContainerState, Health, Readiness, Running},
-    net,
+    net::{self, NoStatus, Question, ask_http1, ask_http2},
     provider::{Provider, ProviderError},
 };
 
@@ -258,22 +258,23 @@ async fn answers(
 ) -> bool {
     let Some((address, _)) = spec.ports.first().and_then(|port| running.dial(*port)) else { return false };
     let host = host.map_or_else(|| address.to_string(), str::to_owned);
-    status_of(connect(address), &host, path).await.is_some_and(|code| status.contains(&code))
+    status_of(|| connect(address), &host, path).await.is_some_and(|code| status.contains(&code))
 }
 
-/// The status that a GET answers with; absent: no answer in five seconds.
-async fn status_of(connecting: impl Future<Output = io::Result<TcpStream>>, host: &str, path: &str) -> Option<u16> {
+/// The status that a GET answers with, in the version of HTTP that is spoken there; absent: no answer in five seconds.
+async fn status_of<C: Future<Output = io::Result<TcpStream>>>(
+    connect: impl Fn() -> C,
+    host: &str,
+    path: &str,
+) -> Option<u16> {
+    let question = Question { method: "GET", host, path, agent: "dormouse" };
     let ask = async {
-        let mut stream = connecting.await?;
-        let head = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: dormouse\r\nConnection: close\r\n\r\n");
-        stream.write_all(head.as_bytes()).await?;
-        let mut line = [0; 12];
-        stream.read_exact(&mut line).await?;
-        io::Result::Ok(line)
+        match ask_http1(connect().await?, question).await {
+            Err(NoStatus::SpeaksHttp2) => ask_http2(connect().await?, question).await,
+            outcome => outcome,
+        }
     };
-    let line = timeout(Duration::from_secs(5), ask).await.ok()?.ok()?;
-    // `HTTP/1.1 200`: RFC 9112 section 4.
-    std::str::from_utf8(&line).ok()?.strip_prefix("HTTP/1.")?.get(2..5)?.parse().ok()
+    timeout(Duration::from_secs(5), ask).await.ok()?.ok()
 }
 
 /// Follows the log of this run until the pattern shows, or the log ends.
@@ -313,5 +314,5 @@ async fn answers_2xx(rest: &str) -> bool {
         None => (rest, "/"),
     };
     let address = if authority.contains(':') { authority.to_owned() } else { format!("{authority}:80") };
-    matches!(status_of(TcpStream::connect(address), authority, path).await, Some(200..300))
+    matches!(status_of(|| TcpStream::connect(&address), authority, path).await, Some(200..300))
 }

@@ -40,7 +40,7 @@ pub(super) fn read(entry: &Entry, base: &Path, problems: &mut Problems) -> Optio
             return Some(settings);
         }
         Some(None) => {
-            problems.0.push(node.wrong("is no mapping, as `acme` must be"));
+            problems.0.push(node.wrong("is no form of `acme`: write `true`, `false` or a mapping of its options"));
             return None;
         }
     }

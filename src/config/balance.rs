@@ -11,6 +11,9 @@ use crate::model::{Alias, BalanceMode, Link, Place, Problem, Problems, Scheme};
 /// Every key of `load_balance`.
 const KEYS: &[&str] = &["link", "mode", "weight", "sticky", "sticky_max_age", "options", "wake_more_at"];
 
+/// Those of them that could be taken for keys of the route.
+pub(super) const OF_ROUTES: &[&str] = &["link", "mode", "weight", "sticky", "sticky_max_age", "wake_more_at"];
+
 /// Every key of an endpoint.
 const ENDPOINT_KEYS: &[&str] = &["backend", "host", "port", "scheme", "weight"];
 

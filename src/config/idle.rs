@@ -105,7 +105,7 @@ fn read_one(key: &str, node: &Node, draft: &mut IdleDraft, author: Author, probl
             set(&mut policy.waiting, hold.then_some(Waiting::Hold));
         }
         "ready" => draft.ready = ready::read(node, author, problems),
-        "settle" => set(&mut policy.settle, values::duration(node, problems)),
+        "settle" => set(&mut policy.settle, values::brief(node, problems)),
         "ignore" => policy.ignore = ignore(node, problems),
         "asleep_response" => set(&mut policy.asleep_response, asleep_response(node, problems)),
         "stream_idle" => policy.stream_idle = values::positive(node, problems),

@@ -267,7 +267,7 @@ pub(super) fn forward_auth(node: &Node, problems: &mut Problems) -> Option<Middl
         None => ["Remote-User", "Remote-Name", "Remote-Email", "Remote-Groups"].map(str::to_owned).to_vec(),
         Some(node) => values::items(node, problems).iter().filter_map(|item| field_name(item, problems)).collect(),
     };
-    let timeout = fields.get("timeout").and_then(|node| values::positive(node, problems));
+    let timeout = fields.get("timeout").and_then(|node| values::brief_positive(node, problems));
     finish(fields, FORWARD_AUTH, problems);
     let (at, own_path) = at.filter(|_| !problems.has_errors_since(before))?;
     let path = path.or(own_path).unwrap_or_else(|| "/api/auth/traefik".to_owned());

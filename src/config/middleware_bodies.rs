@@ -10,7 +10,7 @@ use std::{
 use super::{
     expand::{SEALED, Sources},
     idle::Author,
-    middleware_headers::switched_on,
+    middleware_headers::{switched_on, switched_on_or},
     middlewares::{finish, is_nothing, options},
     tree::{Node, Value, unknown},
     values,
@@ -37,7 +37,7 @@ pub(super) fn retry(node: &Node, problems: &mut Problems) -> Option<Middleware> 
         retry.attempts = attempts(&opened, problems)?;
         return Some(Middleware::Retry(retry));
     }
-    let node = switched_on(&opened, "`retry`", problems)?;
+    let node = switched_on_or(&opened, "`retry`", "how often (`2`), ", problems)?;
     let mut fields = options(&node, "`retry`", problems);
     if let Some(found) = fields.get("attempts").and_then(|node| attempts(node, problems)) {
         retry.attempts = found;
@@ -47,10 +47,10 @@ pub(super) fn retry(node: &Node, problems: &mut Problems) -> Option<Middleware> 
         let numbers = items.iter().filter_map(|item| values::number(item, 500..=599, problems));
         retry.statuses = numbers.filter_map(|number| u16::try_from(number).ok()).collect();
     }
-    if let Some(pause) = fields.get("pause").and_then(|node| values::duration(node, problems)) {
+    if let Some(pause) = fields.get("pause").and_then(|node| values::brief(node, problems)) {
         retry.pause = pause.min(Duration::from_secs(10));
     }
-    if let Some(timeout) = fields.get("timeout").and_then(|node| values::positive(node, problems)) {
+    if let Some(timeout) = fields.get("timeout").and_then(|node| values::brief_positive(node, problems)) {
         retry.timeout = timeout;
     }
     finish(fields, &["attempts", "statuses", "pause", "timeout"], problems);
@@ -147,7 +147,13 @@ pub(super) fn error_page(node: &Node, author: Author, problems: &mut Problems) -
         finish(fields, &["folder"], problems);
         match folder {
             Some(folder) => (values::text(folder, problems)?.to_owned(), folder.place.clone()),
-            None => (FOLDER.to_owned(), node.place.clone()),
+            None => {
+                if matches!(&opened.value, Value::Map(entries) if entries.is_empty()) {
+                    let what = format!("`custom_error_page` names no folder: `{FOLDER}` is meant");
+                    problems.0.push(Problem::note(node.place.clone(), what));
+                }
+                (FOLDER.to_owned(), node.place.clone())
+            }
         }
     };
     match author {
@@ -169,32 +175,47 @@ pub(super) fn read_pages(set: &mut MiddlewareSet, sources: &mut Sources<'_>, pro
     let Some((folder, place)) = set.error_pages.take() else { return };
     let folder = sources.resolve(&folder);
     match pages(&folder, sources) {
-        Ok(pages) if pages.is_empty() => {
-            let what = format!("`{}` holds no page of an error", folder.display());
+        Ok((pages, strays)) => {
             let hint = "the name of a page is its status (`404.html`), or the class of statuses (`5xx.html`)";
-            problems.0.push(Problem::warning(place, what).with_hint(hint));
+            let mut warn = |what| problems.0.push(Problem::warning(place.clone(), what).with_hint(hint));
+            for stray in strays {
+                warn(format!("`{}` is the page of no error, and never shown", stray.display()));
+            }
+            if pages.is_empty() {
+                warn(format!("`{}` holds no page of an error", folder.display()));
+            } else {
+                set.steps.push(Middleware::ErrorPages(Arc::new(ErrorPages(pages))));
+            }
         }
-        Ok(pages) => set.steps.push(Middleware::ErrorPages(Arc::new(ErrorPages(pages)))),
         Err(what) => problems.0.push(Problem::error(place, what)),
     }
 }
 
-fn pages(folder: &Path, sources: &mut Sources<'_>) -> Result<BTreeMap<String, String>, String> {
+/// The pages of a folder, and those whose names tell of no error.
+fn pages(folder: &Path, sources: &mut Sources<'_>) -> Result<(BTreeMap<String, String>, Vec<PathBuf>), String> {
     if sources.sealed {
         return Err(format!("`{}` is not read for those who ask over TCP: {SEALED}", folder.display()));
     }
     let told = |error: std::io::Error| format!("can not read `{}`: {error}", folder.display());
-    let mut pages = BTreeMap::new();
+    let (mut pages, mut strays) = (BTreeMap::new(), Vec::new());
     for entry in std::fs::read_dir(folder).map_err(told)? {
         let path = entry.map_err(told)?.path();
         let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".html"));
-        let Some(name) = name.filter(|name| is_of_errors(name)).map(str::to_owned) else { continue };
+        let Some(name) = name.map(str::to_owned) else { continue };
+        if !is_of_errors(&name) {
+            // A name that begins like a status is one that was meant.
+            if name.starts_with(|c: char| c.is_ascii_digit()) {
+                strays.push(path);
+            }
+            continue;
+        }
         if std::fs::metadata(&path).map_err(told)?.len() > LARGEST_PAGE as u64 {
             return Err(format!("`{}` is larger than a page may be, 256 KiB", path.display()));
         }
         pages.insert(name, sources.read(&path)?);
     }
-    Ok(pages)
+    strays.sort();
+    Ok((pages, strays))
 }
 
 /// Whether pages of this name are for errors: `404`, `5xx`.

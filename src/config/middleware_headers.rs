@@ -3,7 +3,7 @@
 use super::{
     middlewares::{finish, is_nothing, options},
     tree::{Fields, Node, Value, normal},
-    values,
+    values::{self, Switch},
 };
 use crate::model::{Cors, HeaderEdits, MiddlewareSet, Problem, Problems, is_token};
 
@@ -213,14 +213,19 @@ pub(super) fn cache_nothing(node: &Node, set: &mut MiddlewareSet, problems: &mut
 
 /// A middleware that may be written as a boolean; `None`: it is switched off.
 pub(super) fn switched_on(node: &Node, kind: &str, problems: &mut Problems) -> Option<Node> {
+    switched_on_or(node, kind, "", problems)
+}
+
+/// The same, for one that has more forms.
+pub(super) fn switched_on_or(node: &Node, kind: &str, other: &str, problems: &mut Problems) -> Option<Node> {
     let nothing = Node::empty_map(node.place.clone());
     if is_nothing(node) {
         return Some(nothing);
     }
-    match node.as_text().and_then(values::parse_bool) {
-        Some(true) => Some(nothing),
-        Some(false) => None,
-        None => values::mapping(node, kind, problems).map(std::borrow::Cow::into_owned),
+    match values::switch(node, kind, other, problems)? {
+        Switch::On => Some(nothing),
+        Switch::Off => None,
+        Switch::Mapping(options) => Some(options.into_owned()),
     }
 }
 

@@ -132,6 +132,19 @@ pub(super) fn read(node: &Node, author: Author, named: &Named, problems: &mut Pr
     set
 }
 
+/// Their names, but for those that could mean anything.
+pub(super) fn names() -> impl Iterator<Item = &'static str> + Clone {
+    MIDDLEWARES.iter().map(|(name, _)| *name).filter(|name| !matches!(*name, "request" | "response"))
+}
+
+/// Those that are there, without GoDoxy's short names.
+#[cfg(test)]
+pub(super) fn names_of_those_that_work() -> impl Iterator<Item = &'static str> {
+    let works = |fate: &Fate| !matches!(fate, Fate::Restricts | Fate::Later);
+    let all = MIDDLEWARES.iter().filter(move |(_, fate)| works(fate)).map(|(name, _)| *name);
+    all.filter(|name| !matches!(*name, "request" | "response" | "error_page"))
+}
+
 fn find(name: &str) -> Option<(&'static str, Fate)> {
     MIDDLEWARES.iter().find(|(known, _)| normal(known) == normal(name)).copied()
 }

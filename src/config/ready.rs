@@ -70,7 +70,7 @@ fn ready_kind(key: &str, node: &Node, author: Author, problems: &mut Problems) -
             }
             Some(Readiness::Command(argv))
         }
-        _ => values::duration(node, problems).map(Readiness::Delay),
+        _ => values::brief(node, problems).map(Readiness::Delay),
     }
 }
 

@@ -7,12 +7,13 @@ use super::{
     idle::{self, Author},
     later, middlewares, ready, stream,
     tree::{Fields, Node, Value},
-    upstream_tls, values,
+    upstream_tls,
+    values::{self, Switch},
 };
 use crate::model::{
     Alias, AsleepResponse, BackendId, HeaderMatch, HealthCheck, HostPattern, Ignore, Link, MiddlewareSet, Middlewares,
     PathPattern, Place, Problem, Problems, Readiness, RouteLog, RouteMatch, RouteOptions, RouteSpec, RouteTarget,
-    Scheme, Settings, Upstream, Waiting, WakeOn, is_token,
+    Scheme, Settings, Severity, Upstream, Waiting, WakeOn, format_duration, is_token,
 };
 
 /// Every key of a route.
@@ -193,9 +194,13 @@ pub(super) fn read(node: &Node, author: Author, settings: &Settings, problems: &
     }
     balance::read(&mut fields, &mut draft, author, problems);
     later::read(&mut fields, problems);
-    if author == Author::Labels {
-        misplaced_idle(&mut fields, problems);
+    match author {
+        Author::Labels => misplaced_idle(&mut fields, problems),
+        Author::File => fields.below("idle", idle::IDLE_KEYS.iter().copied(), problems),
     }
+    fields.below("load_balance", balance::OF_ROUTES.iter().copied(), problems);
+    fields.below("healthcheck", ["use_get", "interval", "retries"], problems);
+    fields.below("middlewares", middlewares::names(), problems);
     fields.finish(ROUTE_KEYS, problems);
     draft
 }
@@ -326,10 +331,11 @@ fn header_matches(node: &Node, matches: &mut RouteMatch, problems: &mut Problems
 }
 
 fn upstream(fields: &mut Fields<'_>, upstream: &mut Upstream, problems: &mut Problems) {
-    if let Some(timeout) = fields.get("response_header_timeout").and_then(|node| values::positive(node, problems)) {
+    if let Some(timeout) = fields.get("response_header_timeout").and_then(|node| values::brief_positive(node, problems))
+    {
         upstream.response_header_timeout = timeout;
     }
-    if let Some(timeout) = fields.get("connect_timeout").and_then(|node| values::positive(node, problems)) {
+    if let Some(timeout) = fields.get("connect_timeout").and_then(|node| values::brief_positive(node, problems)) {
         upstream.connect_timeout = timeout;
     }
     let most = fields.get("max_conns_per_host").and_then(|node| values::count(node, 0..=1_000_000, problems));
@@ -343,7 +349,11 @@ fn upstream(fields: &mut Fields<'_>, upstream: &mut Upstream, problems: &mut Pro
 /// Reads `healthcheck`, over what holds without it; a disabled one is none.
 pub(super) fn health(node: &Node, base: Option<&HealthCheck>, problems: &mut Problems) -> Option<HealthCheck> {
     const KEYS: &[&str] = &["disable", "disabled", "path", "use_get", "interval", "timeout", "retries"];
-    let node = values::mapping(node, "`healthcheck`", problems)?;
+    let node = match values::switch(node, "`healthcheck`", "", problems)? {
+        Switch::Off => return None,
+        Switch::On => return Some(base.cloned().unwrap_or_default()),
+        Switch::Mapping(node) => node,
+    };
     let mut fields = Fields::open(&node, "healthcheck", problems);
     let mut check = base.cloned().unwrap_or_default();
     let disabled = ["disable", "disabled"].into_iter().filter_map(|key| fields.get(key));
@@ -357,14 +367,27 @@ pub(super) fn health(node: &Node, base: Option<&HealthCheck>, problems: &mut Pro
     }
     let use_get = fields.get("use_get").and_then(|node| values::boolean(node, problems));
     check.use_get = use_get.unwrap_or(check.use_get);
-    if let Some(interval) = fields.get("interval").and_then(|node| values::positive(node, problems)) {
+    if let Some(interval) = fields.get("interval").and_then(|node| values::brief_positive(node, problems)) {
         check.interval = interval;
     }
-    if let Some(timeout) = fields.get("timeout").and_then(|node| values::positive(node, problems)) {
+    if let Some(node) = fields.get("timeout")
+        && let Some(timeout) = values::brief_positive(node, problems)
+    {
         check.timeout = timeout;
+        if timeout > check.interval {
+            let what = format!("is longer than the interval of the checks, {}", format_duration(check.interval));
+            let problem = Problem { severity: Severity::Warning, ..node.wrong(what) };
+            problems.0.push(problem.with_hint("the next check begins when the last one has ended"));
+        }
     }
-    let retries = fields.get("retries").and_then(|node| values::number(node, 0..=1000, problems));
-    check.retries = retries.and_then(|n| u32::try_from(n).ok()).unwrap_or(check.retries);
+    let retries = fields.get("retries");
+    if let Some(number) = retries.and_then(|node| values::number(node, 0..=1000, problems)) {
+        check.retries = u32::try_from(number).unwrap_or(check.retries);
+        if let Some(node) = retries.filter(|_| number == 0) {
+            let what = "`retries: 0` is read as 1: the first failure is enough";
+            problems.0.push(Problem::warning(node.place.clone(), what));
+        }
+    }
     fields.finish(KEYS, problems);
     if disabled.contains(&true) { None } else { Some(check) }
 }

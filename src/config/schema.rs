@@ -237,7 +237,7 @@ const HSTS: &[Key] = &[
 
 const DEFAULTS: &[Key] = &[
     ("idle", Kind::Object(IDLE), "The idle settings that routes and containers start from"),
-    ("healthcheck", Kind::Object(HEALTH), "The health checks that routes start from; all routes are checked then"),
+    ("healthcheck", Kind::Either(HEALTH), "The health checks that routes start from; all routes are checked then"),
 ];
 
 const DISCOVER: &[Key] = &[
@@ -266,7 +266,7 @@ const IDLE: &[Key] = &[
     ("start_endpoint", Kind::Text, "The exact path that alone may wake it"),
     ("depends_on", Kind::Any, "Backends that it needs: `[name, other:healthy]`"),
     ("waiting", Kind::OneOf(WAITING), "What a page load gets meanwhile"),
-    ("no_loading_page", Kind::Bool, "`true` is read as `waiting: hold`"),
+    ("no_loading_page", Kind::Bool, "GoDoxy's name of `waiting`: `true` is read as `waiting: hold`"),
     ("ready", Kind::Either(READY), "When it is ready after a start"),
     ("settle", Kind::Duration, "How long errors of a half-started app are tried again"),
     ("ignore", Kind::Either(IGNORE), "Requests that neither wake nor keep awake"),
@@ -312,9 +312,9 @@ const RESPONSE: &[Key] = &[("status", Kind::Number, "The status, 200 to 599"), (
 
 const HEALTH: &[Key] = &[
     ("disable", Kind::Bool, "No health checks"),
-    ("disabled", Kind::Bool, "No health checks"),
+    ("disabled", Kind::Bool, "Another name of `disable`"),
     ("path", Kind::Text, "The path that is asked for"),
-    ("use_get", Kind::Bool, "GET rather than HEAD"),
+    ("use_get", Kind::Bool, "GET at once, rather than HEAD, and GET only of what knows no HEAD (501)"),
     ("interval", Kind::Duration, "The pause between checks"),
     ("timeout", Kind::Duration, "How long one may take"),
     ("retries", Kind::Number, "Failures in a row before it is unhealthy"),
@@ -379,7 +379,7 @@ const ROUTE: &[Key] = &[
     ("inbound_mtls_profile", Kind::Text, "Only clients with a certificate of this profile (`tls: clients`) are let in"),
     ("rules", Kind::Any, "Not in this version yet"),
     ("rule_file", Kind::Any, "Not in this version yet"),
-    ("healthcheck", Kind::Object(HEALTH), "Health checks of the endpoint; they never wake"),
+    ("healthcheck", Kind::Either(HEALTH), "Health checks of the endpoint; they never wake. `off` for none"),
     ("load_balance", Kind::Object(BALANCE), "How requests are spread over several routes that share a name"),
     (
         "middlewares",

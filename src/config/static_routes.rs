@@ -148,6 +148,7 @@ impl Checker<'_, '_, '_> {
         if let Some(node) = depends_on {
             self.dependencies(&mut gathered, node, &entry.place);
         }
+        fields.below("idle", idle::IDLE_KEYS.iter().copied(), self.problems);
         fields.finish(BACKEND_KEYS, self.problems);
         self.backends.insert(id, gathered);
     }

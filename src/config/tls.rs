@@ -98,8 +98,13 @@ pub(super) fn clients(node: &Node, base: &Path, problems: &mut Problems) -> BTre
 
 /// `off`, a duration, or a mapping.
 fn hsts(node: &Node, problems: &mut Problems) -> Option<Hsts> {
-    if node.as_text().and_then(values::parse_bool) == Some(false) {
-        return None;
+    match node.as_text().map(values::parse_bool) {
+        Some(Some(false)) => return None,
+        Some(Some(true)) => {
+            problems.0.push(not_for_how_long(node).with_hint("write `180d`, or `off`"));
+            return None;
+        }
+        Some(None) | None => {}
     }
     if node.as_text().is_some() {
         let max_age = values::duration(node, problems)?;
@@ -111,11 +116,14 @@ fn hsts(node: &Node, problems: &mut Problems) -> Option<Hsts> {
     let (include_subdomains, preload) = (flag("include_subdomains"), flag("preload"));
     fields.finish(&["max_age", "include_subdomains", "preload"], problems);
     let Some(max_age) = max_age else {
-        let problem = Problem::error(node.place.clone(), "`hsts` says not for how long");
-        problems.0.push(problem.with_hint("write `max_age: 180d`"));
+        problems.0.push(not_for_how_long(node).with_hint("write `max_age: 180d`"));
         return None;
     };
     Some(Hsts { max_age: max_age?, include_subdomains, preload })
+}
+
+fn not_for_how_long(node: &Node) -> Problem {
+    Problem::error(node.place.clone(), "`hsts` says not for how long")
 }
 
 /// `true`, `false`, or the port that is seen from outside.

@@ -222,6 +222,24 @@ impl<'a> Fields<'a> {
         self.entry(key).map(|entry| &entry.node).filter(|node| !node.is_null())
     }
 
+    /// Reports those of these keys that nobody has read: they have their place below another key.
+    pub(super) fn below(
+        &mut self,
+        key: &str,
+        keys: impl IntoIterator<Item = &'static str, IntoIter: Clone>,
+        problems: &mut Problems,
+    ) {
+        let keys = keys.into_iter();
+        for (entry, read) in self.entries.iter_mut().filter(|(_, read)| !read) {
+            let Some(known) = keys.clone().find(|known| normal(known) == normal(&entry.key)) else { continue };
+            *read = true;
+            let what = format!("`{}` is no key of a {}: it belongs below `{key}`", entry.key, self.kind);
+            problems
+                .0
+                .push(Problem::error(entry.place.clone(), what).with_hint(format!("write `{key}: {{{known}: …}}`")));
+        }
+    }
+
     /// Reports every key that nobody has read.
     pub(super) fn finish(self, known: &[&str], problems: &mut Problems) {
         for (entry, read) in self.entries {

@@ -6,7 +6,7 @@ use super::{
     tree::{Node, Value, unknown},
     yaml,
 };
-use crate::model::{Problem, Problems, parse_duration};
+use crate::model::{BadDuration, Problem, Problems, parse_duration};
 
 const TRUE: [&str; 6] = ["true", "yes", "on", "y", "t", "1"];
 const FALSE: [&str; 6] = ["false", "no", "off", "n", "f", "0"];
@@ -51,9 +51,33 @@ pub(super) fn duration(node: &Node, problems: &mut Problems) -> Option<Duration>
     }
 }
 
+/// A duration that may well be less than a second.
+pub(super) fn brief(node: &Node, problems: &mut Problems) -> Option<Duration> {
+    let text = text(node, problems)?;
+    if let Err(BadDuration::NoUnit(number)) = parse_duration(text)
+        && !node.hidden
+    {
+        // Nobody writes down hundreds of seconds where a few are meant.
+        let is_large = number.parse::<u64>().is_ok_and(|number| number >= 50);
+        let (likely, other) = if is_large { ("ms", "s") } else { ("s", "ms") };
+        let what = format!("`{number}` has no unit: write `{number}{likely}` or `{number}{other}`");
+        problems.0.push(Problem::error(node.place.clone(), what));
+        return None;
+    }
+    duration(node, problems)
+}
+
+/// The same, and not zero.
+pub(super) fn brief_positive(node: &Node, problems: &mut Problems) -> Option<Duration> {
+    brief(node, problems).and_then(|duration| not_zero(duration, node, problems))
+}
+
 /// A duration that is not zero.
 pub(super) fn positive(node: &Node, problems: &mut Problems) -> Option<Duration> {
-    let duration = duration(node, problems)?;
+    duration(node, problems).and_then(|duration| not_zero(duration, node, problems))
+}
+
+fn not_zero(duration: Duration, node: &Node, problems: &mut Problems) -> Option<Duration> {
     if duration.is_zero() {
         problems.0.push(node.wrong("is too short: it must be longer than zero"));
         return None;
@@ -79,9 +103,20 @@ pub(super) fn count(node: &Node, bounds: RangeInclusive<u64>, problems: &mut Pro
 
 /// A size: `10 MB`, `512KiB`, `8m` or a bare number of bytes.
 pub(super) fn bytes(node: &Node, problems: &mut Problems) -> Option<u64> {
-    let found = parse_bytes(text(node, problems)?);
+    let text = text(node, problems)?;
+    let found = parse_bytes(text);
     if found.is_none() {
-        problems.0.push(node.wrong("is no size: write for example `10MB`"));
+        let what = match number_and_unit(text).filter(|(_, unit)| !node.hidden && !unit.is_empty()) {
+            // Its number is as it should be.
+            Some((number, unit)) => {
+                let unit = unit.to_owned();
+                format!(
+                    "is no size: `{unit}` is no unit; write for example `{number}KB`, `{number}KiB` or `{number}MB`"
+                )
+            }
+            None => "is no size: write for example `512KiB` or `10MB`".to_owned(),
+        };
+        problems.0.push(node.wrong(what));
     }
     found
 }
@@ -200,6 +235,38 @@ pub(super) fn mapping<'a>(node: &'a Node, kind: &str, problems: &mut Problems) -
     }
     problems.0.push(opened.wrong(format!("is no mapping, as {kind} must be")));
     None
+}
+
+/// A mapping that may stand for itself in a word: `true` or nothing for one without options, `false` for none. What is
+/// neither is told with the `other` forms that it may have.
+pub(super) fn switch<'a>(node: &'a Node, kind: &str, other: &str, problems: &mut Problems) -> Option<Switch<'a>> {
+    let Some(text) = node.as_text() else { return mapping(node, kind, problems).map(Switch::Mapping) };
+    match parse_bool(text) {
+        Some(is_on) => Some(if is_on { Switch::On } else { Switch::Off }),
+        None if text.trim().is_empty() => Some(Switch::On),
+        None => {
+            // Labels hold mappings in a text.
+            let mut silent = Problems::default();
+            let opened = block(text, node, &mut silent).filter(|opened| matches!(opened.value, Value::Map(_)));
+            match opened {
+                Some(opened) => Some(Switch::Mapping(Cow::Owned(opened))),
+                None if text.contains([':', '{']) => mapping(node, kind, problems).map(Switch::Mapping),
+                None => {
+                    let what =
+                        format!("is no form of {kind}: write {other}`true`, `false` or a mapping of its options");
+                    problems.0.push(node.wrong(what));
+                    None
+                }
+            }
+        }
+    }
+}
+
+/// What a mapping stands for, or the word in its place.
+pub(super) enum Switch<'a> {
+    On,
+    Off,
+    Mapping(Cow<'a, Node>),
 }
 
 /// The YAML inside a text; tabs count as two spaces, every value stands where the text stands.

@@ -1,6 +1,7 @@
 //! Accept well: listeners that share a port, a bound on connections, and patience when descriptors run out; what the
 //! first bytes of a connection tell; bytes both ways; TLS with the certificate that fits.
 
+mod ask;
 mod both_ways;
 mod client_hello;
 mod handed;
@@ -13,6 +14,7 @@ mod pipe;
 mod proxy_header;
 mod stream;
 mod tls_accept;
+mod tls_any;
 mod tls_certificate;
 mod tls_certificates;
 mod tls_challenges;
@@ -25,8 +27,10 @@ mod tls_files;
 #[cfg(test)]
 mod tls_samples;
 mod tls_self_signed;
+mod tls_session;
 mod tls_stream;
 
+pub use ask::{NoStatus, Question, ask_http1, ask_http2};
 pub use both_ways::{Ended, Moved, copy_both_ways, reset_when_dropped};
 pub use client_hello::{Hello, LONGEST_HELLO, client_hello};
 pub use handed::{
@@ -40,6 +44,7 @@ pub use own::{is_own, refuse_itself};
 pub use proxy_header::{Carries, Ends, ProxyHeader, proxy_header, take_proxy_header};
 pub use stream::{Beneath, ReadHalf, Stream, Within, WriteHalf};
 pub use tls_accept::{NoTls, Secured, TlsServer};
+pub use tls_any::AnyCertificate;
 pub use tls_certificate::{BadCertificate, Certificate, CertificateSource};
 pub use tls_certificates::{Asks, Certificates, Serves, check_certificates};
 pub use tls_challenges::Challenges;

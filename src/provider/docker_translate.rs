@@ -5,23 +5,12 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
 };
 
 use serde_json::Value;
 
 use crate::model::{Container, ContainerPort, ContainerState, Health, Network, NodeName, Running, Transport};
-
-/// Why a text is no output of `docker inspect`.
-#[derive(Debug, thiserror::Error)]
-pub enum BadInspect {
-    /// It is no JSON.
-    #[error("it is no JSON")]
-    Syntax(#[from] serde_json::Error),
-    /// It is something else.
-    #[error("{0}")]
-    Shape(String),
-}
 
 /// From where we look at an engine: what is needed to say how its containers are reached.
 #[derive(Debug, Clone)]
@@ -31,25 +20,6 @@ pub(super) struct View {
     pub(super) machine: IpAddr,
     /// Networks of the container that we ourselves run in.
     pub(super) own_networks: Vec<String>,
-}
-
-/// Reads one object, or an array of them, in the form of `docker inspect`.
-pub fn parse_inspect(json: &str, node: &NodeName) -> Result<Vec<Container>, BadInspect> {
-    let objects = match serde_json::from_str(json)? {
-        Value::Array(objects) => objects,
-        object @ Value::Object(_) => vec![object],
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-            return Err(BadInspect::Shape("it is neither an object nor an array of objects".to_owned()));
-        }
-    };
-    let view = View { node: node.clone(), machine: IpAddr::V4(Ipv4Addr::LOCALHOST), own_networks: Vec::new() };
-    let mut found = Vec::with_capacity(objects.len());
-    for (index, object) in objects.iter().enumerate() {
-        let host = host_of(object).and_then(|host| objects.iter().find(|other| is_named(other, host)));
-        let made = container(object, &view, None, host);
-        found.push(made.ok_or_else(|| BadInspect::Shape(format!("object {} has no `Name`", index + 1)))?);
-    }
-    Ok(found)
 }
 
 /// All facts of one container. `wanted` is the network to dial; `host` the container whose network it shares.
@@ -180,7 +150,7 @@ pub(super) fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
     object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
-fn is_named(object: &Value, name: &str) -> bool {
+pub(super) fn is_named(object: &Value, name: &str) -> bool {
     let id = text(object, "/Id");
     text(object, "/Name").trim_start_matches('/') == name || (name.len() >= 12 && id.starts_with(name))
 }
@@ -286,47 +256,12 @@ fn ip(text: &str) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::net::Ipv4Addr;
 
-    fn view(machine: &str, own_networks: &[&str]) -> View {
-        View {
-            node: "local".parse().unwrap(),
-            machine: machine.parse().unwrap(),
-            own_networks: own_networks.iter().map(|name| (*name).to_owned()).collect(),
-        }
-    }
-
-    fn here() -> View {
-        view("127.0.0.1", &[])
-    }
-
-    /// A running container with two networks and a published port.
-    fn web() -> Value {
-        serde_json::json!({
-            "Id": "0123456789abcdef", "Name": "/web", "Created": "2024-05-01T10:00:00.123456789Z",
-            "State": { "Status": "running", "Running": true, "Pid": 4711, "ExitCode": 0, "Error": "",
-                "StartedAt": "2024-05-01T10:00:10Z", "FinishedAt": "2024-05-01T10:00:00Z",
-                "Health": { "Status": "starting" } },
-            "Config": { "Image": "nginx:1", "Labels": { "dormouse.port": "80", "com.docker.compose.project": "shop" },
-                "ExposedPorts": { "80/tcp": {}, "53/udp": {}, "132/sctp": {} },
-                "Healthcheck": { "Test": ["CMD", "true"] }, "StopSignal": "SIGQUIT" },
-            "HostConfig": { "NetworkMode": "shop_front", "RestartPolicy": { "Name": "unless-stopped" },
-                "PortBindings": { "80/tcp": [{ "HostIp": "", "HostPort": "8080" }] } },
-            "Mounts": [{ "Destination": "/data" }],
-            "NetworkSettings": {
-                "Ports": { "53/udp": null, "80/tcp": [{ "HostIp": "::", "HostPort": "8080" },
-                    { "HostIp": "0.0.0.0", "HostPort": "8080" }] },
-                "Networks": { "shop_front": { "IPAddress": "172.18.0.2" }, "back": { "IPAddress": "172.19.0.2" } } }
-        })
-    }
-
-    fn with(changes: &[(&str, Value)]) -> Value {
-        let mut object = web();
-        for (pointer, value) in changes {
-            *object.pointer_mut(pointer).unwrap() = value.clone();
-        }
-        object
-    }
+    use super::{
+        super::docker_samples::{address_of, here, view, web, with},
+        *,
+    };
 
     fn reached(object: &Value, view: &View, wanted: Option<&str>, host: Option<&Value>) -> Running {
         match state(object, view, wanted, host) {
@@ -335,10 +270,6 @@ mod tests {
                 panic!("it is {other:?}")
             }
         }
-    }
-
-    fn address_of(how: &Running) -> Option<String> {
-        how.address.map(|address| address.to_string())
     }
 
     #[test]
@@ -449,33 +380,6 @@ mod tests {
             ended(serde_json::json!({ "Status": "created", "ExitCode": 0 })),
             ContainerState::Stopped { exit_code: None, error: None }
         );
-    }
-
-    #[test]
-    fn nothing_that_is_missing_or_of_another_type_hides_a_container() {
-        let found = parse_inspect(r#"{"Name":"/bare"}"#, &here().node).unwrap();
-        assert_eq!(found[0].name, "bare");
-        assert_eq!(found[0].state, ContainerState::Stopped { exit_code: None, error: None });
-        let odd = r#"[{"Name":"odd","Id":7,"Config":{"Labels":null,"ExposedPorts":[1]},"State":"up","Mounts":{},
-            "HostConfig":null,"NetworkSettings":{"Ports":{"80/tcp":{"HostPort":1}},"Networks":[]},"Created":0}]"#;
-        assert_eq!(parse_inspect(odd, &here().node).unwrap().len(), 1);
-    }
-
-    #[test]
-    fn an_inspect_file_is_one_object_or_an_array() {
-        let node = here().node;
-        assert_eq!(parse_inspect(&web().to_string(), &node).unwrap().len(), 1);
-        let guest = with(&[
-            ("/Name", "/guest".into()),
-            ("/Id", "f".into()),
-            ("/HostConfig/NetworkMode", "container:web".into()),
-        ]);
-        let both = parse_inspect(&serde_json::json!([web(), guest]).to_string(), &node).unwrap();
-        let ContainerState::Running(how) = &both[1].state else { panic!("it runs") };
-        assert_eq!(address_of(how).as_deref(), Some("172.19.0.2"), "as the container whose network it shares");
-        assert!(matches!(parse_inspect("{", &node), Err(BadInspect::Syntax(_))));
-        assert!(matches!(parse_inspect("7", &node), Err(BadInspect::Shape(_))));
-        assert_eq!(parse_inspect("[{}]", &node).unwrap_err().to_string(), "object 1 has no `Name`");
     }
 
     #[test]

@@ -13,10 +13,13 @@ mod deadlines;
 mod docker;
 mod docker_client;
 mod docker_events;
+mod docker_inspect;
 mod docker_logs;
 mod docker_memory;
 mod docker_own;
 mod docker_place;
+#[cfg(test)]
+mod docker_samples;
 mod docker_ssh;
 mod docker_tls;
 mod docker_translate;
@@ -36,9 +39,9 @@ mod simulated_script;
 mod simulated_world;
 
 pub use docker::Docker;
+pub use docker_inspect::{BadInspect, parse_inspect};
 pub use docker_own::own_container;
 pub use docker_place::{BadPlace, check_docker};
-pub use docker_translate::{BadInspect, parse_inspect};
 pub use docker_workshop::Workshop;
 pub use error::ProviderError;
 pub use process::Process;

@@ -5,11 +5,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::TcpStream,
-    task::JoinSet,
-};
+use tokio::{net::TcpStream, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -20,6 +16,7 @@ use crate::{
     backend::{Backend, Pass},
     control::{Control, Health, HealthState, LiveRoute},
     model::{Cause, Endpoint, HostPattern, RouteTarget, Scheme, format_duration},
+    net::{Question, ask_http1, ask_http2},
     telemetry::{Happening, Journal, chain},
 };
 
@@ -132,14 +129,14 @@ async fn ask(shared: &Shared, route: &LiveRoute, health: &Health, pass: Option<&
         (RouteTarget::Backend { .. } | RouteTarget::Down { .. } | RouteTarget::Group(_), None) => None,
     };
     let address = address.ok_or_else(|| "it has no address".to_owned())?;
-    let head = health.check.use_get;
-    let method = if head { "GET" } else { "HEAD" };
-    let status = match status(shared, route, health, (scheme, address), method).await? {
-        // There are those who know no HEAD.
-        Some(501) if !head => self::status(shared, route, health, (scheme, address), "GET").await?,
-        status => status,
-    };
-    match status {
+    let mut method = if health.check.use_get { "GET" } else { "HEAD" };
+    let mut answered = status(shared, route, health, (scheme, address), method).await?;
+    // There are those who know no HEAD.
+    if answered == Some(501) && method == "HEAD" {
+        method = "GET";
+        answered = status(shared, route, health, (scheme, address), method).await?;
+    }
+    match answered {
         Some(status) if status >= 500 => Err(format!("it answered {status} to `{method} {}`", health.check.path)),
         Some(_) | None => Ok(()),
     }
@@ -155,16 +152,17 @@ async fn status(
 ) -> Result<Option<u16>, String> {
     let tcp = TcpStream::connect(address).await.map_err(|error| format!("it takes no connection: {error}"))?;
     let host = host(route);
-    let path = health.check.path.as_str();
-    match scheme {
-        Scheme::Tcp | Scheme::Udp | Scheme::TcpUdp => Ok(None),
-        Scheme::Http => http1(tcp, method, &host, path).await.map(Some),
+    let question = Question { method, host: &host, path: &health.check.path, agent: AGENT };
+    let status = match scheme {
+        Scheme::Tcp | Scheme::Udp | Scheme::TcpUdp => return Ok(None),
+        Scheme::Http => ask_http1(tcp, question).await,
         Scheme::Https => {
             let tls = tls_to(shared, &route.spec, address, tcp).await.map_err(|error| format!("no TLS: {error}"))?;
-            http1(tls, method, &host, path).await.map(Some)
+            ask_http1(tls, question).await
         }
-        Scheme::H2c => http2(tcp, method, &host, path).await.map(Some),
-    }
+        Scheme::H2c => ask_http2(tcp, question).await,
+    };
+    status.map(Some).map_err(|why| chain(&why))
 }
 
 /// The host that is asked for: one that the route answers to.
@@ -174,46 +172,4 @@ fn host(route: &LiveRoute) -> String {
         HostPattern::FirstLabel(_) | HostPattern::Wildcard(_) | HostPattern::Any => None,
     });
     exact.unwrap_or_else(|| route.spec.alias.to_string())
-}
-
-async fn http1(
-    mut stream: impl AsyncRead + AsyncWrite + Unpin,
-    method: &str,
-    host: &str,
-    path: &str,
-) -> Result<u16, String> {
-    let cut = |error: std::io::Error| format!("the connection failed: {error}");
-    let request = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {AGENT}\r\nAccept: */*\r\nConnection: close\r\n\r\n"
-    );
-    stream.write_all(request.as_bytes()).await.map_err(cut)?;
-    let mut line = Vec::with_capacity(64);
-    let mut piece = [0; 64];
-    // `HTTP/1.1 200`
-    while line.len() < 12 {
-        let count = stream.read(&mut piece).await.map_err(cut)?;
-        if count == 0 {
-            return Err("it ended the connection without an answer".to_owned());
-        }
-        line.extend_from_slice(piece.get(..count).unwrap_or_default());
-    }
-    let status = line.get(9..12).filter(|_| line.starts_with(b"HTTP/1."));
-    let status = status.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
-    status.ok_or_else(|| "its answer is not HTTP".to_owned())
-}
-
-async fn http2(tcp: TcpStream, method: &str, host: &str, path: &str) -> Result<u16, String> {
-    let cut = |error: h2::Error| format!("HTTP/2 failed: {}", chain(&error));
-    let (mut requests, connection) = h2::client::handshake(tcp).await.map_err(cut)?;
-    let request = http::Request::builder().method(method).uri(format!("http://{host}{path}"));
-    let request = request.header("user-agent", AGENT).body(()).map_err(|error| error.to_string())?;
-    let asking = async {
-        let (response, _) = requests.send_request(request, true).map_err(cut)?;
-        Ok(response.await.map_err(cut)?.status().as_u16())
-    };
-    tokio::select! {
-        biased;
-        status = asking => status,
-        _ = connection => Err("it ended the connection without an answer".to_owned()),
-    }
 }

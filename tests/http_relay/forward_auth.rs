@@ -4,7 +4,6 @@ use std::{
     io::Write,
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{Arc, atomic::Ordering, mpsc},
-    thread,
     time::Duration,
 };
 
@@ -17,7 +16,7 @@ use dormouse::{
     proxy::ProxySettings,
 };
 
-use crate::{support::*, wake::*};
+use crate::{sleeper::*, support::*};
 
 const GUARDED: &str = "GET /guarded HTTP/1.1\r\nHost: guarded.test\r\n\r\n";
 
@@ -139,6 +138,15 @@ fn a_decider_that_died_unseen_is_woken_again() {
     assert_eq!(sleeper.starts(), 2);
 }
 
+/// How many connects have failed on this machine. Those of others are among them, which only makes a test shorter.
+fn refused_connects() -> u64 {
+    let counters = std::fs::read_to_string("/proc/self/net/snmp").unwrap();
+    let mut lines = counters.lines().filter_map(|line| line.strip_prefix("Tcp: ")).map(|line| line.split(' '));
+    let (mut names, mut numbers) = (lines.next().unwrap(), lines.next().unwrap());
+    let at = names.position(|name| name == "AttemptFails").unwrap();
+    numbers.nth(at).unwrap().parse().unwrap()
+}
+
 #[test]
 fn a_decider_that_is_starting_is_asked_until_it_answers() {
     // A forwarder that accepts for it at first.
@@ -157,7 +165,8 @@ fn a_decider_that_is_starting_is_asked_until_it_answers() {
     let mut client = connect(&proxy);
     client.write_all(GUARDED.as_bytes()).unwrap();
     until("it is in flight", || proxy.route.counters.in_flight.load(Ordering::Relaxed) == 1);
-    thread::sleep(Duration::from_millis(100));
+    let before = refused_connects();
+    until("its address was tried", || refused_connects() > before);
     socket.listen(8).unwrap();
     let listener = TcpListener::from(socket);
     let (mut stream, _) = listener.accept().unwrap();

@@ -17,7 +17,7 @@ use dormouse::{
     provider::Script,
 };
 
-use crate::{frames::*, h2_service::*, support::*, wake::*};
+use crate::{frames::*, h2_service::*, sleeper::*, support::*};
 
 fn sleeper(policy: IdlePolicy, app: impl Fn(usize, &mut TcpStream) + Send + Sync + 'static) -> Sleeper {
     sleeper_of(Scheme::H2c, policy, slow_start(), settings(), app)

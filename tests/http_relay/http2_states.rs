@@ -3,13 +3,14 @@
 
 use crate::{
     frames::*,
+    http2_frame_rules::frames,
     http2_rules::{
         Case, Expected,
         Expected::{Ended, Error, Refused, Seen},
-        ambiguous, check, frames,
+        ambiguous, check,
     },
+    sleeper::{policy, sleeper_of, slow_start},
     support::*,
-    wake::{policy, sleeper_of, slow_start},
 };
 
 fn get() -> Vec<u8> {

@@ -13,11 +13,16 @@ mod h2_out_tls;
 mod h2_out_wake;
 mod h2_service;
 mod http2;
+mod http2_frame_rules;
 mod http2_rules;
 mod http2_states;
 mod middlewares;
 mod middlewares_bodies;
+mod own_answers;
 mod panics;
 mod relay;
+mod sleeper;
+#[path = "../http/sleeping.rs"]
+mod sleeping;
 mod support;
 mod wake;

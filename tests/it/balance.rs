@@ -230,6 +230,27 @@ async fn an_unhealthy_member_is_left_out_until_it_is_well_and_the_last_one_is_no
     assert!(log.contains("is unhealthy: it answered 503 to `HEAD /up`") && log.contains("is healthy"), "{log}");
 }
 
+#[tokio::test]
+async fn what_knows_no_head_is_asked_by_get_and_the_event_says_so() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut head = Vec::new();
+            let mut byte = [0];
+            while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|count| count > 0) {
+                head.push(byte[0]);
+            }
+            let status = if head.starts_with(b"HEAD ") { "501 No" } else { "500 No" };
+            let _ = write!(stream, "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+        }
+    });
+    let text = format!("routes:\n  web: {{ endpoints: [\"{at}\"], healthcheck: {{ path: /up, interval: 50ms }} }}\n");
+    let dormouse = Dormouse::start(&text).await;
+    until("it is told", async || dormouse.log(), |log| log.contains("it answered 500 to `GET /up`")).await;
+}
+
 /// What the command line lists.
 fn routes(dormouse: &Dormouse) -> String {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_dormouse"));

@@ -174,6 +174,10 @@ fn an_inspected_container_is_explained_without_an_engine() {
     );
     write(place.path(), "good.json", &object("app", "dormouse.idle_timeout"));
     assert_eq!(ran(place.path(), &["explain", "--inspect", "good.json"]).0, 0);
+    write(place.path(), "other.json", &format!("[{}, {{\"Name\": \"/b\"}}]", object("app", "dormouse.idle_timeout")));
+    let (code, _, err) = ran(place.path(), &["explain", "--inspect", "other.json"]);
+    assert_eq!(code, 2);
+    assert!(err.contains("`other.json`: object 2 has no `Id`, `Config`, `State`: it is not in the form of"), "{err}");
     write(place.path(), "broken.json", "{");
     assert_eq!(ran(place.path(), &["explain", "--inspect", "broken.json"]).0, 2);
 }

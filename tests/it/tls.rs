@@ -66,6 +66,10 @@ async fn only_a_host_with_a_certificate_is_sent_to_https_and_remembered() {
     let port = https(&dormouse).port();
     assert_eq!(reply.field("location"), Some(format!("https://app.test:{port}/a/b?c=d").as_str()));
     assert_eq!(app.journal().starts(), 0, "a redirect wakes nothing");
+    // What Dormouse says itself is to be remembered, too.
+    let reply = authority.curl("app.test", https(&dormouse), "/.dormouse/nothing", &[]).await;
+    assert_eq!((reply.status, reply.field("strict-transport-security")), (404, Some("max-age=15552000")), "{reply:?}");
+    assert_eq!(app.journal().starts(), 0);
     let reply = authority.curl("app.test", https(&dormouse), "/", &[]).await;
     assert_eq!((reply.status, reply.field("strict-transport-security")), (200, Some("max-age=15552000")), "{reply:?}");
     // A host of ours without a certificate.

@@ -8,7 +8,7 @@ use crate::{
     web::{self, ErrorBody},
 };
 
-use super::{bad_request::BadRequest, request_head::RequestHead};
+use super::{bad_request::BadRequest, request_head::RequestHead, tell::add_wanted};
 
 /// What is told of a backend whose answer can not be passed on.
 pub(super) const MALFORMED: &str = "The service answered with a malformed response.";
@@ -51,6 +51,16 @@ impl Answer {
 
     /// Writes it as a response. `head` is missing when the request could not be read.
     pub(super) fn write(&self, head: Option<&RequestHead>, keep_alive: bool) -> Vec<u8> {
+        self.write_with(head, keep_alive, &[])
+    }
+
+    /// The same, with header fields that its route wants, where nothing is said under their names.
+    pub(super) fn write_with(
+        &self,
+        head: Option<&RequestHead>,
+        keep_alive: bool,
+        wanted: &[(String, String)],
+    ) -> Vec<u8> {
         let accept = head.and_then(|head| head.get("accept")).unwrap_or_default();
         let ErrorBody { content_type, policy, body } = match &self.body {
             Some(body) => ErrorBody { content_type: "text/plain; charset=utf-8", policy: None, body: body.clone() },
@@ -85,6 +95,7 @@ impl Answer {
         if self.status == 405 {
             out.push_str("Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n");
         }
+        add_wanted(&mut out, wanted);
         match (keep_alive, head.is_some_and(|head| !head.is_11)) {
             (false, _) => out.push_str("Connection: close\r\n"),
             (true, true) => out.push_str("Connection: keep-alive\r\n"),

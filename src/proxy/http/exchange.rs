@@ -28,7 +28,9 @@ use super::{
     noting::{self, Notes, Noting},
     request_head::RequestHead,
     request_target::hides_slash,
-    secure, waiting,
+    secure,
+    tell::tell,
+    waiting,
     wake::{self, Entry},
 };
 
@@ -50,9 +52,9 @@ impl Drop for InFlight<'_> {
 
 /// Does a request, from its head to the end of its answer.
 pub(super) async fn run(client: &mut Client, head: &RequestHead) -> Next {
-    let route = match secure::challenge(client, head).map_or_else(|| find(client, head), Err) {
+    let route = match secure::challenge(client, head).map_or_else(|| find(client, head), |answer| Err(answer.into())) {
         Ok(route) => route,
-        Err(answer) => return Box::pin(refuse(client, head, answer)).await,
+        Err(unserved) => return Box::pin(refuse(client, head, unserved)).await,
     };
     match access::of(&client.worker.shared, Some(&route)) {
         None => serve(client, head, &route).await,
@@ -64,9 +66,13 @@ pub(super) async fn run(client: &mut Client, head: &RequestHead) -> Next {
     }
 }
 
-/// Answers a request that has no route.
-async fn refuse(client: &mut Client, head: &RequestHead, answer: Answer) -> Next {
-    let next = client.answer(Some(head), &answer).await;
+/// Answers a request that has come to no route, or not into it.
+async fn refuse(client: &mut Client, head: &RequestHead, unserved: Box<Unserved>) -> Next {
+    let Unserved { answer, route } = *unserved;
+    let next = match route {
+        Some(route) => tell(client, head, &route, &answer).await,
+        None => client.answer(Some(head), &answer).await,
+    };
     noting::unrouted(client, Some(head), answer.status);
     next
 }
@@ -198,21 +204,25 @@ async fn say(job: &mut Job<'_>, answer: &Answer) -> Next {
     next
 }
 
-/// Tells the client something ourselves, as a page of the route's where it has one.
-async fn tell(client: &mut Client, head: &RequestHead, route: &LiveRoute, answer: &Answer) -> Next {
-    let pages = route.spec.options.middlewares.as_ref().and_then(|all| all.error_pages());
-    match pages.and_then(|pages| answer.as_page(pages, head)) {
-        Some(page) => client.answer(Some(head), &page).await,
-        None => client.answer(Some(head), answer).await,
+/// Why a request has come to no route, or not into the one that it has come to.
+struct Unserved {
+    answer: Answer,
+    /// The one that has a word in how that is told.
+    route: Option<Arc<LiveRoute>>,
+}
+
+impl From<Answer> for Box<Unserved> {
+    fn from(answer: Answer) -> Self {
+        Self::new(Unserved { answer, route: None })
     }
 }
 
 /// The route of a request that may use it.
-fn find(client: &Client, head: &RequestHead) -> Result<Arc<LiveRoute>, Answer> {
+fn find(client: &Client, head: &RequestHead) -> Result<Arc<LiveRoute>, Box<Unserved>> {
     let shared = &client.worker.shared;
     let marked = head.fields().iter().any(|field| field.known == Known::HopMark);
     if marked && head.all(HOP_MARK).flat_map(|value| value.split(',')).any(|mark| mark.trim() == shared.mark) {
-        return Err(Answer::new(508, "This request came back to where it had been sent from."));
+        return Err(Answer::new(508, "This request came back to where it had been sent from.").into());
     }
     let unknown = || Answer::new(404, "Nothing is served under this address.");
     let written = if head.target() == "*" { "/" } else { head.path() };
@@ -228,16 +238,17 @@ fn find(client: &Client, head: &RequestHead) -> Result<Arc<LiveRoute>, Answer> {
     if route.spec.audience == Audience::PrivateNetworks
         && !wake::is_private(client.peer.client(head, &client.settings.trusted_proxies))
     {
-        return Err(unknown());
+        return Err(unknown().into());
     }
-    secure::check(client, head, route)?;
+    let unserved = |answer| Box::new(Unserved { answer, route: Some(Arc::clone(route)) });
+    secure::check(client, head, route).map_err(unserved)?;
     // Where routes differ by path, a slash that is hidden from us must not be one to the backend: it could be found
     // under the path of one route by way of another.
     if is_odd
         && hides_slash(&path)
         && table.by_host.of_host(head.host()).iter().any(|route| !route.spec.matches.paths.is_empty())
     {
-        return Err(Answer::new(400, "The path hides a slash."));
+        return Err(unserved(Answer::new(400, "The path hides a slash.")));
     }
     Ok(Arc::clone(route))
 }

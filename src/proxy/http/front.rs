@@ -19,7 +19,7 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::{
-    net::{Secured, Stream, TlsServer, reset_when_dropped},
+    net::{Beneath, Secured, Stream, TlsServer, reset_when_dropped},
     proxy::told,
 };
 
@@ -27,6 +27,7 @@ use super::{
     answer::Answer,
     bad_request::BadRequest,
     buffer::Buf,
+    call,
     deadline::Deadline,
     exchange,
     forwarded::Peer,
@@ -310,14 +311,30 @@ impl Client {
     }
 
     /// Sends an answer of our own. The connection stays only when the request was read whole.
-    pub(super) async fn answer(&mut self, head: Option<&RequestHead>, answer: &Answer) -> Next {
+    pub(super) fn answer(&mut self, head: Option<&RequestHead>, answer: &Answer) -> impl Future<Output = Next> {
+        self.answer_with(head, answer, &[])
+    }
+
+    /// The same, with header fields that the route of the request wants.
+    pub(super) async fn answer_with(
+        &mut self,
+        head: Option<&RequestHead>,
+        answer: &Answer,
+        wanted: &[(String, String)],
+    ) -> Next {
         let whole = head.is_some_and(|head| head.keep_alive && !head.has_body());
         let keep_alive = whole && !self.is_stopping();
-        let text = answer.write(head, keep_alive);
+        // Nothing but the text is kept while it is sent: every connection carries the room of this.
+        let text = {
+            let is_http2 = matches!(self.stream.beneath(), Beneath::Within(_));
+            let call = head.and_then(|head| call::told(head, answer, is_http2));
+            call.as_ref().unwrap_or(answer).write_with(head, keep_alive, wanted)
+        };
         let window = self.settings.limits.body_window;
         let written = tokio::time::timeout(window, self.stream.write_all(&text)).await;
         self.quiet_since = Instant::now();
         let sent = if matches!(written, Ok(Ok(()))) { text.len() as u64 } else { 0 };
+        // What a call is told is an error here, whatever its status of HTTP.
         self.note(|notes| (notes.status, notes.bytes_out) = (Some(answer.status), sent));
         match written {
             Ok(Ok(())) if keep_alive => Next::Again,

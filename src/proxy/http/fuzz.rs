@@ -97,19 +97,7 @@ pub fn response(bytes: &[u8], to_head: bool) -> Result<Option<ReadResponse>, Bad
     let input = holding(&buffers, bytes);
     let Some(head) = response_head::read(&input, to_head, Limits::default().head)? else { return Ok(None) };
     let mut out = buffers.lend();
-    let ending = Ending {
-        is_11: true,
-        keep_alive: true,
-        wake: None,
-        set: &[],
-        add: &[],
-        remade: &[],
-        hide: &[],
-        origin: None,
-        cookie: None,
-        hsts: None,
-    };
-    rewrite::response(&head, input.filled(), ending, &mut out);
+    rewrite::response(&head, input.filled(), Ending::none(&[]), &mut out);
     let part = |at: &std::ops::Range<usize>| bytes.get(at.clone()).unwrap_or_default().to_vec();
     let passing = head.fields().iter().filter(|field| field.known == Known::Other);
     Ok(Some(ReadResponse {

@@ -11,7 +11,7 @@
 //! - `attempt` is one try on one connection from the `pool`, `relay` moves bodies both ways at once (`chunk`
 //!   understands them), `remake` says where middlewares want another body or another coding of it (`coding`), `tunnel`
 //!   takes over after a 101;
-//! - `answer` is what we say ourselves.
+//! - `answer` is what we say ourselves, `tell` what of it a route has a word in, and `call` how gRPC is told.
 //!
 //! A connection of HTTP/2 (`h2_connection`) is many such clients at once: each stream (`h2_stream`) has its head from
 //! `h2_request`, and reads and writes like a connection of HTTP/1.1 of its own. `h2_wire` gathers what all of them
@@ -30,6 +30,7 @@ mod attempt;
 mod bad_request;
 mod balance;
 mod buffer;
+mod call;
 mod chunk;
 mod coding;
 mod connect;
@@ -79,6 +80,7 @@ mod secure;
 mod send;
 mod shelf;
 mod silent;
+mod tell;
 mod tunnel;
 mod waiting;
 mod wake;

@@ -1,5 +1,7 @@
 //! What middlewares make of an answer: its body in another coding, or a page of ours in its place.
 
+use memchr::memmem;
+
 use crate::{
     model::{Coding, Compress, Middlewares},
     web::weighted,
@@ -35,7 +37,7 @@ pub(super) enum Body<'a> {
 }
 
 /// Fields that tell of a body that is not sent.
-const OF_BODY: [&str; 14] = [
+pub(super) const OF_BODY: [&str; 14] = [
     "accept-ranges",
     "content-digest",
     "content-disposition",
@@ -104,32 +106,60 @@ fn kind(head: &ResponseHead, bytes: &[u8]) -> Option<String> {
 fn compress<'a>(rule: &Compress, request: &RequestHead, head: &mut ResponseHead, bytes: &[u8]) -> Remade<'a> {
     let accepted = request.all("accept-encoding").collect::<Vec<_>>().join(",");
     let coding = choose(&accepted, &rule.codings).filter(|_| request.is_11);
-    // It tells of what was compressed when it was sent.
-    let of_known = head.status == 304;
-    if !of_known && !may_be_coded(rule, request, head, bytes) {
+    if head.status == 304 {
+        return of_known(request, head, bytes, coding.is_some());
+    }
+    if !may_be_coded(rule, request, head, bytes) {
         return Remade::default();
     }
-    let mut remade = Remade::default();
-    let varies = |value: &[u8]| field::list_has(value, "accept-encoding") || field::list_has(value, "*");
-    if !head.values(bytes, "vary").any(varies) {
-        remade.fields.push(("Vary", b"Accept-Encoding".to_vec()));
-    }
+    let mut remade = Remade { fields: varies(head, bytes), ..Remade::default() };
     let Some(coding) = coding else { return remade };
     // What is compressed is not the same byte for byte.
-    let strong =
-        head.values(bytes, "etag").next().filter(|tag| !tag.starts_with(b"W/")).map(|tag| [b"W/", tag].concat());
-    if let Some(weak) = strong {
+    if let Some(weak) = weakened(head, bytes) {
         head.withhold(bytes, &["etag"]);
         remade.fields.push(("ETag", weak));
     }
-    if !of_known {
-        head.withhold(bytes, &OF_CODED);
-        head.withhold(bytes, &["content-encoding"]);
-        (head.told_chunked, head.told_length) = (true, None);
-        remade.fields.push(("Content-Encoding", coding.as_str().as_bytes().to_vec()));
-        remade.body = Body::Coded(coding);
-    }
+    head.withhold(bytes, &OF_CODED);
+    head.withhold(bytes, &["content-encoding"]);
+    (head.told_chunked, head.told_length) = (true, None);
+    remade.fields.push(("Content-Encoding", coding.as_str().as_bytes().to_vec()));
+    remade.body = Body::Coded(coding);
     remade
+}
+
+/// What becomes of a 304: it tells of what the client has, and of that alone its tag says whether it was compressed.
+fn of_known<'a>(request: &RequestHead, head: &mut ResponseHead, bytes: &[u8], likes_coded: bool) -> Remade<'a> {
+    let has = |tag: &[u8]| request.values("if-none-match").any(|value| memmem::find(value, tag).is_some());
+    match weakened(head, bytes) {
+        Some(weak) if has(&weak) => {
+            let fields = varies(head, bytes);
+            // The length is that of the body as the service has it.
+            head.told_length = None;
+            head.withhold(bytes, &["etag"]);
+            Remade { fields: [fields, vec![("ETag", weak)]].concat(), ..Remade::default() }
+        }
+        strong => {
+            // Without a tag nobody knows in what form the client has it.
+            let is_plain = strong.is_some_and(|weak| has(weak.get(2..).unwrap_or_default()));
+            if likes_coded && !is_plain {
+                head.told_length = None;
+            }
+            Remade::default()
+        }
+    }
+}
+
+/// The weak form of an answer's tag, if that is strong.
+fn weakened(head: &ResponseHead, bytes: &[u8]) -> Option<Vec<u8>> {
+    let tag = head.values(bytes, "etag").next().filter(|tag| !tag.starts_with(b"W/"))?;
+    Some([b"W/", tag].concat())
+}
+
+/// What says that the answer hangs on what the client likes, where it does not say so yet.
+fn varies(head: &ResponseHead, bytes: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
+    let says = |value: &[u8]| field::list_has(value, "accept-encoding") || field::list_has(value, "*");
+    let told = head.values(bytes, "vary").any(says);
+    if told { Vec::new() } else { vec![("Vary", b"Accept-Encoding".to_vec())] }
 }
 
 /// Whether a body may be compressed at all, whoever asks.

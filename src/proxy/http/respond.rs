@@ -28,7 +28,7 @@ use super::{
     rewrite::{self, Ending},
     secure,
     send::Run,
-    tunnel,
+    tell, tunnel,
 };
 
 /// Sends the response. From here on nothing is tried again: the client sees what happens.
@@ -168,7 +168,7 @@ fn is_all(framing: Framing, begun: Option<Buf>, home: &Rc<Buffers>) -> bool {
 
 /// The body was malformed from its first byte: nothing was sent yet, so the client gets an answer of ours.
 async fn refuse(job: &mut Job<'_>) -> Next {
-    let next = job.client.answer(Some(job.head), &Answer::new(502, MALFORMED)).await;
+    let next = tell::tell(job.client, job.head, job.route, &Answer::new(502, MALFORMED)).await;
     job.took();
     match next {
         Next::Again | Next::Linger => Next::Linger,

@@ -17,7 +17,7 @@ use super::{
 };
 
 /// The field by which browsers are told to use nothing but TLS.
-const HSTS: &[u8] = b"Strict-Transport-Security";
+pub(super) const HSTS: &str = "Strict-Transport-Security";
 
 fn push_number(out: &mut Buf, number: u64) {
     let mut digits = [0u8; 20];
@@ -225,6 +225,24 @@ pub(super) struct Ending<'a> {
     pub(super) hsts: Option<&'a str>,
 }
 
+impl<'a> Ending<'a> {
+    /// That of a response which ends nothing, and to which nothing is added.
+    pub(super) fn none(hide: &'a [String]) -> Self {
+        Self {
+            is_11: true,
+            keep_alive: true,
+            wake: None,
+            set: &[],
+            hide,
+            add: &[],
+            remade: &[],
+            origin: None,
+            cookie: None,
+            hsts: None,
+        }
+    }
+}
+
 /// How the body of a response goes to this client, and whether the connection can stay after it.
 pub(super) fn emit(head: &ResponseHead, is_11: bool) -> (Emit, bool) {
     match head.framing {
@@ -244,7 +262,7 @@ pub(super) fn response(head: &ResponseHead, bytes: &[u8], ending: Ending<'_>, ou
     out.push(b" ");
     out.push(part(&head.reason));
     out.push(b"\r\n");
-    let mut hsts = ending.hsts.filter(|_| !is_set(ending.set, HSTS));
+    let mut hsts = ending.hsts.filter(|_| !is_set(ending.set, HSTS.as_bytes()));
     let all_pass = ending.set.is_empty() && ending.hide.is_empty() && hsts.is_none();
     let mut run = Run::new(bytes);
     for field in head.fields() {
@@ -255,7 +273,7 @@ pub(super) fn response(head: &ResponseHead, bytes: &[u8], ending: Ending<'_>, ou
             Known::ContentLength | Known::TransferEncoding | Known::Connection | Known::Hop | Known::HopMark => false,
         };
         if passes && (all_pass || !(is_set(ending.set, name()) || is_hidden(ending.hide, name()))) {
-            if hsts.is_some() && name().eq_ignore_ascii_case(HSTS) {
+            if hsts.is_some() && name().eq_ignore_ascii_case(HSTS.as_bytes()) {
                 hsts = None;
             }
             run.add(field, out);
@@ -279,7 +297,7 @@ pub(super) fn response(head: &ResponseHead, bytes: &[u8], ending: Ending<'_>, ou
             push_field(out, b"Access-Control-Allow-Origin", origin.as_bytes());
         }
         if let Some(hsts) = hsts {
-            push_field(out, HSTS, hsts.as_bytes());
+            push_field(out, HSTS.as_bytes(), hsts.as_bytes());
         }
         if let Some(wake) = ending.wake {
             out.push(b"Server-Timing: wake;dur=");

@@ -187,19 +187,7 @@ fn answers_upgrade(request: &RequestHead, head: &ResponseHead, buf: &Buf) -> boo
 async fn interim(job: &mut Job<'_>, head: &ResponseHead, buf: &Buf) -> Result<(), Fault> {
     let mut out = job.client.worker.buffers.lend();
     let hide = job.route.spec.options.hide_response_headers.as_slice();
-    let ending = Ending {
-        is_11: true,
-        keep_alive: true,
-        wake: None,
-        set: &[],
-        add: &[],
-        remade: &[],
-        origin: None,
-        hide,
-        cookie: None,
-        hsts: None,
-    };
-    rewrite::response(head, buf.filled(), ending, &mut out);
+    rewrite::response(head, buf.filled(), Ending::none(hide), &mut out);
     let window = job.client.settings.limits.body_window;
     match tokio::time::timeout(window, job.client.stream.write_all(out.filled())).await {
         Ok(Ok(())) => Ok(()),

@@ -18,7 +18,15 @@ use crate::{
     web::{self, DependencyView, Failure, Language, Phase, Progress, Theme, WaitingPage, WaitingView, WhyFailed},
 };
 
-use super::{answer::Answer, attempt::Job, door::Door, front::Next, leaving::gone, wake::Entry};
+use super::{
+    answer::Answer,
+    attempt::Job,
+    door::Door,
+    front::Next,
+    leaving::gone,
+    tell::{self, add_wanted, wanted},
+    wake::{Entry, refusal},
+};
 
 /// How long the page is held back for an answer that makes it needless: awake already, or refused at once.
 const GRACE: Duration = Duration::from_millis(5);
@@ -57,6 +65,10 @@ async fn page_while(
     match tokio::time::timeout(GRACE, entering.as_mut()).await {
         Ok(Ok(pass)) => return Ok(pass),
         Ok(Err(refused)) => {
+            let answer = refusal(&refused);
+            if tell::as_page(job.route, job.head, &answer).is_some() {
+                return Err(Entry::Answer(answer));
+            }
             let page = web::failed_page(title(job.route), language, &failure(&refused));
             return Err(Entry::Done(whole(job, &page.headers, &page.body).await));
         }
@@ -113,7 +125,7 @@ pub(super) async fn resource(job: &mut Job<'_>, backend: &Backend) -> Next {
         }
         _ => {
             job.route.counters.answered(404);
-            job.client.answer(Some(job.head), &Answer::new(404, "There is nothing here.")).await
+            tell::tell(job.client, job.head, job.route, &Answer::new(404, "There is nothing here.")).await
         }
     }
 }
@@ -300,6 +312,7 @@ impl<'a, 'b> Reply<'a, 'b> {
         for (name, value) in fields {
             let _ = write!(head, "{name}: {value}\r\n");
         }
+        add_wanted(&mut head, &wanted(job.client, job.head, job.route));
         head.push_str(if chunked { "Transfer-Encoding: chunked\r\n" } else { "" });
         head.push_str(if keep_alive { "\r\n" } else { "Connection: close\r\n\r\n" });
         job.client.note(|notes| notes.status = Some(status));

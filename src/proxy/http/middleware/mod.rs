@@ -20,7 +20,7 @@ mod real_ip;
 mod redirect;
 mod retry;
 #[cfg(test)]
-mod samples;
+pub(super) mod samples;
 
 pub(super) use asker::Asker;
 pub(super) use chain::{Edits, admit};
