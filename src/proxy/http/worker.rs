@@ -6,7 +6,7 @@ use std::{
     net::{IpAddr, SocketAddr, TcpListener as StdListener},
     os::fd::{AsFd, OwnedFd},
     rc::Rc,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     thread::JoinHandle,
     time::Duration,
 };
@@ -38,6 +38,7 @@ use super::{
     limits::Limits,
     middleware::Ledger,
     pool::Pool,
+    session_key::SessionKey,
 };
 
 /// So often others give way for one connection.
@@ -95,6 +96,8 @@ pub struct Shared {
     wakes: Rate,
     /// What middlewares remember.
     pub(super) ledger: Ledger,
+    /// By which sessions are sealed.
+    sessions: OnceLock<SessionKey>,
     /// Where workers are told of ports that were opened.
     pub(in crate::proxy) ports: PortPosts,
     /// Who writes the access log.
@@ -125,6 +128,19 @@ impl Shared {
             () = tasks.wait() => true,
             () = self.hurry.cancelled() => false,
             () = late => false,
+        }
+    }
+
+    /// Sessions are sealed by this key from now on, unless some were already.
+    pub fn seal_sessions_by(&self, key: SessionKey) {
+        let _ = self.sessions.set(key);
+    }
+
+    /// The key of sessions; one of this run alone where none was given.
+    pub(super) fn session_key(&self) -> Option<&SessionKey> {
+        match self.sessions.get() {
+            Some(key) => Some(key),
+            None => SessionKey::random().map(|key| self.sessions.get_or_init(|| key)),
         }
     }
 
@@ -164,6 +180,7 @@ impl Shared {
             mark,
             wakes: Rate::new(Duration::from_secs(60)),
             ledger: Ledger::default(),
+            sessions: OnceLock::new(),
             ports: PortPosts::default(),
             access: AccessWriter::default(),
             hurry: CancellationToken::new(),

@@ -4,6 +4,7 @@ pub(crate) mod docker;
 pub(crate) mod dormouse;
 pub(crate) mod history;
 pub(crate) mod not_run;
+pub(crate) mod oidc;
 pub(crate) mod pebble;
 pub(crate) mod rig;
 pub(crate) mod scripted_engine;
