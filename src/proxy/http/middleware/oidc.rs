@@ -53,6 +53,10 @@ impl Used {
         if self.0.len() >= MOST {
             self.0.retain(|_, until| *until > now);
         }
+        // A flood of logins; no provider takes a code twice, either.
+        if self.0.len() >= MOST {
+            self.0.clear();
+        }
         self.0.insert(login.state.clone(), login.until).is_none()
     }
 }
@@ -191,8 +195,17 @@ impl Visit<'_> {
             return Err(refusal("its login was used before", Answer::new(400, words)));
         }
         let questions = self.questions();
-        let helped = |fault: Fault| self.no_help(&fault);
-        let said = questions.said().await.map_err(helped)?;
+        let said = questions.said().await.map_err(|fault| self.no_help(&fault))?;
+        let helped = |fault: Fault| {
+            match &fault {
+                // Anybody may come with a code of their own making.
+                Fault::Refused(why) => tracing::debug!(provider = %self.rule.issuer, "a login is refused: {why}"),
+                Fault::Away(_) | Fault::Late => {
+                    tracing::warn!(provider = %self.rule.issuer, "nobody can log in by the provider of `oidc`: {fault}");
+                }
+            }
+            self.no_help(&fault)
+        };
         let named = parameter(query, "iss");
         if named.as_ref().map_or(said.names_itself, |named| *named != said.issuer) {
             return Err(refusal("another provider answers", Answer::new(400, NOT_BELIEVED)));
@@ -276,7 +289,6 @@ impl Visit<'_> {
 
     /// What is told when the provider was of no help. Nobody is let in then.
     fn no_help(&self, fault: &Fault) -> Refusal {
-        tracing::warn!(provider = %self.rule.issuer, "nobody can log in by the provider of `oidc`: {fault}");
         match fault {
             Fault::Away(_) => {
                 let answer = Answer::new(503, "The provider by which one logs in can not be reached.");

@@ -188,6 +188,8 @@ impl Questions<'_> {
                 Ok(said)
             }
             Err(fault) => {
+                let provider = &self.rule.issuer;
+                tracing::warn!(%provider, "nobody can log in by the provider of `oidc`: {fault}");
                 known.failed = Some((fault.clone(), Instant::now()));
                 Err(fault)
             }

@@ -193,7 +193,7 @@ fn check(claims: &Value, Expected { issuer, client_id, nonce, now }: Expected<'_
 
 /// Who somebody is by these claims, and by those that the provider adds.
 pub(super) fn identity(claims: &Value, more: Option<&Value>) -> Identity {
-    let find = |name: &str| claims.get(name).or_else(|| more?.get(name));
+    let find = |name: &str| claims.get(name).filter(|value| !value.is_null()).or_else(|| more?.get(name));
     let text = |name: &str| find(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let groups = find("groups").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     // The mark belongs to the address beside which it stands.
