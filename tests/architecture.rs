@@ -50,7 +50,6 @@ const HOMES: &[(&str, &[&str])] = &[
     ("notify", &["app", "control"]),
     ("pingora_limits", &["proxy"]),
     ("prometheus_client", &["telemetry"]),
-    ("ring", &["proxy"]),
     ("serde", &["api", "app", "cli", "config", "provider", "store"]),
     ("serde_saphyr", &["config"]),
     ("socket2", &["backend", "net", "proxy"]),

@@ -34,7 +34,7 @@ pub(crate) const CLIENT: (&str, &str) = ("shop & co", "s3cret:+%");
 /// A key that it signs with.
 pub(crate) enum SigningKey {
     Rs256(Box<RsaKeyPair>),
-    Es256(EcdsaKeyPair),
+    Es256(Box<EcdsaKeyPair>),
 }
 
 /// How it signs.
@@ -123,7 +123,8 @@ impl SigningKey {
     pub(crate) fn es256() -> Self {
         let chance = SystemRandom::new();
         let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &chance).unwrap();
-        Self::Es256(EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document.as_ref(), &chance).unwrap())
+        let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document.as_ref(), &chance);
+        Self::Es256(Box::new(key.unwrap()))
     }
 
     fn algorithm(&self) -> &'static str {
