@@ -8,9 +8,10 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::{client_async, tungstenite};
 
 use crate::support::{
-    apps::{App, config},
+    apps::{App, config, free_port},
     dormouse::{Dormouse, Reply, get, request},
     oidc::{CLIENT, Provider, Signature, SigningKey, parameters},
+    tls::{Authority, YEAR},
     wait::until,
 };
 
@@ -340,4 +341,57 @@ async fn a_session_ends_and_those_who_are_named_no_longer_are_out_at_once() {
     dormouse.configure(&config(&[&app]).replace("allowed_users: mia", "allowed_users: tom"));
     let status = async || ask(&dormouse, "app", &session).await.status;
     until("the change is in force", status, |status| *status == 403).await;
+}
+
+#[tokio::test]
+async fn through_tls_and_http_2_and_with_the_provider_behind_the_same_program() {
+    let authority = Authority::new("an authority of tests");
+    authority.issue("app", &["app.test"], YEAR);
+    authority.issue("id", &["localhost"], YEAR);
+    let [http, https] = [free_port(), free_port()].map(|port| ([127, 0, 0, 1], port).into());
+    let https: std::net::SocketAddr = https;
+    let provider = Provider::start_as(SigningKey::es256(), Some(format!("https://localhost:{}", https.port()))).await;
+    let trusted = format!(", ssl_trusted_certificate: {}", authority.path("ca.pem").display());
+    let app = behind("app", &provider, &trusted);
+    let id = format!("  id: {{ hosts: [localhost], host: 127.0.0.1, port: {}, scheme: http }}\n", provider.at.port());
+    let text = config(&[&app]).replace("routes:\n", &format!("routes:\n{id}"));
+    let entries = [authority.entry("app"), authority.entry("id")].join(", ");
+    let dormouse = Dormouse::start_at(&format!("{text}tls: {{ certificates: [{entries}] }}\n"), http, https).await;
+    let back = format!("https://app.test:{}/auth/callback", https.port());
+    provider.conducts(|conduct| conduct.redirect_uris = vec![back.clone()]);
+    let ask = async |host: &str, path: &str, cookie: &str| {
+        let cookie = format!("Cookie: {}a=1", if cookie.is_empty() { String::new() } else { format!("{cookie}; ") });
+        authority.curl(host, https, path, &["--http2", "-H", "Accept: text/html", "-H", &cookie]).await
+    };
+    let set = |head: &str| {
+        let set = head
+            .lines()
+            .filter_map(|line| line.split_once(": "))
+            .filter(|(name, _)| name.eq_ignore_ascii_case("set-cookie"));
+        set.map(|(_, value)| value.to_owned()).find(|value| !value.contains("=;")).unwrap_or_default()
+    };
+    let led = ask("app.test", "/a?b", "").await;
+    assert_eq!(led.status, 303, "{led:?}\n{}", dormouse.log());
+    let kept = set(&led.head);
+    assert!(kept.starts_with("__Host-dormouse_oidc_") && kept.ends_with("; Secure"), "{led:?}");
+    let to = led.field("location").unwrap().strip_prefix(&provider.issuer).unwrap();
+    let agreed = ask("localhost", to, "").await;
+    let path = agreed.field("location").and_then(|to| to.strip_prefix(&format!("https://app.test:{}", https.port())));
+    let returned = ask("app.test", path.unwrap_or_else(|| panic!("{agreed:?}")), kept.split(';').next().unwrap()).await;
+    assert_eq!((returned.status, returned.field("location")), (303, Some("/a?b")), "{returned:?}\n{}", dormouse.log());
+    let session = set(&returned.head);
+    assert!(
+        session.starts_with("__Host-dormouse_oidc_")
+            && session.ends_with("; Path=/; Max-Age=86400; HttpOnly; SameSite=Lax; Secure")
+    );
+    assert_eq!(app.journal().starts(), 0);
+    let session = session.split(';').next().unwrap();
+    let let_in = ask("app.test", "/echo", session).await;
+    assert!(
+        let_in.status == 200 && let_in.body.contains("Remote-User") && !let_in.body.contains("dormouse_oidc"),
+        "{let_in:?}"
+    );
+    // What was made for HTTPS counts for nothing in clear.
+    let reply = get(dormouse.http, "app", "/echo", &format!("X-Forwarded-Proto: https\r\nCookie: {session}\r\n")).await;
+    assert_ne!(reply.unwrap().status, 200);
 }

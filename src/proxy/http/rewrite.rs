@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use crate::{
     control::{Cookie, crumbs},
-    model::RouteSpec,
+    model::{Oidc, RouteSpec},
     routing::behind_prefix,
 };
 
@@ -14,7 +14,7 @@ use super::{
     buffer::Buf,
     field::{HOP_MARK, Known, is_hidden, is_set},
     forwarded::{self, Peer},
-    middleware::{Edits, OURS},
+    middleware::Edits,
     relay::Emit,
     request_head::{Field, Framing, RequestHead},
     response_head::ResponseHead,
@@ -165,7 +165,7 @@ pub(super) fn request(
             continue;
         }
         run.end(out);
-        let is_ours = |crumb: &[u8]| hides_crumbs && OURS.iter().any(|own| crumb.starts_with(own.as_bytes()));
+        let is_ours = |crumb: &[u8]| hides_crumbs && Oidc::COOKIES.iter().any(|own| crumb.starts_with(own.as_bytes()));
         let passes = crumbs(head.part(&field.value)).filter(|crumb| !is_ours(crumb));
         push_crumbs(passes.filter(|crumb| cookie.is_none_or(|cookie| !cookie.has_set(crumb))), out);
     }

@@ -258,11 +258,16 @@ impl Conduct {
 }
 
 impl Provider {
-    /// One that signs with this key and sends browsers back to these addresses.
+    /// One that signs with this key.
     pub(crate) async fn start(key: SigningKey) -> Self {
+        Self::start_as(key, None).await
+    }
+
+    /// One that is reached under this address, by way of somebody else.
+    pub(crate) async fn start_as(key: SigningKey, issuer: Option<String>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
-        let issuer = format!("http://{at}");
+        let issuer = issuer.unwrap_or_else(|| format!("http://{at}"));
         let conduct = Arc::new(Mutex::new(Conduct {
             redirect_uris: Vec::new(),
             claims: Vec::new(),
@@ -298,6 +303,11 @@ async fn serve(mut stream: TcpStream, issuer: &str, conduct: &Mutex<Conduct>) ->
         }
         let text = String::from_utf8_lossy(&bytes).into_owned();
         let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        let lower = |line: &str| match line.split_once(": ") {
+            Some((name, value)) => format!("{}: {value}", name.to_ascii_lowercase()),
+            None => line.to_owned(),
+        };
+        let head = head.lines().map(lower).collect::<Vec<_>>().join("\r\n");
         let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
         if body.len() >= length {
             break (format!("{head}\r\n"), body.to_owned());

@@ -30,5 +30,4 @@ pub(super) use asker::Asker;
 pub(super) use chain::{Edits, admit};
 pub(super) use cors::allowed_origin;
 pub(super) use ledger::Ledger;
-pub(super) use oidc_text::OURS;
 pub(super) use retry::Again;

@@ -57,16 +57,13 @@ pub(super) struct About {
     pub(super) name: String,
 }
 
-/// Cookies whose names begin so are ours, and not for services.
-pub(in crate::proxy::http) const OURS: [&str; 2] = ["dormouse_oidc_", "__Host-dormouse_oidc_"];
-
 impl About {
     pub(super) fn new(route: &str, rule: &Oidc, host: &str, secure: bool) -> Self {
         let text = format!("{route}\0{}\0{}\0{}", rule.issuer, rule.client_id, host.to_ascii_lowercase());
         let hash = digest(&SHA256, text.as_bytes());
         let hash: String = hash.as_ref().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
         // With that prefix no other host can have set it.
-        Self { name: format!("{}{hash}", OURS[usize::from(secure)]), text }
+        Self { name: format!("{}{hash}", Oidc::COOKIES[usize::from(secure)]), text }
     }
 
     /// What the session is sealed about.
