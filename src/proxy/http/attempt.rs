@@ -52,7 +52,7 @@ pub(super) struct Job<'a> {
     pub(super) head: &'a RequestHead,
     pub(super) route: &'a LiveRoute,
     /// What of the request is under way; kept between tries while nothing of it was written.
-    pub(super) body: Option<Pump>,
+    pub(super) body: Option<Box<Pump>>,
     /// What the middlewares want changed; absent: there are none.
     pub(super) edits: Option<&'a Edits>,
     /// Told to the client once.
@@ -144,23 +144,21 @@ pub(super) async fn attempt(job: &mut Job<'_>, way: &Way, fresh: bool) -> Result
         }
     };
     let pump = match job.body.take() {
-        Some(pump) => pump,
+        Some(pump) => *pump,
         None => start(job, way).map_err(early)?,
     };
-    let mut run = Run { pump, write_failed: false };
-    let result = run.head(job, way, &mut upstream).await;
-    let (mut head, input) = match result {
-        Ok(found) => found,
+    let mut run = Run { pump, write_failed: false, input: None };
+    match run.head(job, way, &mut upstream).await {
+        Ok(mut head) => Ok(respond(job, way, &key, upstream, &mut run, &mut head).await),
         Err(fault) => {
             let fault = explain(job, way, fault, &upstream, &mut run.pump);
             let written = run.pump.sent;
             if written == 0 {
-                job.body = Some(run.pump);
+                job.body = Some(Box::new(run.pump));
             }
-            return Err(Failure { fault, written, reused });
+            Err(Failure { fault, written, reused })
         }
-    };
-    Ok(respond(job, way, key, upstream, &mut run, &mut head, input).await)
+    }
 }
 
 /// What a fault means where HTTP/2 is spoken. What the service has not seen is made ready to be written once more.

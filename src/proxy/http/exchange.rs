@@ -52,11 +52,7 @@ impl Drop for InFlight<'_> {
 pub(super) async fn run(client: &mut Client, head: &RequestHead) -> Next {
     let route = match secure::challenge(client, head).map_or_else(|| find(client, head), Err) {
         Ok(route) => route,
-        Err(answer) => {
-            let next = Box::pin(client.answer(Some(head), &answer)).await;
-            noting::unrouted(client, Some(head), answer.status);
-            return next;
-        }
+        Err(answer) => return Box::pin(refuse(client, head, answer)).await,
     };
     match access::of(&client.worker.shared, Some(&route)) {
         None => serve(client, head, &route).await,
@@ -66,6 +62,13 @@ pub(super) async fn run(client: &mut Client, head: &RequestHead) -> Next {
             noting.end(next)
         }
     }
+}
+
+/// Answers a request that has no route.
+async fn refuse(client: &mut Client, head: &RequestHead, answer: Answer) -> Next {
+    let next = client.answer(Some(head), &answer).await;
+    noting::unrouted(client, Some(head), answer.status);
+    next
 }
 
 /// Does a request of a route.
@@ -117,46 +120,64 @@ async fn forward(client: &mut Client, head: &RequestHead, route: &LiveRoute, edi
     loop {
         let way = match enter(&mut job).await {
             Ok(way) => way,
-            Err(Entry::Answer(answer)) => return Box::pin(say(&mut job, &answer)).await,
-            Err(Entry::Refused(refused)) => return Box::pin(say(&mut job, &wake::refusal(&refused))).await,
-            Err(Entry::Again) => continue,
-            Err(Entry::Done(next)) => {
-                job.took();
-                return next;
-            }
-            Err(Entry::Left) => {
-                route.counters.client_left.fetch_add(1, Ordering::Relaxed);
-                return Next::Close;
-            }
+            Err(entry) => match Box::pin(stay_out(&mut job, entry)).await {
+                Some(next) => return next,
+                None => continue,
+            },
         };
         job.client.note(Notes::asks);
         let failure = match attempt(&mut job, &way, tries.fresh).await {
             Ok(next) => return next,
             Err(failure) => failure,
         };
-        if job.turn.is_some() && balance::elsewhere(&mut job, &failure, &way) {
-            tries = Tries::default();
-            continue;
+        if let Some(next) = Box::pin(fail(&mut job, &mut tries, way, failure)).await {
+            return next;
         }
-        match tries.after(&failure, &job, &way) {
-            Verdict::Again(pause) => {
-                // The pass is given back meanwhile: what has died can be seen as such, and woken.
-                drop(way);
-                if !pause.is_zero() {
-                    Box::pin(tokio::time::sleep(pause)).await;
-                }
+    }
+}
+
+/// What becomes of a request that did not enter; nothing: it may try again.
+async fn stay_out(job: &mut Job<'_>, entry: Entry) -> Option<Next> {
+    match entry {
+        Entry::Answer(answer) => Some(say(job, &answer).await),
+        Entry::Refused(refused) => Some(say(job, &wake::refusal(&refused)).await),
+        Entry::Again => None,
+        Entry::Done(next) => {
+            job.took();
+            Some(next)
+        }
+        Entry::Left => {
+            job.route.counters.client_left.fetch_add(1, Ordering::Relaxed);
+            Some(Next::Close)
+        }
+    }
+}
+
+/// What becomes of a request after a try that failed; nothing: it is tried again, after the wait that it had here. The
+/// pass is given back meanwhile: what has died can be seen as such, and woken.
+async fn fail(job: &mut Job<'_>, tries: &mut Tries, way: Way, failure: Failure) -> Option<Next> {
+    if job.turn.is_some() && balance::elsewhere(job, &failure, &way) {
+        *tries = Tries::default();
+        return None;
+    }
+    let verdict = tries.after(&failure, job, &way);
+    drop(way);
+    match verdict {
+        Verdict::Again(pause) if pause.is_zero() => None,
+        Verdict::Again(pause) => {
+            tokio::time::sleep(pause).await;
+            None
+        }
+        Verdict::Say(answer) => match again_after(job, &failure) {
+            Some(pause) => {
+                tokio::time::sleep(pause).await;
+                None
             }
-            Verdict::Say(answer) => match again_after(&mut job, &failure) {
-                Some(pause) => {
-                    drop(way);
-                    Box::pin(tokio::time::sleep(pause)).await;
-                }
-                None => return Box::pin(say(&mut job, &answer)).await,
-            },
-            Verdict::Left => {
-                route.counters.client_left.fetch_add(1, Ordering::Relaxed);
-                return Next::Reset;
-            }
+            None => Some(say(job, &answer).await),
+        },
+        Verdict::Left => {
+            job.route.counters.client_left.fetch_add(1, Ordering::Relaxed);
+            Some(Next::Reset)
         }
     }
 }
@@ -172,7 +193,7 @@ fn again_after(job: &mut Job<'_>, failure: &Failure) -> Option<Duration> {
 /// Says something ourselves. A request whose body was begun is not read on.
 async fn say(job: &mut Job<'_>, answer: &Answer) -> Next {
     job.route.counters.answered(answer.status);
-    let next = Box::pin(tell(job.client, job.head, job.route, answer)).await;
+    let next = tell(job.client, job.head, job.route, answer).await;
     job.took();
     next
 }

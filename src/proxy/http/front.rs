@@ -117,13 +117,13 @@ pub(super) async fn connection(
     }
     let settings = worker.shared.settings.load_full();
     let Ok(ends) = told::ends(&tcp, peer, &settings).await else { return };
-    let mut clear = None;
+    let mut lacks_tls = false;
     let (stream, secured) = match tls {
         None => (Stream::Plain(tcp), None),
         Some(tls) => match Box::pin(secure::handshake(&tls, tcp, &shutdown)).await {
             Ok((stream, secured)) => (Stream::Tls(stream), Some(secured)),
             Err(Some(tcp)) => {
-                clear = Some(secure::speaks_tls());
+                lacks_tls = true;
                 (Stream::Plain(tcp), None)
             }
             Err(None) => return,
@@ -142,37 +142,39 @@ pub(super) async fn connection(
         shutdown,
     };
     if http2 {
-        return h2_connection::serve(Rc::new(link), stream, None, Some(guest)).await;
+        return Box::pin(h2_connection::serve(Rc::new(link), stream, None, Some(guest))).await;
     }
     let mut client = Client::new(&link, stream);
     client.guest = Some(guest);
-    if let Some(answer) = clear {
-        client.answer(None, &answer).await;
-        return client.linger().await;
+    if lacks_tls {
+        return Box::pin(client.refuse(secure::speaks_tls())).await;
     }
     let mut first = client.secured.is_none();
     loop {
         let next = match client.head().await {
-            Ok(Some(head)) => Box::pin(exchange::run(&mut client, &head)).await,
+            Ok(Some(head)) => exchange(&mut client, &head).await,
             Ok(None) => Next::Close,
             Err(_) if first && client.speaks_http2() => {
                 let Client { stream, input, guest, .. } = client;
                 return Box::pin(h2_connection::serve(Rc::new(link), stream, input, guest)).await;
             }
-            Err(answer) => {
-                let next = client.answer(None, &answer).await;
-                noting::unrouted(&client, None, answer.status);
-                next
-            }
+            Err(answer) => Box::pin(client.refuse_head(answer)).await,
         };
         first = false;
         match next {
             Next::Again => {}
             Next::Close => return client.stream.say_goodbye(),
-            Next::Linger => return client.linger().await,
+            Next::Linger => return Box::pin(client.linger()).await,
             Next::Reset => return client.reset(),
         }
     }
+}
+
+/// Works on a request, in memory that is held only meanwhile. The memory comes first and all this is a function of its
+/// own, so that the future is built where it stays: what is built on the stack and copied costs hundreds of instructions.
+#[inline(never)]
+fn exchange<'a>(client: &'a mut Client, head: &'a RequestHead) -> Pin<Box<impl Future<Output = Next> + use<'a>>> {
+    Box::into_pin(Box::write(Box::new_uninit(), exchange::run(client, head)))
 }
 
 impl Client {
@@ -335,6 +337,19 @@ impl Client {
             Ok(Ok(())) => Next::Linger,
             Ok(Err(_)) | Err(_) => Next::Close,
         }
+    }
+
+    /// Answers what is no request.
+    async fn refuse_head(&mut self, answer: Answer) -> Next {
+        let next = self.answer(None, &answer).await;
+        noting::unrouted(self, None, answer.status);
+        next
+    }
+
+    /// Answers one who was never understood, and ends the connection.
+    async fn refuse(mut self, answer: Answer) {
+        self.answer(None, &answer).await;
+        self.linger().await;
     }
 
     /// Ends the connection so that the client can still read what it was sent: our side is closed, and what it

@@ -21,7 +21,7 @@ use super::{
 };
 
 /// A connection for one try, and whether others have used it.
-pub(super) async fn reach(job: &Job<'_>, way: &Way, key: Key, fresh: bool) -> Result<(Connection, bool), Fault> {
+pub(super) async fn reach(job: &Job<'_>, way: &Way, key: Key, fresh: bool) -> Result<(Box<Connection>, bool), Fault> {
     let hub = job.client.worker.pool.hub(key, job.route.backend.as_ref());
     match &job.head.upgrade {
         None => share(job, way, key, &hub, fresh).await,
@@ -40,7 +40,7 @@ async fn upgrade(
     key: Key,
     hub: &Rc<Hub>,
     websocket: bool,
-) -> Result<(Connection, bool), Fault> {
+) -> Result<(Box<Connection>, bool), Fault> {
     let worker = Rc::clone(&job.client.worker);
     if websocket
         && let Some(link) = worker.pool.room(hub, Instant::now())
@@ -71,7 +71,13 @@ async fn upgrade(
 }
 
 /// A place on a connection of HTTP/2 that is shared, or a connection of HTTP/1.1 of its own.
-async fn share(job: &Job<'_>, way: &Way, key: Key, hub: &Rc<Hub>, fresh: bool) -> Result<(Connection, bool), Fault> {
+async fn share(
+    job: &Job<'_>,
+    way: &Way,
+    key: Key,
+    hub: &Rc<Hub>,
+    fresh: bool,
+) -> Result<(Box<Connection>, bool), Fault> {
     let worker = Rc::clone(&job.client.worker);
     let failures = hub.failures();
     loop {
@@ -124,7 +130,7 @@ async fn room(job: &Job<'_>, hub: &Hub) {
 }
 
 /// Connects, and speaks what the endpoint chooses.
-async fn make(job: &Job<'_>, way: &Way, hub: &Rc<Hub>) -> Result<(Connection, bool), Fault> {
+async fn make(job: &Job<'_>, way: &Way, hub: &Rc<Hub>) -> Result<(Box<Connection>, bool), Fault> {
     let opened = connect(job, way, Offer::Both).await?;
     if !(way.h2c || opened.http2) {
         hub.plain.set(true);
@@ -164,7 +170,7 @@ async fn make(job: &Job<'_>, way: &Way, hub: &Rc<Hub>) -> Result<(Connection, bo
 }
 
 /// One more request on a connection.
-fn stream(link: Rc<Link>, hub: &Rc<Hub>) -> Connection {
+fn stream(link: Rc<Link>, hub: &Rc<Hub>) -> Box<Connection> {
     let (upstream, record) = H2Upstream::new(link, Rc::clone(hub));
     Connection::shared(Stream::Within(Box::new(upstream)), record)
 }

@@ -9,22 +9,27 @@ use std::{
     task::{Context, Poll},
 };
 
+use thin_vec::ThinVec;
 use tokio::io::AsyncWrite;
 
 use crate::net::WriteHalf;
 
 use super::buffer::Buf;
 
-/// At most so many: a head, what of the body came with it, and what was read behind that.
-const MOST: usize = 3;
+/// At most so many behind the first: of what came of the body with its head, and of what was read behind that.
+const MORE: usize = 2;
 
-/// Pieces to be written in their order. None is empty, and none comes behind a gap.
+/// Pieces to be written in their order. None is empty. Mostly there is one.
 #[derive(Debug, Default)]
-pub(super) struct Pieces([Option<Buf>; MOST]);
+pub(super) struct Pieces {
+    first: Option<Buf>,
+    /// None without a first.
+    more: ThinVec<Buf>,
+}
 
 impl Pieces {
     pub(super) fn is_empty(&self) -> bool {
-        matches!(self.0, [None, ..])
+        self.first.is_none()
     }
 
     /// Adds what is in `buf` at the end.
@@ -32,26 +37,29 @@ impl Pieces {
         if buf.is_empty() {
             return;
         }
-        match self.0.iter_mut().find(|piece| piece.is_none()) {
-            Some(free) => *free = Some(buf),
-            None => self.0.iter_mut().rev().flatten().take(1).for_each(|last| last.push(buf.filled())),
+        let is_full = self.more.len() == MORE;
+        match (&self.first, self.more.last_mut()) {
+            (None, _) => self.first = Some(buf),
+            (Some(_), Some(last)) if is_full => last.push(buf.filled()),
+            (Some(_), _) => self.more.push(buf),
         }
     }
 
     /// Adds a copy of everything at the end of `out`.
     pub(super) fn copy_to(&self, out: &mut Buf) {
-        self.0.iter().flatten().for_each(|piece| out.push(piece.filled()));
+        self.first.iter().chain(&self.more).for_each(|piece| out.push(piece.filled()));
     }
 
     /// Writes what the sink takes at once, and says how much that was.
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, sink: &mut WriteHalf<'_>) -> Poll<io::Result<usize>> {
         let sink = Pin::new(sink);
-        let wrote = match &self.0 {
-            [Some(only), None, ..] => sink.poll_write(cx, only.filled()),
-            pieces => {
-                let slices = pieces.each_ref().map(|piece| IoSlice::new(piece.as_ref().map_or(&[], Buf::filled)));
-                sink.poll_write_vectored(cx, &slices)
-            }
+        let first = self.first.as_ref().map_or(&[][..], Buf::filled);
+        let wrote = if self.more.is_empty() {
+            sink.poll_write(cx, first)
+        } else {
+            let mut slices = [IoSlice::new(first); 1 + MORE];
+            slices.iter_mut().skip(1).zip(&self.more).for_each(|(slice, piece)| *slice = IoSlice::new(piece.filled()));
+            sink.poll_write_vectored(cx, slices.get(..=self.more.len()).unwrap_or_default())
         };
         wrote.map_ok(|count| {
             self.consume(count);
@@ -61,19 +69,15 @@ impl Pieces {
 
     /// So much from the front was written.
     fn consume(&mut self, mut count: usize) {
-        let mut gone = 0;
-        for piece in &mut self.0 {
-            let Some(buf) = piece else { break };
-            let here = count.min(buf.len());
-            buf.consume(here);
+        while let Some(first) = &mut self.first {
+            let here = count.min(first.len());
+            first.consume(here);
             count -= here;
-            if !buf.is_empty() {
-                break;
+            if !first.is_empty() {
+                return;
             }
-            *piece = None;
-            gone += 1;
+            self.first = if self.more.is_empty() { None } else { Some(self.more.remove(0)) };
         }
-        self.0.rotate_left(gone);
     }
 }
 

@@ -72,7 +72,7 @@ impl Hasher for Mixer {
     }
 }
 
-/// A connection to an upstream.
+/// A connection to an upstream. Lent and put back with each request, in a box: it is never copied.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) stream: Stream,
@@ -98,7 +98,7 @@ struct Places {
 
 #[derive(Debug)]
 struct Idle {
-    connection: Connection,
+    connection: Box<Connection>,
     since: Instant,
 }
 
@@ -123,13 +123,13 @@ pub(super) struct Pool {
 }
 
 impl Connection {
-    pub(super) fn new(stream: Stream, slot: Option<Slot>) -> Self {
-        Self { stream, born: Instant::now(), slot, record: None }
+    pub(super) fn new(stream: Stream, slot: Option<Slot>) -> Box<Self> {
+        Box::new(Self { stream, born: Instant::now(), slot, record: None })
     }
 
     /// A stream of a connection of HTTP/2.
-    pub(super) fn shared(stream: Stream, record: Rc<Record>) -> Self {
-        Self { stream, born: Instant::now(), slot: None, record: Some(record) }
+    pub(super) fn shared(stream: Stream, record: Rc<Record>) -> Box<Self> {
+        Box::new(Self { stream, born: Instant::now(), slot: None, record: Some(record) })
     }
 
     /// Whether nothing came while it waited: neither its end nor bytes that nobody asked for.
@@ -156,7 +156,7 @@ impl Drop for Waiter<'_> {
 
 impl Pool {
     /// A waiting connection that is still good.
-    pub(super) fn take(&self, key: Key, now: Instant) -> Option<Connection> {
+    pub(super) fn take(&self, key: Key, now: Instant) -> Option<Box<Connection>> {
         let mut idle = self.idle.borrow_mut();
         let waiting = idle.get_mut(&key)?;
         while let Some(Idle { mut connection, since }) = waiting.pop() {
@@ -180,7 +180,7 @@ impl Pool {
 
     /// Puts a connection back, to be dropped when the backend that it leads to is let down. One whose place others wait
     /// for is dropped at once.
-    pub(super) fn put(self: &Rc<Self>, key: Key, connection: Connection, now: Instant, backend: Option<&Backend>) {
+    pub(super) fn put(self: &Rc<Self>, key: Key, connection: Box<Connection>, now: Instant, backend: Option<&Backend>) {
         if connection.record.is_some() || connection.slot.as_ref().is_some_and(Slot::is_wanted) {
             return;
         }

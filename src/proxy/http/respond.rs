@@ -35,65 +35,26 @@ use super::{
 pub(super) async fn respond(
     job: &mut Job<'_>,
     way: &Way,
-    key: Key,
-    mut upstream: Connection,
+    key: &Key,
+    mut upstream: Box<Connection>,
     run: &mut Run,
     head: &mut ResponseHead,
-    mut input: Buf,
 ) -> Next {
-    let counters = &job.route.counters;
-    counters.answered(head.status);
+    job.route.counters.answered(head.status);
     job.client.note(|notes| notes.answered(head.status));
-    let (is_11, worker) = (job.head.is_11, Rc::clone(&job.client.worker));
-    let (framing, reusable) = (head.framing, head.keep_alive);
-    let remade = match &job.route.spec.options.middlewares {
-        None => Remade::default(),
-        Some(all) => remake(all, job.head, head, input.filled()),
-    };
-    let (emit, may_stay) = match remade.body {
-        Body::AsIs => rewrite::emit(head, is_11),
-        Body::Coded(_) | Body::Page(_) => (Emit::AsIs, true),
-    };
-    // A client that still sends is told that this connection ends with the answer.
-    let keep_alive =
-        job.head.keep_alive && may_stay && run.pump.finished() && !run.write_failed && !job.client.is_stopping();
-    let cookie = job.turn.as_ref().and_then(|turn| turn.answered(job));
-    let ending = Ending {
-        is_11,
-        keep_alive,
-        wake: job.wake.take().map(|took| took.as_millis()),
-        set: &job.route.spec.options.set_response_headers,
-        hide: &job.route.spec.options.hide_response_headers,
-        add: job.route.spec.options.middlewares.as_ref().map_or(&[], |all| &all.add_response_headers),
-        remade: &remade.fields,
-        origin: middleware::allowed_origin(job.route, job.head),
-        cookie: cookie.as_deref(),
-        hsts: secure::hsts(job.client, job.head),
-    };
-    let mut out = worker.buffers.lend();
-    rewrite::response(head, input.filled(), ending, &mut out);
-    input.consume(head.length);
-    let begun = Some(input).filter(|input| !input.is_empty());
+    let told = tell(job, run, head);
     if head.status == 101 {
         job.took();
-        return Box::pin(tunnel::run(job, way, upstream, out, begun)).await;
+        let begun = run.input.take().filter(|input| !input.is_empty());
+        return Box::pin(tunnel::run(job, way, upstream, told.out, begun)).await;
     }
-    let (begun, unread) = match remade.body {
-        Body::Page(page) => {
-            let unread = !is_all(framing, begun, &worker.buffers);
-            (Some(lent(page, head, &worker.buffers)), unread)
-        }
-        Body::AsIs | Body::Coded(_) => (begun, false),
-    };
-    let pump = match remade.body {
-        Body::Coded(coding) => Pump::coded(head.framing, Coder::new(coding), out, begun, &worker.buffers),
-        Body::AsIs | Body::Page(_) => Pump::new(head.framing, emit, out, begun, &worker.buffers),
-    };
-    let Ok(mut pump) = pump else {
-        counters.upstream_failed(UpstreamError::Malformed);
+    let Told { keep_alive, may_stay, .. } = told;
+    let Ok((mut pump, unread)) = begin(job, run, head, told) else {
+        job.route.counters.upstream_failed(UpstreamError::Malformed);
         return Box::pin(refuse(job)).await;
     };
     let end = stream(job, way, &mut upstream, run, &mut pump).await;
+    let counters = &job.route.counters;
     let body = run.pump.begun + run.pump.received;
     counters.bytes_in.fetch_add(body + job.head.len() as u64, Ordering::Relaxed);
     counters.bytes_out.fetch_add(pump.sent, Ordering::Relaxed);
@@ -102,8 +63,9 @@ pub(super) async fn respond(
     match end {
         End::Whole => {
             job.took();
-            if reusable && !unread && whole && pump.take_surplus().is_none() {
-                worker.pool.put(key, upstream, job.client.quiet_since, job.route.backend.as_ref());
+            if head.keep_alive && !unread && whole && pump.take_surplus().is_none() {
+                let pool = &job.client.worker.pool;
+                pool.put(*key, upstream, job.client.quiet_since, job.route.backend.as_ref());
             }
             match (keep_alive, whole) {
                 (true, true) => Next::Again,
@@ -119,6 +81,72 @@ pub(super) async fn respond(
         End::ClientCut => {
             counters.client_left.fetch_add(1, Ordering::Relaxed);
             Next::Reset
+        }
+    }
+}
+
+/// What the client is told before the body.
+struct Told<'a> {
+    /// The head.
+    out: Buf,
+    /// How the service delimits its body.
+    framing: Framing,
+    /// What becomes of that.
+    body: Body<'a>,
+    emit: Emit,
+    /// The connection may stay after the answer, and is told to.
+    keep_alive: bool,
+    may_stay: bool,
+}
+
+/// Writes the head for the client.
+fn tell<'a>(job: &mut Job<'a>, run: &mut Run, head: &mut ResponseHead) -> Told<'a> {
+    let route = job.route;
+    let bytes = run.input.as_ref().map_or(&[][..], Buf::filled);
+    let (is_11, framing) = (job.head.is_11, head.framing);
+    let remade = match &route.spec.options.middlewares {
+        None => Remade::default(),
+        Some(all) => remake(all, job.head, head, bytes),
+    };
+    let (emit, may_stay) = match remade.body {
+        Body::AsIs => rewrite::emit(head, is_11),
+        Body::Coded(_) | Body::Page(_) => (Emit::AsIs, true),
+    };
+    // A client that still sends is told that this connection ends with the answer.
+    let keep_alive =
+        job.head.keep_alive && may_stay && run.pump.finished() && !run.write_failed && !job.client.is_stopping();
+    let cookie = job.turn.as_ref().and_then(|turn| turn.answered(job));
+    let ending = Ending {
+        is_11,
+        keep_alive,
+        wake: job.wake.take().map(|took| took.as_millis()),
+        set: &route.spec.options.set_response_headers,
+        hide: &route.spec.options.hide_response_headers,
+        add: route.spec.options.middlewares.as_ref().map_or(&[], |all| &all.add_response_headers),
+        remade: &remade.fields,
+        origin: middleware::allowed_origin(route, job.head),
+        cookie: cookie.as_deref(),
+        hsts: secure::hsts(job.client, job.head),
+    };
+    let mut out = job.client.worker.buffers.lend();
+    rewrite::response(head, bytes, ending, &mut out);
+    if let Some(input) = &mut run.input {
+        input.consume(head.length);
+    }
+    Told { out, framing, body: remade.body, emit, keep_alive, may_stay }
+}
+
+/// The way of the body to the client, and whether what came of the service's is left unread.
+fn begin(job: &Job<'_>, run: &mut Run, head: &ResponseHead, told: Told<'_>) -> Result<(Pump, bool), Cut> {
+    let home = &job.client.worker.buffers;
+    let begun = run.input.take().filter(|input| !input.is_empty());
+    match told.body {
+        Body::AsIs => Ok((Pump::new(head.framing, told.emit, told.out, begun, home)?, false)),
+        Body::Coded(coding) => Ok((Pump::coded(head.framing, Coder::new(coding), told.out, begun, home)?, false)),
+        Body::Page(page) => {
+            let unread = !is_all(told.framing, begun, home);
+            let page = lent(page, head, home);
+            Ok((Pump::new(head.framing, told.emit, told.out, Some(page), home)?, unread))
         }
     }
 }

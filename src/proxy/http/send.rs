@@ -42,6 +42,8 @@ enum Event {
 pub(super) struct Run {
     pub(super) pump: Pump,
     pub(super) write_failed: bool,
+    /// What came of the answer and was not used yet.
+    pub(super) input: Option<Buf>,
 }
 
 impl Run {
@@ -51,40 +53,37 @@ impl Run {
         job: &mut Job<'_>,
         way: &Way,
         upstream: &mut Connection,
-    ) -> Result<(ResponseHead, Buf), Fault> {
+    ) -> Result<ResponseHead, Fault> {
         let max_head = job.client.settings.limits.head;
         let to_head = job.head.is_head();
-        let mut input = None;
         for _ in 0..INTERIM {
             let head = loop {
-                if let Some(buf) = &input
+                if let Some(buf) = &self.input
                     && let Some(head) =
                         response_head::read(buf, to_head, max_head).map_err(|_| Fault::Bad("malformed"))?
                 {
                     break head;
                 }
-                self.more(job, upstream, &mut input, max_head).await?;
+                self.more(job, upstream, max_head).await?;
             };
-            let Some(mut buf) = input.take() else { return Err(Fault::Silent) };
             if head.status >= 200 {
                 self.check_settled(job, way, &head)?;
                 if let Some(pause) = job.again_after(head.status) {
                     return Err(Fault::Unwanted(pause));
                 }
-                return Ok((head, buf));
+                return Ok(head);
             }
+            let Some(mut buf) = self.input.take() else { return Err(Fault::Silent) };
             if head.status == 101 {
-                return if answers_upgrade(job.head, &head, &buf) {
-                    Ok((head, buf))
-                } else {
-                    Err(Fault::Bad("101 unasked"))
-                };
+                let answers = answers_upgrade(job.head, &head, &buf);
+                self.input = Some(buf);
+                return if answers { Ok(head) } else { Err(Fault::Bad("101 unasked")) };
             }
             if job.head.is_11 && (head.status != 100 || job.head.expects_continue) {
                 Box::pin(interim(job, &head, &buf)).await?;
             }
             buf.consume(head.length);
-            input = Some(buf).filter(|buf| !buf.is_empty());
+            self.input = Some(buf).filter(|buf| !buf.is_empty());
         }
         Err(Fault::Bad("informational responses without end"))
     }
@@ -100,13 +99,8 @@ impl Run {
     }
 
     /// Reads more of a response head, while the request is still being written.
-    async fn more(
-        &mut self,
-        job: &mut Job<'_>,
-        upstream: &mut Connection,
-        input: &mut Option<Buf>,
-        max_head: usize,
-    ) -> Result<(), Fault> {
+    async fn more(&mut self, job: &mut Job<'_>, upstream: &mut Connection, max_head: usize) -> Result<(), Fault> {
+        let Self { pump, write_failed, input } = self;
         let waits = job.route.spec.options.upstream.response_header_timeout;
         // The messages of a stream of gRPC come when they come.
         let streams = upstream.record.is_some()
@@ -114,17 +108,17 @@ impl Run {
         let Client { stream, timer, settings, worker, input: rest, .. } = &mut *job.client;
         let (mut client_read, _) = stream.split();
         let (mut up_read, mut up_write) = upstream.stream.split();
-        if !self.pump.finished() && !self.write_failed {
+        if !pump.finished() && !*write_failed {
             let mut progress = Progress::default();
             let event = poll_fn(|cx| {
-                match self.pump.poll(cx, &mut client_read, &mut up_write) {
+                match pump.poll(cx, &mut client_read, &mut up_write) {
                     Poll::Ready(Ok(())) => {
                         // Often the answer is not there yet, and the second wait sees to the rest.
                         return Poll::Ready(Event::Written);
                     }
                     Poll::Ready(Err(Cut::Sink(_))) => {
                         // The answer may have come all the same.
-                        self.write_failed = true;
+                        *write_failed = true;
                         return Poll::Ready(Event::Written);
                     }
                     Poll::Ready(Err(Cut::Source(_))) => return Poll::Ready(Event::Fault(Fault::ClientLeft)),
@@ -136,25 +130,25 @@ impl Run {
                     return Poll::Ready(event);
                 }
                 // Blocked by the client, or by the upstream.
-                let by_client = !self.pump.has_output();
+                let by_client = !pump.has_output();
                 if by_client && streams {
                     progress.rest();
                     return Poll::Pending;
                 }
-                let expecting = by_client && job.head.expects_continue && self.pump.received == 0;
+                let expecting = by_client && job.head.expects_continue && pump.received == 0;
                 let (window, minimum) = if by_client && !expecting {
                     (settings.limits.body_window, settings.limits.body_minimum)
                 } else {
                     (waits, 1)
                 };
-                if progress.is_too_slow(cx, timer, self.pump.received + self.pump.sent, window, minimum) {
+                if progress.is_too_slow(cx, timer, pump.received + pump.sent, window, minimum) {
                     let fault = if by_client && !expecting { Fault::ClientSlow } else { Fault::Late };
                     return Poll::Ready(Event::Fault(fault));
                 }
                 Poll::Pending
             })
             .await;
-            if let Some(surplus) = self.pump.take_surplus() {
+            if let Some(surplus) = pump.take_surplus() {
                 *rest = Some(surplus);
             }
             match event {

@@ -5,7 +5,7 @@
 
 use std::{
     cell::RefCell,
-    fmt, mem,
+    fmt,
     ops::{Deref, DerefMut},
     rc::Rc,
 };
@@ -30,18 +30,23 @@ pub(super) struct Parts {
 
 /// The unused parts of one worker.
 #[derive(Debug, Default)]
-pub(super) struct Shelf(RefCell<Vec<Parts>>);
+#[allow(clippy::vec_box, reason = "what is lent is moved often, and is a word so")]
+pub(super) struct Shelf(RefCell<Vec<Box<Parts>>>);
 
 /// Parts that are lent. They go back when this is dropped.
 pub(super) struct Lent {
-    parts: Parts,
+    /// There until then.
+    parts: Option<Box<Parts>>,
     home: Rc<Shelf>,
 }
+
+static NONE: Parts = Parts { bytes: Vec::new(), text: String::new(), fields: Vec::new() };
 
 impl Shelf {
     /// Lends empty parts.
     pub(super) fn lend(self: &Rc<Self>) -> Lent {
-        Lent { parts: self.0.borrow_mut().pop().unwrap_or_default(), home: Rc::clone(self) }
+        let parts = self.0.borrow_mut().pop().unwrap_or_default();
+        Lent { parts: Some(parts), home: Rc::clone(self) }
     }
 }
 
@@ -49,19 +54,20 @@ impl Deref for Lent {
     type Target = Parts;
 
     fn deref(&self) -> &Parts {
-        &self.parts
+        self.parts.as_deref().unwrap_or(&NONE)
     }
 }
 
 impl DerefMut for Lent {
     fn deref_mut(&mut self) -> &mut Parts {
-        &mut self.parts
+        self.parts.get_or_insert_default()
     }
 }
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        let Parts { bytes, text, fields } = &mut self.parts;
+        let Some(mut parts) = self.parts.take() else { return };
+        let Parts { bytes, text, fields } = &mut *parts;
         if bytes.capacity().max(text.capacity()) > LARGEST.0 || fields.capacity() > LARGEST.1 {
             return;
         }
@@ -70,7 +76,7 @@ impl Drop for Lent {
         fields.clear();
         let mut shelf = self.home.0.borrow_mut();
         if shelf.len() < KEPT {
-            shelf.push(mem::take(&mut self.parts));
+            shelf.push(parts);
         }
     }
 }

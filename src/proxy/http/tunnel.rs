@@ -63,7 +63,13 @@ impl Direction {
 
 /// Carries the tunnel until both directions have ended (of a WebSocket, that towards the client), one of them fails, or nothing moves for `stream_idle`.
 /// `out` goes to the client first, then what the upstream had already sent behind its 101.
-pub(super) async fn run(job: &mut Job<'_>, way: &Way, mut upstream: Connection, out: Buf, begun: Option<Buf>) -> Next {
+pub(super) async fn run(
+    job: &mut Job<'_>,
+    way: &Way,
+    mut upstream: Box<Connection>,
+    out: Buf,
+    begun: Option<Buf>,
+) -> Next {
     let idle = job.route.backend.as_ref().and_then(|backend| backend.policy().stream_idle);
     let websocket = job.head.upgrade.as_ref().is_some_and(|at| job.head.part(at).eq_ignore_ascii_case(b"websocket"));
     let Client { stream, timer, worker, input, notes, .. } = &mut *job.client;
