@@ -359,9 +359,9 @@ async fn through_tls_and_http_2_and_with_the_provider_behind_the_same_program() 
     let dormouse = Dormouse::start_at(&format!("{text}tls: {{ certificates: [{entries}] }}\n"), http, https).await;
     let back = format!("https://app.test:{}/auth/callback", https.port());
     provider.conducts(|conduct| conduct.redirect_uris = vec![back.clone()]);
-    let ask = async |host: &str, path: &str, cookie: &str| {
+    let ask = async |host: &str, path: &str, cookie: &str, accept: &str| {
         let cookie = format!("Cookie: {}a=1", if cookie.is_empty() { String::new() } else { format!("{cookie}; ") });
-        authority.curl(host, https, path, &["--http2", "-H", "Accept: text/html", "-H", &cookie]).await
+        authority.curl(host, https, path, &["--http2", "-H", accept, "-H", &cookie]).await
     };
     let set = |head: &str| {
         let set = head
@@ -370,14 +370,15 @@ async fn through_tls_and_http_2_and_with_the_provider_behind_the_same_program() 
             .filter(|(name, _)| name.eq_ignore_ascii_case("set-cookie"));
         set.map(|(_, value)| value.to_owned()).find(|value| !value.contains("=;")).unwrap_or_default()
     };
-    let led = ask("app.test", "/a?b", "").await;
+    let led = ask("app.test", "/a?b", "", HTML.trim()).await;
     assert_eq!(led.status, 303, "{led:?}\n{}", dormouse.log());
     let kept = set(&led.head);
     assert!(kept.starts_with("__Host-dormouse_oidc_") && kept.ends_with("; Secure"), "{led:?}");
     let to = led.field("location").unwrap().strip_prefix(&provider.issuer).unwrap();
-    let agreed = ask("localhost", to, "").await;
+    let agreed = ask("localhost", to, "", HTML.trim()).await;
     let path = agreed.field("location").and_then(|to| to.strip_prefix(&format!("https://app.test:{}", https.port())));
-    let returned = ask("app.test", path.unwrap_or_else(|| panic!("{agreed:?}")), kept.split(';').next().unwrap()).await;
+    let path = path.unwrap_or_else(|| panic!("{agreed:?}"));
+    let returned = ask("app.test", path, kept.split(';').next().unwrap(), HTML.trim()).await;
     assert_eq!((returned.status, returned.field("location")), (303, Some("/a?b")), "{returned:?}\n{}", dormouse.log());
     let session = set(&returned.head);
     assert!(
@@ -386,7 +387,7 @@ async fn through_tls_and_http_2_and_with_the_provider_behind_the_same_program() 
     );
     assert_eq!(app.journal().starts(), 0);
     let session = session.split(';').next().unwrap();
-    let let_in = ask("app.test", "/echo", session).await;
+    let let_in = ask("app.test", "/echo", session, "Accept: */*").await;
     assert!(
         let_in.status == 200 && let_in.body.contains("Remote-User") && !let_in.body.contains("dormouse_oidc"),
         "{let_in:?}"
