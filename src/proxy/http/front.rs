@@ -231,6 +231,7 @@ impl Client {
             if let Some(mut input) = self.input.take_if(|input| !input.is_empty()) {
                 if !started {
                     self.arrived = Instant::now();
+                    self.guest.iter().for_each(|guest| guest.half(self.arrived));
                 }
                 let head = match request_head::take(&mut input, limits.line, limits.head) {
                     Ok(head) => head,
