@@ -20,7 +20,7 @@ fn life(criterion: &mut Criterion) {
     let rules = Rules { policy: &policy, gathers: false };
     let now = Instant::now();
     let running = Arc::new(Running::default());
-    let unknown = State::Unknown { away: None, again: None, wanted: false, cooling: None };
+    let unknown = State::Unknown { away: None, again: None, wanted: false, before: None };
     let asleep =
         step(unknown, Event::Seen(Ok(ContainerState::Stopped { exit_code: None, error: None })), facts(now, 0), rules)
             .0;

@@ -104,7 +104,7 @@ impl Walk {
         Self {
             dice,
             policy,
-            state: State::Unknown { away: None, again: None, wanted: false, cooling: None },
+            state: State::Unknown { away: None, again: None, wanted: false, before: None },
             now,
             inside: 0,
             waiting: 0,
@@ -276,6 +276,9 @@ impl Walk {
     }
 
     fn order(&mut self) {
+        if self.dice.chance(20) {
+            return self.advance(Event::Renewed);
+        }
         let order = [Order::Wake, Order::Sleep, Order::SleepNow, Order::Restart][self.dice.below(4) as usize];
         self.may_cut |= order == Order::SleepNow;
         self.advance(Event::Ordered(order));

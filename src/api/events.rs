@@ -57,7 +57,7 @@ pub(super) async fn events(
     connection: Option<Extension<Connection>>,
 ) -> Result<Response, Failure> {
     let Query(wanted) = wanted.map_err(|error| Failure::new(Code::BadRequest, error.body_text()))?;
-    let run = api.started.as_millisecond();
+    let run = api.run.as_millisecond();
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()).or(wanted.since.as_deref());
     let after = last.map_or(0, |id| place_in_run(id, run));
     let backend = match &wanted.backend {

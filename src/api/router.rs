@@ -23,8 +23,8 @@ const BODY: usize = 1024 * 1024;
 pub struct Api {
     /// The running world.
     pub control: Control,
-    /// When this run of the program began. Tells its events from those of runs before.
-    pub started: Timestamp,
+    /// When this run of the program began, all its upgrades included. Tells its events from those of runs before.
+    pub run: Timestamp,
     /// Who writes the access log.
     pub access: AccessWriter,
     /// Where the order goes to have a new process take over.

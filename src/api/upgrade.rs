@@ -5,7 +5,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Api, Code, Connection, Failure, wire};
 
-/// An order to be carried out: answered with the process that has taken over, or with why there is none.
+/// An order to be carried out: answered with the process that has taken over, or with why there is none, as a sentence.
 pub type UpgradeOrder = oneshot::Sender<Result<u32, String>>;
 
 /// Where such orders go.
@@ -37,10 +37,9 @@ pub(super) async fn upgrade(
     };
     let (reply, outcome) = oneshot::channel();
     let ending = || Failure::new(Code::Ending, "Dormouse is ending and takes no more orders");
-    // One that was carried out for somebody else is not done again: this process ends.
     orders.send(reply).await.map_err(|_| ending())?;
     match outcome.await.map_err(|_| ending())? {
         Ok(pid) => Ok(Json(wire::Upgraded { pid })),
-        Err(why) => Err(Failure::new(Code::Denied, format!("not upgraded, and all is as before: {why}"))),
+        Err(why) => Err(Failure::new(Code::Denied, why)),
     }
 }

@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::Context;
+use jiff::Timestamp;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -87,8 +88,13 @@ async fn show(housing: Housing<'_>, end: CancellationToken) -> anyhow::Result<()
     let directory = Scratch::make()?;
     let state_dir = directory.0.join("state");
     say(&intro(ports.http, &called(), &state_dir))?;
-    let world =
-        World { source: FileSource::Made(Box::new(loaded.clone())), loaded, state_dir, succession: Succession::None };
+    let world = World {
+        source: FileSource::Made(Box::new(loaded.clone())),
+        loaded,
+        read_at: Timestamp::now(),
+        state_dir,
+        succession: Succession::None,
+    };
     let (drawing, drawn) = (end.clone(), tokio_util::task::TaskTracker::new());
     let result = run(world, end, |control| {
         drawn.spawn(draw(control.clone(), drawing));

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use notify::{RecursiveMode, Watcher};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -15,11 +16,19 @@ use crate::control::Control;
 /// Several changes in a row are answered by one reload.
 const DEBOUNCE: Duration = Duration::from_millis(300);
 
-/// Watches until the end. Directories are watched, not files: editors and orchestrators replace files.
-pub(super) async fn watch_files(control: Control, mut files: watch::Receiver<Vec<PathBuf>>, end: CancellationToken) {
+/// Watches until the end the files that were read at that time. Directories are watched, not files: editors and
+/// orchestrators replace files.
+pub(super) async fn watch_files(
+    control: Control,
+    (mut files, read_at): (watch::Receiver<Vec<PathBuf>>, Timestamp),
+    end: CancellationToken,
+) {
     let (changed_in, mut changed) = mpsc::channel::<()>(1);
     let mut watched = files.borrow_and_update().clone();
     let mut watcher = start_or_tell(&watched, &changed_in);
+    if watched.iter().any(|file| changed_after(file, read_at)) {
+        let _ = changed_in.try_send(());
+    }
     loop {
         tokio::select! {
             () = end.cancelled() => return,
@@ -57,6 +66,12 @@ async fn until_quiet(changed: &mut mpsc::Receiver<()>) {
             return;
         }
     }
+}
+
+/// Whether a file was written after that: while the program started, nobody watched it.
+fn changed_after(file: &Path, then: Timestamp) -> bool {
+    let written = std::fs::metadata(file).and_then(|facts| facts.modified()).ok();
+    written.and_then(|written| Timestamp::try_from(written).ok()).is_some_and(|written| written > then)
 }
 
 /// Whether a file is there and holds nothing: somebody has cut it and is about to write it anew.

@@ -1,8 +1,12 @@
 //! The composition root: builds every room, owns every task, ends them in order.
 
+mod candidate;
 mod certificates;
 mod demo;
 mod files;
+mod heir;
+mod legacy;
+mod legacy_events;
 mod nodes;
 mod predecessor;
 mod serve;

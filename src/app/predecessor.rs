@@ -11,7 +11,10 @@ use anyhow::{Context, bail};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::upgrade_line::{Line, ToNew, ToOld, take_sockets};
+use super::{
+    legacy::Legacy,
+    upgrade_line::{Line, ToNew, ToOld, take_sockets},
+};
 use crate::{backend::Pass, control::Control, model::Cause, net};
 
 /// Says that the standard input is the line to the process that is taken over from.
@@ -56,11 +59,22 @@ fn forget_variable() {
     unsafe { std::env::remove_var(VARIABLE) };
 }
 
+/// What it is told in time.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Told {
+    /// Cancelled when another process has taken over from this one.
+    pub(super) handed_on: CancellationToken,
+    /// Cancelled when clients have no more time than the program has.
+    pub(super) ending: CancellationToken,
+}
+
 /// The line to it, once it waits for us.
 #[derive(Debug)]
 pub(super) struct Before {
     line: Line,
     in_use: Vec<String>,
+    /// What it leaves.
+    pub(super) legacy: Legacy,
 }
 
 impl Before {
@@ -69,20 +83,20 @@ impl Before {
         let mut line = Line::new(predecessor.0)?;
         line.send(&ToOld::Ready).await.context("tell the process before")?;
         match line.next().await.context("hear from the process before")? {
-            Some(ToNew::Go { in_use }) => Ok(Self { line, in_use }),
+            Some(ToNew::Go { in_use, legacy }) => Ok(Self { line, in_use, legacy }),
             Some(word) => bail!("the process before said {word:?}"),
             None => bail!("the process before goes on by itself, or has ended"),
         }
     }
 
     /// Says that whoever comes is served, and helps until that process has ended: what is in use there is kept awake.
-    pub(super) async fn help(self, control: Control, end: CancellationToken) {
-        let Self { line, in_use } = self;
+    pub(super) async fn help(self, control: Control, told: Told) {
+        let Self { line, in_use, .. } = self;
         let mut helper = Helper { line, control, holds: JoinSet::new(), first: HashMap::new(), passes: HashMap::new() };
         for backend in in_use {
             helper.hold(None, backend);
         }
-        if let Err(error) = helper.run(&end).await {
+        if let Err(error) = helper.run(&told).await {
             tracing::warn!(%error, "the line to the process before broke");
         }
         tracing::info!("the process before has ended");
@@ -107,13 +121,17 @@ struct Helper {
 }
 
 impl Helper {
-    async fn run(&mut self, end: &CancellationToken) -> io::Result<()> {
+    async fn run(&mut self, told: &Told) -> io::Result<()> {
         self.line.send(&ToOld::Taken).await?;
-        let mut told = false;
+        let (mut handed_on, mut ending) = (false, false);
         loop {
             tokio::select! {
-                () = end.cancelled(), if !told => {
-                    told = true;
+                () = told.handed_on.cancelled(), if !handed_on => {
+                    handed_on = true;
+                    self.line.send(&ToOld::HandedOn).await?;
+                }
+                () = told.ending.cancelled(), if !ending => {
+                    ending = true;
                     self.line.send(&ToOld::Ending).await?;
                 }
                 word = self.line.next() => match word? {
@@ -170,6 +188,7 @@ impl Helper {
 async fn enter(control: &Control, name: &str) -> Result<Pass, String> {
     let id = name.parse().ok();
     let backend = id.and_then(|id| control.backend(&id)).ok_or("there is no such backend any more")?;
-    let entered = backend.enter(Cause::Dormouse("requests to the process before"), backend.policy().patience()).await;
+    let entered =
+        backend.enter(Cause::Dormouse("requests to the process before".into()), backend.policy().patience()).await;
     entered.map_err(|refused| refused.to_string())
 }

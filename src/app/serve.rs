@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     certificates, files, nodes,
-    predecessor::{Before, Predecessor},
+    predecessor::{Before, Predecessor, Told},
     service_manager,
     session_key::session_key,
     sticky_key::sticky_key,
@@ -84,6 +84,7 @@ pub async fn serve(options: ServeOptions) -> Result<(), Failed> {
         (Some(path), _) => FileSource::File(path),
         (None, explicit) => FileSource::None { explicit, https: usual_https() },
     };
+    let read_at = Timestamp::now();
     let (loaded, _) = control::check_alone(&source).map_err(Failed::Configuration)?;
     let end = CancellationToken::new();
     let ending = end.clone();
@@ -92,7 +93,7 @@ pub async fn serve(options: ServeOptions) -> Result<(), Failed> {
         ending.cancel();
     });
     let succession = Succession::Of(options.predecessor);
-    let world = World { source, loaded, state_dir: options.state_dir, succession };
+    let world = World { source, loaded, read_at, state_dir: options.state_dir, succession };
     run(world, end, |_| ()).await.map_err(Failed::Other)
 }
 
@@ -107,6 +108,8 @@ fn usual_https() -> Option<SocketAddr> {
 pub(super) struct World {
     pub(super) source: FileSource,
     pub(super) loaded: Loaded,
+    /// Before it was read.
+    pub(super) read_at: Timestamp,
     pub(super) state_dir: PathBuf,
     pub(super) succession: Succession,
 }
@@ -122,7 +125,7 @@ pub(super) enum Succession {
 
 /// Runs a checked configuration until the token ends it. `serving` is told once everything listens.
 pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOnce(&Control)) -> anyhow::Result<()> {
-    let World { source, loaded, state_dir, succession } = world;
+    let World { source, loaded, read_at, state_dir, succession } = world;
     let settings = loaded.settings.clone();
     let (predecessor, may_be_succeeded) = match succession {
         Succession::Of(predecessor) => (predecessor, true),
@@ -134,7 +137,8 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     let nodes = Arc::new(nodes::open(&settings, &state_dir, own.as_deref())?);
     let journal = Journal::default();
     let (mut keeper, control) = Keeper::new(source, loaded, nodes.all.clone(), own, HashMap::new(), journal);
-    control.stick_by(sticky_key(&state_dir));
+    let kept_in = state_dir.clone();
+    control.stick_by(move || sticky_key(&kept_in));
     let files = keeper.files();
     let in_force = keeper.settings_in_force();
 
@@ -163,7 +167,7 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
         listeners.push(listener.as_fd().try_clone_to_owned().context("copy the listeners")?);
     }
 
-    let before = match predecessor {
+    let mut before = match predecessor {
         Some(predecessor) => Some(Before::is_ready(predecessor).await?),
         None => None,
     };
@@ -173,6 +177,14 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     };
     nodes.adopt()?;
     keeper.remember(store.load());
+    let mut run = Timestamp::now();
+    if let Some(Before { legacy, .. }) = &mut before {
+        keeper.take_over(legacy.take_backends());
+        if let Some((since, entries)) = legacy.take_events() {
+            run = since;
+            control.journal().follow_on(entries);
+        }
+    }
     control.keep_in(store.clone());
     // Who connects meanwhile waits in the listener's queue.
     keeper.prepare(PREPARING).await;
@@ -192,7 +204,7 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     helpers.spawn(keeping_ports);
     helpers.spawn(service_manager::follow_reloads(control.reloads(), end.clone()));
     helpers.spawn(check_health(Arc::clone(&shared), control.clone(), end.clone()));
-    helpers.spawn(files::watch_files(control.clone(), files, end.clone()));
+    helpers.spawn(files::watch_files(control.clone(), (files, read_at), end.clone()));
     helpers.spawn(certificates::watch(Arc::clone(control.certificates()), in_force.clone(), end.clone()));
     helpers.spawn(acme.run(end.clone()));
     helpers.spawn(reload_on_hangup(control.clone(), end.clone()));
@@ -201,21 +213,21 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     let (orders_in, orders) = mpsc::channel(1);
     let upgrades = if may_be_succeeded { Upgrades::to(orders_in) } else { Upgrades::default() };
     let (access, api_ends) = (shared.access.clone(), CancellationToken::new());
-    let router = api::router(Api { control: control.clone(), started: Timestamp::now(), access, upgrades });
+    let router = api::router(Api { control: control.clone(), run, access, upgrades });
     let api = tokio::spawn(api::serve(router, api_tcp, api_unix, api_ends.clone()));
     helpers.close();
     // What nobody wanted is not listened on any more.
     net::close_unwanted();
-    let predecessors = tokio_util::task::TaskTracker::new();
+    let (predecessors, told) = (tokio_util::task::TaskTracker::new(), Told::default());
     match before {
         // The one before tells the service manager.
-        Some(before) => drop(predecessors.spawn(before.help(control.clone(), end.clone()))),
+        Some(before) => drop(predecessors.spawn(before.help(control.clone(), told.clone()))),
         None => service_manager::ready(),
     }
     predecessors.close();
     serving(&control);
 
-    let estate = Estate { control, store, state_dir, nodes, shared, listeners };
+    let estate = Estate { control, store, state_dir, nodes, shared, run, listeners };
     let heir = tokio::select! {
         biased;
         () = end.cancelled() => None,
@@ -225,9 +237,11 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     shared.let_ports_go();
     drop(listeners);
     if let Some(heir) = heir {
-        service_manager::main_pid(heir.pid);
         shared.at_leisure.send_replace(true);
-        let standing_by = tokio::spawn(heir.stand_by(Arc::clone(&shared)));
+        told.handed_on.cancel();
+        let hurrying = tokio::spawn(tell_the_hurry(shared.at_leisure.subscribe(), told.ending.clone()));
+        let on_its_own = CancellationToken::new();
+        let standing_by = tokio::spawn(heir.stand_by(Arc::clone(&shared), control, on_its_own.clone()));
         closing.cancel();
         end.cancel();
         api_ends.cancel();
@@ -236,7 +250,9 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
         helpers.wait().await;
         // What is in use in the one before this is kept awake through this one.
         predecessors.wait().await;
+        on_its_own.cancelled().await;
         signals.abort();
+        hurrying.abort();
         world_ends.cancel();
         keeper.await.context("join the keeper")?;
         api.await.context("join the management interface")?.context("serve the management interface")?;
@@ -245,6 +261,7 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
         return Ok(());
     }
     service_manager::stopping();
+    told.ending.cancel();
     tracing::info!(
         "ending: no new connections; those in use may finish within {} (a second signal cuts them)",
         format_duration(settings.shutdown_timeout)
@@ -307,6 +324,13 @@ async fn heed_signals(shared: Arc<Shared>) {
     shared.at_leisure.send_replace(false);
     until_told_to_end().await;
     shared.hurry.cancel();
+}
+
+/// Tells the one before when clients have no time without end any more.
+async fn tell_the_hurry(mut at_leisure: watch::Receiver<bool>, ending: CancellationToken) {
+    // The other side lives as long as what is served.
+    let _ = at_leisure.wait_for(|at_leisure| !at_leisure).await;
+    ending.cancel();
 }
 
 /// Binds the management interface: the Unix socket in the state directory, and a loopback address.

@@ -21,11 +21,17 @@ use tokio::{
     },
 };
 
+use super::legacy::Legacy;
+
 /// Said to the one after.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum ToNew {
-    /// The state and the backends are yours. These are in use here: keep them awake.
-    Go { in_use: Vec<String> },
+    /// The state and the backends are yours. These are in use here: keep them awake. All that is known of them.
+    Go {
+        in_use: Vec<String>,
+        #[serde(default)]
+        legacy: Legacy,
+    },
     /// Wake this one and keep it awake.
     Hold { number: u64, backend: String },
     /// Nobody uses it here any more.
@@ -43,6 +49,8 @@ pub(super) enum ToOld {
     Taken,
     /// It is kept awake, or not, and why.
     Held { number: u64, refused: Option<String> },
+    /// Another one has taken over from this one: what is in use may go on, and nobody is to take this one's place.
+    HandedOn,
     /// The program ends: end, too.
     Ending,
 }

@@ -1,9 +1,6 @@
 //! How a backend comes to be: what it lives in, what is known of it from before, and its driver's first moment.
 
-use std::{
-    sync::{Arc, atomic::AtomicUsize},
-    time::Duration,
-};
+use std::sync::{Arc, atomic::AtomicUsize};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use jiff::Timestamp;
@@ -18,11 +15,11 @@ use super::{
     Backend, Status, StatusState, WakeStats,
     driver::Driver,
     gate::Gate,
-    handle::Shared,
-    state::{Failed, State},
+    handle::{Shared, Woke, stamp},
+    state::{Before, State},
 };
 use crate::{
-    model::{BackendSpec, Condition},
+    model::{BackendSpec, Cause, Condition},
     provider::SharedProvider,
     telemetry::{Journal, Phases},
 };
@@ -41,16 +38,24 @@ pub struct Surroundings {
 /// What is known of it from before this run of the program.
 #[derive(Debug, Clone, Default)]
 pub struct Restored {
-    /// How long nobody had used it.
-    pub idle_for: Duration,
+    /// When somebody last used it; absent: now.
+    pub quiet_since: Option<Instant>,
     /// A person's pin.
     pub pinned_until: Option<Timestamp>,
     /// Wakes and sleeps.
     pub stats: WakeStats,
     /// Dormouse had put it to sleep.
     pub put_to_sleep: bool,
-    /// A cool-down that is not yet over.
-    pub cooling: Option<Failed>,
+    /// What it was, and may still be.
+    pub before: Option<Before>,
+    /// Since when it was so; absent: that is not known.
+    pub since: Option<(Timestamp, Instant)>,
+    /// Why it was so.
+    pub cause: Option<Cause>,
+    /// The wake that made it awake, while it is.
+    pub woke: Option<Woke>,
+    /// The port that proved it ready when it was woken last.
+    pub proven: Option<u16>,
 }
 
 impl Backend {
@@ -65,7 +70,6 @@ impl Backend {
     ) -> (Self, tokio::task::JoinHandle<()>) {
         let (letters, inbox) = mpsc::channel(1024);
         let now = Instant::now();
-        let idle = i64::try_from(restored.idle_for.as_micros()).unwrap_or(i64::MAX);
         let status = Status {
             version: 0,
             state: StatusState::Unknown,
@@ -83,7 +87,7 @@ impl Backend {
         };
         let shared = Arc::new(Shared {
             id: spec.id.clone(),
-            gate: Gate::closed(-idle),
+            gate: Gate::closed(stamp(now, restored.quiet_since.unwrap_or(now))),
             epoch: now,
             emptied: Notify::new(),
             reach: ArcSwapOption::empty(),
@@ -99,7 +103,7 @@ impl Backend {
             spec: Arc::new(spec),
             around,
             dependencies,
-            state: State::Unknown { away: None, again: None, wanted: false, cooling: restored.cooling },
+            state: State::Unknown { away: None, again: None, wanted: false, before: restored.before },
             waiters: Vec::new(),
             orders: Vec::new(),
             starts: Vec::new(),
@@ -111,20 +115,21 @@ impl Backend {
             look_again: false,
             start_told: false,
             suspected: false,
-            proven: None,
+            proven: restored.proven,
             probe: None,
+            gathering: None,
             kick: Arc::new(Notify::new()),
             held: Vec::new(),
             turn: None,
             adopted: false,
-            cause: None,
-            since: (Timestamp::now(), now),
+            cause: restored.cause,
+            since: restored.since.unwrap_or((Timestamp::now(), now)),
             phases: Phases::default(),
             mark: now,
             put_to_sleep: restored.put_to_sleep,
             pinned_until: restored.pinned_until,
             generation: 0,
-            woke: None,
+            woke: restored.woke,
             thawing: false,
             frozen_at: None,
             stats: restored.stats,

@@ -10,7 +10,7 @@ use super::{
     driver::Driver,
     handle::Woke,
     machine::FOREIGN_PAUSE,
-    state::{Down, Drain, Failure, Stage, State, Verdict, Waking},
+    state::{Before, Down, Drain, Failure, Stage, State, Verdict, Waking},
 };
 use crate::{
     model::{BackendId, Cause, Condition, Running, SleepMethod, format_duration},
@@ -22,6 +22,9 @@ impl Driver {
         if std::mem::discriminant(before) == std::mem::discriminant(&self.state) {
             return;
         }
+        if goes_on(before, &self.state) {
+            return;
+        }
         let (spent_since, now) = (self.since.1, Instant::now());
         self.since = (Timestamp::now(), now);
         if matches!(before, State::Asleep(_)) {
@@ -29,7 +32,7 @@ impl Driver {
         }
         self.stats.counted_since.get_or_insert_with(Timestamp::now);
         self.put_to_sleep = match (before, &self.state) {
-            (State::Stopping { .. }, State::Asleep(_)) => true,
+            (State::Stopping { .. } | State::Waking(Waking { stage: Stage::Gathering, .. }), State::Asleep(_)) => true,
             // As it was when the program ended, unless somebody has been at it.
             (State::Unknown { .. }, State::Asleep(_)) | (_, State::Unknown { .. }) => self.put_to_sleep,
             _ => false,
@@ -63,6 +66,7 @@ impl Driver {
                 self.journal(Happening::Woke(self.phases), cause);
             }
             (State::Unknown { .. }, State::Awake(_)) => {
+                self.woke = None;
                 self.cause = Some(Cause::Engine("found running".to_owned()));
                 self.journal_now(Happening::FoundRunning);
             }
@@ -86,6 +90,11 @@ impl Driver {
                 let how = if down.paused.is_some() { "paused" } else { "stopped" };
                 self.journal(Happening::Slept { how, took: self.mark.elapsed() }, cause);
             }
+            // Called off before anything was started.
+            (State::Waking(Waking { stage: Stage::Gathering, since, .. }), State::Asleep(_)) => {
+                let how = if self.thawing { "paused" } else { "stopped" };
+                self.journal(Happening::Slept { how, took: since.elapsed() }, cause);
+            }
             (State::Awake(_) | State::Draining { .. }, State::Asleep(down)) => {
                 self.cause = Some(match self.job_of.take() {
                     Some(dependant) => Cause::Engine(format!("it has ended, as a job of `{dependant}`")),
@@ -93,7 +102,7 @@ impl Driver {
                 });
                 self.journal_now(Happening::Ended(None));
             }
-            (State::Awake(_) | State::Draining { .. }, State::Failed(failed)) => {
+            (State::Awake(_) | State::Draining { .. } | State::Unknown { .. }, State::Failed(failed)) => {
                 let code = if let Failure::Died(code) = failed.why { code } else { None };
                 self.cause = Some(Cause::Engine("it ended".to_owned()));
                 self.journal_now(Happening::Ended(code));
@@ -197,6 +206,12 @@ impl Driver {
             State::Gone => StatusState::Gone,
         }
     }
+}
+
+/// Whether it was so before this run of the program, and nothing has happened.
+fn goes_on(before: &State, now: &State) -> bool {
+    let State::Unknown { before: Some(known), .. } = before else { return false };
+    Before::of(now).as_ref() == Some(known)
 }
 
 /// What somebody else did, and what becomes of it.

@@ -76,6 +76,8 @@ pub(super) struct Driver {
     /// The port that proved it ready when it was woken last.
     pub(super) proven: Option<u16>,
     pub(super) probe: Option<AbortHandle>,
+    /// What it needs is being woken, or its turn awaited.
+    pub(super) gathering: Option<AbortHandle>,
     pub(super) kick: Arc<Notify>,
     /// Passes of dependencies, held from before the start until it is down.
     pub(super) held: Vec<Pass>,
@@ -274,6 +276,11 @@ impl Driver {
             && let Some(probe) = self.probe.take()
         {
             probe.abort();
+        }
+        if !self.gathers()
+            && let Some(gathering) = self.gathering.take()
+        {
+            gathering.abort();
         }
         let found_up = matches!(self.state, State::Awake(_)) && self.held.is_empty() && !self.adopted;
         if found_up && !self.dependencies.is_empty() {

@@ -79,7 +79,7 @@ async fn a_backend_found_running_is_awake_at_once_with_its_idle_clock() {
     let world = world();
     world.engine.add("app", Script::default());
     world.engine.hand_start("app");
-    let restored = Restored { idle_for: secs(40), ..Restored::default() };
+    let restored = Restored { quiet_since: Some(Instant::now() - secs(40)), ..Restored::default() };
     let (backend, _) =
         Backend::spawn(world.spec("app", policy(60)), Vec::new(), world.around.clone(), restored, world.end.clone());
     let begun = Instant::now();

@@ -119,10 +119,7 @@ pub struct Pass {
 
 impl Shared {
     pub(super) fn stamp(&self, at: Instant) -> i64 {
-        match at.checked_duration_since(self.epoch) {
-            Some(after) => i64::try_from(after.as_micros()).unwrap_or(i64::MAX),
-            None => -i64::try_from((self.epoch - at).as_micros()).unwrap_or(i64::MAX),
-        }
+        stamp(self.epoch, at)
     }
 
     pub(super) fn quiet_since(&self) -> Instant {
@@ -153,6 +150,14 @@ impl Shared {
         if self.gate.leave(stamp) {
             self.emptied.notify_one();
         }
+    }
+}
+
+/// A moment as the gate keeps it.
+pub(super) fn stamp(epoch: Instant, at: Instant) -> i64 {
+    match at.checked_duration_since(epoch) {
+        Some(after) => i64::try_from(after.as_micros()).unwrap_or(i64::MAX),
+        None => -i64::try_from((epoch - at).as_micros()).unwrap_or(i64::MAX),
     }
 }
 
@@ -382,9 +387,9 @@ impl Backend {
         let (reply, answer) = oneshot::channel();
         // One that has ended is nobody's.
         if self.shared.letters.send(Letter::Lend(lender, reply)).await.is_err() {
-            return Lent::Unused;
+            return Lent::Given { in_use: false, known: Box::default() };
         }
-        answer.await.unwrap_or(Lent::Unused)
+        answer.await.unwrap_or_else(|_| Lent::Given { in_use: false, known: Box::default() })
     }
 
     async fn ask(&self, letter: impl FnOnce(oneshot::Sender<Answer>) -> Letter) -> Answer {

@@ -39,17 +39,29 @@ impl Driver {
             }
             Letter::Configure(spec, dependencies) => {
                 self.shared.policy.store(Arc::new(spec.policy.clone()));
+                let is_other = spec.unit.name != self.spec.unit.name || spec.unit.command != self.spec.unit.command;
                 let reached_otherwise = spec.unit != self.spec.unit || spec.ports != self.spec.ports;
+                let proves_otherwise = spec.ready != self.spec.ready && self.probe.is_some();
                 self.spec = Arc::from(spec);
                 self.dependencies = dependencies;
+                if is_other {
+                    self.renew();
+                }
                 self.advance(Event::Tick);
-                if reached_otherwise {
+                if reached_otherwise || proves_otherwise {
                     self.reach_anew();
                 }
             }
             // Taken by the loop.
             Letter::Lend(..) => {}
         }
+    }
+
+    fn renew(&mut self) {
+        if matches!(self.state, State::Waking(_)) {
+            self.cause = Some(Cause::Dormouse("it is started otherwise by its new configuration".into()));
+        }
+        self.advance(Event::Renewed);
     }
 
     fn hinted(&mut self) {

@@ -51,14 +51,14 @@ impl Driver {
                 self.mark = Instant::now();
                 self.phases = Phases::default();
                 let (turns, gather) = (Arc::clone(&self.around.turns), self.gather(true));
-                self.job(Done::Gathered(Err(FAULT.into())), async move {
+                self.gathering = Some(self.job(Done::Gathered(Err(FAULT.into())), async move {
                     let gathered = async {
                         let passes = gather.await?;
                         let turn = turns.acquire_owned().await.map_err(|_| Arc::from("the program ends"))?;
                         Ok((passes, turn))
                     };
                     Done::Gathered(gathered.await)
-                });
+                }));
             }
             Action::Start => {
                 self.epoch += 1;

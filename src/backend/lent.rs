@@ -10,7 +10,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Answer, Refused, Status, StatusState,
+    Answer, Before, Refused, Restored, Status, StatusState,
     driver::{Driver, next_generation},
     handle::{Letter, Reach},
     state::{Event, State},
@@ -39,12 +39,15 @@ pub struct Lender {
 }
 
 /// What a driver says that is told to give its backend up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Lent {
-    /// It has. Those who are inside must be kept awake until it is freed.
-    InUse,
-    /// It has, and nobody is inside.
-    Unused,
+    /// It has.
+    Given {
+        /// Somebody is inside: it must be kept awake until it is freed.
+        in_use: bool,
+        /// What the other one's driver begins with.
+        known: Box<Restored>,
+    },
     /// It is on its way up or down: not now.
     Busy,
 }
@@ -77,11 +80,10 @@ impl Driver {
         end: &CancellationToken,
     ) -> Over {
         let lent = self.give_up();
+        let given = if let Lent::Given { in_use, .. } = lent { Some(in_use) } else { None };
         let _ = reply.send(lent);
-        if lent == Lent::Busy {
-            return Over::Back;
-        }
-        let over = self.away(inbox, lender, lent == Lent::InUse, end).await;
+        let Some(in_use) = given else { return Over::Back };
+        let over = self.away(inbox, lender, in_use, end).await;
         if over == Over::Back {
             self.say(self.status_state());
             self.is_back();
@@ -91,14 +93,29 @@ impl Driver {
 
     /// Whether it can be given up now; whoever is inside may go on.
     fn give_up(&mut self) -> Lent {
-        let under_way = matches!(self.state, State::Waking(_) | State::Stopping { .. });
+        let under_way = matches!(self.state, State::Waking(_) | State::Stopping { .. } | State::Draining { .. });
         if under_way || !self.completions.is_empty() || !self.starts.is_empty() {
             return Lent::Busy;
         }
         // What it needs is kept awake by whoever has it.
         self.held.clear();
         self.adopted = false;
-        if self.shared.gate.close() > 0 { Lent::InUse } else { Lent::Unused }
+        Lent::Given { in_use: self.shared.gate.close() > 0, known: Box::new(self.known()) }
+    }
+
+    /// All that matters of it for another run.
+    fn known(&self) -> Restored {
+        Restored {
+            quiet_since: Some(self.shared.quiet_since()),
+            pinned_until: self.pinned_until,
+            stats: self.stats.clone(),
+            put_to_sleep: self.put_to_sleep,
+            before: Before::of(&self.state),
+            since: Some(self.since),
+            cause: self.cause.clone(),
+            woke: self.woke,
+            proven: self.proven,
+        }
     }
 
     /// Lives on in other hands.

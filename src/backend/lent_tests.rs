@@ -9,7 +9,7 @@ use super::{
     test_world::{cause, minutes, policy, secs, until, world},
     *,
 };
-use crate::provider::Script;
+use crate::{model::IdlePolicy, provider::Script};
 
 fn lender() -> (Lender, mpsc::UnboundedReceiver<Ask>) {
     let (sender, asks) = mpsc::unbounded_channel();
@@ -26,7 +26,7 @@ async fn what_is_in_use_is_freed_by_the_last_who_leaves_and_nobody_enters_then_w
     let backend = world.backend("app", policy(10), Script::default());
     let pass = backend.enter(cause(), secs(5)).await.unwrap();
     let (lender, mut asks) = lender();
-    assert_eq!(backend.lend(lender).await, Lent::InUse);
+    assert!(matches!(backend.lend(lender).await, Lent::Given { in_use: true, .. }));
     // Others may enter while it is kept awake for the one inside.
     let other = backend.enter(cause(), secs(5)).await.unwrap();
     drop(pass);
@@ -58,7 +58,7 @@ async fn who_waits_is_told_why_it_is_not_kept_awake() {
     let backend = world.backend("app", policy(10), Script::default());
     until(&backend, StatusState::Stopped).await;
     let (lender, mut asks) = lender();
-    assert_eq!(backend.lend(lender).await, Lent::Unused);
+    assert!(matches!(backend.lend(lender).await, Lent::Given { in_use: false, .. }));
     let entering = tokio::spawn({
         let backend = backend.clone();
         async move { backend.enter(cause(), minutes(5)).await }
@@ -80,7 +80,7 @@ async fn one_that_comes_back_serves_who_waited_and_falls_idle_again() {
     let backend = world.backend("app", policy(10), Script::default());
     drop(backend.enter(cause(), secs(5)).await.unwrap());
     let (lender, mut asks) = lender();
-    assert_eq!(backend.lend(lender.clone()).await, Lent::Unused);
+    assert!(matches!(backend.lend(lender.clone()).await, Lent::Given { in_use: false, .. }));
     let entering = tokio::spawn({
         let backend = backend.clone();
         async move { backend.enter(cause(), minutes(5)).await }
@@ -101,7 +101,39 @@ async fn one_on_its_way_up_is_not_given_away() {
     until(&backend, StatusState::Stopped).await;
     backend.knock(cause());
     until(&backend, StatusState::Waking).await;
-    assert_eq!(backend.lend(lender().0).await, Lent::Busy);
+    assert!(matches!(backend.lend(lender().0).await, Lent::Busy));
     until(&backend, StatusState::Awake).await;
-    assert_eq!(backend.lend(lender().0).await, Lent::Unused);
+    assert!(matches!(backend.lend(lender().0).await, Lent::Given { in_use: false, .. }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_known_goes_on_with_another_driver() {
+    let world = world();
+    let broken = Script { exits_at_once: Some(3), ..Script::default() };
+    let idle = IdlePolicy { min_uptime: minutes(3), ..policy(60) };
+    let backends = [
+        world.backend("up", idle, Script::default()),
+        world.backend("down", policy(10), Script::default()),
+        world.backend("broken", policy(10), broken),
+    ];
+    for backend in &backends {
+        let _ = backend.enter(cause(), secs(5)).await;
+    }
+    until(&backends[1], StatusState::Stopped).await;
+    let before: Vec<_> = backends.iter().map(|backend| backend.status().borrow().clone()).collect();
+    let (elsewhere, lent) = (world.elsewhere(), lender());
+    tokio::time::sleep(secs(20)).await;
+    for (backend, before) in backends.iter().zip(before) {
+        let Lent::Given { known, .. } = backend.lend(lent.0.clone()).await else { panic!("it is calm") };
+        let spec = world.spec(backend.id().name(), policy(60));
+        let end = world.end.clone();
+        let (other, _driver) = Backend::spawn(spec, Vec::new(), elsewhere.clone(), *known, end);
+        until(&other, before.state).await;
+        let now = other.status().borrow().clone();
+        assert_eq!((now.since, now.since_instant, &now.cause), (before.since, before.since_instant, &before.cause));
+        assert_eq!((&now.failure, now.tries, now.retry_at), (&before.failure, before.tries, before.retry_at));
+        assert_eq!((&now.wakes, now.put_to_sleep), (&before.wakes, before.put_to_sleep));
+        assert!(other.quiet_for().abs_diff(backend.quiet_for()) < Duration::from_millis(1));
+    }
+    assert!(elsewhere.journal.since(0).0.is_empty(), "nothing has happened");
 }

@@ -11,7 +11,8 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::state::{
-    Action, Awake, CallFailed, Down, Drain, Event, Facts, Failed, Failure, Order, Paused, Rules, Stage, State, Waking,
+    Action, Awake, Before, CallFailed, Down, Drain, Event, Facts, Failed, Failure, Order, Paused, Rules, Stage, State,
+    Waking,
 };
 use crate::{
     model::{ContainerState, IdlePolicy, OnWakeTimeout, Running, SleepMethod},
@@ -56,6 +57,7 @@ fn react(state: State, event: Event, facts: Facts, rules: Rules<'_>) -> (State, 
         Event::Seen(Err(why)) => not_seen(state, why, facts),
         Event::Unreachable(at) => unreachable_while_running(state, at, facts, rules),
         Event::Busy(busy) => busy_answered(state, busy, facts),
+        Event::Renewed => renewed(state, facts),
         Event::Tick => tick(state, facts, rules),
     }
 }
@@ -91,11 +93,13 @@ fn wanted(state: State, facts: Facts, rules: Rules<'_>, by_order: bool) -> (Stat
             let wanted = by_order || failed.is_none();
             (State::Stopping { method, wanted, failed, was, call_failed }, None)
         }
-        State::Unknown { again, .. } if by_order => {
-            (State::Unknown { away: None, again, wanted: true, cooling: None }, Some(Action::Look))
+        State::Unknown { again, before, .. } if by_order => {
+            // An order overrides a cool-down.
+            let before = before.filter(|before| !matches!(before, Before::Failed(_)));
+            (State::Unknown { away: None, again, wanted: true, before }, Some(Action::Look))
         }
-        State::Unknown { away, again, cooling, .. } => {
-            (State::Unknown { wanted: away.is_none(), away, again, cooling }, None)
+        State::Unknown { away, again, before, .. } => {
+            (State::Unknown { wanted: away.is_none(), away, again, before }, None)
         }
         same @ (State::Waking(_) | State::Awake(_) | State::Failed(_) | State::Gone) => (same, None),
     }
@@ -114,15 +118,31 @@ fn ordered(state: State, order: Order, facts: Facts, rules: Rules<'_>) -> (State
             State::Stopping { method, wanted: false, failed: None, was: Some(awake), call_failed: false },
             Some(Action::Stop(method)),
         ),
-        (Order::SleepNow, State::Waking(waking)) if !matches!(waking.stage, Stage::Gathering) => {
-            let method = SleepMethod::Stop;
-            (
-                State::Stopping { method, wanted: false, failed: None, was: None, call_failed: false },
-                Some(Action::Stop(method)),
-            )
+        // Nothing of it has been started. It may be paused: the engine tells.
+        (Order::Sleep | Order::SleepNow, State::Waking(Waking { stage: Stage::Gathering, .. })) => {
+            (State::Asleep(Down { paused: None, respected_until: None, stays_down: false }), Some(Action::Look))
         }
+        (Order::Sleep | Order::SleepNow, State::Waking(_)) => give_up_wake(false),
         (Order::Restart, state @ (State::Asleep(_) | State::Failed(_))) => wanted(state, facts, rules, true),
         (Order::Sleep | Order::SleepNow | Order::Restart, state) => (state, None),
+    }
+}
+
+/// Lets down what was half started.
+fn give_up_wake(wanted: bool) -> (State, Option<Action>) {
+    let method = SleepMethod::Stop;
+    (State::Stopping { method, wanted, failed: None, was: None, call_failed: false }, Some(Action::Stop(method)))
+}
+
+/// It is another unit from now on, or is started otherwise: what was begun as before comes to nothing, and how it failed
+/// before says nothing.
+fn renewed(state: State, facts: Facts) -> (State, Option<Action>) {
+    match state {
+        State::Waking(Waking { stage: Stage::Starting(_) | Stage::Probing(_), foreign: false, .. }) => {
+            give_up_wake(true)
+        }
+        State::Failed(failed) => (State::Failed(Failed { until: facts.now, tries: 0, ..failed }), None),
+        same => (same, None),
     }
 }
 
@@ -193,7 +213,7 @@ fn stopped(state: State, result: Result<(), CallFailed>, facts: Facts, rules: Ru
 
 fn not_seen(state: State, why: Arc<str>, facts: Facts) -> (State, Option<Action>) {
     match state {
-        State::Unknown { cooling, .. } => (unknown(why, cooling, facts), None),
+        State::Unknown { before, .. } => (unknown(why, before, facts), None),
         // The sleep failed and the engine does not even tell: it is taken for up, and sleep is tried later.
         State::Stopping { was: Some(awake), .. } => (State::Awake(sleep_failed(awake, facts)), None),
         State::Stopping { failed, was: None, .. } => match failed {
@@ -204,8 +224,8 @@ fn not_seen(state: State, why: Arc<str>, facts: Facts) -> (State, Option<Action>
     }
 }
 
-fn unknown(why: Arc<str>, cooling: Option<Failed>, facts: Facts) -> State {
-    State::Unknown { away: Some(why), again: Some(facts.now + AWAY_AGAIN), wanted: false, cooling }
+fn unknown(why: Arc<str>, before: Option<Before>, facts: Facts) -> State {
+    State::Unknown { away: Some(why), again: Some(facts.now + AWAY_AGAIN), wanted: false, before }
 }
 
 fn sleep_failed(awake: Awake, facts: Facts) -> Awake {
@@ -226,6 +246,13 @@ fn seen(state: State, seen: ContainerState, facts: Facts, rules: Rules<'_>) -> (
 
 fn seen_running(state: State, at: Arc<Running>, facts: Facts, rules: Rules<'_>) -> (State, Option<Action>) {
     match state {
+        State::Unknown { before: Some(Before::Awake { since, ours, busy_at, sleep_again, tries }), .. } => {
+            (State::Awake(Awake { at, since, ours, busy_at, asking: false, sleep_again, tries }), None)
+        }
+        // It runs, and did not get ready in time.
+        State::Unknown { before: Some(Before::Failed(failed)), .. } if matches!(failed.why, Failure::TimedOut(_)) => {
+            (State::Failed(failed), None)
+        }
         // Found running: awake at once, whoever started it.
         State::Unknown { .. } => (State::Awake(awake(at, facts.now, false, 0)), None),
         State::Awake(awake) => (State::Awake(Awake { at, ..awake }), None),
@@ -251,11 +278,12 @@ fn seen_paused(state: State, at: Arc<Running>, facts: Facts, rules: Rules<'_>) -
     match state {
         State::Awake(_) | State::Draining { .. } => (down(Some(facts.now + FOREIGN_PAUSE)), None),
         State::Waking(Waking { stage: Stage::Probing(_), .. }) => (down(Some(facts.now + FOREIGN_PAUSE)), None),
-        State::Unknown { .. } | State::Gone | State::Failed(_) => (down(None), None),
-        State::Asleep(mut asleep) => {
+        State::Asleep(mut asleep)
+        | State::Unknown { before: Some(Before::Asleep(mut asleep @ Down { paused: Some(_), .. })), .. } => {
             asleep.paused.get_or_insert(Paused { since: facts.now, at: None }).at = Some(at);
             (State::Asleep(asleep), None)
         }
+        State::Unknown { .. } | State::Gone | State::Failed(_) => (down(None), None),
         State::Stopping { method: SleepMethod::Pause, .. } => stopped(state, Ok(()), facts, rules),
         State::Stopping { .. } => (down(None), None),
         same @ State::Waking(_) => (same, None),
@@ -275,7 +303,10 @@ fn seen_stopped(
             if ended_by_order(exit_code) {
                 return (State::Asleep(by_hand), None);
             }
-            (State::Failed(died(&awake, exit_code, facts)), None)
+            (State::Failed(died(awake.since, awake.tries, exit_code, facts)), None)
+        }
+        State::Unknown { before: Some(Before::Awake { since, tries, .. }), .. } if !ended_by_order(exit_code) => {
+            (State::Failed(died(since, tries, exit_code, facts)), None)
         }
         State::Waking(Waking { stage: Stage::Probing(_), foreign: true, .. }) if ended_by_order(exit_code) => {
             (State::Asleep(by_hand), None)
@@ -288,7 +319,10 @@ fn seen_stopped(
             (State::Failed(cool_down(why, tries, facts)), None)
         }
         State::Stopping { .. } => stopped(state, Ok(()), facts, rules),
-        State::Unknown { cooling: Some(failed), .. } if facts.now < failed.until => (State::Failed(failed), None),
+        State::Unknown { before: Some(Before::Failed(failed)), .. } => (State::Failed(failed), None),
+        State::Unknown { before: Some(Before::Asleep(down)), .. } if down.paused.is_none() => {
+            (State::Asleep(down), None)
+        }
         State::Unknown { .. } | State::Gone => {
             (State::Asleep(Down { paused: None, respected_until: None, stays_down: false }), None)
         }
@@ -302,12 +336,12 @@ fn ended_by_order(exit_code: Option<i64>) -> bool {
     matches!(exit_code, None | Some(0 | 130 | 137 | 143))
 }
 
-fn died(awake: &Awake, exit_code: Option<i64>, facts: Facts) -> Failed {
+fn died(since: Instant, tries: u32, exit_code: Option<i64>, facts: Facts) -> Failed {
     let why = Failure::Died(exit_code);
-    if facts.now.duration_since(awake.since) >= STEADY || awake.tries == 0 {
+    if facts.now.duration_since(since) >= STEADY || tries == 0 {
         Failed { why, until: facts.now, tries: 1 }
     } else {
-        cool_down(why, awake.tries, facts)
+        cool_down(why, tries, facts)
     }
 }
 
@@ -354,8 +388,8 @@ fn busy_answered(state: State, busy: bool, facts: Facts) -> (State, Option<Actio
 
 fn tick(state: State, facts: Facts, rules: Rules<'_>) -> (State, Option<Action>) {
     match state {
-        State::Unknown { again: Some(again), away, wanted, cooling } if facts.now >= again => {
-            (State::Unknown { away, again: None, wanted, cooling }, Some(Action::Look))
+        State::Unknown { again: Some(again), away, wanted, before } if facts.now >= again => {
+            (State::Unknown { away, again: None, wanted, before }, Some(Action::Look))
         }
         State::Asleep(down) => asleep_tick(down, facts, rules),
         State::Waking(waking) => waking_tick(waking, facts, rules),

@@ -13,6 +13,9 @@
 //!                          └───────────────────────────────  Stopping ──▶ Waking (wanted meanwhile)
 //! ```
 //!
+//! A wake that is called off by an order to sleep goes by Stopping to Asleep; one whose command has changed meanwhile
+//! goes by Stopping to Waking.
+//!
 //! Who may cause each move: callers and dependants (`wanted`), the policy by its clock (`idle`), a person or a
 //! schedule (orders), the engine and whoever works on it by hand (`seen`), and the answers to our own engine calls.
 //!
@@ -69,7 +72,7 @@ pub use machine::step;
 pub use readiness::FORWARDER_PROOF;
 pub use refused::Refused;
 pub use state::{
-    Action, Awake, CallFailed, Down, Drain, Event, Facts, Failed, Failure, Order, Paused, Refusal, Rules, Stage, State,
-    Verdict, Waking,
+    Action, Awake, Before, CallFailed, Down, Drain, Event, Facts, Failed, Failure, Order, Paused, Refusal, Rules,
+    Stage, State, Verdict, Waking,
 };
 pub use status::{Status, StatusState, WakeStats};

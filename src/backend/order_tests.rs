@@ -8,7 +8,7 @@ use super::{
     test_world::{cause, minutes, policy, secs, until, world},
     *,
 };
-use crate::provider::Script;
+use crate::{model::Condition, provider::Script};
 
 #[tokio::test(start_paused = true)]
 async fn an_ordered_sleep_drains_is_denied_in_time_and_now_cuts() {
@@ -66,4 +66,59 @@ async fn who_is_told_that_an_order_is_done_finds_it_so_in_the_status() {
         assert_eq!(backend.order(Order::Sleep, "test").await, Answer::Done);
         assert_eq!(state(), StatusState::Stopped, "round {round}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ordered_sleep_calls_a_wake_off_and_who_comes_afterwards_begins_another() {
+    let world = world();
+    let script = Script { start_delay: secs(5), stop_delay: secs(5), ..Script::default() };
+    let backend = world.backend("app", policy(600), script);
+    let enter = || {
+        let backend = backend.clone();
+        tokio::spawn(async move { backend.enter(cause(), minutes(5)).await })
+    };
+    let waits = enter();
+    until(&backend, StatusState::Waking).await;
+    let ordered = tokio::spawn({
+        let backend = backend.clone();
+        async move { backend.order(Order::Sleep, "me").await }
+    });
+    assert_eq!(waits.await.unwrap().unwrap_err(), Refused::PutToSleep);
+    until(&backend, StatusState::Stopping).await;
+    let comes = enter();
+    assert!(matches!(ordered.await.unwrap(), Answer::Denied(why) if why.contains("somebody wanted it")));
+    drop(comes.await.unwrap().unwrap());
+    assert_eq!((world.engine.start_calls("app"), world.engine.stop_calls("app")), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wake_that_waits_for_what_it_needs_is_called_off_before_anything_is_started() {
+    let world = world();
+    let db = world.backend("db", policy(600), Script { start_delay: secs(10), ..Script::default() });
+    let app = world.dependent("app", policy(600), Script::default(), vec![(db.clone(), Condition::Started)]);
+    let waits = tokio::spawn({
+        let app = app.clone();
+        async move { app.enter(cause(), minutes(5)).await }
+    });
+    until(&db, StatusState::Waking).await;
+    assert_eq!(app.order(Order::SleepNow, "me").await, Answer::Done);
+    assert_eq!(waits.await.unwrap().unwrap_err(), Refused::PutToSleep);
+    assert!(app.status().borrow().put_to_sleep);
+    until(&db, StatusState::Awake).await;
+    assert_eq!((db.passes(), world.engine.start_calls("app")), (0, 0));
+    // It can be woken as before.
+    drop(app.enter(cause(), minutes(5)).await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_ordered_a_wake_that_is_called_off_is_told_so() {
+    let world = world();
+    let backend = world.backend("app", policy(600), Script { start_delay: secs(5), ..Script::default() });
+    let woken = tokio::spawn({
+        let backend = backend.clone();
+        async move { backend.order(Order::Wake, "me").await }
+    });
+    until(&backend, StatusState::Waking).await;
+    assert_eq!(backend.order(Order::Sleep, "somebody else").await, Answer::Done);
+    assert!(matches!(woken.await.unwrap(), Answer::Denied(why) if why.contains("put to sleep")));
 }

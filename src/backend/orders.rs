@@ -23,10 +23,7 @@ impl Driver {
         let answer = match (order, &self.state) {
             (Order::Wake, State::Awake(_)) | (Order::Sleep | Order::SleepNow, State::Asleep(_)) => Answer::AlreadySo,
             (_, State::Gone) => Answer::Denied("the engine knows no such unit".to_owned()),
-            (Order::Sleep | Order::Restart, State::Waking(_)) => Answer::Denied("it is waking".to_owned()),
-            (Order::SleepNow, State::Waking(Waking { stage: Stage::Gathering, .. })) => {
-                Answer::Denied("it waits for its turn to wake".to_owned())
-            }
+            (Order::Restart, State::Waking(_)) => Answer::Denied("it is waking".to_owned()),
             (Order::Sleep | Order::SleepNow, _) if self.is_pinned() => {
                 Answer::Denied("it is pinned awake; unpin it first".to_owned())
             }
@@ -38,11 +35,24 @@ impl Driver {
             }
             _ => {
                 self.cause = Some(Cause::Person(person));
+                if matches!(order, Order::Sleep | Order::SleepNow) && matches!(self.state, State::Waking(_)) {
+                    self.call_off();
+                }
                 self.orders.push(PendingOrder { order, reply, went_down: false });
                 return self.advance(Event::Ordered(order));
             }
         };
         let _ = reply.send(answer);
+    }
+
+    /// The wake is called off: whoever waits for it is told so. Who comes from now on meets a stop.
+    fn call_off(&mut self) {
+        for waiter in self.waiters.drain(..) {
+            let _ = waiter.send(Err(Refused::PutToSleep));
+        }
+        for pending in self.orders.drain(..) {
+            let _ = pending.reply.send(Answer::Denied(Refused::PutToSleep.to_string()));
+        }
     }
 
     pub(super) fn is_pinned(&self) -> bool {

@@ -47,6 +47,9 @@ pub enum Refused {
         /// When it is worth asking again.
         retry_after: Duration,
     },
+    /// A person put it to sleep while it woke.
+    #[error("it was put to sleep by an order while it woke")]
+    PutToSleep,
     /// Its owner stopped it, and it stays down until ordered up.
     #[error("its owner stopped it")]
     StaysDown,
@@ -84,6 +87,7 @@ impl Refused {
             Self::WakeFailed { .. } | Self::CoolingDown { .. } => "The service could not be started.",
             Self::TooManyHeld { .. } => "Too many requests wait for this service already.",
             Self::EngineAway { .. } => "The service can not be started right now.",
+            Self::PutToSleep => "The service was put to sleep by an order.",
             Self::StaysDown => "The service has been switched off by its owner.",
             Self::Gone => "The service is not there any more.",
         }
@@ -99,6 +103,7 @@ impl Refused {
             Self::TimedOut { .. } => Some(Duration::from_secs(5)),
             // Most that are gone come back under their name.
             Self::Gone => Some(Duration::from_secs(5)),
+            Self::PutToSleep => Some(Duration::from_secs(5)),
             Self::StaysDown => None,
         }
     }
@@ -111,6 +116,7 @@ impl Refused {
             Self::CoolingDown { .. } => "cooling_down",
             Self::TooManyHeld { .. } => "too_many_held",
             Self::EngineAway { .. } => "engine_away",
+            Self::PutToSleep => "put_to_sleep",
             Self::StaysDown => "stays_down",
             Self::Gone => "gone",
         }

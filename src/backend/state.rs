@@ -21,8 +21,8 @@ pub enum State {
         again: Option<Instant>,
         /// Somebody wants it meanwhile.
         wanted: bool,
-        /// A cool-down from before this run of the program.
-        cooling: Option<Failed>,
+        /// What it was before this run of the program.
+        before: Option<Before>,
     },
     /// Down.
     Asleep(Down),
@@ -56,6 +56,28 @@ pub enum State {
     Failed(Failed),
     /// The engine knows no such unit.
     Gone,
+}
+
+/// What it was before this run of the program, as far as that is known. Where its engine tells the same now, it goes on.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Before {
+    /// Up: as [`Awake`], whatever it is reached by.
+    Awake {
+        /// Since when.
+        since: Instant,
+        /// Dormouse started it.
+        ours: bool,
+        /// A busy check said so at this moment.
+        busy_at: Option<Instant>,
+        /// Sleep failed so often, and is not tried before.
+        sleep_again: Option<(u32, Instant)>,
+        /// Starts that failed or lives that were short before this one.
+        tries: u32,
+    },
+    /// Down.
+    Asleep(Down),
+    /// Cooling down after a failure.
+    Failed(Failed),
 }
 
 /// How it is down.
@@ -184,6 +206,8 @@ pub enum Event {
     Unreachable(Arc<Running>),
     /// The busy check answered.
     Busy(bool),
+    /// It is another unit from now on, or is started otherwise.
+    Renewed,
     /// Time has passed, or the last one has left: look again.
     Tick,
 }
@@ -271,6 +295,25 @@ pub struct Rules<'a> {
     pub policy: &'a IdlePolicy,
     /// It needs other backends, or a turn on its node is rationed: gather before starting.
     pub gathers: bool,
+}
+
+impl Before {
+    /// What goes on of a state in another run; nothing where the engine alone can tell.
+    pub(super) fn of(state: &State) -> Option<Self> {
+        match state {
+            State::Unknown { before, .. } => before.clone(),
+            State::Awake(awake) | State::Draining { awake, .. } => {
+                let Awake { since, ours, busy_at, sleep_again, tries, .. } = *awake;
+                Some(Self::Awake { since, ours, busy_at, sleep_again, tries })
+            }
+            State::Asleep(down) => {
+                let paused = down.paused.as_ref().map(|paused| Paused { at: None, ..*paused });
+                Some(Self::Asleep(Down { paused, ..*down }))
+            }
+            State::Failed(failed) => Some(Self::Failed(failed.clone())),
+            State::Waking(_) | State::Stopping { .. } | State::Gone => None,
+        }
+    }
 }
 
 impl State {

@@ -46,6 +46,11 @@ pub(super) fn cause() -> Cause {
 }
 
 impl World {
+    /// The same engine, and a journal of its own.
+    pub(super) fn elsewhere(&self) -> Surroundings {
+        Surroundings { journal: Journal::default(), ..self.around.clone() }
+    }
+
     pub(super) fn spec(&self, name: &str, policy: IdlePolicy) -> BackendSpec {
         BackendSpec {
             id: BackendId::new("sim".parse().unwrap(), name).unwrap(),

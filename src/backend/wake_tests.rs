@@ -1,6 +1,6 @@
 //! What wakes it, and who is held, let in or refused meanwhile.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use tokio::time::Instant;
 
@@ -9,7 +9,7 @@ use super::{
     *,
 };
 use crate::{
-    model::{IdlePolicy, OnWakeTimeout},
+    model::{Command, IdlePolicy, OnWakeTimeout},
     provider::Script,
 };
 
@@ -152,4 +152,24 @@ async fn waits_and_refusals_are_counted() {
     ] {
         assert!(text.contains(line), "{line} is missing in\n{text}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_started_otherwise_is_started_anew_for_those_who_wait() {
+    let world = world();
+    let backend = world.backend("app", policy(600), Script { start_delay: secs(5), ..Script::default() });
+    let waits = tokio::spawn({
+        let backend = backend.clone();
+        async move { backend.enter(cause(), minutes(5)).await }
+    });
+    until(&backend, StatusState::Waking).await;
+    let mut spec = world.spec("app", policy(60));
+    backend.configure(spec.clone(), Vec::new()).await;
+    tokio::time::sleep(secs(1)).await;
+    assert_eq!(world.engine.stop_calls("app"), 0, "another policy ends no wake");
+    let command = Command { argv: vec!["mended".into()], env: BTreeMap::new(), directory: None, user: None };
+    spec.unit.command = Some(command);
+    backend.configure(spec, Vec::new()).await;
+    drop(waits.await.unwrap().unwrap());
+    assert_eq!((world.engine.start_calls("app"), world.engine.stop_calls("app")), (2, 1));
 }

@@ -8,7 +8,7 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    LiveRoute, LiveTable, StickyKey,
+    LiveRoute, LiveTable,
     keeper::{Keeper, Kept},
     memory,
 };
@@ -70,10 +70,11 @@ impl Keeper {
             turns: Arc::clone(turns),
             journal: self.control.journal.clone(),
         };
-        let restored =
-            self.remembered.remove(&spec.id).map(|memory| memory::restored(&memory, &spec.policy)).unwrap_or_default();
+        let (remembered, known) = (self.remembered.remove(&spec.id), self.known.remove(&spec.id));
+        let restored = known.or_else(|| remembered.map(|memory| memory::restored(&memory, &spec.policy)));
         let end = CancellationToken::new();
-        let (backend, task) = Backend::spawn(spec.clone(), Vec::new(), around, restored, end.clone());
+        let (backend, task) =
+            Backend::spawn(spec.clone(), Vec::new(), around, restored.unwrap_or_default(), end.clone());
         self.control.backends.insert(spec.id.clone(), backend);
         self.kept.insert(spec.id.clone(), Kept { end, task });
     }
@@ -103,11 +104,11 @@ impl Keeper {
         let catalog = Arc::clone(&self.catalog);
         let before = self.control.table.load();
         let known: HashMap<&Alias, &LiveRoute> = before.all().map(|route| (&route.spec.alias, &**route)).collect();
-        let key = *self.control.sticky.get_or_init(StickyKey::random);
+        let key = || self.control.sticky.key();
         let backend = |spec: &RouteSpec| spec.backend().and_then(|id| self.control.backend(id));
         let live = catalog.routes.values().cloned().map(|spec| {
             let before = known.get(&spec.alias).copied();
-            Arc::new(LiveRoute::new(spec, &backend, key, before))
+            Arc::new(LiveRoute::new(spec, &backend, &key, before))
         });
         let table = LiveTable::build(live);
         let streams = table.all().filter(|route| !route.spec.matches.listen.is_empty()).cloned().collect();

@@ -10,7 +10,7 @@ use dashmap::DashMap;
 use jiff::Timestamp;
 use tokio::sync::{Mutex, broadcast, mpsc, oneshot, watch};
 
-use super::{FileSource, Lending, LiveRoute, LiveTable, StickyKey, keeper::Request, remember};
+use super::{FileSource, Lending, LiveRoute, LiveTable, StickyKey, keeper::Request, remember, sticky::StickyKeeper};
 use crate::{
     backend::{Backend, Lender},
     catalog::{Catalog, Change},
@@ -35,7 +35,7 @@ pub struct Control {
     pub(super) store: Arc<OnceLock<Store>>,
     pub(super) streams: watch::Sender<Arc<[Arc<LiveRoute>]>>,
     pub(super) troubles: Arc<ArcSwap<Problems>>,
-    pub(super) sticky: Arc<OnceLock<StickyKey>>,
+    pub(super) sticky: Arc<StickyKeeper>,
     pub(super) certificates: Arc<Certificates>,
 }
 
@@ -118,11 +118,11 @@ impl Control {
         let _ = self.store.set(store);
     }
 
-    /// Clients stay with their members by cookies that are made with this key. To be told before the first route is
-    /// made; otherwise there is one of this run alone.
-    pub fn stick_by(&self, key: StickyKey) {
-        // A second key would tear clients from their members: the first stays.
-        let _ = self.sticky.set(key);
+    /// Clients stay with their members by cookies that are made with the key that this gives, which is asked once, for
+    /// the first group that needs it. To be told before the first route is made; otherwise there is a key of this run
+    /// alone.
+    pub fn stick_by(&self, kept: impl Fn() -> StickyKey + Send + Sync + 'static) {
+        self.sticky.ask(Box::new(kept));
     }
 
     /// Writes down what is to be remembered of a backend, and waits until it is written.

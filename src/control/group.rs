@@ -68,7 +68,7 @@ impl LiveGroup {
         name: &Alias,
         spec: Arc<Group>,
         routes: Vec<Arc<LiveRoute>>,
-        sticky: StickyKey,
+        sticky: &dyn Fn() -> StickyKey,
         before: Option<&Self>,
     ) -> Self {
         let member = |(route, weight): (Arc<LiveRoute>, u16)| {
@@ -83,10 +83,10 @@ impl LiveGroup {
         };
         let weights: Vec<u16> = spec.members.iter().map(|member| member.weight).collect();
         let members: Vec<LiveMember> = routes.into_iter().zip(weights).map(member).collect();
-        let cookie = spec.sticky.map(|max_age| Cookie {
-            name: sticky.name(name),
-            values: members.iter().map(|member| sticky.value(name, member.key)).collect(),
-            max_age: max_age.as_secs().max(1),
+        let cookie = spec.sticky.map(|max_age| {
+            let key = sticky();
+            let values = members.iter().map(|member| key.value(name, member.key)).collect();
+            Cookie { name: key.name(name), values, max_age: max_age.as_secs().max(1) }
         });
         let tickets = before.map(|before| Arc::clone(&before.tickets)).unwrap_or_default();
         Self { spec, members, cookie, tickets }

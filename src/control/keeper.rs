@@ -22,7 +22,7 @@ use super::{
     watcher::{self, News},
 };
 use crate::{
-    backend::{Backend, Lender},
+    backend::{Backend, Lender, Restored},
     catalog::{self, Catalog, Change, FilePart, diff},
     config::Loaded,
     model::{BackendId, Cause, Container, NodeName, Place, Problem, Problems, Settings},
@@ -84,6 +84,8 @@ pub struct Keeper {
     pub(super) away: BTreeMap<NodeName, String>,
     pub(super) kept: HashMap<BackendId, Kept>,
     pub(super) remembered: HashMap<BackendId, BackendMemory>,
+    /// What another process knew of backends that it gave to this one; goes before what is remembered.
+    pub(super) known: HashMap<BackendId, Restored>,
     pub(super) catalog: Arc<Catalog>,
     pub(super) refused: Problems,
     pub(super) loaded_at: Timestamp,
@@ -160,6 +162,7 @@ impl Keeper {
             away: BTreeMap::new(),
             kept: HashMap::new(),
             remembered,
+            known: HashMap::new(),
             catalog,
             refused: Problems::default(),
             loaded_at: Timestamp::now(),
@@ -184,6 +187,11 @@ impl Keeper {
     /// What is known of backends from before, where it was not known at once: to be told before they are made.
     pub fn remember(&mut self, memories: Vec<BackendMemory>) {
         self.remembered = memories.into_iter().map(|memory| (memory.id.clone(), memory)).collect();
+    }
+
+    /// What the process that had the backends until now knew of them: to be told before they are made.
+    pub fn take_over(&mut self, known: HashMap<BackendId, Restored>) {
+        self.known = known;
     }
 
     /// The files to be watched.
@@ -270,14 +278,14 @@ impl Keeper {
                 self.control.certificates.configure(&self.loaded.settings.tls);
                 self.settings.send_replace(Arc::new(self.loaded.settings.clone()));
                 let note = format!("configuration read again, changes: {}", changes.len());
-                self.control.journal.record(None, Happening::Note(note), Cause::Dormouse("reload"));
+                self.control.journal.record(None, Happening::Note(note), Cause::Dormouse("reload".into()));
                 Ok(changes)
             }
             Err(problems) => {
                 self.refused = problems.clone();
                 self.publish();
                 let note = format!("configuration refused, the one before stays: {problems}");
-                self.control.journal.record(None, Happening::Note(note), Cause::Dormouse("reload"));
+                self.control.journal.record(None, Happening::Note(note), Cause::Dormouse("reload".into()));
                 Err(ReloadFailed::Problems(problems))
             }
         }

@@ -26,11 +26,11 @@ pub struct LiveRoute {
 }
 
 impl LiveRoute {
-    /// A route with the backends of this configuration. What is known of it and its members from before lives on.
+    /// A route with the backends of this configuration, and with the key of cookies if it needs one. What is known of it and its members from before lives on.
     pub fn new(
         spec: Arc<RouteSpec>,
         backend: &dyn Fn(&RouteSpec) -> Option<Backend>,
-        key: StickyKey,
+        key: &dyn Fn() -> StickyKey,
         before: Option<&Self>,
     ) -> Self {
         let counters = before.map(|before| Arc::clone(&before.counters)).unwrap_or_default();

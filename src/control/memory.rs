@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::{
-    backend::{Backend, Failed, Failure, Restored, WakeStats},
+    backend::{Backend, Before, Failed, Failure, Restored, WakeStats},
     model::IdlePolicy,
     store::{BackendMemory, CoolDown, IdleSoFar, LastWake, WakeMemory},
 };
@@ -28,11 +28,12 @@ pub(super) fn restored(memory: &BackendMemory, policy: &IdlePolicy) -> Restored 
         ..WakeStats::default()
     };
     Restored {
-        idle_for: memory.idle.map_or(Duration::ZERO, |idle| idle.restored(now, timeout)),
+        quiet_since: memory.idle.and_then(|idle| Instant::now().checked_sub(idle.restored(now, timeout))),
         pinned_until: memory.pinned_until.filter(|until| *until > now),
         stats,
         put_to_sleep: memory.put_to_sleep,
-        cooling: memory.cool_down.and_then(|cool_down| cooling(cool_down, now)),
+        before: memory.cool_down.and_then(|cool_down| cooling(cool_down, now)).map(Before::Failed),
+        ..Restored::default()
     }
 }
 

@@ -28,7 +28,7 @@ pub use face::{Control, NodeView, Reload, ReloadFailed, View};
 pub use group::{LiveGroup, LiveMember, UnderWay};
 pub use health::{Checked, Health, HealthState};
 pub use keeper::{Ended, Keeper, Node};
-pub use lending::Lending;
+pub use lending::{Lending, LentBackend};
 pub use live::{LiveRoute, LiveTable};
 pub use memory::remember;
 pub use slack::keep_little;

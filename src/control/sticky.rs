@@ -1,6 +1,10 @@
 //! By which cookie a client stays with its member.
 
-use std::hash::{BuildHasher, DefaultHasher, Hasher, RandomState};
+use std::{
+    fmt,
+    hash::{BuildHasher, DefaultHasher, Hasher, RandomState},
+    sync::OnceLock,
+};
 
 use crate::model::Alias;
 
@@ -52,9 +56,35 @@ impl Default for StickyKey {
     }
 }
 
-impl std::fmt::Debug for StickyKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for StickyKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("StickyKey")
+    }
+}
+
+/// Who has the key, once somebody has needed it.
+#[derive(Default)]
+pub(super) struct StickyKeeper {
+    key: OnceLock<StickyKey>,
+    kept: OnceLock<Box<dyn Fn() -> StickyKey + Send + Sync>>,
+}
+
+impl StickyKeeper {
+    /// From here on the key is had from this, unless there is one already.
+    pub(super) fn ask(&self, kept: Box<dyn Fn() -> StickyKey + Send + Sync>) {
+        // A second key would tear clients from their members: the first stays.
+        let _ = self.kept.set(kept);
+    }
+
+    /// The key, the same each time.
+    pub(super) fn key(&self) -> StickyKey {
+        *self.key.get_or_init(|| self.kept.get().map_or_else(StickyKey::random, |kept| kept()))
+    }
+}
+
+impl fmt::Debug for StickyKeeper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StickyKeeper")
     }
 }
 

@@ -1,6 +1,6 @@
 //! Why something happened: who or what caused a wake, a sleep, an order.
 
-use std::{fmt, net::IpAddr};
+use std::{borrow::Cow, fmt, net::IpAddr};
 
 use super::BackendId;
 
@@ -35,7 +35,7 @@ pub enum Cause {
     /// Nobody used it for its idle time.
     Idle,
     /// Dormouse itself, with the reason.
-    Dormouse(&'static str),
+    Dormouse(Cow<'static, str>),
 }
 
 impl Cause {

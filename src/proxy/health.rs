@@ -110,11 +110,11 @@ fn tell(journal: &Journal, route: &LiveRoute, health: &Health, outcome: Result<(
         (HealthState::Unknown | HealthState::Healthy, _) => return,
     };
     match &route.backend {
-        Some(backend) => journal.record(Some(backend.id()), happening, Cause::Dormouse("health check")),
+        Some(backend) => journal.record(Some(backend.id()), happening, Cause::Dormouse("health check".into())),
         None => {
             let at = route.spec.leads_to();
             let note = format!("`{at}` of route `{}` {happening}", route.spec.alias);
-            journal.record(None, Happening::Note(note), Cause::Dormouse("health check"));
+            journal.record(None, Happening::Note(note), Cause::Dormouse("health check".into()));
         }
     }
 }

@@ -28,5 +28,5 @@ pub use host::Host;
 pub use members::Members;
 pub use outlier::Outlier;
 pub use path::{behind_prefix, plain_path};
-pub use seats::{Seat, SeatState, Step, plan};
+pub use seats::{Seat, SeatState, Step, late_after, plan};
 pub use table::{Query, RouteTable};

@@ -74,6 +74,22 @@ pub fn plan(seats: &[Seat], may: Members, wake_more_at: u32) -> Step {
     soonest(seats, fit).or_else(|| soonest(seats, rest)).map_or(Step::Nobody, Step::Wait)
 }
 
+/// Nobody waits longer than so for a member whose wakes are not known, before another one is woken, too.
+const UNKNOWN: Duration = Duration::from_secs(10);
+
+/// A wake that takes so long is not late, however short those before were.
+const SOON: Duration = Duration::from_secs(2);
+
+/// How often the usual time may pass.
+const TIMES: u32 = 3;
+
+/// How long after its beginning a wake is late, so that another member is woken, too. Never later than half of the time
+/// that it may take at all.
+pub fn late_after(usual: Option<Duration>, wake_timeout: Duration) -> Duration {
+    let bearable = usual.map_or(UNKNOWN, |usual| usual.saturating_mul(TIMES).max(SOON));
+    bearable.min(wake_timeout / 2)
+}
+
 /// Keeps requests together on as many of the awake as they need.
 fn spread(seats: &[Seat], may: Members, awake: Members, wake_more_at: u32) -> Step {
     let load: u64 = awake.iter().filter_map(|at| seats.get(at)).map(|seat| u64::from(seat.load)).sum();
@@ -180,6 +196,19 @@ mod tests {
         check(&[Seat { state: SeatState::Doubtful, ..ASLEEP }], Step::Wait(0));
         check(&[Seat { state: SeatState::Closed, ..ASLEEP }], Step::Nobody);
         assert_eq!(plan(&[AWAKE], Members::default(), 10), Step::Nobody);
+    }
+
+    #[test]
+    fn a_wake_is_late_after_some_times_its_usual_time() {
+        let check = |usual: Option<u64>, wake_timeout, expected| {
+            let secs = Duration::from_secs;
+            assert_eq!(late_after(usual.map(secs), secs(wake_timeout)), secs(expected), "{usual:?} {wake_timeout}");
+        };
+        check(None, 180, 10);
+        check(Some(0), 180, 2);
+        check(Some(7), 180, 21);
+        check(Some(100), 180, 90);
+        check(None, 6, 3);
     }
 
     fn seat() -> impl Strategy<Value = Seat> {

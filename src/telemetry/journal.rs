@@ -175,10 +175,47 @@ impl Journal {
         }
     }
 
+    /// Goes on after these entries of the process before: what was recorded here so far comes after them.
+    pub fn follow_on(&self, before: Vec<Entry>) {
+        let mut kept = self.shared.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(last) = before.last().map(|entry| entry.seq) else { return };
+        let later = std::mem::take(&mut kept.1).into_iter().map(|entry| {
+            let entry = Arc::unwrap_or_clone(entry);
+            Arc::new(Entry { seq: last + entry.seq, ..entry })
+        });
+        kept.1 = before.into_iter().map(Arc::new).chain(later).collect();
+        let too_many = kept.1.len().saturating_sub(KEPT);
+        kept.1.drain(..too_many);
+        kept.0 += last;
+    }
+
     /// The kept entries after this number, oldest first, and a receiver for all that follow them without a gap.
     pub fn since(&self, seq: u64) -> (Vec<Arc<Entry>>, broadcast::Receiver<Arc<Entry>>) {
         let kept = self.shared.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let entries = kept.1.iter().filter(|entry| entry.seq > seq).cloned().collect();
         (entries, self.shared.follow.subscribe())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn note(journal: &Journal, text: &str) {
+        journal.record(None, Happening::Note(text.to_owned()), Cause::Idle);
+    }
+
+    #[test]
+    fn a_journal_goes_on_after_that_of_the_process_before() {
+        let (before, after) = (Journal::default(), Journal::default());
+        (1..=3).for_each(|_| note(&before, "old"));
+        note(&after, "early");
+        let (old, _) = before.since(1);
+        after.follow_on(old.into_iter().map(Arc::unwrap_or_clone).collect());
+        note(&after, "late");
+        let (all, _) = after.since(0);
+        let told: Vec<_> = all.iter().map(|entry| (entry.seq, entry.what.to_string())).collect();
+        let expected = [(2, "old"), (3, "old"), (4, "early"), (5, "late")];
+        assert_eq!(told, expected.map(|(seq, text)| (seq, text.to_owned())));
     }
 }

@@ -206,7 +206,7 @@ mod tests {
         journal.record(Some(&id("a")), slept, Cause::Idle);
         journal.record(Some(&id("a")), Happening::DrainEnded, Cause::Idle);
         journal.record(Some(&id("a")), Happening::Ended(Some(1)), Cause::Engine("died".into()));
-        journal.record(None, Happening::Note("reloaded".into()), Cause::Dormouse("file"));
+        journal.record(None, Happening::Note("reloaded".into()), Cause::Dormouse("file".into()));
         let text = metrics.render(&world(&["a"]));
         check(
             &text,

@@ -20,6 +20,8 @@ pub enum WhyFailed {
     TooMany,
     /// Its engine does not answer.
     EngineAway,
+    /// A person put it to sleep meanwhile.
+    PutToSleep,
     /// It was stopped by hand and is to stay so.
     StaysDown,
     /// Dormouse itself is ending.
@@ -58,6 +60,7 @@ impl Failure {
             WhyFailed::StartFailed => words.start_failed,
             WhyFailed::TooMany => words.too_many,
             WhyFailed::EngineAway => words.engine_away,
+            WhyFailed::PutToSleep => words.put_to_sleep,
             WhyFailed::StaysDown => words.stays_down,
             WhyFailed::ShuttingDown => words.shutting_down,
         };

@@ -40,6 +40,7 @@ pub(super) struct Words {
     pub(super) start_failed: &'static str,
     pub(super) too_many: &'static str,
     pub(super) engine_away: &'static str,
+    pub(super) put_to_sleep: &'static str,
     pub(super) stays_down: &'static str,
     pub(super) shutting_down: &'static str,
 }
@@ -64,6 +65,7 @@ static ENGLISH: Words = Words {
     start_failed: "It could not be started.",
     too_many: "Too many are waiting for it already.",
     engine_away: "The system that runs it does not answer.",
+    put_to_sleep: "It was put to sleep by an order.",
     stays_down: "It was switched off and stays off until somebody switches it on.",
     shutting_down: "The proxy is restarting.",
 };
@@ -88,6 +90,7 @@ static GERMAN: Words = Words {
     start_failed: "Der Start ist fehlgeschlagen.",
     too_many: "Es warten schon zu viele darauf.",
     engine_away: "Das System dahinter antwortet nicht.",
+    put_to_sleep: "Es wurde auf Anweisung schlafen gelegt.",
     stays_down: "Es wurde abgeschaltet und bleibt aus, bis es jemand einschaltet.",
     shutting_down: "Der Proxy startet gerade neu.",
 };
@@ -112,6 +115,7 @@ static FRENCH: Words = Words {
     start_failed: "Le démarrage a échoué.",
     too_many: "Trop de visiteurs attendent déjà.",
     engine_away: "Le système qui l’héberge ne répond pas.",
+    put_to_sleep: "Il a été mis en veille sur ordre.",
     stays_down: "Il a été éteint et le reste jusqu’à ce que quelqu’un le rallume.",
     shutting_down: "Le proxy redémarre.",
 };
@@ -136,6 +140,7 @@ static SPANISH: Words = Words {
     start_failed: "No se pudo arrancar.",
     too_many: "Ya hay demasiados esperando.",
     engine_away: "El sistema que lo ejecuta no responde.",
+    put_to_sleep: "Se puso a dormir por orden.",
     stays_down: "Se apagó y seguirá apagado hasta que alguien lo encienda.",
     shutting_down: "El proxy se está reiniciando.",
 };

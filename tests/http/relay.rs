@@ -30,7 +30,7 @@ impl Relay {
     pub(crate) fn serve(upstream: SocketAddr, backend: Option<Backend>, secure: bool) -> Self {
         let spec = spec(upstream, backend.as_ref());
         let backend = move |_: &RouteSpec| backend.clone();
-        let route = Arc::new(LiveRoute::new(Arc::new(spec), &backend, StickyKey::random(), None));
+        let route = Arc::new(LiveRoute::new(Arc::new(spec), &backend, &StickyKey::random, None));
         let table = Arc::new(ArcSwap::from_pointee(LiveTable::build([route])));
         let shutdown_timeout = Duration::from_millis(200);
         let settings = ProxySettings { shutdown_timeout, wakes_per_client: u32::MAX, ..ProxySettings::default() };

@@ -50,7 +50,7 @@ pub(crate) fn proxy_with(spec: RouteSpec, backend: Option<Backend>, settings: Pr
 /// A proxy with these routes; the first of them is what it is known by.
 pub(crate) fn proxy_of(specs: Vec<(RouteSpec, Option<Backend>)>, settings: ProxySettings) -> Proxy {
     let live = |(spec, backend): (RouteSpec, Option<Backend>)| {
-        Arc::new(LiveRoute::new(Arc::new(spec), &|_| backend.clone(), StickyKey::random(), None))
+        Arc::new(LiveRoute::new(Arc::new(spec), &|_| backend.clone(), &StickyKey::random, None))
     };
     let routes: Vec<Arc<LiveRoute>> = specs.into_iter().map(live).collect();
     let table = LiveTable::build(routes.iter().cloned());

@@ -98,7 +98,7 @@ async fn world() -> World {
     let tcp = listener.local_addr().unwrap();
     let router = api::router(Api {
         control: control.clone(),
-        started: Timestamp::now(),
+        run: Timestamp::now(),
         access: AccessWriter::default(),
         upgrades: Upgrades::default(),
     });

@@ -15,7 +15,7 @@ use futures_util::future::join_all;
 use crate::support::{
     apps::{App, config},
     docker::DockerCli,
-    dormouse::{Dormouse, Load, get},
+    dormouse::{Dormouse, Load, get, request},
     wait::until,
 };
 
@@ -88,6 +88,33 @@ async fn requests_are_held_for_the_second_when_the_first_does_not_start() {
     assert!(page.status == 200 || page.body.contains("refresh"), "{page:?}");
     // While the first cools down, nobody waits for it.
     assert_eq!(get(dormouse.http, "web", "/", HTML).await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn another_member_is_woken_when_the_first_takes_too_long() {
+    // As no wake of it is known, it is late after half of its time.
+    let idle = "idle_timeout: 1h, wake_timeout: 6s";
+    let a = member("a", idle, "").options(&["--never-listen"]);
+    let b = member("b", idle, "");
+    let dormouse = Dormouse::start(&config(&[&a, &b])).await;
+    let page = async { get(dormouse.http, "web", "/", HTML).await.unwrap() };
+    let asks = join_all((0..20).map(|_| dormouse.get("web", "/")));
+    let post = async {
+        a.has_started(1).await;
+        let text = "POST /echo HTTP/1.1\r\nHost: web.test\r\nConnection: close\r\nContent-Length: 4\r\n\r\nbody";
+        request(dormouse.http, text).await.unwrap()
+    };
+    let (page, replies, post) = tokio::join!(page, asks, post);
+    for reply in replies.iter().chain([&post]) {
+        assert_eq!(reply.status, 200, "{reply:?}");
+        assert!(reply.field("server-timing").is_some_and(|field| field.contains("wake;dur")), "{reply:?}");
+    }
+    assert!(page.body.contains("refresh"), "{page:?}");
+    assert_eq!((a.journal().starts(), b.journal().starts(), b.journal().arrivals("POST")), (1, 1, 1));
+    // The first is given up as any other that is not ready in time, and nobody waits for it.
+    dormouse.reaches("a", "failed").await;
+    assert_eq!(dormouse.get("web", "/").await.status, 200);
+    assert_eq!(a.journal().starts(), 1);
 }
 
 #[tokio::test]
@@ -245,9 +272,14 @@ async fn sticky_clients_stay_across_a_reload_and_a_restart() {
     };
     one.has_started(1).await;
     two.has_started(1).await;
-    let mut dormouse = Dormouse::start(&routes("")).await;
+    let mut dormouse = Dormouse::start(&routes("").replace("sticky: true", "sticky: false")).await;
+    // Nothing is kept that nobody needs.
+    let key = dormouse.state_dir().join("sticky.key");
+    assert!(!key.exists());
+    dormouse.configure(&routes(""));
+    until("a key", async || key.exists(), |exists| *exists).await;
     let ask = async || dormouse.get("web", "/").await;
-    let first = until("an answer", ask, |reply| reply.status == 200).await;
+    let first = until("a cookie", ask, |reply| reply.field("set-cookie").is_some()).await;
     let cookie = first.field("set-cookie").unwrap().split(';').next().unwrap().to_owned();
     let fields = format!("Cookie: {cookie}\r\n");
     let same = async |dormouse: &Dormouse| {

@@ -80,6 +80,35 @@ async fn killed_at_30_random_moments_it_finds_the_truth_and_starts_nothing_twice
 }
 
 #[tokio::test]
+async fn killed_while_one_that_is_left_half_started_comes_up_it_starts_no_second_one() {
+    let idle = "idle_timeout: 3s, wake_timeout: 700ms, on_wake_timeout: leave";
+    let app = App::new("app").options(&["--delay-listen", "2s"]).idle(idle);
+    let apps = [app.clone()];
+    let mut dormouse = Dormouse::start(&config(&[&app])).await;
+    let mut dice = Dice::new();
+    // In the wake, after its time, and when it is up at last.
+    for (round, after) in [0, 700, 1400, 2100].into_iter().enumerate() {
+        let at = dormouse.http;
+        let asked = tokio::spawn(async move { get(at, "app", "/", "").await });
+        app.has_started(round + 1).await;
+        tokio::time::sleep(Duration::from_millis(after) + dice.time(Duration::from_millis(600))).await;
+        dormouse.kill();
+        // It may have been told that it is late, or is cut.
+        let _ = asked.await;
+        assert_eq!(app.journal().living().len(), 1, "round {round}: it did not stay");
+        dormouse.start_again().await;
+        let ask = async || dormouse.try_get("app", "/").await.map_or(0, |reply| reply.status);
+        until("an answer", ask, |status| *status == 200).await;
+        tells_the_truth(&dormouse, &apps).await;
+        assert_eq!((app.journal().starts(), app.journal().ends()), (round + 1, round), "round {round}");
+        dormouse.reaches("app", "asleep").await;
+        tells_the_truth(&dormouse, &apps).await;
+    }
+    app.journal().had_one_life_at_a_time();
+    app.journal().was_never_ended_in_use();
+}
+
+#[tokio::test]
 async fn idle_clocks_and_pins_go_on_after_a_kill() {
     let clock = App::new("clock").idle("idle_timeout: 2m");
     let short = App::new("short").idle("idle_timeout: 3s");

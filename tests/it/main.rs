@@ -53,4 +53,6 @@ mod streams_udp;
 mod support;
 mod tls;
 mod upgrade;
+mod upgrade_faults;
+mod upgrade_state;
 mod wake_limits;

@@ -36,6 +36,14 @@ async fn stream(dormouse: &Dormouse) -> usize {
 }
 
 #[tokio::test]
+async fn a_file_that_is_written_while_it_starts_is_taken() {
+    let (one, two) = (App::new("one").idle("idle_timeout: 1h"), App::new("two").idle("idle_timeout: 1h"));
+    let dormouse = Dormouse::start(&config(&[&one])).await;
+    dormouse.configure(&config(&[&one, &two]));
+    dormouse.knows("two").await;
+}
+
+#[tokio::test]
 async fn reloads_touch_no_stream_and_a_broken_file_changes_nothing() {
     let steady = App::new("steady").idle("idle_timeout: 1s");
     let changed = App::new("changed").idle("idle_timeout: 1h");

@@ -54,6 +54,66 @@ async fn with_leave_the_half_started_one_stays() {
     assert_eq!((app.journal().starts(), app.journal().ends()), (1, 0));
 }
 
+#[tokio::test]
+async fn an_order_to_sleep_calls_a_wake_off_and_who_waits_is_told_so() {
+    let app = App::new("app").options(&["--never-listen"]).idle("idle_timeout: 1h");
+    let dormouse = Dormouse::start(&config(&[&app])).await;
+    for (round, body) in ["", "{\"now\": true}"].into_iter().enumerate() {
+        let page = async { get(dormouse.http, "app", "/", HTML).await.unwrap() };
+        let held = futures_util::future::join_all((0..5).map(|_| dormouse.get("app", "/")));
+        let order = async {
+            app.has_started(round + 1).await;
+            let waits = async || dormouse.api("GET", "/api/v1/backends/jobs/app").await["held"].as_u64();
+            until("those who wait", waits, |held| *held == Some(6)).await;
+            dormouse.api_with("POST", "/api/v1/backends/jobs/app/sleep", body).await
+        };
+        let (page, held, told) = tokio::join!(page, held, order);
+        assert_eq!(told["result"], "done", "{told}");
+        for reply in held {
+            assert_eq!(reply.status, 503, "{reply:?}");
+            assert!(reply.body.contains("put to sleep by an order"), "{reply:?}");
+        }
+        assert!(page.body.contains("put to sleep by an order"), "the page does not tell why: {}", page.body);
+        assert_eq!(dormouse.state("app").await, "asleep");
+        assert_eq!((app.journal().starts(), app.journal().living().len()), (round + 1, 0));
+    }
+    assert_eq!(dormouse.logged("app", "is let down").len(), 2);
+}
+
+#[tokio::test]
+async fn a_reload_that_mends_the_command_ends_the_wake_and_begins_it_anew_for_those_who_wait() {
+    let broken = App::new("app").idle("idle_timeout: 1h");
+    let mended = broken.clone();
+    let broken = broken.options(&["--never-listen"]);
+    let dormouse = Dormouse::start(&config(&[&broken])).await;
+    let held = futures_util::future::join_all((0..5).map(|_| dormouse.get("app", "/")));
+    let mend = async {
+        broken.has_started(1).await;
+        dormouse.configure(&config(&[&mended]));
+    };
+    let (held, ()) = tokio::join!(held, mend);
+    for reply in held {
+        assert_eq!(reply.status, 200, "{reply:?}");
+    }
+    assert_eq!((mended.journal().starts(), mended.journal().ends()), (2, 1));
+    mended.journal().had_one_life_at_a_time();
+}
+
+#[tokio::test]
+async fn a_reload_that_mends_the_command_ends_the_cool_down() {
+    let broken = App::new("app").idle("idle_timeout: 1h");
+    let mended = broken.clone();
+    let broken = broken.options(&["--exit-code", "3"]);
+    let dormouse = Dormouse::start(&config(&[&broken])).await;
+    let begun = Instant::now();
+    assert_eq!(dormouse.get("app", "/").await.status, 503);
+    dormouse.configure(&config(&[&mended]));
+    let ask = async || dormouse.get("app", "/").await.status;
+    until("an answer", ask, |status| *status == 200).await;
+    println!("answered {:?} after the failure", begun.elapsed());
+    assert_eq!(mended.journal().starts(), 2);
+}
+
 /// The seconds of `Retry-After`.
 fn retry_after(reply: &crate::support::dormouse::Reply) -> u64 {
     reply.field("retry-after").and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("{reply:?}"))

@@ -5,7 +5,7 @@ use std::{net::IpAddr, time::Duration};
 use tokio::time::Instant;
 
 use crate::{
-    backend::{Pass, Refused},
+    backend::Pass,
     control::{LiveGroup, LiveMember, LiveRoute, UnderWay},
     model::Cause,
     routing::{Members, Step, mixed},
@@ -14,7 +14,9 @@ use crate::{
 use super::{
     answer::Answer,
     attempt::{Failure, Fault, Job, Way},
+    door::Door,
     exchange,
+    leaving::left,
     request_head::RequestHead,
     wake::{self, Entry},
 };
@@ -23,15 +25,17 @@ use super::{
 pub(super) struct Turn<'a> {
     pub(super) group: &'a LiveGroup,
     /// The member that it is at.
-    at: Option<usize>,
+    pub(super) at: Option<usize>,
     /// Members that did not take it.
-    tried: Members,
+    pub(super) tried: Members,
     /// Each had its try.
     all_tried: bool,
     /// Counts it at its member.
     load: Option<UnderWay>,
     /// The end of its patience, once it was held.
     held_until: Option<Instant>,
+    /// It has entered the member that it is at.
+    pub(super) entered: Option<Pass>,
     /// The member that the client asked for by its cookie, once that was looked at.
     asked: Option<Option<usize>>,
 }
@@ -45,6 +49,7 @@ impl<'a> Turn<'a> {
             all_tried: false,
             load: None,
             held_until: None,
+            entered: None,
             asked: None,
         })
     }
@@ -123,7 +128,8 @@ pub(super) async fn enter(job: &mut Job<'_>) -> Result<Way, Entry> {
     loop {
         let Some(turn) = &mut job.turn else { return Err(nobody()) };
         // Where it was before, only the connection was at fault.
-        let before = turn.member().filter(|member| member.is_awake()).and(turn.at);
+        let stays = |member: &&LiveMember| turn.entered.is_some() || member.is_awake();
+        let before = turn.member().filter(stays).and(turn.at);
         let at = match before {
             Some(at) => Some(at),
             None => next(job),
@@ -142,7 +148,7 @@ pub(super) async fn enter(job: &mut Job<'_>) -> Result<Way, Entry> {
             }
             // It was awake before its page was needed, or another one was.
             Err(Entry::Again) => {
-                if let Some(turn) = &mut job.turn {
+                if let Some(turn) = job.turn.as_mut().filter(|turn| turn.entered.is_none()) {
                     (turn.at, turn.load) = (None, None);
                 }
             }
@@ -162,6 +168,29 @@ fn next(job: &mut Job<'_>) -> Option<usize> {
         Step::Among(among, _) => choose(job, among),
         Step::Wait(at) => Some(at),
         Step::Nobody => None,
+    }
+}
+
+/// Holds the request until a member is awake: the one that it is at, unless another one is sooner.
+pub(super) async fn hold(job: &mut Job<'_>, cause: Cause, patience: Duration) -> Result<Pass, Entry> {
+    let Some(mut door) = Door::of(job) else { return Err(nobody()) };
+    let entered = tokio::select! {
+        biased;
+        entered = door.enter(cause, patience) => entered,
+        () = left(job.client, job.head) => return Err(Entry::Left),
+    };
+    let Some(turn) = &mut job.turn else { return Err(nobody()) };
+    match entered {
+        Ok((at, pass)) if turn.at == Some(at) => Ok(pass),
+        Ok((at, pass)) => {
+            turn.go(at);
+            turn.entered = Some(pass);
+            Err(Entry::Again)
+        }
+        Err(refused) => {
+            turn.tried = door.tried();
+            Err(Entry::Refused(Box::new(refused)))
+        }
     }
 }
 
@@ -196,7 +225,7 @@ fn wake_another(job: &Job<'_>, at: usize) {
         return;
     }
     if !wake::causes_wake(backend) || job.client.worker.shared.may_wake(wake::client(job)) {
-        backend.knock(Cause::Dormouse("more requests than the awake members of its group take"));
+        backend.knock(Cause::Dormouse("more requests than the awake members of its group take".into()));
     }
 }
 
@@ -264,41 +293,5 @@ fn tell(job: &Job<'_>, failure: &Failure, is_out: bool) {
     if is_out {
         let (route, to) = (&job.route.spec.alias, job.route.spec.leads_to());
         tracing::warn!(%route, to, fault = ?failure.fault, "a member of the group is left out for a while");
-    }
-}
-
-/// Every member of a group that is left to be asked, as one: for those who wait for any of them.
-pub(super) struct Door<'a> {
-    group: &'a LiveGroup,
-    tried: Members,
-    at: Option<usize>,
-}
-
-impl<'a> Door<'a> {
-    pub(super) fn new(turn: &Turn<'a>) -> Self {
-        Self { group: turn.group, tried: turn.tried, at: turn.at }
-    }
-
-    /// Waits until one is awake. Of those that fail each is tried once.
-    pub(super) async fn enter(self, cause: Cause, patience: Duration) -> Result<Pass, Refused> {
-        let (mut at, mut tried, until) = (self.at, self.tried, Instant::now() + patience);
-        let mut refused = Refused::TimedOut { after: patience };
-        while let Some(member) = at.filter(|_| Instant::now() < until) {
-            let backend = self.group.members.get(member).and_then(|member| member.route.backend.as_ref());
-            if let Some(backend) = backend {
-                let left = until.saturating_duration_since(Instant::now());
-                match backend.enter(cause.clone(), left).await {
-                    Ok(pass) => return Ok(pass),
-                    Err(why) => refused = why,
-                }
-            }
-            tried = tried.with(member);
-            at = match self.group.plan(tried) {
-                Step::Among(among, _) => among.iter().next(),
-                Step::Wait(at) => Some(at),
-                Step::Nobody => None,
-            };
-        }
-        Err(refused)
     }
 }

@@ -36,6 +36,7 @@ mod connect;
 mod crowded;
 mod deadline;
 mod dial;
+mod door;
 mod exchange;
 mod field;
 mod forwarded;

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::TryFutureExt;
 use tokio::{io::AsyncWriteExt, time::Instant};
 
 use crate::{
@@ -17,7 +18,7 @@ use crate::{
     web::{self, DependencyView, Failure, Language, Phase, Progress, Theme, WaitingPage, WaitingView, WhyFailed},
 };
 
-use super::{answer::Answer, attempt::Job, balance::Door, front::Next, leaving::gone, wake::Entry};
+use super::{answer::Answer, attempt::Job, door::Door, front::Next, leaving::gone, wake::Entry};
 
 /// How long the page is held back for an answer that makes it needless: awake already, or refused at once.
 const GRACE: Duration = Duration::from_millis(5);
@@ -35,11 +36,12 @@ pub(super) async fn page(
     cause: Cause,
     patience: Duration,
 ) -> Result<Pass, Entry> {
-    match job.turn.as_ref().map(|turn| Door::new(turn)) {
+    match Door::of(job) {
         None => page_while(job, backend, backend.enter(cause, patience)).await,
-        Some(door) => {
+        Some(mut door) => {
             // Which of the members it was is found out anew.
-            let entered = page_while(job, backend, door.enter(cause, patience)).await;
+            let entering = door.enter(cause, patience).map_ok(|(_, pass)| pass);
+            let entered = page_while(job, backend, entering).await;
             entered.and_then(|_| Err(Entry::Again))
         }
     }
@@ -263,6 +265,7 @@ fn why_failed(refused: &Refused) -> WhyFailed {
         Refused::WakeFailed { .. } | Refused::CoolingDown { .. } => WhyFailed::StartFailed,
         Refused::TooManyHeld { .. } => WhyFailed::TooMany,
         Refused::EngineAway { .. } => WhyFailed::EngineAway,
+        Refused::PutToSleep => WhyFailed::PutToSleep,
         Refused::StaysDown | Refused::Gone => WhyFailed::StaysDown,
     }
 }

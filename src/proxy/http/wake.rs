@@ -14,6 +14,7 @@ use crate::{
 use super::{
     answer::Answer,
     attempt::{Job, Way},
+    balance,
     front::Next,
     leaving::left,
     navigation,
@@ -57,7 +58,9 @@ pub(super) async fn enter(job: &mut Job<'_>, port: u16) -> Result<Way, Entry> {
     };
     let policy = backend.policy();
     let ignored = is_ignored(job, job.route, &policy);
-    let awake = if ignored { backend.try_enter_quietly() } else { backend.try_enter() };
+    let entered = job.turn.as_mut().and_then(|turn| turn.entered.take());
+    let at_once = || if ignored { backend.try_enter_quietly() } else { backend.try_enter() };
+    let awake = entered.or_else(at_once);
     let pass = match awake {
         Some(pass) => pass,
         None if ignored => return Err(Entry::Answer(asleep(job, &policy))),
@@ -137,6 +140,10 @@ async fn wake(job: &mut Job<'_>, backend: &Backend, policy: &IdlePolicy) -> Resu
             waiting::page(job, backend, cause, patience).await
         }
         // The body stays unread meanwhile.
+        Waiting::Page | Waiting::Reject | Waiting::Hold if job.turn.is_some() => {
+            let cause = cause(shared, job.head, who, backend)?;
+            balance::hold(job, cause, patience).await
+        }
         Waiting::Page | Waiting::Reject | Waiting::Hold => tokio::select! {
             biased;
             held = wait(shared, job.head, who, backend, patience) => Ok(held?),

@@ -174,6 +174,12 @@ impl Dormouse {
 
     /// As [`Self::api`], with a body.
     pub(crate) async fn api_with(&self, method: &str, path: &str, body: &str) -> serde_json::Value {
+        let text = self.api_text(method, path, body).await;
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{method} {path}: {error} in {text}"))
+    }
+
+    /// The body of an answer of the management interface.
+    pub(crate) async fn api_text(&self, method: &str, path: &str, body: &str) -> String {
         let length = body.len();
         let text = format!(
             "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
@@ -189,8 +195,7 @@ impl Dormouse {
         };
         let answer = must("an answer of the management interface", talk).await.expect("the management interface");
         let text = String::from_utf8_lossy(&answer);
-        let body = text.split_once("\r\n\r\n").map(|(_, body)| body).unwrap_or_default();
-        serde_json::from_str(body).unwrap_or_else(|error| panic!("{method} {path}: {error} in {text}"))
+        text.split_once("\r\n\r\n").map(|(_, body)| body).unwrap_or_default().to_owned()
     }
 
     /// The state of a backend on the node `jobs`.

@@ -1,0 +1,123 @@
+//! The door of a group: for those who wait for whichever of its members is awake first.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio::time::{Instant, sleep_until};
+
+use crate::{
+    backend::{Backend, Pass, Refused, StatusState},
+    control::{LiveGroup, LiveMember},
+    model::Cause,
+    routing::{Members, Step, late_after},
+};
+
+use super::{attempt::Job, wake, worker::Shared};
+
+/// Every member of a group that is left to be asked, as one.
+pub(super) struct Door<'a> {
+    group: &'a LiveGroup,
+    /// Where it begins.
+    at: Option<usize>,
+    tried: Members,
+    /// Members that the request may not wake.
+    barred: Members,
+    shared: Arc<Shared>,
+    client: IpAddr,
+}
+
+impl<'a> Door<'a> {
+    /// The door for a request of a group, which may wake the member that it is at.
+    pub(super) fn of(job: &Job<'a>) -> Option<Self> {
+        let turn = job.turn.as_ref()?;
+        let is_barred = |member: &LiveMember| {
+            let Some(backend) = &member.route.backend else { return true };
+            let policy = backend.policy();
+            let elsewhere = policy.start_endpoint.as_deref().is_some_and(|only| only != job.head.path());
+            elsewhere || wake::is_ignored(job, &member.route, &policy)
+        };
+        let members = turn.group.members.iter().enumerate();
+        Some(Self {
+            group: turn.group,
+            at: turn.at,
+            tried: turn.tried,
+            barred: members.filter_map(|(at, member)| is_barred(member).then_some(at)).collect(),
+            shared: Arc::clone(&job.client.worker.shared),
+            client: wake::client(job),
+        })
+    }
+
+    /// Those that have been asked.
+    pub(super) fn tried(&self) -> Members {
+        self.tried
+    }
+
+    /// Waits until a member is awake. Each is tried once: when the one before has failed, or takes too long.
+    pub(super) async fn enter(&mut self, cause: Cause, patience: Duration) -> Result<(usize, Pass), Refused> {
+        let until = Instant::now() + patience;
+        let mut refused = Refused::TimedOut { after: patience };
+        let (mut next, mut late) = (self.at, None);
+        let mut entering = FuturesUnordered::new();
+        loop {
+            if let Some(at) = next.take() {
+                self.tried = self.tried.with(at);
+                let backend = self.group.members.get(at).and_then(|member| member.route.backend.as_ref());
+                if let Some(backend) = backend {
+                    late = Some(late_at(backend));
+                    let (cause, left) = (cause.clone(), until.saturating_duration_since(Instant::now()));
+                    entering.push(async move { (at, backend.enter(cause, left).await) });
+                }
+            }
+            if entering.is_empty() {
+                next = self.next().filter(|_| Instant::now() < until);
+                if next.is_none() {
+                    return Err(refused);
+                }
+                continue;
+            }
+            tokio::select! {
+                biased;
+                Some((at, entered)) = entering.next() => match entered {
+                    Ok(pass) => return Ok((at, pass)),
+                    Err(why) => refused = why,
+                },
+                () = sleep_until(late.unwrap_or(until)), if late.is_some() => {
+                    late = None;
+                    next = self.next();
+                    tracing::debug!(?next, "a member of a group takes long to wake");
+                }
+            }
+        }
+    }
+
+    /// The member that is asked next: one that is awake, or that may be woken for this request.
+    fn next(&mut self) -> Option<usize> {
+        loop {
+            let backend = |at: usize| self.group.members.get(at)?.route.backend.as_ref();
+            let at = match self.group.plan(self.tried) {
+                // One without a backend can not be entered: it is left to the request's next try.
+                Step::Among(among, _) => return among.iter().find(|at| backend(*at).is_some()),
+                Step::Wait(at) => at,
+                Step::Nobody => return None,
+            };
+            let backend = backend(at);
+            if !self.barred.has(at) && backend.is_some_and(|backend| self.may_wake(backend)) {
+                return Some(at);
+            }
+            self.tried = self.tried.with(at);
+        }
+    }
+
+    /// Within the bounds of this client.
+    fn may_wake(&self, backend: &Backend) -> bool {
+        !wake::causes_wake(backend) || self.shared.may_wake(self.client)
+    }
+}
+
+/// When a wake has taken so long that another member is worth waking, too.
+fn late_at(backend: &Backend) -> Instant {
+    let status = backend.status();
+    let status = status.borrow();
+    let begun = if status.state == StatusState::Waking { status.since_instant } else { Instant::now() };
+    begun + late_after(status.wakes.quantile(0.5), backend.policy().wake_timeout)
+}
