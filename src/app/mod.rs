@@ -12,6 +12,7 @@ mod nodes;
 mod predecessor;
 mod serve;
 mod service_manager;
+mod session_key;
 mod sticky_key;
 mod successor;
 mod upgrade_line;

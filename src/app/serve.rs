@@ -24,6 +24,7 @@ use super::{
     certificates, files, leftovers, nodes,
     predecessor::{Before, Predecessor, Told},
     service_manager,
+    session_key::session_key,
     sticky_key::sticky_key,
     successor::Estate,
     wake_all::wake_all,
@@ -152,6 +153,9 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
         Some(Arc::new(tls))
     };
     let shared = Shared::with_tls(Arc::clone(control.table()), Arc::clone(&proxy), tls);
+    if let Some(key) = session_key(&state_dir) {
+        shared.seal_sessions_by(key);
+    }
     let closing = CancellationToken::new();
     let workers = bind_workers(workers, &settings.listen.http, &settings.listen.https).context(
         "listen for HTTP (`listen: http` and `https` in the configuration; ports below 1024 need root or CAP_NET_BIND_SERVICE)",

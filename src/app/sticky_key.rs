@@ -19,16 +19,17 @@ pub(super) fn sticky_key(state_dir: &Path) -> StickyKey {
         return key;
     }
     let key = StickyKey::random();
-    if let Err(error) = write(&path, key) {
+    if let Err(error) = write(&path, &key.text()) {
         let path = path.display();
         tracing::warn!(%error, "`{path}` can not be written: sticky clients lose their members at the next restart");
     }
     key
 }
 
-fn write(path: &Path, key: StickyKey) -> io::Result<()> {
+/// Writes a key into a file that nobody else reads.
+pub(super) fn write(path: &Path, key: &str) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all(key.text().as_bytes())
+    file.write_all(key.as_bytes())
 }
 
 #[cfg(test)]

@@ -2,15 +2,16 @@
 //!
 //! What restricts access and is not there yet refuses the route; what only changes what is seen is a warning.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use super::{
     idle::Author,
-    middleware_access as access, middleware_bodies as bodies, middleware_headers as headers, middleware_paths as paths,
+    middleware_access as access, middleware_bodies as bodies, middleware_headers as headers, middleware_oidc as oidc,
+    middleware_paths as paths,
     tree::{Entry, Fields, Node, Value, nearest, normal},
     values,
 };
-use crate::model::{Middleware, MiddlewareSet, Place, Problem, Problems};
+use crate::model::{Middleware, MiddlewareSet, Oidc, Place, Problem, Problems};
 
 /// Middlewares by name.
 pub(super) type Named = BTreeMap<String, MiddlewareSet>;
@@ -24,6 +25,8 @@ enum Fate {
     Step(fn(&Node, &mut Problems) -> Option<Middleware>),
     /// It allows pages of other origins.
     Cors,
+    /// It has a provider say who somebody is.
+    Oidc,
     /// Its pages are read once all is known.
     ErrorPages,
     /// It keeps somebody out, and is not there yet: without it the route would be open.
@@ -47,7 +50,7 @@ const MIDDLEWARES: &[(&str, Fate)] = &[
     ("max_body", Fate::Step(access::max_body)),
     ("basic_auth", Fate::Step(access::basic_auth)),
     ("forward_auth", Fate::Step(access::forward_auth)),
-    ("oidc", Fate::Restricts),
+    ("oidc", Fate::Oidc),
     ("crowdsec", Fate::Restricts),
     ("hcaptcha", Fate::Restricts),
     ("redirect", Fate::Step(paths::redirect)),
@@ -189,6 +192,13 @@ fn apply(
         Fate::Cors => {
             if let Some(cors) = headers::cors(options, &mut set.response, problems) {
                 set.steps.push(Middleware::Cors(cors));
+            }
+        }
+        Fate::Oidc => {
+            if let Some(rule) = oidc::read(options, author, problems) {
+                // What the client says of itself is not what the provider says of it.
+                Oidc::FIELDS.iter().for_each(|name| set.request.hide(name));
+                set.steps.push(Middleware::Oidc(Arc::new(rule)));
             }
         }
         Fate::ErrorPages => {

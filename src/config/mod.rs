@@ -28,6 +28,7 @@ mod later;
 mod middleware_access;
 mod middleware_bodies;
 mod middleware_headers;
+mod middleware_oidc;
 mod middleware_paths;
 mod middlewares;
 mod nodes;

@@ -385,7 +385,7 @@ const ROUTE: &[Key] = &[
         "middlewares",
         Kind::Any,
         "Middlewares, in order: names of sets, or each with its options. Who is let in: `allow`, `deny`, `cidr_whitelist`, \
-         `rate_limit`, `in_flight_limit`, `max_body`, `basic_auth`, `forward_auth`, `cors`, `real_ip`; where to: \
+         `rate_limit`, `in_flight_limit`, `max_body`, `basic_auth`, `forward_auth`, `oidc`, `cors`, `real_ip`; where to: \
          `redirect_http`, `redirect`, `strip_prefix`, `add_prefix`, `rewrite`; header fields: `set_headers`, \
          `add_headers`, `hide_headers`, `modify_request`, `modify_response`, `secure_headers`, `cache_nothing`; answers: `compress`, `retry`, `custom_error_page` (a folder, in the file alone)",
     ),

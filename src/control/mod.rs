@@ -33,4 +33,4 @@ pub use live::{LiveRoute, LiveTable};
 pub use memory::remember;
 pub use slack::keep_little;
 pub use sources::FileSource;
-pub use sticky::{Cookie, StickyKey};
+pub use sticky::{Cookie, StickyKey, crumbs};

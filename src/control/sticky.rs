@@ -112,9 +112,9 @@ impl Cookie {
         crumb.strip_prefix(self.name.as_bytes())?.strip_prefix(b"=")
     }
 
-    /// The crumbs of a `Cookie` field that are not ours.
-    pub fn others<'a>(&self, field: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
-        crumbs(field).filter(|crumb| self.value(crumb).is_none())
+    /// Whether a crumb of a `Cookie` field is ours.
+    pub fn has_set(&self, crumb: &[u8]) -> bool {
+        self.value(crumb).is_some()
     }
 
     /// The `Set-Cookie` field that asks a client to stay with this member.
@@ -125,7 +125,8 @@ impl Cookie {
     }
 }
 
-fn crumbs(field: &[u8]) -> impl Iterator<Item = &[u8]> {
+/// The crumbs of a `Cookie` field.
+pub fn crumbs(field: &[u8]) -> impl Iterator<Item = &[u8]> {
     field.split(|byte| *byte == b';').map(<[u8]>::trim_ascii).filter(|crumb| !crumb.is_empty())
 }
 
@@ -146,7 +147,7 @@ mod tests {
         let crumb = set.split(';').next().unwrap();
         let field = format!("a=1; {crumb};b=2");
         assert_eq!(cookie.member([b"x=y".as_slice(), field.as_bytes()].into_iter()), Some(1));
-        let others: Vec<_> = cookie.others(field.as_bytes()).collect();
+        let others: Vec<_> = crumbs(field.as_bytes()).filter(|crumb| !cookie.has_set(crumb)).collect();
         assert_eq!(others, [b"a=1", b"b=2"]);
         assert_eq!(cookie.member([format!("{}=nonsense", cookie.name).as_bytes()].into_iter()), None);
         assert!(!cookie.set(0, false).unwrap().contains("Secure"));

@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 
-use super::{HeaderMatch, HostPattern};
+use super::{HeaderMatch, HostPattern, Oidc};
 
 /// An access log.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -187,7 +187,8 @@ impl AccessRules {
         if let Some(fate) = self.of(name) {
             return fate;
         }
-        let secret = || SECRETS.iter().any(|secret| secret.eq_ignore_ascii_case(name));
+        let ours = || Oidc::COOKIES.iter().any(|own| name.starts_with(own));
+        let secret = || SECRETS.iter().any(|secret| secret.eq_ignore_ascii_case(name)) || ours();
         if self.default == AccessFate::Keep && secret() { AccessFate::Redact } else { self.default }
     }
 }
@@ -214,7 +215,17 @@ mod tests {
         assert_eq!(rules.fate("Accept"), AccessFate::Keep);
         assert_eq!(rules.fate("X"), AccessFate::Drop);
         assert_eq!(rules.fate("Authorization"), AccessFate::Redact);
-        for name in ["code", "X-Amz-Security-Token", "X-Goog-Signature", "jwt", "api-key", "key", "session", "ticket"] {
+        for name in [
+            "__Host-dormouse_oidc_01234567",
+            "code",
+            "X-Amz-Security-Token",
+            "X-Goog-Signature",
+            "jwt",
+            "api-key",
+            "key",
+            "session",
+            "ticket",
+        ] {
             assert_eq!(rules.fate(name), AccessFate::Redact, "{name}");
         }
         rules.named.push(("authorization".into(), AccessFate::Keep));

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc, time::Du
 use ipnet::IpNet;
 use regex::Regex;
 
-use super::{Alias, Place, Secret};
+use super::{Alias, Oidc, Place, Secret};
 
 /// The middlewares of a route, in order.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -35,6 +35,8 @@ pub enum Middleware {
     BasicAuth(BasicAuth),
     /// A service decides who is let in.
     ForwardAuth(ForwardAuth),
+    /// A provider of OpenID Connect says who somebody is.
+    Oidc(Arc<Oidc>),
     /// Pages of other origins may use the service.
     Cors(Cors),
     /// No body is larger than so many bytes.

@@ -16,6 +16,7 @@ mod idle;
 mod ignore;
 mod middleware;
 mod name;
+mod oidc;
 mod problem;
 mod route_spec;
 mod schedule;
@@ -42,6 +43,7 @@ pub use middleware::{
     Middleware, MiddlewareSet, Middlewares, RateLimit, RealIp, Replacement, Retry,
 };
 pub use name::{Alias, BackendId, BadName, HostPattern, NodeName, Served};
+pub use oidc::{Identity, Oidc};
 pub use problem::{Place, Problem, Problems, Severity};
 pub use route_spec::{
     Audience, BadOpening, HeaderMatch, HealthCheck, Opening, PathPattern, RouteMatch, RouteOptions, RouteSpec,

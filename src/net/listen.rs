@@ -15,6 +15,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{AcquireError, OwnedSemaphorePermit, Semaphore},
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +29,9 @@ const DATAGRAM_QUEUE: usize = 4 << 20;
 
 /// How long all permits may be taken before those who wait are turned away: a burst passes in less, a hoard does not.
 const FULL: Duration = Duration::from_secs(1);
+
+/// How long until room is asked for again: somebody may have become quiet for long enough.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// The first and the longest pause after an accept that failed for want of something.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
@@ -97,6 +101,15 @@ pub fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
+/// What has run out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lack {
+    /// Permits.
+    Places,
+    /// Descriptors of the process, or memory.
+    Descriptors,
+}
+
 /// Accepts until `shutdown`, at most as many connections at once as there are `permits`. Each connection is handed
 /// over with its permit. While there is none, `make_room` is asked to have one given back, and says whether one will
 /// be; where it can not, and there has been none for a second, connections are handed over to be turned away. Never
@@ -106,7 +119,7 @@ pub async fn accept(
     permits: Arc<Semaphore>,
     shutdown: CancellationToken,
     mut take: impl FnMut(TcpStream, SocketAddr, OwnedSemaphorePermit),
-    (mut make_room, mut turn_away): (impl FnMut() -> bool, impl FnMut(TcpStream)),
+    (mut make_room, mut turn_away): (impl FnMut(Lack) -> bool, impl FnMut(TcpStream)),
 ) {
     let mut pause = PAUSES.0;
     loop {
@@ -126,7 +139,11 @@ pub async fn accept(
                 take(stream, peer, permit);
             }
             Err(error) if is_scarcity(&error) => {
-                tracing::warn!(%error, "accepting connections pauses for {pause:?}");
+                if make_room(Lack::Descriptors) {
+                    pause = PAUSES.0;
+                } else {
+                    tracing::warn!(%error, "accepting connections pauses for {pause:?}");
+                }
                 tokio::select! {
                     () = shutdown.cancelled() => return,
                     () = tokio::time::sleep(pause) => {}
@@ -143,31 +160,36 @@ pub async fn accept(
 async fn permit(
     listener: &TcpListener,
     permits: &Arc<Semaphore>,
-    make_room: &mut impl FnMut() -> bool,
+    make_room: &mut impl FnMut(Lack) -> bool,
     turn_away: &mut impl FnMut(TcpStream),
 ) -> Result<OwnedSemaphorePermit, AcquireError> {
     let mut permit = pin!(Arc::clone(permits).acquire_owned());
     if let Some(permit) = permit.as_mut().now_or_never() {
         return permit;
     }
-    make_room();
-    if let Ok(permit) = tokio::time::timeout(FULL, &mut permit).await {
-        return permit;
+    let since = Instant::now();
+    while since.elapsed() < FULL {
+        make_room(Lack::Places);
+        if let Ok(permit) = tokio::time::timeout(LOOK, &mut permit).await {
+            return permit;
+        }
     }
     let mut told = false;
     loop {
-        if make_room() {
-            if let Ok(permit) = tokio::time::timeout(FULL, &mut permit).await {
+        if make_room(Lack::Places) {
+            if let Ok(permit) = tokio::time::timeout(LOOK, &mut permit).await {
                 return permit;
             }
-        } else if !std::mem::replace(&mut told, true) {
+            continue;
+        }
+        if !std::mem::replace(&mut told, true) {
             tracing::warn!("all places for connections are taken: new ones are turned away until some are free");
         }
         tokio::select! {
             biased;
             permit = &mut permit => return permit,
             never = turn_all_away(listener, turn_away) => match never {},
-            () = tokio::time::sleep(FULL) => {}
+            () = tokio::time::sleep(LOOK) => {}
         }
     }
 }
@@ -183,7 +205,7 @@ async fn turn_all_away(listener: &TcpListener, turn_away: &mut impl FnMut(TcpStr
 }
 
 /// Whether the error says that something ran out (descriptors, memory), so that trying again at once is in vain.
-fn is_scarcity(error: &io::Error) -> bool {
+pub fn is_scarcity(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }
 
@@ -238,7 +260,7 @@ mod tests {
             move |stream, _, permit| {
                 let _ = sender.send((stream, permit));
             },
-            (|| false, drop),
+            (|_| false, drop),
         ));
         let _first = TcpStream::connect(address).await.unwrap();
         let second = TcpStream::connect(address).await.unwrap();
@@ -263,7 +285,7 @@ mod tests {
             Arc::new(Semaphore::new(1)),
             shutdown.clone(),
             move |stream, _, permit| drop(taken_in.send((stream, permit))),
-            (|| false, move |stream| drop(turned_in.send(stream))),
+            (|_| false, move |stream| drop(turned_in.send(stream))),
         ));
         let _first = TcpStream::connect(address).await.unwrap();
         let held = taken.recv().await.unwrap();

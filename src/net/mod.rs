@@ -37,7 +37,7 @@ pub use handed::{
     HandedWords, close_unwanted, copies_of_kept, handed_tcp, handed_udp, handed_unix, is_handed, take_handed,
     take_over_sockets,
 };
-pub use listen::{accept, bind_for, bind_udp, check_free};
+pub use listen::{Lack, accept, bind_for, bind_udp, check_free, is_scarcity};
 pub use minecraft::{Handshake, handshake, pong, status_answer};
 pub use opening::{Judgement, judge};
 pub use own::{is_own, refuse_itself};

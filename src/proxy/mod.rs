@@ -16,7 +16,7 @@ pub use http::fuzz;
 
 pub use health::check_health;
 pub use http::{
-    BadChunk, BadRequest, BadResponse, BoundWorkers, ChunkScanner, Framing, Limits, ProxySettings, Scanned, Shared,
-    Worker, Workers, bind_workers, run_workers, serve,
+    BadChunk, BadRequest, BadResponse, BoundWorkers, ChunkScanner, Framing, Limits, ProxySettings, Scanned, SessionKey,
+    Shared, Worker, Workers, bind_workers, run_workers, serve,
 };
 pub use ports::keep_ports;

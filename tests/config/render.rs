@@ -39,6 +39,15 @@ fn step(step: &Middleware) -> String {
             };
             format!("forward_auth({at}{} {} {:?})", auth.path, auth.headers.join("+"), auth.timeout)
         }
+        Middleware::Oidc(rule) => {
+            let secret = rule.client_secret.as_ref().map_or("-", |_| "secret");
+            let paths = format!("{} {}", rule.callback_path, rule.logout_path);
+            let named =
+                [&rule.allowed_users, &rule.allowed_groups, &rule.scopes].map(|names| names.join("+")).join("|");
+            let roots = rule.tls.roots.as_ref().map(|roots| format!(" {}", roots.display())).unwrap_or_default();
+            let times = format!("{:?} {:?}", rule.session, rule.timeout);
+            format!("oidc({} {} {secret} {named} {paths} {times}{roots})", rule.issuer, rule.client_id)
+        }
         Middleware::Cors(cors) => {
             let fields: Vec<String> = cors.preflight.iter().map(|(name, value)| format!("{name}:{value}")).collect();
             format!("cors({} {})", cors.origins.join("+"), fields.join(" "))

@@ -11,10 +11,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::future::join_all;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     task::JoinSet,
 };
 
@@ -29,6 +30,7 @@ const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
+const GOAWAY: u8 = 7;
 const CONTINUATION: u8 = 9;
 
 /// Those of a whole request: the block and the stream end.
@@ -307,4 +309,98 @@ async fn with_200_descriptors_and_more_clients_than_that() {
     drop(hoard);
     until("an answer", async || history.ask(&app, "GET").await, |status| *status == Some(200)).await;
     all_is_as_before(&app, &dormouse).await;
+}
+
+/// The frames that came: kind and payload, as far as they are whole.
+fn frames(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
+    let mut frames = Vec::new();
+    while let Some((head, rest)) = bytes.split_at_checked(9) {
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        let Some((payload, rest)) = rest.split_at_checked(length) else { break };
+        frames.push((head[3], payload.to_vec()));
+        bytes = rest;
+    }
+    frames
+}
+
+#[tokio::test]
+async fn those_who_asked_and_stay_give_their_places_to_others() {
+    let app = App::new("app").idle("idle_timeout: 1h");
+    let dormouse = Dormouse::start_bounded(&config(&[&app]), 200).await;
+    assert_eq!(dormouse.get("app", "/").await.status, 200);
+    let before = memory(&dormouse);
+    // More than there are places for: each asks once, has its answer and stays, by turns with HTTP/1.1 and HTTP/2.
+    let mut hoard = Vec::new();
+    for number in 0..400 {
+        let mut stream = TcpStream::connect(dormouse.http).await.unwrap();
+        let http2 = number % 2 == 1;
+        let request = if http2 {
+            [hello(&[]), frame(HEADERS, WHOLE, 1, &get("/"))].concat()
+        } else {
+            b"GET / HTTP/1.1\r\nHost: app.test\r\n\r\n".to_vec()
+        };
+        stream.write_all(&request).await.unwrap();
+        let mut got = Vec::new();
+        let answered = |got: &[u8]| match http2 {
+            true => frames(got).iter().any(|(kind, _)| *kind == HEADERS),
+            false => got.starts_with(b"HTTP/1.1 200 "),
+        };
+        while !answered(&got) {
+            let read = tokio::time::timeout(LONG, stream.read_buf(&mut got)).await.unwrap();
+            assert!(read.is_ok_and(|count| count > 0), "{number}: {got:?}\n{}", dormouse.log());
+        }
+        hoard.push((http2, stream, got));
+    }
+    let history = History::new(dormouse.http);
+    others_are_served("beside those who stay", &app, &history, async {}).await;
+    let grown = memory(&dormouse).saturating_sub(before);
+    assert!(grown < 32 << 10, "{grown} KiB more");
+    // Who came first went first, and was told so where the protocol has words for it.
+    for (http2, stream, got) in hoard.iter_mut().take(100) {
+        tokio::time::timeout(LONG, stream.read_to_end(got)).await.expect("its place is needed").unwrap();
+        if *http2 {
+            let (kind, payload) = frames(got).pop().unwrap();
+            assert_eq!((kind, payload.as_slice()), (GOAWAY, [0, 0, 0, 1, 0, 0, 0, 0].as_slice()), "no error");
+        }
+    }
+    let (http2, last, got) = &mut hoard[399];
+    assert!(*http2, "the last one has HTTP/2");
+    last.write_all(&frame(PING, 0, 0, b"are you?")).await.unwrap();
+    let still_there = |got: &[u8]| frames(got).contains(&(PING, b"are you?".to_vec()));
+    while !still_there(got) {
+        assert!(tokio::time::timeout(LONG, last.read_buf(got)).await.unwrap().is_ok_and(|count| count > 0), "{got:?}");
+    }
+}
+
+#[tokio::test]
+async fn connections_to_services_that_wait_give_way_when_descriptors_run_out() {
+    // Many services, each with a connection that is kept alive: more of them than there are descriptors.
+    const MANY: usize = 300;
+    let mut text = String::from("routes:\n");
+    let mut services = JoinSet::new();
+    for number in 0..MANY {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        text += &format!("  s{number}: {{ host: 127.0.0.1, port: {port}, scheme: http }}\n");
+        services.spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                tokio::spawn(async move {
+                    while stream.read(&mut [0; 4096]).await.is_ok_and(|count| count > 0) {
+                        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+                    }
+                });
+            }
+        });
+    }
+    let dormouse = Dormouse::start_bounded(&text, 200).await;
+    for number in 0..2 * MANY {
+        let reply = dormouse.get(&format!("s{}", number % MANY), "/").await;
+        assert_eq!(reply.status, 200, "{number}: {reply:?}\n{}", dormouse.log());
+    }
+    // Several at once.
+    let names: Vec<_> = (0..30).map(|number| format!("s{number}")).collect();
+    for reply in join_all(names.iter().map(|name| dormouse.get(name, "/"))).await {
+        assert_eq!(reply.status, 200, "{reply:?}");
+    }
 }

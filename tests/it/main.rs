@@ -38,6 +38,7 @@ mod keep_awake;
 mod killed;
 mod middlewares;
 mod not_woken;
+mod oidc;
 mod outside;
 mod provider_conformance;
 mod provider_docker;

@@ -12,7 +12,6 @@ use crate::{
 
 use super::{
     attempt::{Fault, Job, Way},
-    dial,
     leaving::gone,
     pool::Slot,
 };
@@ -57,7 +56,7 @@ async fn open(job: &Job<'_>, way: &Way, offer: Offer) -> Result<Opened, Fault> {
     // Nobody answers at the address of a container that has ended, not even to say no.
     let stream = tokio::select! {
         biased;
-        stream = dial::connect(way.address, patience) => stream.map_err(Fault::Dial)?,
+        stream = job.client.worker.connect(way.address, patience) => stream.map_err(Fault::Dial)?,
         () = is_down(job.route.backend.as_ref()) => return Err(Fault::Dial(io::ErrorKind::HostUnreachable.into())),
     };
     let (stream, http2) = secured(job, way, stream, offer).await?;

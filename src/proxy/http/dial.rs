@@ -56,7 +56,7 @@ impl Names {
 }
 
 /// Connects, within a time.
-pub(in crate::proxy) async fn connect(address: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
+pub(super) async fn connect(address: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
     let stream = tokio::time::timeout(patience, TcpStream::connect(address))
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;

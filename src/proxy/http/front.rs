@@ -31,11 +31,11 @@ use super::{
     deadline::Deadline,
     exchange,
     forwarded::Peer,
+    guests::Guest,
     h2_connection,
     noting::{self, Notes},
     request_head::{self, RequestHead},
     secure,
-    silent::Silence,
     worker::{Inner, ProxySettings, Worker},
 };
 
@@ -78,8 +78,8 @@ pub(super) struct Client {
     fresh: bool,
     /// A shutdown waits for what is asked first, and not for long.
     parting: bool,
-    /// Until its first byte has come.
-    silence: Option<Silence>,
+    /// Its place; absent: one stream of many, which have one together.
+    guest: Option<Guest>,
     shutdown: CancellationToken,
     /// The shutdown, once it wakes this task.
     stop: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
@@ -108,7 +108,7 @@ pub(super) async fn connection(
     worker: Worker,
     tcp: TcpStream,
     tls: Option<Arc<TlsServer>>,
-    (peer, silence): (SocketAddr, Silence),
+    (peer, guest): (SocketAddr, Guest),
     shutdown: CancellationToken,
 ) {
     let worker = worker.0;
@@ -130,8 +130,10 @@ pub(super) async fn connection(
             Err(None) => return,
         },
     };
-    // With TLS it has spoken.
-    let silence = Some(silence).filter(|_| secured.is_none());
+    if secured.is_some() {
+        // It has spoken.
+        guest.half(Instant::now());
+    }
     let http2 = secured.as_ref().is_some_and(|secured| secured.http2);
     let link = Link {
         peer: Rc::new(Peer::new(ends.source, port, secured.is_some(), &settings.trusted_proxies)),
@@ -141,10 +143,10 @@ pub(super) async fn connection(
         shutdown,
     };
     if http2 {
-        return Box::pin(h2_connection::serve(Rc::new(link), stream, None)).await;
+        return Box::pin(h2_connection::serve(Rc::new(link), stream, None, Some(guest))).await;
     }
     let mut client = Client::new(&link, stream);
-    client.silence = silence;
+    client.guest = Some(guest);
     if lacks_tls {
         return Box::pin(client.refuse(secure::speaks_tls())).await;
     }
@@ -154,8 +156,8 @@ pub(super) async fn connection(
             Ok(Some(head)) => exchange(&mut client, &head).await,
             Ok(None) => Next::Close,
             Err(_) if first && client.speaks_http2() => {
-                let Client { stream, input, .. } = client;
-                return Box::pin(h2_connection::serve(Rc::new(link), stream, input)).await;
+                let Client { stream, input, guest, .. } = client;
+                return Box::pin(h2_connection::serve(Rc::new(link), stream, input, guest)).await;
             }
             Err(answer) => Box::pin(client.refuse_head(answer)).await,
         };
@@ -192,7 +194,7 @@ impl Client {
             notes: None,
             fresh: true,
             parting: false,
-            silence: None,
+            guest: None,
             shutdown: link.shutdown.clone(),
             stop: None,
         }
@@ -223,11 +225,14 @@ impl Client {
         let mut started = self.input.as_ref().is_some_and(|input| !input.is_empty());
         self.arrived = self.quiet_since;
         self.timer.set(self.quiet_since + if started { limits.header } else { limits.keep_alive });
+        if let Some(guest) = self.guest.as_ref().filter(|_| !started) {
+            guest.quiet(self.quiet_since);
+        }
         loop {
             if let Some(mut input) = self.input.take_if(|input| !input.is_empty()) {
                 if !started {
-                    self.silence = None;
                     self.arrived = Instant::now();
+                    self.guest.iter().for_each(|guest| guest.half(self.arrived));
                 }
                 let head = match request_head::take(&mut input, limits.line, limits.head) {
                     Ok(head) => head,
@@ -242,8 +247,10 @@ impl Client {
                 self.input = Some(input).filter(|input| !input.is_empty());
                 if let Some(head) = head {
                     self.fresh = false;
+                    self.guest.iter().for_each(Guest::busy);
                     return Ok(Some(head));
                 }
+                self.guest.iter().for_each(|guest| guest.half(self.arrived));
                 if !started {
                     started = true;
                     self.timer.set(self.arrived + limits.header);
@@ -256,7 +263,8 @@ impl Client {
         }
     }
 
-    /// Reads more of a head, for as long as the timer allows; before its first byte a shutdown ends the wait, too.
+    /// Reads more of a head, for as long as the timer allows; before its first byte a shutdown ends the wait, too, and
+    /// somebody who needs the place.
     fn poll_input(&mut self, cx: &mut Context<'_>, started: bool) -> Poll<Wait> {
         if let Poll::Ready(wait) = self.poll_read(cx) {
             return Poll::Ready(wait);
@@ -264,7 +272,13 @@ impl Client {
         if self.timer.poll(cx).is_ready() {
             return Poll::Ready(Wait::Ended);
         }
-        if started || self.poll_stop(cx).is_pending() {
+        if started {
+            return Poll::Pending;
+        }
+        if self.guest.as_ref().is_some_and(|guest| guest.leaves(cx)) {
+            return Poll::Ready(Wait::Ended);
+        }
+        if self.poll_stop(cx).is_pending() {
             return Poll::Pending;
         }
         let succeeded = self.worker.shared.is_succeeded();

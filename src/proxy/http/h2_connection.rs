@@ -19,7 +19,7 @@ use http::Request;
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use crate::net::Stream;
+use crate::net::{Lack, Stream};
 
 use super::{
     answer::Answer,
@@ -27,6 +27,7 @@ use super::{
     deadline::Deadline,
     exchange,
     front::{Client, Link},
+    guests::Guest,
     h2_frames::Frames,
     h2_request::{self, Unfit},
     h2_stream::H2Stream,
@@ -52,16 +53,16 @@ const RESET_EARLY: usize = 20;
 const RESET_BY_US: usize = 200;
 
 /// Serves a connection of HTTP/2 to its end. `begun` is what of it was read already.
-pub(super) async fn serve(link: Rc<Link>, stream: Stream, begun: Option<Buf>) {
+pub(super) async fn serve(link: Rc<Link>, stream: Stream, begun: Option<Buf>, guest: Option<Guest>) {
     let wire = Rc::new(RefCell::new(Wire::new(stream, begun, Frames::default())));
-    if let Err(error) = run(&link, &wire).await {
+    if let Err(error) = run(&link, &wire, guest).await {
         tracing::debug!(error = %error, "a connection of HTTP/2 ended");
     }
     let mut wire = wire.borrow_mut();
     wire.say_goodbye();
 }
 
-async fn run(link: &Rc<Link>, wire: &Rc<RefCell<Wire<Frames>>>) -> io::Result<()> {
+async fn run(link: &Rc<Link>, wire: &Rc<RefCell<Wire<Frames>>>, guest: Option<Guest>) -> io::Result<()> {
     let limits = &link.settings.limits;
     let mut timer = Deadline::new(Instant::now() + limits.header_timeout);
     let mut builder = Builder::new();
@@ -87,11 +88,15 @@ async fn run(link: &Rc<Link>, wire: &Rc<RefCell<Wire<Frames>>>) -> io::Result<()
         timer.poll(cx).map(|()| Ok(None))
     });
     let Some(connection) = connection.await? else { return Ok(()) };
+    let now = Instant::now();
+    if let Some(guest) = &guest {
+        guest.quiet(now);
+    }
     let mut driver = Driver {
         link,
         wire,
         connection,
-        live: Rc::new(Live { count: Cell::new(0), quiet_since: Cell::new(Instant::now()) }),
+        live: Rc::new(Live { count: Cell::new(0), quiet_since: Cell::new(now), guest }),
         timer,
         ending: None,
         blocked: None,
@@ -106,6 +111,8 @@ struct Live {
     count: Cell<usize>,
     /// When the last one ended.
     quiet_since: Cell<Instant>,
+    /// The place of them all.
+    guest: Option<Guest>,
 }
 
 /// A request that is worked on, and its place.
@@ -116,8 +123,12 @@ struct Alive {
 
 impl Drop for Alive {
     fn drop(&mut self) {
-        self.live.count.set(self.live.count.get() - 1);
-        self.live.quiet_since.set(Instant::now());
+        let (left, now) = (self.live.count.get() - 1, Instant::now());
+        self.live.count.set(left);
+        self.live.quiet_since.set(now);
+        if let Some(guest) = self.live.guest.as_ref().filter(|_| left == 0) {
+            guest.quiet(now);
+        }
     }
 }
 
@@ -155,6 +166,12 @@ impl Driver<'_> {
                 self.end();
                 continue;
             }
+            if self.ending.is_none() && self.gives_way(cx) {
+                // Nothing is worked on: whatever comes now may be sent again elsewhere.
+                self.ending = Some(Instant::now());
+                self.connection.abrupt_shutdown(Reason::NO_ERROR);
+                continue;
+            }
             return match self.poll_time(cx) {
                 Poll::Ready(()) => Poll::Ready(Ok(())),
                 Poll::Pending => Poll::Pending,
@@ -187,10 +204,28 @@ impl Driver<'_> {
         let count = self.live.count.get();
         let place = match count {
             0 => None,
-            _ => Some(Arc::clone(&self.link.worker.permits).try_acquire_owned().ok()?),
+            _ => Some(self.place()?),
         };
+        self.live.guest.iter().for_each(Guest::busy);
         self.live.count.set(count + 1);
         Some(Alive { live: Rc::clone(&self.live), _place: place })
+    }
+
+    fn place(&self) -> Option<OwnedSemaphorePermit> {
+        let worker = &self.link.worker;
+        let place = Arc::clone(&worker.permits).try_acquire_owned().ok();
+        if place.is_none() {
+            // When it is asked again there may be one.
+            worker.make_room(Lack::Places);
+        }
+        place
+    }
+
+    /// Whether its place is needed, and nothing is asked on it.
+    fn gives_way(&self, cx: &Context<'_>) -> bool {
+        // It is woken for that also when the last request ends without its doing.
+        let wanted = self.live.guest.as_ref().is_some_and(|guest| guest.leaves(cx));
+        wanted && self.live.count.get() == 0 && self.blocked.is_none()
     }
 
     /// Whether answers that were written are not sent to their end.

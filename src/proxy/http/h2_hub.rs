@@ -73,9 +73,12 @@ impl Hub {
         self.links.borrow().is_empty()
     }
 
-    /// Lets go of those that are not in use, or of all: those in use go on, and take nothing new.
-    pub(super) fn forget(&self, all: bool) {
-        self.links.borrow_mut().retain(|link| !(all || link.is_unused()));
+    /// Lets go of those that are not in use, or of all: those in use go on, and take nothing new. Says of how many.
+    pub(super) fn forget(&self, all: bool) -> usize {
+        let mut links = self.links.borrow_mut();
+        let before = links.len();
+        links.retain(|link| !(all || link.is_unused()));
+        before - links.len()
     }
 }
 

@@ -4,7 +4,7 @@
 //! is awake takes no lock and hops to no other thread, unless a middleware of its route remembers something for all
 //! workers, or checks a password that is not known yet. The parts, from the client's side on:
 //!
-//! - `front` reads heads (`request_head`) from a connection and keeps it alive; those that say nothing (`silent`) give
+//! - `front` reads heads (`request_head`) from a connection and keeps it alive; those that are quiet (`guests`) give
 //!   their places to others when there are none left, and `crowded` is what others are told then;
 //! - `exchange` does one request: finds the route, asks its middlewares (`middleware`), enters the backend (`wake`), or
 //!   one of several (`balance`), forwards, tries again where that is safe;
@@ -44,6 +44,7 @@ mod forwarded;
 mod front;
 #[cfg(fuzzing)]
 pub mod fuzz;
+mod guests;
 mod h2_answer;
 mod h2_asking;
 mod h2_body;
@@ -78,15 +79,14 @@ mod response_head;
 mod rewrite;
 mod secure;
 mod send;
+mod session_key;
 mod shelf;
-mod silent;
 mod tell;
 mod tunnel;
 mod waiting;
 mod wake;
 mod worker;
 
-pub(super) use dial::connect;
 pub(super) use leaving::gone;
 pub(super) use secure::tls_to;
 pub(super) use wake::{causes_wake, is_private};
@@ -97,4 +97,5 @@ pub use chunk::{BadChunk, ChunkScanner, Scanned};
 pub use limits::Limits;
 pub use request_head::Framing;
 pub use response_head::BadResponse;
+pub use session_key::SessionKey;
 pub use worker::{BoundWorkers, ProxySettings, Shared, Worker, Workers, bind_workers, run_workers, serve};

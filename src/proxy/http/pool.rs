@@ -230,7 +230,16 @@ impl Pool {
     /// Drops every waiting connection of an address.
     pub(super) fn forget(&self, address: SocketAddr) {
         self.idle.borrow_mut().retain(|key, _| key.address != address);
-        self.hubs.borrow().iter().filter(|(key, _)| key.address == address).for_each(|(_, hub)| hub.forget(false));
+        for (_, hub) in self.hubs.borrow().iter().filter(|(key, _)| key.address == address) {
+            hub.forget(false);
+        }
+    }
+
+    /// Drops every waiting connection: descriptors have run out. Says whether there was one.
+    pub(super) fn give_way(&self) -> bool {
+        let waiting: usize = self.idle.borrow_mut().drain().map(|(_, waiting)| waiting.len()).sum();
+        let shared: usize = self.hubs.borrow().values().map(|hub| hub.forget(false)).sum();
+        waiting + shared > 0
     }
 
     /// Drops all connections of a generation when it is over.

@@ -4,7 +4,11 @@ use std::{net::SocketAddr, ops::Range};
 
 use ipnet::IpNet;
 
-use crate::{control::Cookie, model::RouteSpec, routing::behind_prefix};
+use crate::{
+    control::{Cookie, crumbs},
+    model::{Oidc, RouteSpec},
+    routing::behind_prefix,
+};
 
 use super::{
     buffer::Buf,
@@ -131,6 +135,7 @@ pub(super) fn request(
     }
     let hide = route.options.hide_request_headers.as_slice();
     let all_pass = set.is_empty() && hide.is_empty() && cookie.is_none();
+    let hides_crumbs = edits.is_some_and(|edits| edits.hides_crumbs);
     let mut marks = false;
     let mut run = Run::new(head.bytes());
     for field in head.fields() {
@@ -155,13 +160,14 @@ pub(super) fn request(
         if !passes || (!all_pass && (is_set(set, name()) || is_hidden(hide, name()))) {
             continue;
         }
-        match cookie.filter(|_| name().eq_ignore_ascii_case(b"cookie")) {
-            None => run.add(field, out),
-            Some(ours) => {
-                run.end(out);
-                push_crumbs(ours.others(head.part(&field.value)), out);
-            }
+        if (cookie.is_none() && !hides_crumbs) || !name().eq_ignore_ascii_case(b"cookie") {
+            run.add(field, out);
+            continue;
         }
+        run.end(out);
+        let is_ours = |crumb: &[u8]| hides_crumbs && Oidc::COOKIES.iter().any(|own| crumb.starts_with(own.as_bytes()));
+        let passes = crumbs(head.part(&field.value)).filter(|crumb| !is_ours(crumb));
+        push_crumbs(passes.filter(|crumb| cookie.is_none_or(|cookie| !cookie.has_set(crumb))), out);
     }
     run.end(out);
     match head.framing {

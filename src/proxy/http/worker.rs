@@ -6,7 +6,7 @@ use std::{
     net::{IpAddr, SocketAddr, TcpListener as StdListener},
     os::fd::{AsFd, OwnedFd},
     rc::Rc,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     thread::JoinHandle,
     time::Duration,
 };
@@ -15,7 +15,7 @@ use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use pingora_limits::rate::Rate;
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     runtime::{Builder, LocalOptions},
     sync::{Semaphore, watch},
 };
@@ -24,14 +24,25 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     control::LiveTable,
     model::AccessLog,
-    net::{self, TlsClients, TlsServer},
+    net::{self, Lack, TlsClients, TlsServer},
     proxy::ports::{self, PortPost, PortPosts},
     telemetry::AccessWriter,
 };
 
 use super::{
-    buffer::Buffers, crowded, dial::Names, front, limits::Limits, middleware::Ledger, pool::Pool, silent::Newcomers,
+    buffer::Buffers,
+    crowded,
+    dial::{self, Names},
+    front,
+    guests::Guests,
+    limits::Limits,
+    middleware::Ledger,
+    pool::Pool,
+    session_key::SessionKey,
 };
+
+/// So often others give way for one connection.
+const GIVING_WAY: usize = 4;
 
 /// What of the settings concerns the data plane; swapped as a whole on reload.
 #[derive(Debug, Clone)]
@@ -85,6 +96,8 @@ pub struct Shared {
     wakes: Rate,
     /// What middlewares remember.
     pub(super) ledger: Ledger,
+    /// By which sessions are sealed.
+    sessions: OnceLock<SessionKey>,
     /// Where workers are told of ports that were opened.
     pub(in crate::proxy) ports: PortPosts,
     /// Who writes the access log.
@@ -115,6 +128,19 @@ impl Shared {
             () = tasks.wait() => true,
             () = self.hurry.cancelled() => false,
             () = late => false,
+        }
+    }
+
+    /// Sessions are sealed by this key from now on, unless some were already.
+    pub fn seal_sessions_by(&self, key: SessionKey) {
+        let _ = self.sessions.set(key);
+    }
+
+    /// The key of sessions; one of this run alone where none was given.
+    pub(super) fn session_key(&self) -> Option<&SessionKey> {
+        match self.sessions.get() {
+            Some(key) => Some(key),
+            None => SessionKey::random().map(|key| self.sessions.get_or_init(|| key)),
         }
     }
 
@@ -154,6 +180,7 @@ impl Shared {
             mark,
             wakes: Rate::new(Duration::from_secs(60)),
             ledger: Ledger::default(),
+            sessions: OnceLock::new(),
             ports: PortPosts::default(),
             access: AccessWriter::default(),
             hurry: CancellationToken::new(),
@@ -182,7 +209,7 @@ pub(in crate::proxy) struct Inner {
     /// Places that flows of UDP may take besides: connections must have one even where datagrams from everywhere
     /// pretend to be flows.
     pub(in crate::proxy) flows: Arc<Semaphore>,
-    pub(super) newcomers: Newcomers,
+    pub(super) guests: Rc<Guests>,
 }
 
 impl Worker {
@@ -196,8 +223,30 @@ impl Worker {
             names: Names::default(),
             permits: Arc::new(Semaphore::new(connections)),
             flows: Arc::new(Semaphore::new(connections / 2)),
-            newcomers: Newcomers::default(),
+            guests: Rc::default(),
         }))
+    }
+}
+
+impl Inner {
+    /// Has those give way who can be spared: connections to upstreams that wait for requests, where descriptors ran
+    /// out; then one of a client who is quiet. Says whether there is room in a moment.
+    pub(in crate::proxy) fn make_room(&self, lack: Lack) -> bool {
+        (lack == Lack::Descriptors && self.pool.give_way()) || self.guests.make_room()
+    }
+
+    /// Connects, within a time. Where descriptors have run out others give way.
+    pub(in crate::proxy) async fn connect(&self, address: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
+        for _ in 0..GIVING_WAY {
+            match dial::connect(address, patience).await {
+                Err(error) if net::is_scarcity(&error) && self.make_room(Lack::Descriptors) => {
+                    // Who gives way does so before we go on.
+                    tokio::task::yield_now().await;
+                }
+                done => return done,
+            }
+        }
+        dial::connect(address, patience).await
     }
 }
 
@@ -218,16 +267,16 @@ async fn serve_with(
     let tasks = TaskTracker::new();
     let permits = Arc::clone(&worker.0.permits);
     let take = |stream, peer, permit| {
-        worker.0.newcomers.add(|silence| {
+        worker.0.guests.add(|guest| {
             let (worker, tls, shutdown) = (worker.clone(), tls.clone(), shutdown.clone());
             let task = tasks.spawn_local(async move {
-                front::connection(worker, stream, tls, (peer, silence), shutdown).await;
+                front::connection(worker, stream, tls, (peer, guest), shutdown).await;
                 drop(permit);
             });
             task.abort_handle()
         });
     };
-    let make_room = || worker.0.newcomers.end_the_oldest();
+    let make_room = |lack| worker.0.make_room(lack);
     // So many are waited for at once; a hoard of more is told and cut.
     let lobby = Arc::new(Semaphore::new((permits.available_permits() / 8).clamp(4, 64)));
     let linger = worker.0.shared.settings.load().limits.linger;

@@ -181,7 +181,8 @@ async fn listen(
         });
     };
     let turn_away = |stream| net::reset_when_dropped(&stream);
-    net::accept(listener, permits, shutdown, take, (|| false, turn_away)).await;
+    let make_room = |lack| worker.0.make_room(lack);
+    net::accept(listener, permits, shutdown, take, (make_room, turn_away)).await;
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::{
     net::Beneath,
     proxy::{
         dialling::{DIAL_PATIENCE, dial_pause, is_down},
-        http::{Inner, connect, gone},
+        http::{Inner, gone},
         ports::{Closed, Way},
     },
     telemetry::UpstreamError,
@@ -22,7 +22,7 @@ pub(super) async fn dial(session: &Session, way: &Way) -> Result<io::Result<TcpS
     let patience = session.route.spec.options.upstream.connect_timeout;
     let dialled = tokio::select! {
         biased;
-        dialled = connect(way.address, patience) => dialled,
+        dialled = session.worker.connect(way.address, patience) => dialled,
         () = is_down(session.route.backend.as_ref()) => Err(io::ErrorKind::HostUnreachable.into()),
         () = gone(Beneath::Socket(&session.stream), session.first.is_empty()) => return Err(End::Left),
     };

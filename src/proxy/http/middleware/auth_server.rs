@@ -18,7 +18,7 @@ use crate::{
 };
 
 use super::{
-    super::{answer::Answer, dial, secure, wake},
+    super::{answer::Answer, secure, wake},
     asker::Asker,
     chain::Refusal,
 };
@@ -169,7 +169,7 @@ async fn woken(asker: &Asker<'_>, backend: &Backend) -> Result<Pass, Refusal> {
 async fn exchange(asker: &Asker<'_>, server: &Server, question: Request<Empty<Bytes>>) -> Result<Answered, Fault> {
     let tcp = tokio::select! {
         biased;
-        tcp = dial::connect(server.at, server.connect_timeout()) => tcp.map_err(Fault::Untaken)?,
+        tcp = asker.client.worker.connect(server.at, server.connect_timeout()) => tcp.map_err(Fault::Untaken)?,
         () = is_down(server.backend()) => return Err(Fault::Untaken(io::ErrorKind::HostUnreachable.into())),
     };
     let stream = TokioIo::new(secured(asker, server, tcp).await?);

@@ -11,7 +11,7 @@ use super::{
     basic_auth, clients, cors, forward_auth,
     in_flight_limit::{self, Place},
     ledger::key,
-    max_body, path, rate_limit, real_ip, redirect,
+    max_body, oidc, path, rate_limit, real_ip, redirect,
 };
 
 /// What the middlewares want changed in a request that they let in.
@@ -21,6 +21,8 @@ pub(in crate::proxy::http) struct Edits {
     pub(in crate::proxy::http) target: Option<String>,
     /// Header fields that were found out for this request.
     pub(in crate::proxy::http) fields: Vec<(String, String)>,
+    /// Cookies of our own came, which are not for the service.
+    pub(in crate::proxy::http) hides_crumbs: bool,
     /// Its places among the requests in flight.
     places: Vec<Place>,
 }
@@ -82,6 +84,11 @@ async fn apply(
         Middleware::BasicAuth(auth) => basic_auth::check(&ledger.passwords, auth, head.get("authorization")).await,
         Middleware::ForwardAuth(auth) => {
             edits.fields.extend(forward_auth::ask(asker, auth).await?);
+            Ok(())
+        }
+        Middleware::Oidc(rule) => {
+            edits.fields.extend(oidc::check(asker, route, rule).await?);
+            edits.hides_crumbs = true;
             Ok(())
         }
         Middleware::Cors(rule) => cors::preflight(rule, head),

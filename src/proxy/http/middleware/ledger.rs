@@ -8,7 +8,7 @@ use std::{
 
 use crate::model::Alias;
 
-use super::{basic_auth::Passwords, in_flight_limit::Flights, rate_limit::Rates};
+use super::{basic_auth::Passwords, in_flight_limit::Flights, oidc::Used, oidc_provider::Providers, rate_limit::Rates};
 
 /// What is remembered.
 #[derive(Debug, Default)]
@@ -16,6 +16,8 @@ pub(in crate::proxy::http) struct Ledger {
     pub(super) rates: Rates,
     pub(super) flights: Flights,
     pub(super) passwords: Passwords,
+    pub(super) providers: Providers,
+    pub(super) logins: Used,
 }
 
 /// A middleware of a route, and a client of its.

@@ -36,6 +36,7 @@ pub(super) fn change(step: &Middleware, target: &str) -> Result<String, Refusal>
         | Middleware::InFlightLimit(_)
         | Middleware::BasicAuth(_)
         | Middleware::ForwardAuth(_)
+        | Middleware::Oidc(_)
         | Middleware::Cors(_)
         | Middleware::MaxBody(_)
         | Middleware::Retry(_)
