@@ -272,6 +272,10 @@ impl Driver {
             self.held.clear();
             self.adopted = false;
         }
+        if self.gathers() && self.dependencies.iter().any(|(needed, _)| needed.is_on_its_way_down()) {
+            // It waits for us to leave, while we wait for it to come up again.
+            self.held.clear();
+        }
         if !matches!(self.state, State::Waking(Waking { stage: Stage::Starting(_) | Stage::Probing(_), .. }))
             && let Some(probe) = self.probe.take()
         {

@@ -260,6 +260,11 @@ impl Backend {
         self.shared.policy.load().idle_timeout.is_some()
     }
 
+    /// Whether it only waits for those inside to leave, or is being let down.
+    pub(super) fn is_on_its_way_down(&self) -> bool {
+        matches!(self.shared.status.borrow().state, StatusState::Draining | StatusState::Stopping)
+    }
+
     /// How many passes are out.
     pub fn passes(&self) -> u64 {
         self.shared.gate.inside()

@@ -29,6 +29,25 @@ async fn an_ordered_sleep_drains_is_denied_in_time_and_now_cuts() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_that_starts_again_waits_for_no_dependency_that_waits_for_it() {
+    let world = world();
+    let database = world.backend("db", policy(600), Script::default());
+    let on = vec![(database.clone(), Condition::Started)];
+    let app = world.dependent("app", policy(600), Script::default(), on);
+    drop(app.enter(cause(), secs(5)).await.unwrap());
+    let begun = Instant::now();
+    let sleep = async { database.order(Order::Sleep, "me").await };
+    let restart = async {
+        until(&database, StatusState::Draining).await;
+        app.order(Order::Restart, "me").await
+    };
+    let (slept, restarted) = tokio::join!(sleep, restart);
+    assert_eq!(restarted, Answer::Done);
+    assert!(begun.elapsed() < secs(10), "they waited for each other: {:?}, {slept:?}", begun.elapsed());
+    assert_eq!(database.status().borrow().state, StatusState::Awake, "the app needs it");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pin_keeps_it_awake_and_an_unpinned_one_sleeps() {
     let world = world();
     let backend = world.backend("app", policy(10), Script::default());

@@ -29,6 +29,7 @@ mod hints;
 mod process;
 mod process_book;
 mod process_child;
+mod process_group;
 mod process_log;
 mod process_memory;
 mod process_os;

@@ -13,6 +13,8 @@ use nix::{
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
+use super::process_group::members;
+
 /// How often a process is looked at where the kernel has no pid descriptors.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -65,9 +67,15 @@ impl Identity {
         }
     }
 
-    /// Whether anybody of the group is left.
+    /// Whether anybody of the group is left who has not ended. Those that have keep the group until their parents ask how
+    /// they ended, which some never do.
     pub(super) fn group_lives(self) -> bool {
-        !matches!(killpg(Pid::from_raw(self.pid), None::<Signal>), Err(Errno::ESRCH))
+        if matches!(killpg(Pid::from_raw(self.pid), None::<Signal>), Err(Errno::ESRCH)) {
+            return false;
+        }
+        let mut members = members(self.pid).peekable();
+        // Nobody that can be read now does not mean that nobody is there.
+        members.peek().is_none() || members.any(|member| !member.has_ended)
     }
 
     /// Waits for the end of a process that is not our child.

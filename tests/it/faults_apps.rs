@@ -169,6 +169,16 @@ async fn a_crash_at_one_request_costs_at_most_that_one_and_nothing_unsafe_is_rep
     assert!(dormouse.log().contains("ended by itself"), "its end is not in the journal");
 }
 
+#[tokio::test]
+async fn a_request_that_ends_whoever_gets_it_is_not_repeated_without_end() {
+    // Each life ends at its first request.
+    let app = App::new("app").options(&["--crash-after", "1"]).idle("idle_timeout: 1h");
+    let (_dormouse, history) = one(&app).await;
+    assert_eq!(history.ask(&app, "GET").await, Some(502));
+    let starts = app.journal().starts();
+    assert!((1..=2).contains(&starts), "{starts} lives were ended by one request");
+}
+
 /// Connections to an address on the loopback that this machine still knows, those that only wait to be forgotten aside.
 fn connections_to(port: u16) -> usize {
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();

@@ -61,9 +61,29 @@ pub(super) struct Job<'a> {
     pub(super) turn: Option<Box<Turn<'a>>>,
     /// How often it was tried again because its route wants that.
     pub(super) again: Again,
+    /// The last life of a service that ended it without a word, and how many have.
+    pub(super) ended_by: (Option<(SocketAddr, u64)>, u8),
 }
 
+/// A request is given to so many lives of services that end its connection without a word.
+const LIVES: u8 = 2;
+
 impl Job<'_> {
+    /// Notes a failed try. Tells whether the request has ended one life after the other: what may be the end of whoever
+    /// gets it is not taken to yet another. What waited in the pool may have ended for reasons of its own.
+    pub(super) fn is_deadly(&mut self, failure: &Failure, way: &Way) -> bool {
+        let ended = matches!(failure.fault, Fault::Silent | Fault::Cut);
+        if !ended || failure.reused || failure.written == 0 || way.pass.is_none() {
+            return false;
+        }
+        let life = Some((way.address, way.generation));
+        let (last, count) = &mut self.ended_by;
+        if *last != life {
+            (*last, *count) = (life, *count + 1);
+        }
+        *count >= LIVES
+    }
+
     /// How long until it is tried again because its route wants that; nothing: it is not.
     pub(super) fn again(&mut self) -> Option<Duration> {
         self.again.next(self.route.spec.options.middlewares.as_ref()?.retry()?)

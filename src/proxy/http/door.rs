@@ -63,8 +63,9 @@ impl<'a> Door<'a> {
                 self.tried = self.tried.with(at);
                 let backend = self.group.members.get(at).and_then(|member| member.route.backend.as_ref());
                 if let Some(backend) = backend {
-                    late = Some(late_at(backend));
                     let (cause, left) = (cause.clone(), until.saturating_duration_since(Instant::now()));
+                    // However long this one may take, time is left for the next.
+                    late = Some(late_at(backend).min(Instant::now() + left / 2));
                     entering.push(async move { (at, backend.enter(cause, left).await) });
                 }
             }
@@ -79,7 +80,11 @@ impl<'a> Door<'a> {
                 biased;
                 Some((at, entered)) = entering.next() => match entered {
                     Ok(pass) => return Ok((at, pass)),
-                    Err(why) => refused = why,
+                    Err(why) => {
+                        refused = why;
+                        // The others may take long: whoever is next does not wait for them.
+                        next = self.next();
+                    }
                 },
                 () = sleep_until(late.unwrap_or(until)), if late.is_some() => {
                     late = None;

@@ -121,7 +121,8 @@ async fn through(client: &mut Client, head: &RequestHead, route: &LiveRoute, cha
 /// Does a request that may be done.
 async fn forward(client: &mut Client, head: &RequestHead, route: &LiveRoute, edits: Option<&Edits>) -> Next {
     let turn = route.group.as_deref().map(Turn::new);
-    let mut job = Job { client, head, route, body: None, edits, wake: None, turn, again: Again::default() };
+    let mut job =
+        Job { client, head, route, body: None, edits, wake: None, turn, again: Again::default(), ended_by: (None, 0) };
     let mut tries = Tries::default();
     loop {
         let way = match enter(&mut job).await {
@@ -162,6 +163,13 @@ async fn stay_out(job: &mut Job<'_>, entry: Entry) -> Option<Next> {
 /// What becomes of a request after a try that failed; nothing: it is tried again, after the wait that it had here. The
 /// pass is given back meanwhile: what has died can be seen as such, and woken.
 async fn fail(job: &mut Job<'_>, tries: &mut Tries, way: Way, failure: Failure) -> Option<Next> {
+    if job.is_deadly(&failure, &way) {
+        drop(way);
+        job.route.counters.upstream_failed(UpstreamError::Closed);
+        return Some(
+            say(job, &Answer::new(502, "The service ended again and again while it worked on this request.")).await,
+        );
+    }
     if job.turn.is_some() && balance::elsewhere(job, &failure, &way) {
         *tries = Tries::default();
         return None;
