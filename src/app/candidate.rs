@@ -74,12 +74,15 @@ impl Candidate {
     }
 
     pub(super) async fn must_serve(&mut self, go: ToNew) -> Result<(), String> {
-        if let Some(line) = &mut self.line
-            && let Err(error) = line.send(&go).await
-        {
-            tracing::debug!(%error, "the new process can not be told to go on");
-        }
-        match timeout(PATIENCE, self.hear()).await {
+        let told_and_heard = async {
+            if let Some(line) = &mut self.line
+                && let Err(error) = line.send(&go).await
+            {
+                tracing::debug!(%error, "the new process can not be told to go on");
+            }
+            self.hear().await
+        };
+        match timeout(PATIENCE, told_and_heard).await {
             Ok(Ok(ToOld::Taken)) => Ok(()),
             Ok(Ok(word)) => Err(nonsense(&word)),
             Ok(Err(why)) => Err(why),
@@ -154,4 +157,20 @@ impl Drop for Candidate {
 
 fn nonsense(word: &ToOld) -> String {
     format!("the new process said {word:?}, which was not its turn")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::legacy::Legacy;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_takes_nothing_is_not_waited_for_without_end() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let mut candidate = Candidate { pid: 0, child: None, line: Some(Line::new(ours).unwrap()) };
+        // More than the line has room for.
+        let go = ToNew::Go { in_use: vec!["x".repeat(8 << 20)], legacy: Legacy::default() };
+        let why = timeout(10 * PATIENCE, candidate.must_serve(go)).await.expect("an end").unwrap_err();
+        assert!(why.contains("did not serve within 30 s"), "{why}");
+    }
 }

@@ -24,8 +24,8 @@ const PROBATION: Duration = Duration::from_secs(3);
 /// So many may take the place of the first.
 const MOST: u32 = 3;
 
-/// So long one that is gone may take until it is known how it ended.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// So long one whose line is closed may take to end.
+const LAST_WORDS: Duration = PROBATION;
 
 /// A process that has taken over.
 #[derive(Debug)]
@@ -71,8 +71,13 @@ impl Heir {
             if let Over::Well = self.hear(&shared, &on_its_own).await {
                 break;
             }
-            let how = timeout(LAST_WORDS, self.child.wait()).await;
-            let how = how.ok().and_then(Result::ok).map_or_else(String::new, |how| format!(" ({how})"));
+            // A line that broke is no end: two that serve would both start and stop the same backends.
+            let Ok(how) = timeout(LAST_WORDS, self.child.wait()).await else {
+                tracing::warn!(pid = self.pid, "the new process lives on, though it can not be spoken to");
+                self.settle(&on_its_own);
+                break;
+            };
+            let how = how.map_or_else(|_| String::new(), |how| format!(" ({how})"));
             if replaced == MOST {
                 tracing::error!(pid = self.pid, "nobody serves any more: process after process has ended{how}");
                 break;
@@ -95,7 +100,7 @@ impl Heir {
         let ended = loop {
             tokio::select! {
                 biased;
-                word = self.line.next() => match word {
+                word = self.line.next_understood() => match word {
                     Ok(Some(ToOld::Held { number, refused })) => {
                         if let Some((_, reply)) = self.asked.remove(&number) {
                             let _ = reply.send(refused.map_or(Ok(()), |why| Err(why.into())));

@@ -6,7 +6,8 @@ use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use nix::time::{ClockId, clock_gettime};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::legacy_events::Events;
@@ -21,7 +22,9 @@ use crate::{
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Legacy {
+    #[serde(deserialize_with = "each_understood")]
     backends: Vec<Backend>,
+    #[serde(deserialize_with = "understood")]
     events: Option<Events>,
 }
 
@@ -41,6 +44,17 @@ impl Legacy {
     pub(super) fn take_events(&mut self) -> Option<(Timestamp, Vec<Entry>)> {
         self.events.take()?.read()
     }
+}
+
+/// Reads it, or has nothing: the other process may be of a version that says it otherwise.
+pub(super) fn understood<'de, T: DeserializeOwned + Default, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
+    Ok(serde_json::from_value(Value::deserialize(from)?).unwrap_or_default())
+}
+
+/// Reads those of a list that can be read.
+pub(super) fn each_understood<'de, T: DeserializeOwned, D: Deserializer<'de>>(from: D) -> Result<Vec<T>, D::Error> {
+    let all: Vec<Value> = understood(from)?;
+    Ok(all.into_iter().filter_map(|one| serde_json::from_value(one).ok()).collect())
 }
 
 /// A moment on the clock that all processes of a machine share, in microseconds.
@@ -72,15 +86,24 @@ impl Moment {
 #[derive(Debug, Serialize, Deserialize)]
 struct Backend {
     id: String,
+    #[serde(default, deserialize_with = "understood")]
     quiet_since: Option<Moment>,
+    #[serde(default, deserialize_with = "understood")]
     pinned_until: Option<String>,
+    #[serde(default, deserialize_with = "understood")]
     put_to_sleep: bool,
+    #[serde(default, deserialize_with = "understood")]
     state: Option<State>,
+    #[serde(default, deserialize_with = "understood")]
     since: Option<(String, Moment)>,
+    #[serde(default, deserialize_with = "understood")]
     cause: Option<Cause>,
     /// How long the wake took, and when it was done.
+    #[serde(default, deserialize_with = "understood")]
     woke: Option<(u64, Moment)>,
+    #[serde(default, deserialize_with = "understood")]
     proven: Option<u16>,
+    #[serde(default, deserialize_with = "understood")]
     wakes: Wakes,
 }
 
@@ -112,7 +135,8 @@ pub(super) enum Cause {
     Dormouse(String),
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 struct Wakes {
     count: u64,
     failed: u64,
@@ -357,6 +381,28 @@ mod tests {
         assert_eq!(read.woke.unwrap().took, Duration::from_millis(12));
         let Some(Before::Awake { since, ours: true, tries: 4, .. }) = read.before else { panic!("{read:?}") };
         near(since, past);
+    }
+
+    #[test]
+    fn what_another_version_says_otherwise_is_left_out_and_the_rest_is_read() {
+        let text = r#"{"backends": [
+            {"id": "jobs/one", "put_to_sleep": true, "cause": {"Later": 1}, "wakes": {"count": 7, "more": 1},
+             "state": {"Failed": {"why": {"Later": 1}, "until": 5, "tries": 2}}, "proven": 80},
+            {"id": 7},
+            {"id": "jobs/two", "cause": "Schedule"}
+        ], "events": {"run": 17, "events": [
+            {"seq": 1, "at": "2026-11-22T10:00:00Z", "backend": null, "what": "Later", "cause": "Idle"},
+            {"seq": 2, "at": "2026-11-22T10:00:00Z", "backend": null, "what": "Waking", "cause": "Idle", "more": 1}
+        ]}}"#;
+        let mut legacy: Legacy = serde_json::from_str(text).unwrap();
+        let mut backends = legacy.take_backends();
+        let one = backends.remove(&"jobs/one".parse().unwrap()).unwrap();
+        assert_eq!((one.put_to_sleep, one.stats.count, one.proven), (true, 7, Some(80)));
+        assert_eq!((one.before, one.cause), (None, None));
+        let two = backends.remove(&"jobs/two".parse().unwrap()).unwrap();
+        assert_eq!((two.cause, backends.len()), (Some(model::Cause::Schedule), 0));
+        let (run, entries) = legacy.take_events().unwrap();
+        assert_eq!((run.as_millisecond(), entries.len(), entries[0].seq), (17, 1, 2));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::legacy::{Cause, micros, time};
+use super::legacy::{Cause, each_understood, micros, time};
 use crate::telemetry::{self, Entry, Phases};
 
 /// So many bytes of events are handed over, or a little more: the newest.
@@ -19,6 +19,7 @@ const EACH: usize = 150;
 pub(super) struct Events {
     /// When the run began, in milliseconds.
     run: i64,
+    #[serde(default, deserialize_with = "each_understood")]
     events: Vec<Event>,
 }
 

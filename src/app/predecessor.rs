@@ -5,20 +5,30 @@ use std::{
     fs::File,
     io::{self, Write},
     os::{fd::AsFd, unix::net::UnixStream},
+    time::Duration,
 };
 
 use anyhow::{Context, bail};
-use tokio::task::{AbortHandle, JoinSet};
-use tokio_util::sync::CancellationToken;
+use futures_util::future::join_all;
+use tokio::{sync::oneshot, task::JoinSet, time::timeout};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     legacy::Legacy,
     upgrade_line::{Line, ToNew, ToOld, take_sockets},
 };
-use crate::{backend::Pass, control::Control, model::Cause, net};
+use crate::{
+    backend::{Backend, Pass, Refused, Waiter},
+    control::Control,
+    model::{BackendId, BackendSpec, Cause},
+    net,
+};
 
 /// Says that the standard input is the line to the process that is taken over from.
 pub(super) const VARIABLE: &str = "DORMOUSE_TAKES_OVER";
+
+/// So long what needs a backend may take to find out what it does, where its engine does not answer.
+const SETTLING: Duration = Duration::from_secs(30);
 
 /// The process that is taken over from.
 #[derive(Debug)]
@@ -73,6 +83,8 @@ pub(super) struct Told {
 pub(super) struct Before {
     line: Line,
     in_use: Vec<String>,
+    /// Passes of those in use there, as soon as they are awake here.
+    entering: HashMap<BackendId, oneshot::Receiver<Result<Pass, Refused>>>,
     /// What it leaves.
     pub(super) legacy: Legacy,
 }
@@ -83,18 +95,32 @@ impl Before {
         let mut line = Line::new(predecessor.0)?;
         line.send(&ToOld::Ready).await.context("tell the process before")?;
         match line.next().await.context("hear from the process before")? {
-            Some(ToNew::Go { in_use, legacy }) => Ok(Self { line, in_use, legacy }),
+            Some(ToNew::Go { in_use, legacy }) => Ok(Self { line, in_use, entering: HashMap::new(), legacy }),
             Some(word) => bail!("the process before said {word:?}"),
             None => bail!("the process before goes on by itself, or has ended"),
         }
     }
 
+    /// Those that are in use there must not be let down here, not even in their first moment: who waits for them.
+    pub(super) fn wait_for_those_in_use(&mut self) -> HashMap<BackendId, Waiter> {
+        let ids = self.in_use.drain(..).filter_map(|name| name.parse::<BackendId>().ok());
+        let (mut waiters, entering) = (HashMap::new(), &mut self.entering);
+        for id in ids {
+            let (waiter, pass) = oneshot::channel();
+            entering.insert(id.clone(), pass);
+            waiters.insert(id, waiter);
+        }
+        waiters
+    }
+
     /// Says that whoever comes is served, and helps until that process has ended: what is in use there is kept awake.
     pub(super) async fn help(self, control: Control, told: Told) {
-        let Self { line, in_use, .. } = self;
+        let Self { line, entering, .. } = self;
         let mut helper = Helper { line, control, holds: JoinSet::new(), first: HashMap::new(), passes: HashMap::new() };
-        for backend in in_use {
-            helper.hold(None, backend);
+        for (id, pass) in entering {
+            let freed = CancellationToken::new();
+            helper.first.insert(id.to_string(), freed.clone().drop_guard());
+            tokio::spawn(keep_awake(helper.control.clone(), id, pass, freed));
         }
         if let Err(error) = helper.run(&told).await {
             tracing::warn!(%error, "the line to the process before broke");
@@ -105,8 +131,8 @@ impl Before {
 
 /// What came of keeping a backend awake.
 struct Held {
-    /// Under which number it was asked for; absent: it was in use from the beginning.
-    number: Option<u64>,
+    /// Under which number it was asked for.
+    number: u64,
     backend: String,
     outcome: Result<Pass, String>,
 }
@@ -115,8 +141,8 @@ struct Helper {
     line: Line,
     control: Control,
     holds: JoinSet<Held>,
-    /// Those of the beginning that are not awake here yet.
-    first: HashMap<String, AbortHandle>,
+    /// Those that were in use from the beginning: dropped when nobody there uses them.
+    first: HashMap<String, DropGuard>,
     passes: HashMap<String, Vec<Pass>>,
 }
 
@@ -134,12 +160,10 @@ impl Helper {
                     ending = true;
                     self.line.send(&ToOld::Ending).await?;
                 }
-                word = self.line.next() => match word? {
-                    Some(ToNew::Hold { number, backend }) => self.hold(Some(number), backend),
+                word = self.line.next_understood() => match word? {
+                    Some(ToNew::Hold { number, backend }) => self.hold(number, backend),
                     Some(ToNew::Free { backend }) => {
-                        if let Some(hold) = self.first.remove(&backend) {
-                            hold.abort();
-                        }
+                        self.first.remove(&backend);
                         // The idle time counts from here.
                         self.passes.remove(&backend);
                     }
@@ -155,19 +179,15 @@ impl Helper {
         }
     }
 
-    fn hold(&mut self, number: Option<u64>, backend: String) {
-        let (control, name) = (self.control.clone(), backend.clone());
-        let task = self.holds.spawn(async move {
+    fn hold(&mut self, number: u64, backend: String) {
+        let control = self.control.clone();
+        self.holds.spawn(async move {
             let outcome = enter(&control, &backend).await;
             Held { number, backend, outcome }
         });
-        if number.is_none() {
-            self.first.insert(name, task);
-        }
     }
 
     async fn held(&mut self, Held { number, backend, outcome }: Held) -> io::Result<()> {
-        self.first.remove(&backend);
         let refused = match outcome {
             Ok(pass) => {
                 self.passes.entry(backend).or_default().push(pass);
@@ -178,11 +198,28 @@ impl Helper {
                 Some(why)
             }
         };
-        match number {
-            Some(number) => self.line.send(&ToOld::Held { number, refused }).await,
-            None => Ok(()),
-        }
+        self.line.send(&ToOld::Held { number, refused }).await
     }
+}
+
+/// Keeps what the process before has in use awake until it is freed, and all that need it here have settled: the one
+/// before frees a backend, too, because those that need it are here now.
+async fn keep_awake(
+    control: Control,
+    id: BackendId,
+    pass: oneshot::Receiver<Result<Pass, Refused>>,
+    freed: CancellationToken,
+) {
+    freed.cancelled().await;
+    let needs_it = |spec: &&BackendSpec| spec.depends_on.iter().any(|dependency| dependency.on == id);
+    let view = control.view();
+    let dependants = view.catalog.backends.values().filter(needs_it).filter_map(|spec| control.backend(&spec.id));
+    let settled = join_all(dependants.map(async |backend: Backend| backend.has_settled().await));
+    if timeout(SETTLING, settled).await.is_err() {
+        tracing::debug!(backend = %id, "what needs it has not settled");
+    }
+    // From here on it is kept by those inside. Whether or not it has been entered: nobody waits for it here any more.
+    drop(pass);
 }
 
 async fn enter(control: &Control, name: &str) -> Result<Pass, String> {

@@ -178,8 +178,10 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     nodes.adopt()?;
     keeper.remember(store.load());
     let mut run = Timestamp::now();
-    if let Some(Before { legacy, .. }) = &mut before {
-        keeper.take_over(legacy.take_backends());
+    if let Some(before) = &mut before {
+        let awaited = before.wait_for_those_in_use();
+        let legacy = &mut before.legacy;
+        keeper.take_over(legacy.take_backends(), awaited);
         if let Some((since, entries)) = legacy.take_events() {
             run = since;
             control.journal().follow_on(entries);

@@ -104,6 +104,7 @@ impl Estate {
         match candidate.must_serve(ToNew::Go { in_use, legacy }).await {
             Ok(()) => {
                 lent.for_good = true;
+                lent.kept.cancel();
                 let asks = std::mem::replace(&mut lent.asks, mpsc::unbounded_channel().1);
                 Heir::new(candidate, asks, sockets)
             }
@@ -134,8 +135,9 @@ impl Estate {
             }
             let (sender, asks) = mpsc::unbounded_channel();
             let back = CancellationToken::new();
-            let lender = Lender { asks: sender, back: back.clone() };
-            let lent = Lent { estate: self, back, asks, for_good: false };
+            let kept = CancellationToken::new();
+            let lender = Lender { asks: sender, back: back.clone(), kept: kept.clone() };
+            let lent = Lent { estate: self, back, kept, asks, for_good: false };
             match self.control.lend(lender).await.map_err(|error| error.to_string())? {
                 Lending::Done(backends) => return Ok((lent, backends)),
                 Lending::Busy(names) if Instant::now() >= until => {
@@ -177,6 +179,7 @@ async fn calm(control: &Control, until: Instant) {
 struct Lent<'a> {
     estate: &'a Estate,
     back: CancellationToken,
+    kept: CancellationToken,
     asks: mpsc::UnboundedReceiver<Ask>,
     for_good: bool,
 }

@@ -21,7 +21,7 @@ use tokio::{
     },
 };
 
-use super::legacy::Legacy;
+use super::legacy::{Legacy, understood};
 
 /// Said to the one after.
 #[derive(Debug, Serialize, Deserialize)]
@@ -29,7 +29,7 @@ pub(super) enum ToNew {
     /// The state and the backends are yours. These are in use here: keep them awake. All that is known of them.
     Go {
         in_use: Vec<String>,
-        #[serde(default)]
+        #[serde(default, deserialize_with = "understood")]
         legacy: Legacy,
     },
     /// Wake this one and keep it awake.
@@ -125,6 +125,18 @@ impl Line {
         self.write.write_all(&text).await
     }
 
+    /// The next word that is understood: the other side may be of another version, and say more.
+    pub(super) async fn next_understood<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
+        loop {
+            match self.next().await {
+                Err(error) if is_not_understood(&error) => {
+                    tracing::debug!(%error, "a word of the other process is not understood");
+                }
+                understood => return understood,
+            }
+        }
+    }
+
     /// The next word; `None` when the other side has ended. Nothing is lost when it is not waited for to the end.
     pub(super) async fn next<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
         match self.lines.next_line().await? {
@@ -132,6 +144,11 @@ impl Line {
             None => Ok(None),
         }
     }
+}
+
+/// Whether it is a word that was read, and not a fault of the line.
+fn is_not_understood(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<serde_json::Error>())
 }
 
 #[cfg(test)]
@@ -148,6 +165,26 @@ mod tests {
         let taken = taking.join().unwrap();
         let inode = |socket: &OwnedFd| nix::sys::stat::fstat(socket).unwrap().st_ino;
         assert_eq!(taken.iter().map(inode).collect::<Vec<_>>(), sockets.iter().map(inode).collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn words_that_are_not_understood_are_passed_over() {
+        let (here, there) = StdUnixStream::pair().unwrap();
+        let (mut here, mut there) = (Line::new(here).unwrap(), Line::new(there).unwrap());
+        for word in [serde_json::json!({ "Later": 1 }), serde_json::json!("{"), serde_json::json!("Ready")] {
+            here.send(&word).await.unwrap();
+        }
+        assert!(matches!(there.next_understood().await, Ok(Some(ToOld::Ready))));
+        drop(here);
+        assert!(matches!(there.next_understood::<ToOld>().await, Ok(None)));
+    }
+
+    #[test]
+    fn what_is_not_understood_of_what_is_left_does_not_end_the_upgrade() {
+        let text = r#"{"Go":{"in_use":["jobs/app"],"legacy":{"backends":7,"events":[],"more":{}}}}"#;
+        assert!(matches!(serde_json::from_str(text), Ok(ToNew::Go { .. })));
+        let text = r#"{"Go":{"in_use":["jobs/app"],"legacy":7}}"#;
+        assert!(matches!(serde_json::from_str(text), Ok(ToNew::Go { .. })));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::{
     Backend, Status, StatusState, WakeStats,
     driver::Driver,
     gate::Gate,
-    handle::{Shared, Woke, stamp},
+    handle::{Shared, Waiter, Woke, stamp},
     state::{Before, State},
 };
 use crate::{
@@ -68,6 +68,18 @@ impl Backend {
         restored: Restored,
         end: CancellationToken,
     ) -> (Self, tokio::task::JoinHandle<()>) {
+        Self::spawn_awaited(spec, dependencies, around, restored, Vec::new(), end)
+    }
+
+    /// The same for one that somebody waits for already: where it is up, they are inside from its first moment on.
+    pub fn spawn_awaited(
+        spec: BackendSpec,
+        dependencies: Vec<(Backend, Condition)>,
+        around: Surroundings,
+        restored: Restored,
+        waiters: Vec<Waiter>,
+        end: CancellationToken,
+    ) -> (Self, tokio::task::JoinHandle<()>) {
         let (letters, inbox) = mpsc::channel(1024);
         let now = Instant::now();
         let status = Status {
@@ -104,7 +116,7 @@ impl Backend {
             around,
             dependencies,
             state: State::Unknown { away: None, again: None, wanted: false, before: restored.before },
-            waiters: Vec::new(),
+            waiters,
             orders: Vec::new(),
             starts: Vec::new(),
             completions: Vec::new(),
@@ -122,6 +134,8 @@ impl Backend {
             held: Vec::new(),
             turn: None,
             adopted: false,
+            adopting: false,
+            settling: Vec::new(),
             cause: restored.cause,
             since: restored.since.unwrap_or((Timestamp::now(), now)),
             phases: Phases::default(),

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Backend, Refused, WakeStats,
     birth::Surroundings,
-    handle::{Letter, Pass, Reach, Shared, Woke},
+    handle::{Letter, Pass, Reach, Shared, Waiter, Woke},
     lent::Over,
     machine::step,
     orders::PendingOrder,
@@ -56,7 +56,7 @@ pub(super) struct Driver {
     pub(super) dependencies: Vec<(Backend, Condition)>,
     pub(super) state: State,
     /// Those who wait to get in.
-    pub(super) waiters: Vec<oneshot::Sender<Result<Pass, Refused>>>,
+    pub(super) waiters: Vec<Waiter>,
     pub(super) orders: Vec<PendingOrder>,
     /// Those who have it started at once, until its start call has been answered.
     pub(super) starts: Vec<oneshot::Sender<bool>>,
@@ -84,6 +84,10 @@ pub(super) struct Driver {
     /// The turn on the node, held while waking.
     pub(super) turn: Option<OwnedSemaphorePermit>,
     pub(super) adopted: bool,
+    /// It runs, and what it needs is being entered.
+    pub(super) adopting: bool,
+    /// Those who are to be told when it has what it needs.
+    pub(super) settling: Vec<oneshot::Sender<()>>,
     pub(super) cause: Option<Cause>,
     pub(super) since: (Timestamp, Instant),
     pub(super) phases: Phases,
@@ -190,6 +194,7 @@ impl Driver {
             }
             self.answer_waiters(&before);
             self.release();
+            self.tell_if_settled();
             if !self.state.is_open() {
                 self.publish(&before);
             }
@@ -288,10 +293,24 @@ impl Driver {
         }
         let found_up = matches!(self.state, State::Awake(_)) && self.held.is_empty() && !self.adopted;
         if found_up && !self.dependencies.is_empty() {
-            self.adopted = true;
+            (self.adopted, self.adopting) = (true, true);
             // What runs already needs no job done before it, and nobody healthy.
             let gather = self.gather(false);
             self.job(Done::Adopted(Vec::new()), async move { Done::Adopted(gather.await.unwrap_or_default()) });
+        }
+    }
+
+    /// Whether what it needs is kept awake for it, or need not be.
+    pub(super) fn tell_if_settled(&mut self) {
+        let settled = match &self.state {
+            State::Unknown { .. } | State::Waking(Waking { stage: Stage::Gathering, .. }) => false,
+            State::Awake(_) | State::Draining { .. } => !self.adopting,
+            State::Waking(_) | State::Asleep(_) | State::Stopping { .. } | State::Failed(_) | State::Gone => true,
+        };
+        if settled {
+            for told in self.settling.drain(..) {
+                let _ = told.send(());
+            }
         }
     }
 }

@@ -95,6 +95,8 @@ pub(super) enum Letter {
     Configure(Box<BackendSpec>, Vec<(Backend, Condition)>),
     /// Another process is to have it.
     Lend(Lender, oneshot::Sender<Lent>),
+    /// Somebody wants to know when it has what it needs.
+    Settle(oneshot::Sender<()>),
 }
 
 /// The outcome of an order.
@@ -107,6 +109,9 @@ pub enum Answer {
     /// It was not done, because.
     Denied(String),
 }
+
+/// Where whoever waits to get in is answered.
+pub type Waiter = oneshot::Sender<Result<Pass, Refused>>;
 
 /// Proof that a backend is awake. While any exists the backend is in use; the last one dropped starts the idle clock.
 #[derive(Debug)]
@@ -384,6 +389,15 @@ impl Backend {
     /// Ends a pin.
     pub async fn unpin(&self, person: &str) -> Answer {
         self.ask(|reply| Letter::Pin(None, person.to_owned(), reply)).await
+    }
+
+    /// Resolves when it is known what it does, and where it is up, whatever it needs is kept awake for it.
+    pub async fn has_settled(&self) {
+        let (reply, answer) = oneshot::channel();
+        if self.shared.letters.send(Letter::Settle(reply)).await.is_ok() {
+            // One that has ended, or is in other hands, needs nothing.
+            let _ = answer.await;
+        }
     }
 
     /// Gives it into the hands of another process, which wakes it and lets it sleep from now on, unless it is on its way

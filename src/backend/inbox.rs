@@ -24,6 +24,10 @@ impl Driver {
             }
             Letter::Hint => self.hinted(),
             Letter::Complete(dependant, reply) => self.complete(dependant, reply),
+            Letter::Settle(told) => {
+                self.settling.push(told);
+                self.tell_if_settled();
+            }
             Letter::Started => {
                 self.start_told |=
                     matches!(self.state, State::Waking(Waking { stage: Stage::Starting(_) | Stage::Probing(_), .. }));
@@ -120,9 +124,11 @@ impl Driver {
         let Ok((epoch, done)) = done else { return };
         match done {
             Done::Adopted(passes) => {
+                self.adopting = false;
                 if matches!(self.state, State::Awake(_) | State::Draining { .. }) {
                     self.held = passes;
                 }
+                self.tell_if_settled();
             }
             Done::Completed(result) => {
                 for reply in self.completions.drain(..) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::{
     sync::{mpsc, oneshot},
     task::{AbortHandle, JoinSet},
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +37,8 @@ pub struct Lender {
     pub asks: mpsc::UnboundedSender<Ask>,
     /// Cancelled when it has given all of them back.
     pub back: CancellationToken,
+    /// Cancelled when it is certain that it keeps them.
+    pub kept: CancellationToken,
 }
 
 /// What a driver says that is told to give its backend up.
@@ -97,16 +100,17 @@ impl Driver {
         if under_way || !self.completions.is_empty() || !self.starts.is_empty() {
             return Lent::Busy;
         }
-        // What it needs is kept awake by whoever has it.
-        self.held.clear();
-        self.adopted = false;
-        Lent::Given { in_use: self.shared.gate.close() > 0, known: Box::new(self.known()) }
+        // Whoever waits for it to settle asks whoever has it.
+        self.settling.clear();
+        let in_use = self.shared.gate.close() > 0;
+        Lent::Given { in_use, known: Box::new(self.known(in_use)) }
     }
 
     /// All that matters of it for another run.
-    fn known(&self) -> Restored {
+    fn known(&self, in_use: bool) -> Restored {
         Restored {
-            quiet_since: Some(self.shared.quiet_since()),
+            // When somebody last left says nothing of one that others are in.
+            quiet_since: Some(if in_use { Instant::now() } else { self.shared.quiet_since() }),
             pinned_until: self.pinned_until,
             stats: self.stats.clone(),
             put_to_sleep: self.put_to_sleep,
@@ -133,12 +137,20 @@ impl Driver {
             self.shared.gate.open();
         }
         self.seek(&mut away);
+        let mut kept = false;
         loop {
             self.let_go(&mut away);
             tokio::select! {
                 biased;
                 () = end.cancelled() => return Over::End,
                 () = away.lender.back.cancelled() => return Over::Back,
+                () = away.lender.kept.cancelled(), if !kept => {
+                    kept = true;
+                    // Until now it could have come back and needed them.
+                    self.held.clear();
+                }
+                // What was begun before is of no use any more, least of all a pass that comes of it.
+                Some(done) = self.jobs.join_next(), if kept => drop(done),
                 Some(done) = away.jobs.join_next() => {
                     // A look that is not needed any more was ended.
                     if let Ok(done) = done {
@@ -210,6 +222,7 @@ impl Driver {
             | Letter::Started
             | Letter::Ended(_)
             | Letter::Seen(_)
+            | Letter::Settle(_)
             | Letter::Lend(..) => {}
         }
     }

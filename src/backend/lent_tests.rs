@@ -13,7 +13,7 @@ use crate::{model::IdlePolicy, provider::Script};
 
 fn lender() -> (Lender, mpsc::UnboundedReceiver<Ask>) {
     let (sender, asks) = mpsc::unbounded_channel();
-    (Lender { asks: sender, back: CancellationToken::new() }, asks)
+    (Lender { asks: sender, back: CancellationToken::new(), kept: CancellationToken::new() }, asks)
 }
 
 async fn next(asks: &mut mpsc::UnboundedReceiver<Ask>) -> Ask {

@@ -66,7 +66,7 @@ mod wake_tests;
 
 pub use birth::{Restored, Surroundings};
 pub use gate::{Entered, Gate};
-pub use handle::{Answer, Backend, Pass, Woke};
+pub use handle::{Answer, Backend, Pass, Waiter, Woke};
 pub use lent::{Ask, Lender, Lent};
 pub use machine::step;
 pub use readiness::FORWARDER_PROOF;

@@ -73,8 +73,8 @@ impl Keeper {
         let (remembered, known) = (self.remembered.remove(&spec.id), self.known.remove(&spec.id));
         let restored = known.or_else(|| remembered.map(|memory| memory::restored(&memory, &spec.policy)));
         let end = CancellationToken::new();
-        let (backend, task) =
-            Backend::spawn(spec.clone(), Vec::new(), around, restored.unwrap_or_default(), end.clone());
+        let (restored, waiters) = (restored.unwrap_or_default(), self.awaited.remove(&spec.id).into_iter().collect());
+        let (backend, task) = Backend::spawn_awaited(spec.clone(), Vec::new(), around, restored, waiters, end.clone());
         self.control.backends.insert(spec.id.clone(), backend);
         self.kept.insert(spec.id.clone(), Kept { end, task });
     }

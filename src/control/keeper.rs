@@ -22,7 +22,7 @@ use super::{
     watcher::{self, News},
 };
 use crate::{
-    backend::{Backend, Lender, Restored},
+    backend::{Backend, Lender, Restored, Waiter},
     catalog::{self, Catalog, Change, FilePart, diff},
     config::Loaded,
     model::{BackendId, Cause, Container, NodeName, Place, Problem, Problems, Settings},
@@ -86,6 +86,8 @@ pub struct Keeper {
     pub(super) remembered: HashMap<BackendId, BackendMemory>,
     /// What another process knew of backends that it gave to this one; goes before what is remembered.
     pub(super) known: HashMap<BackendId, Restored>,
+    /// Who waits for backends that are not made yet.
+    pub(super) awaited: HashMap<BackendId, Waiter>,
     pub(super) catalog: Arc<Catalog>,
     pub(super) refused: Problems,
     pub(super) loaded_at: Timestamp,
@@ -163,6 +165,7 @@ impl Keeper {
             kept: HashMap::new(),
             remembered,
             known: HashMap::new(),
+            awaited: HashMap::new(),
             catalog,
             refused: Problems::default(),
             loaded_at: Timestamp::now(),
@@ -189,9 +192,10 @@ impl Keeper {
         self.remembered = memories.into_iter().map(|memory| (memory.id.clone(), memory)).collect();
     }
 
-    /// What the process that had the backends until now knew of them: to be told before they are made.
-    pub fn take_over(&mut self, known: HashMap<BackendId, Restored>) {
-        self.known = known;
+    /// What the process that had the backends until now knew of them, and who is inside from their first moment on: to
+    /// be told before they are made.
+    pub fn take_over(&mut self, known: HashMap<BackendId, Restored>, awaited: HashMap<BackendId, Waiter>) {
+        (self.known, self.awaited) = (known, awaited);
     }
 
     /// The files to be watched.

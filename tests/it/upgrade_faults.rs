@@ -93,6 +93,22 @@ async fn a_new_process_that_fails_at_any_point_leaves_all_as_it_was() {
 }
 
 #[tokio::test]
+async fn one_that_can_not_be_spoken_to_is_not_replaced_while_it_lives() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("dormouse");
+    let app = App::new("app").idle("idle_timeout: 1h");
+    let mut line = Line::of(Dormouse::start_as(&config(&[&app]), &program).await);
+    let script = "printf '\"Ready\"\\n' >&0; read go; printf '\"Taken\"\\nnonsense\\n' >&0; exec sleep 30 </dev/null";
+    write_program(&program, &format!("#!/bin/sh\n{script}\n"));
+    line.upgrade().await;
+    line.logs("lives on, though it can not be spoken to").await;
+    assert!(!line.dormouse.log().contains("another one is to take its place"), "{}", line.dormouse.log());
+    assert_eq!(line.heirs.len(), 1);
+    kill(pid(line.heirs[0]), Signal::SIGKILL).unwrap();
+    until("the end", async || line.living(), |living| *living == 0).await;
+}
+
+#[tokio::test]
 async fn when_the_new_one_ends_the_old_one_has_its_time_and_keeps_what_it_uses() {
     let app = App::new("app").idle("idle_timeout: 1s");
     let mut line = Line::awake(&[&app]).await;

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::support::{
     apps::{App, config},
     dormouse::Dormouse,
-    line::Line,
+    line::{Line, is_answered},
     wait::{must, until},
 };
 
@@ -144,5 +144,45 @@ async fn datagrams_go_on_with_the_new_one_and_pins_and_clocks_are_kept() {
     let gone = quiet.elapsed().as_secs();
     assert!((119..=121).contains(&(left + gone)), "sleeps in {left} s after {gone} s of quiet");
     assert_eq!((app.journal().starts(), clock.journal().starts()), (1, 1));
+    line.end().await;
+}
+
+#[tokio::test]
+async fn a_request_that_takes_longer_than_the_idle_time_is_answered() {
+    let app = App::new("app").idle("idle_timeout: 1s");
+    let mut line = Line::awake(&[&app]).await;
+    let slow = line.slow(&app, 9000).await;
+    // Nobody has come or gone for longer than the idle time, and it is in use all the same.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    line.upgrade().await;
+    is_answered(slow).await;
+    app.journal().was_never_ended_in_use();
+    assert_eq!((app.journal().starts(), app.journal().ends()), (1, 0));
+    line.dormouse.reaches("app", "asleep").await;
+    line.end().await;
+}
+
+#[tokio::test]
+async fn what_only_others_need_is_not_touched_and_sleeps_after_them() {
+    // One of them sorts before what needs it, the other one behind.
+    let bases = [App::new("aa").idle(""), App::new("zz").idle("")];
+    let app = App::new("app").idle("idle_timeout: 8s").backend(", depends_on: [aa, zz]");
+    let steady = App::new("steady").idle("idle_timeout: 1h").backend(", depends_on: [zz]");
+    let mut line = Line::of(Dormouse::start(&config(&[&bases[0], &bases[1], &app, &steady])).await);
+    for name in ["app", "steady"] {
+        line.serves(name).await;
+    }
+    for _ in 0..3 {
+        line.serves("app").await;
+        line.upgrade().await;
+        line.is_one_process().await;
+        for base in &bases {
+            assert_eq!((base.journal().starts(), base.journal().ends()), (1, 0), "{}", base.name);
+        }
+    }
+    line.dormouse.reaches("app", "asleep").await;
+    line.dormouse.reaches("aa", "asleep").await;
+    assert_eq!((bases[1].journal().starts(), bases[1].journal().ends()), (1, 0), "another one needs it");
+    assert_eq!((app.journal().starts(), steady.journal().ends()), (1, 0));
     line.end().await;
 }
