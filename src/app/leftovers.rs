@@ -44,6 +44,9 @@ fn unmap_code() {
     tracing::debug!(bytes = code.len(), result, "the pages of the program's code were let go");
 }
 
+/// What tells of pages of a mapping that are not those of its file.
+const CHANGED: [&str; 3] = ["Private_Dirty", "Anonymous", "Swap"];
+
 /// The mapping around an address, in the form of `/proc/self/smaps` (proc(5)), where it is of code and nothing in it was
 /// changed, as debuggers do.
 fn clean_code(maps: &str, within: usize) -> Option<Range<usize>> {
@@ -55,8 +58,11 @@ fn clean_code(maps: &str, within: usize) -> Option<Range<usize>> {
         let range = number(start)?..number(end)?;
         (rest.starts_with("r-xp ") && range.contains(&within)).then_some(range)
     })?;
-    let dirty = lines.find_map(|line| line.strip_prefix("Private_Dirty:"))?;
-    (dirty.trim() == "0 kB").then_some(range)
+    // Changed pages are dirty or, where memory is short, swapped out. The next mapping begins with its range.
+    let own = lines.take_while(|line| line.split(' ').next().is_some_and(|name| name.ends_with(':')));
+    let changed = own.filter_map(|line| line.split_once(':')).filter(|(name, _)| CHANGED.contains(name));
+    let amounts: Vec<_> = changed.map(|(_, amount)| amount.trim()).collect();
+    (amounts.len() == CHANGED.len() && amounts.iter().all(|amount| *amount == "0 kB")).then_some(range)
 }
 
 #[cfg(test)]
@@ -72,8 +78,14 @@ Size:                 28 kB
 Private_Clean:        20 kB
 Private_Dirty:         0 kB
 Referenced:           20 kB
+Anonymous:             0 kB
+Swap:                  0 kB
+SwapPss:               4 kB
+VmFlags: rd ex mr mw me
 55d000009000-55d00000a000 rw-p 00009000 fe:00 12 /usr/bin/dormouse
 Private_Dirty:         4 kB
+Anonymous:             0 kB
+Swap:                  0 kB
 ";
 
     #[test]
@@ -83,6 +95,13 @@ Private_Dirty:         4 kB
         assert_eq!(clean_code(MAPS, 0x1000), None, "nothing there");
         let changed = MAPS.replace("Private_Clean:        20 kB\nPrivate_Dirty:         0", "Private_Dirty:         4");
         assert_eq!(clean_code(&changed, 0x55d0_0000_3000), None, "a breakpoint is in it");
+        for name in ["Anonymous", "Swap"] {
+            let line = format!("{name}:{:1$}0 kB\n", "", 22 - name.len());
+            assert!(MAPS.contains(&line));
+            for other in [line.replace('0', "4"), String::new()] {
+                assert_eq!(clean_code(&MAPS.replacen(&line, &other, 1), 0x55d0_0000_3000), None, "{other}");
+            }
+        }
         assert_eq!(clean_code("", 0), None);
         assert_eq!(clean_code("r-xp\n-\nx-y r-xp \n", 0), None);
     }

@@ -55,10 +55,12 @@ impl Oidc {
     /// Cookies whose names begin so are ours, and not for services. The second has none of them set by another host.
     pub const COOKIES: [&str; 2] = ["dormouse_oidc_", "__Host-dormouse_oidc_"];
 
-    /// Whether somebody is let in. An address counts only when the provider has seen that it is theirs.
+    /// Whether somebody is let in. An address counts only when the provider has seen that it is theirs. A user name that
+    /// looks like one, which at some providers everybody chooses, counts only where the provider gives no address.
     pub fn admits(&self, who: &Identity) -> bool {
         let is = |allowed: &String| {
-            let user = !who.user.is_empty() && *allowed == who.user;
+            let may_be_name = !allowed.contains('@') || who.email.is_empty();
+            let user = may_be_name && !who.user.is_empty() && *allowed == who.user;
             let email = who.email_verified && !who.email.is_empty() && allowed.eq_ignore_ascii_case(&who.email);
             allowed == "*" || user || email
         };
@@ -109,5 +111,18 @@ mod tests {
             assert_eq!([rule.admits(&mia), rule.admits(&verified)], [admitted, with_address], "{users:?} {groups:?}");
         }
         assert!(!rule(&[""], &[""]).admits(&Identity::default()));
+        // A name that is somebody's address.
+        let rule = rule(&["tom@example.org"], &[]);
+        for (email, email_verified, admitted) in [
+            ("", false, true),
+            ("eve@example.org", true, false),
+            ("eve@example.org", false, false),
+            ("tom@example.org", false, false),
+            ("Tom@example.org", true, true),
+        ] {
+            let user = "tom@example.org".to_owned();
+            let who = Identity { user, email: email.to_owned(), email_verified, ..Identity::default() };
+            assert_eq!(rule.admits(&who), admitted, "{email} {email_verified}");
+        }
     }
 }

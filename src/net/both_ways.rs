@@ -5,7 +5,7 @@
 
 use std::{
     future::{Future, poll_fn},
-    mem,
+    mem::{self, MaybeUninit},
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -99,6 +99,12 @@ pub fn reset_when_dropped(stream: &TcpStream) {
     let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
+/// Whether something came that was not read yet, whatever the runtime has heard of.
+pub fn has_unread(stream: &TcpStream) -> bool {
+    // It does not wait: none of the runtime's sockets does.
+    SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]).is_ok_and(|count| count > 0)
+}
+
 /// The time without a byte. Its timer is set anew only when it fires, not for each byte.
 struct Silence {
     most: Duration,
@@ -146,6 +152,22 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         (near, listener.accept().await.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn what_came_is_seen_before_the_runtime_hears_of_it() {
+        let (near, far) = pair().await;
+        assert!(!has_unread(&far));
+        let mut near = near.into_std().unwrap();
+        near.set_nonblocking(false).unwrap();
+        std::io::Write::write_all(&mut near, b"ab").unwrap();
+        assert!(has_unread(&far) && has_unread(&far), "it is left there");
+        let mut far = far;
+        far.read_exact(&mut [0; 2]).await.unwrap();
+        assert!(!has_unread(&far));
+        drop(near);
+        assert_eq!(far.read(&mut [0]).await.unwrap(), 0);
+        assert!(!has_unread(&far), "an end is nothing to read");
     }
 
     /// A client, an upstream, and what stands between them.

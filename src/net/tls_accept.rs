@@ -17,9 +17,6 @@ use tokio::net::TcpStream;
 
 use super::{Certificates, tls_certificate::provider, tls_certificates::Challenged, tls_stream::TlsStream};
 
-/// A client has this long for its handshake.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 /// The first byte of a TLS connection: a record of the handshake.
 const HANDSHAKE: u8 = 22;
 
@@ -80,6 +77,9 @@ pub enum NoTls {
 }
 
 impl TlsServer {
+    /// A client has this long for its handshake.
+    pub const PATIENCE: Duration = Duration::from_secs(10);
+
     /// With these certificates.
     pub fn new(certificates: Arc<Certificates>) -> Result<Self, rustls::Error> {
         let config = make(&certificates, None)?;
@@ -112,7 +112,7 @@ impl TlsServer {
 
     /// Does the handshake, within a time.
     pub async fn accept(&self, tcp: TcpStream) -> Result<(Box<TlsStream>, Secured), NoTls> {
-        match tokio::time::timeout(PATIENCE, self.handshake(tcp)).await {
+        match tokio::time::timeout(Self::PATIENCE, self.handshake(tcp)).await {
             Ok(result) => result,
             Err(_) => Err(NoTls::Failed(io::ErrorKind::TimedOut.into())),
         }

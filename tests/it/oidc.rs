@@ -117,6 +117,9 @@ async fn who_has_logged_in_is_let_in_and_nobody_else_wakes_anything() {
         ("POST", "Accept: text/html\r\nContent-Length: 0\r\n"),
         ("GET", "Accept: */*\r\n"),
         ("GET", "Accept: text/html\r\nSec-Fetch-Mode: cors\r\n"),
+        // Who only calls itself a call is told so in HTTP: any 200 might be taken for a yes.
+        ("GET", "Content-Type: application/grpc-web\r\n"),
+        ("POST", "Content-Type: application/grpc-web+proto\r\nContent-Length: 0\r\n"),
     ] {
         let head = format!("{method} / HTTP/1.1\r\nHost: app.test\r\nConnection: close\r\n{fields}\r\n");
         let reply = request(dormouse.http, &head).await.unwrap();
@@ -330,6 +333,60 @@ async fn a_provider_that_is_away_or_slow_lets_nobody_in_and_may_change_its_keys(
 }
 
 #[tokio::test]
+async fn who_is_to_log_in_does_not_wait_for_the_keys_that_others_need() {
+    let provider = Provider::start(SigningKey::es256()).await;
+    let app = behind("app", &provider, ", timeout: 2s");
+    let dormouse = start(&provider, &[&app]).await;
+    let late = returned(&dormouse, &provider, "app").await;
+    provider.conducts(|conduct| conduct.thinks_of_keys = Duration::from_secs(30));
+    let led = async || get(dormouse.http, "app", "/", HTML).await.unwrap().status;
+    let others = async {
+        for _ in 0..20 {
+            assert_eq!(led().await, 303, "{}", dormouse.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let (reply, ()) = tokio::join!(late.finish(&dormouse, "app"), others);
+    assert_eq!(reply.status, 504, "{reply:?}");
+    provider.conducts(|conduct| conduct.thinks_of_keys = Duration::ZERO);
+    let again = async || returned(&dormouse, &provider, "app").await.finish(&dormouse, "app").await.status;
+    until("the keys are asked for again", again, |status| *status == 303).await;
+}
+
+#[tokio::test]
+async fn what_browsers_keep_is_never_too_long_for_them() {
+    let provider = Provider::start(SigningKey::es256()).await;
+    let (app, open) = (behind("app", &provider, ""), App::new("open").idle("idle_timeout: 1h"));
+    let dormouse = start(&provider, &[&app, &open]).await;
+    let kept = |reply: &Reply| {
+        let cookies = cookies(reply);
+        assert!(!cookies.is_empty() && cookies.iter().all(|cookie| cookie.len() <= 4096), "{reply:?}");
+    };
+    // Each of them takes two bytes where the way back is kept.
+    let path = format!("/?{}", "\"".repeat(1490));
+    kept(&get(dormouse.http, "app", &path, HTML).await.unwrap());
+    let login = begin(&dormouse, "app", &path).await.authorize(&provider, "app").await;
+    assert_eq!(location(&login.finish(&dormouse, "app").await), "/");
+    let login = begin(&dormouse, "app", "/?\"").await.authorize(&provider, "app").await;
+    assert_eq!(location(&login.finish(&dormouse, "app").await), "/?\"");
+    provider.conducts(|conduct| {
+        let groups: Vec<_> = (0..200).map(|number| format!("group {number}")).chain(["staff".to_owned()]).collect();
+        conduct.claims = vec![("name", json!("Mia ".repeat(1000))), ("groups", json!(groups))];
+    });
+    let reply = returned(&dormouse, &provider, "app").await.finish(&dormouse, "app").await;
+    kept(&reply);
+    let session = cookies(&reply).into_iter().find(|cookie| !cookie.ends_with('=')).unwrap();
+    let reply = ask(&dormouse, "app", &session).await;
+    let told = ["remote-user", "remote-groups", "remote-name"].map(|name| got(&reply, name).concat());
+    assert_eq!(told, ["mia", "staff", ""]);
+    // Another route of the host is not shown it, either.
+    let reply = ask(&dormouse, "open", &format!("a=1; {session};__Host-{session}; b=dormouse_oidc_")).await;
+    assert_eq!(got(&reply, "cookie"), ["a=1; b=dormouse_oidc_"]);
+    // Browsers keep this under a name that is not ours.
+    assert_eq!(ask(&dormouse, "app", &format!("\u{2000}{session}")).await.status, 401);
+}
+
+#[tokio::test]
 async fn a_session_ends_and_those_who_are_named_no_longer_are_out_at_once() {
     let provider = Provider::start(SigningKey::es256()).await;
     let app = behind("app", &provider, ", session: 5s");
@@ -337,6 +394,10 @@ async fn a_session_ends_and_those_who_are_named_no_longer_are_out_at_once() {
     let session = log_in(&dormouse, &provider, "app").await;
     assert_eq!(ask(&dormouse, "app", &session).await.status, 200);
     until("the session is over", async || ask(&dormouse, "app", &session).await.status, |status| *status == 401).await;
+    let expired = session;
+    let session = log_in(&dormouse, &provider, "app").await;
+    let reply = ask(&dormouse, "app", &format!("{expired}; {session}")).await;
+    assert_eq!(reply.status, 200, "one that is over says nothing of another: {reply:?}");
     let session = log_in(&dormouse, &provider, "app").await;
     dormouse.configure(&config(&[&app]).replace("allowed_users: mia", "allowed_users: tom"));
     let status = async || ask(&dormouse, "app", &session).await.status;

@@ -6,15 +6,25 @@ use super::{answer::Answer, field, request_head::RequestHead};
 
 /// How a call is told what a request would be; absent: it is no call, or no error.
 pub(super) fn told(head: &RequestHead, answer: &Answer, is_http2: bool) -> Option<Answer> {
-    let kind = head.get("content-type").filter(|_| answer.status >= 400)?;
-    let is_call = (is_http2 && field::is_grpc(kind.as_bytes())) || is_grpc_web(kind);
-    is_call.then(|| as_call(answer, kind))
+    // Over HTTP/1 a refusal stays one of HTTP: who asks there whether somebody may come in takes any 200 for a yes, and
+    // the clients of gRPC-web know what a status of HTTP means.
+    let may_be_call = is_http2 && answer.status >= 400 && head.method() == "POST";
+    let kind = head.get("content-type").filter(|_| may_be_call)?;
+    (field::is_grpc(kind.as_bytes()) || is_grpc_web(kind)).then(|| as_call(answer, kind))
 }
 
-/// What browsers call by, which is at home in HTTP/1.1, too.
+/// What browsers call by.
 fn is_grpc_web(kind: &str) -> bool {
     const GRPC_WEB: &str = "application/grpc-web";
-    kind.get(..GRPC_WEB.len()).is_some_and(|start| start.eq_ignore_ascii_case(GRPC_WEB))
+    const TEXT: &str = "-text";
+    fn behind<'a>(kind: &'a str, start: &str) -> Option<&'a str> {
+        let (found, rest) = kind.split_at_checked(start.len())?;
+        found.eq_ignore_ascii_case(start).then_some(rest)
+    }
+    behind(kind, GRPC_WEB).is_some_and(|rest| {
+        let rest = behind(rest, TEXT).unwrap_or(rest);
+        matches!(rest.bytes().next(), None | Some(b'+' | b';'))
+    })
 }
 
 fn as_call(answer: &Answer, kind: &str) -> Answer {
@@ -87,8 +97,15 @@ mod tests {
             ("application/grpc", 508, true, Some("2")),
             ("application/grpc", 308, true, None),
             ("application/grpc", 503, false, None),
-            ("application/grpc-web+proto", 503, false, Some("14")),
+            ("application/grpc-web+proto", 503, true, Some("14")),
+            ("application/gRPC-Web; a=b", 503, true, Some("14")),
             ("application/grpc-web-text", 503, true, Some("14")),
+            ("application/grpc-web-text+proto", 401, true, Some("16")),
+            ("application/grpc-web+proto", 401, false, None),
+            ("application/grpc-web-text", 403, false, None),
+            ("application/grpc-website", 401, true, None),
+            ("application/grpc-web-texts", 401, true, None),
+            ("application/grpc-web-", 401, true, None),
             ("application/grpcx", 503, true, None),
             ("application/json", 503, true, None),
         ] {
@@ -99,6 +116,16 @@ mod tests {
             if let Some(call) = told {
                 assert_eq!((call.status, call.body.as_deref()), (200, Some("")));
                 assert_eq!(call.fields[0].1, kind);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_call_is_refused_in_the_words_of_http() {
+        for kind in ["application/grpc", "application/grpc-web", "application/grpc-web+proto"] {
+            for method in ["GET", "HEAD", "PUT", "OPTIONS", "post"] {
+                let head = head(method, "/", &format!("Content-Type: {kind}\r\n"));
+                assert!(told(&head, &Answer::new(401, "No."), true).is_none(), "{method} {kind}");
             }
         }
     }

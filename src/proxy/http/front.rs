@@ -19,7 +19,7 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::{
-    net::{Beneath, Secured, Stream, TlsServer, reset_when_dropped},
+    net::{Beneath, Secured, Stream, TlsServer, has_unread, reset_when_dropped},
     proxy::told,
 };
 
@@ -121,7 +121,7 @@ pub(super) async fn connection(
     let mut lacks_tls = false;
     let (stream, secured) = match tls {
         None => (Stream::Plain(tcp), None),
-        Some(tls) => match Box::pin(secure::handshake(&tls, tcp, &shutdown)).await {
+        Some(tls) => match Box::pin(secure::handshake(&tls, tcp, &shutdown, || guest.half(Instant::now()))).await {
             Ok((stream, secured)) => (Stream::Tls(stream), Some(secured)),
             Err(Some(tcp)) => {
                 lacks_tls = true;
@@ -275,8 +275,12 @@ impl Client {
         if started {
             return Poll::Pending;
         }
-        if self.guest.as_ref().is_some_and(|guest| guest.leaves(cx)) {
-            return Poll::Ready(Wait::Ended);
+        if let Some(guest) = self.guest.as_ref().filter(|guest| guest.leaves(cx)) {
+            if !self.stream.beneath().socket().is_some_and(has_unread) {
+                return Poll::Ready(Wait::Ended);
+            }
+            // It has gone on, and we hear of that in a moment: to close now would be a reset.
+            guest.stays(cx);
         }
         if self.poll_stop(cx).is_pending() {
             return Poll::Pending;

@@ -34,7 +34,7 @@ enum At {
     Silent,
     /// Nothing is asked: it is told, and ends as its protocol wants it.
     Quiet,
-    /// A head has begun, and is not whole: its task is ended from outside.
+    /// A head has begun, or a handshake, and is not whole: its task is ended from outside.
     Half,
     /// It keeps its place.
     Busy,
@@ -173,7 +173,7 @@ impl Guest {
         }
     }
 
-    /// A head has begun.
+    /// A head has begun, or a handshake.
     pub(super) fn half(&self, since: Instant) {
         self.0.begin(At::Half, since);
     }
@@ -183,6 +183,12 @@ impl Guest {
     pub(super) fn busy(&self) {
         self.0.at.set(At::Busy);
         self.0.leaves.set(false);
+    }
+
+    /// It does not leave after all: its client has just gone on.
+    pub(super) fn stays(&self, cx: &Context<'_>) {
+        self.0.leaves.set(false);
+        self.leaves(cx);
     }
 
     /// Whether it is quiet, and is to give up its place. Otherwise this task is woken when that is so.
@@ -325,6 +331,44 @@ mod tests {
             assert!(guests.make_room());
             assert_eq!(who_stays([half, quiet, other]).await, [false, false, true]);
             assert!(!guests.make_room());
+        };
+        LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_goes_on_at_the_last_moment_stays_and_may_be_asked_again() {
+        let test = async {
+            let guests = Rc::new(Guests::default());
+            let held: Held = Rc::new(RefCell::new(None));
+            let (inside, spoke) = (Rc::clone(&held), Rc::new(Cell::new(true)));
+            let unread = Rc::clone(&spoke);
+            guests.add(|guest| {
+                guest.busy();
+                guest.quiet(Instant::now());
+                *inside.borrow_mut() = Some(guest);
+                let task = spawn_local(async move {
+                    poll_fn(|cx| {
+                        let held = inside.borrow();
+                        let guest = held.as_ref().unwrap();
+                        match guest.leaves(cx) {
+                            true if unread.take() => guest.stays(cx),
+                            true => return Poll::Ready(()),
+                            false => {}
+                        }
+                        Poll::Pending
+                    })
+                    .await;
+                    inside.borrow_mut().take();
+                });
+                task.abort_handle()
+            });
+            yield_now().await;
+            pass(GRACE).await;
+            assert!(guests.make_room());
+            assert_eq!((who_stays([&held]).await, spoke.get()), ([true], false));
+            pass(LOOKS.1).await;
+            assert!(guests.make_room(), "it is found again");
+            assert_eq!(who_stays([&held]).await, [false]);
         };
         LocalSet::new().run_until(test).await;
     }

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, ops::Range};
 
 use ipnet::IpNet;
+use memchr::memmem;
 
 use crate::{
     control::{Cookie, crumbs},
@@ -95,6 +96,20 @@ pub(super) fn strip<'a>(target: &'a str, prefix: Option<&str>) -> (&'static str,
     }
 }
 
+/// The name of the field of cookies.
+const COOKIE: &[u8] = b"cookie";
+
+/// Whether a `Cookie` field may hold cookies of our own: they let somebody in, maybe to another route of the host, and
+/// no service is to see them.
+pub(super) fn holds_ours(field: &[u8]) -> bool {
+    memmem::find(field, Oidc::COOKIES[0].as_bytes()).is_some()
+}
+
+/// The others.
+pub(super) fn foreign_crumbs(field: &[u8]) -> impl Iterator<Item = &[u8]> {
+    crumbs(field).filter(|crumb| !Oidc::COOKIES.iter().any(|own| crumb.starts_with(own.as_bytes())))
+}
+
 /// Writes a `Cookie` field of these, unless there are none.
 fn push_crumbs<'a>(crumbs: impl Iterator<Item = &'a [u8]>, out: &mut Buf) {
     let mut any = false;
@@ -135,7 +150,6 @@ pub(super) fn request(
     }
     let hide = route.options.hide_request_headers.as_slice();
     let all_pass = set.is_empty() && hide.is_empty() && cookie.is_none();
-    let hides_crumbs = edits.is_some_and(|edits| edits.hides_crumbs);
     let mut marks = false;
     let mut run = Run::new(head.bytes());
     for field in head.fields() {
@@ -160,13 +174,13 @@ pub(super) fn request(
         if !passes || (!all_pass && (is_set(set, name()) || is_hidden(hide, name()))) {
             continue;
         }
-        if (cookie.is_none() && !hides_crumbs) || !name().eq_ignore_ascii_case(b"cookie") {
+        let is_cookie = field.name.len() == COOKIE.len() && name().eq_ignore_ascii_case(COOKIE);
+        if !is_cookie || (cookie.is_none() && !holds_ours(head.part(&field.value))) {
             run.add(field, out);
             continue;
         }
         run.end(out);
-        let is_ours = |crumb: &[u8]| hides_crumbs && Oidc::COOKIES.iter().any(|own| crumb.starts_with(own.as_bytes()));
-        let passes = crumbs(head.part(&field.value)).filter(|crumb| !is_ours(crumb));
+        let passes = foreign_crumbs(head.part(&field.value));
         push_crumbs(passes.filter(|crumb| cookie.is_none_or(|cookie| !cookie.has_set(crumb))), out);
     }
     run.end(out);

@@ -19,20 +19,29 @@ use super::{
     worker::Shared,
 };
 
-/// Does the handshake. An error with a connection is one that speaks something else than TLS.
+/// Does the handshake; `begun` is told when its first bytes are there. An error with a connection is one that speaks
+/// something else than TLS.
 pub(super) async fn handshake(
     tls: &TlsServer,
     tcp: TcpStream,
     shutdown: &CancellationToken,
+    begun: impl FnOnce(),
 ) -> Result<(Box<TlsStream>, Secured), Option<TcpStream>> {
     // Who has just been let in is about to ask, here too.
     let shutdown = async {
         shutdown.cancelled().await;
         tokio::time::sleep(FIRST_WORDS).await;
     };
+    let accept = async {
+        if !matches!(tokio::time::timeout(TlsServer::PATIENCE, tcp.peek(&mut [0])).await, Ok(Ok(1))) {
+            return Err(NoTls::Failed(std::io::ErrorKind::UnexpectedEof.into()));
+        }
+        begun();
+        tls.accept(tcp).await
+    };
     let accepted = tokio::select! {
         biased;
-        accepted = tls.accept(tcp) => accepted,
+        accepted = accept => accepted,
         () = shutdown => return Err(None),
     };
     accepted.map_err(|error| match error {
@@ -176,9 +185,11 @@ mod tests {
         let settings = UpstreamTls { verify: false, ..UpstreamTls::default() };
         let (clients, target) = (TlsClients::default(), TlsTarget::new("app.test", &settings).unwrap());
         let connect = clients.connect(near, &target, &settings, Offer::Http1);
-        let (accepted, connected) = tokio::join!(handshake(&tls, far, &shutdown), connect);
-        assert!(accepted.is_ok() && connected.is_ok());
+        let mut begun = 0;
+        let (accepted, connected) = tokio::join!(handshake(&tls, far, &shutdown, || begun += 1), connect);
+        assert!(accepted.is_ok() && connected.is_ok() && begun == 1);
         let (_silent, far) = ends().await;
-        assert!(matches!(handshake(&tls, far, &shutdown).await, Err(None)));
+        assert!(matches!(handshake(&tls, far, &shutdown, || begun += 1).await, Err(None)));
+        assert_eq!(begun, 1, "who says nothing begins nothing");
     }
 }

@@ -68,6 +68,8 @@ pub(crate) struct Conduct {
     pub(crate) signature: Signature,
     /// How long it thinks before each answer.
     pub(crate) thinks: Duration,
+    /// How long it thinks of its keys besides.
+    pub(crate) thinks_of_keys: Duration,
     key: (u32, SigningKey),
     grants: HashMap<String, Grant>,
     /// Codes that were given tokens for.
@@ -274,6 +276,7 @@ impl Provider {
             userinfo: json!({ "sub": "id-of-mia" }),
             signature: Signature::Good,
             thinks: Duration::ZERO,
+            thinks_of_keys: Duration::ZERO,
             key: (1, key),
             grants: HashMap::new(),
             tokens: 0,
@@ -313,10 +316,13 @@ async fn serve(mut stream: TcpStream, issuer: &str, conduct: &Mutex<Conduct>) ->
             break (format!("{head}\r\n"), body.to_owned());
         }
     };
-    let thinks = conduct.lock().unwrap().thinks;
-    tokio::time::sleep(thinks).await;
     let mut line = head.split_whitespace();
     let what = (line.next()?, line.next()?);
+    let (thinks, of_keys) = {
+        let conduct = conduct.lock().unwrap();
+        (conduct.thinks, if what.1 == "/jwks" { conduct.thinks_of_keys } else { Duration::ZERO })
+    };
+    tokio::time::sleep(thinks + of_keys).await;
     let (status, to, answer) = conduct.lock().unwrap().answer(issuer, what, &head, &body);
     let answer = answer.to_string();
     let to = if to.is_empty() { to } else { format!("Location: {to}\r\n") };

@@ -21,8 +21,6 @@ pub(in crate::proxy::http) struct Edits {
     pub(in crate::proxy::http) target: Option<String>,
     /// Header fields that were found out for this request.
     pub(in crate::proxy::http) fields: Vec<(String, String)>,
-    /// Cookies of our own came, which are not for the service.
-    pub(in crate::proxy::http) hides_crumbs: bool,
     /// Its places among the requests in flight.
     places: Vec<Place>,
 }
@@ -88,7 +86,6 @@ async fn apply(
         }
         Middleware::Oidc(rule) => {
             edits.fields.extend(oidc::check(asker, route, rule).await?);
-            edits.hides_crumbs = true;
             Ok(())
         }
         Middleware::Cors(rule) => cors::preflight(rule, head),

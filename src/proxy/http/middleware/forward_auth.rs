@@ -3,6 +3,8 @@
 //! It is asked with what the client sent, without the body. When it agrees, the fields that the route names go on with
 //! the request; otherwise its answer is the client's. When it can not be asked nobody is let in.
 
+use std::borrow::Cow;
+
 use http_body_util::Empty;
 use hyper::{
     HeaderMap, Request, Response,
@@ -16,6 +18,7 @@ use super::{
     super::{
         answer::Answer,
         field::{HOP_MARK, Known, reads_like},
+        rewrite::{foreign_crumbs, holds_ours},
     },
     asker::Asker,
     auth_server::{self, away},
@@ -74,10 +77,18 @@ fn question(asker: &Asker<'_>, auth: &ForwardAuth) -> Result<Request<Empty<Bytes
         let name = head.part(&field.name);
         let own = auth.headers.iter().map(String::as_str);
         if !own.chain(KEPT_BACK).any(|kept| reads_like(name, kept.as_bytes())) {
-            request = request.header(HeaderName::from_bytes(name)?, HeaderValue::from_bytes(head.part(&field.value))?);
+            let value = head.part(&field.value);
+            let is_ours = name.eq_ignore_ascii_case(b"cookie") && holds_ours(value);
+            let value = if is_ours { Cow::Owned(without_ours(value)) } else { Cow::Borrowed(value) };
+            request = request.header(HeaderName::from_bytes(name)?, HeaderValue::from_bytes(&value)?);
         }
     }
     request.body(Empty::new())
+}
+
+/// A `Cookie` field without the cookies of our own.
+fn without_ours(field: &[u8]) -> Vec<u8> {
+    foreign_crumbs(field).collect::<Vec<_>>().join(&b"; "[..])
 }
 
 /// The fields that go on with the request.
@@ -127,6 +138,13 @@ mod tests {
         }
         let expected = [("Remote-User", "mia"), ("Remote-Groups", "a, b")];
         assert_eq!(agreed(&auth, &fields), expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    }
+
+    #[test]
+    fn it_is_not_shown_who_is_logged_in_here() {
+        let field = b"a=1; dormouse_oidc_0=x;__Host-dormouse_oidc_1_2=y; b=dormouse_oidc_";
+        assert!(holds_ours(field) && !holds_ours(b"a=1; b=2"));
+        assert_eq!(without_ours(field), b"a=1; b=dormouse_oidc_");
     }
 
     #[test]

@@ -111,9 +111,12 @@ impl Visit<'_> {
     /// Who is logged in.
     fn session(&self) -> Option<Identity> {
         let about = self.about.session();
-        let open = |sealed: &str| read_session(&self.key.open(&about, sealed)?);
-        let (who, until) = self.cookies(&self.about.name).find_map(open)?;
-        (until > self.now).then_some(who)
+        // One that has expired may stand before a good one, set for another path or domain.
+        let open = |sealed: &str| {
+            let (who, until) = read_session(&self.key.open(&about, sealed)?)?;
+            (until > self.now).then_some(who)
+        };
+        self.cookies(&self.about.name).find_map(open)
     }
 
     /// Where the provider sends browsers back to: the host that was asked for, whatever else a client says.
@@ -136,14 +139,21 @@ impl Visit<'_> {
             return refusal("there is no chance", Answer::new(500, "Nobody can log in at the moment."));
         };
         let target = Some(self.asker.head.target()).filter(|target| target.len() <= LONGEST_BACK).unwrap_or("/");
-        let login = Login {
+        let mut login = Login {
             state: URL_SAFE_NO_PAD.encode(state),
             nonce: URL_SAFE_NO_PAD.encode(nonce),
             verifier: URL_SAFE_NO_PAD.encode(verifier),
             back: on_this_host(target),
             until: self.now + i64::try_from(LOGIN).unwrap_or(0),
         };
-        let Some(sealed) = self.key.seal(&self.about.login(), login.text().as_bytes()) else {
+        let seal = |login: &Login| self.key.seal(&self.about.login(), login.text().as_bytes());
+        let mut sealed = seal(&login);
+        if sealed.as_ref().is_some_and(|sealed| sealed.len() > LARGEST) {
+            // Some signs take more room in there.
+            login.back = on_this_host("/");
+            sealed = seal(&login);
+        }
+        let Some(sealed) = sealed else {
             return refusal("there is no chance", Answer::new(500, "Nobody can log in at the moment."));
         };
         let location = with_parameters(
@@ -233,8 +243,9 @@ impl Visit<'_> {
             refusal("its token is not believed", Answer::new(403, NOT_BELIEVED))
         })?;
         let mut who = token::identity(&claims, None);
-        if !self.rule.admits(&who) || who.user.is_empty() {
-            // Some providers say little in their tokens.
+        // Some providers say little in their tokens. What looks like an address must not be taken for one.
+        let lacks_address = who.email.is_empty() && who.user.contains('@');
+        if !self.rule.admits(&who) || who.user.is_empty() || lacks_address {
             let more = questions.more(&said, &tokens, claims.get("sub")).await.map_err(helped)?;
             who = token::identity(&claims, more.as_ref());
         }
@@ -254,6 +265,10 @@ impl Visit<'_> {
             // Browsers would drop it. The groups that matter here are those of the route.
             tracing::warn!(provider = %self.rule.issuer, "somebody is in too many groups for a cookie: the service is told of those that the route names");
             who.groups.retain(|group| self.rule.allowed_groups.contains(group));
+            sealed = seal(&who)?;
+        }
+        if sealed.len() > LARGEST {
+            who.name.clear();
             sealed = seal(&who)?;
         }
         Some(cookie(&self.about.name, &sealed, age, self.secure))

@@ -53,17 +53,58 @@ fn away(why: impl std::fmt::Display) -> Fault {
 
 /// The providers that were asked, by their addresses.
 #[derive(Debug, Default)]
-pub(super) struct Providers(DashMap<Address, Arc<Mutex<Known>>>);
+pub(super) struct Providers(DashMap<Address, Arc<Known>>);
 
 /// What sets one provider apart from another: its address, and how its TLS is checked.
 type Address = (String, crate::model::UpstreamTls);
 
-/// What is known of a provider.
+/// What is known of a provider. Each of both is asked for by one at a time; who needs what it says of itself alone does
+/// not wait for its keys.
 #[derive(Debug, Default)]
 struct Known {
-    said: Option<(Arc<Said>, Instant)>,
-    keys: Option<(Arc<Keys>, Instant)>,
+    said: Mutex<Asked<Said>>,
+    keys: Mutex<Asked<Keys>>,
+}
+
+/// What it was asked for, and what came of it last.
+#[derive(Debug)]
+struct Asked<T> {
+    found: Option<(Arc<T>, Instant)>,
     failed: Option<(Fault, Instant)>,
+}
+
+impl<T> Default for Asked<T> {
+    fn default() -> Self {
+        Self { found: None, failed: None }
+    }
+}
+
+impl<T> Asked<T> {
+    /// What is known without asking: what was found so lately, or that it failed a moment ago.
+    fn known(&self, kept: Duration) -> Option<Result<Arc<T>, Fault>> {
+        if let Some((found, since)) = &self.found
+            && since.elapsed() < kept
+        {
+            return Some(Ok(Arc::clone(found)));
+        }
+        let (fault, since) = self.failed.as_ref()?;
+        (since.elapsed() < PAUSE).then(|| Err(fault.clone()))
+    }
+
+    fn note(&mut self, asked: Result<T, Fault>) -> Result<Arc<T>, Fault> {
+        match asked {
+            Ok(found) => {
+                let found = Arc::new(found);
+                self.failed = None;
+                self.found = Some((Arc::clone(&found), Instant::now()));
+                Ok(found)
+            }
+            Err(fault) => {
+                self.failed = Some((fault.clone(), Instant::now()));
+                Err(fault)
+            }
+        }
+    }
 }
 
 /// What a provider says of itself (OpenID Connect Discovery 1.0).
@@ -147,7 +188,7 @@ pub(super) struct Questions<'a> {
 }
 
 impl Questions<'_> {
-    fn known(&self) -> Arc<Mutex<Known>> {
+    fn known(&self) -> Arc<Known> {
         let providers = &self.worker.shared.ledger.providers.0;
         let key = (self.rule.issuer.clone(), self.rule.tls.clone());
         Arc::clone(&providers.entry(key).or_default())
@@ -155,63 +196,45 @@ impl Questions<'_> {
 
     /// What it says of itself.
     pub(super) async fn said(&self) -> Result<Arc<Said>, Fault> {
-        self.in_time(async {
-            let known = self.known();
-            let mut known = known.lock().await;
-            self.said_of(&mut known).await
-        })
-        .await
+        self.in_time(self.said_of(&self.known())).await
     }
 
-    async fn said_of(&self, known: &mut Known) -> Result<Arc<Said>, Fault> {
-        if let Some((said, since)) = &known.said
-            && since.elapsed() < KEPT
-        {
-            return Ok(Arc::clone(said));
+    async fn said_of(&self, known: &Known) -> Result<Arc<Said>, Fault> {
+        let mut own = known.said.lock().await;
+        if let Some(known) = own.known(KEPT) {
+            return known;
         }
-        if let Some((fault, since)) = &known.failed
-            && since.elapsed() < PAUSE
-        {
-            return Err(fault.clone());
-        }
-        let asked = async {
+        let asked = self.nearly_in_time(async {
             let document = self.get(&format!("{}/.well-known/openid-configuration", self.rule.issuer), None).await?;
             Said::read(self.rule, &document)
-        };
-        // Whoever waits behind us has some of its own time left for the answer.
-        let asked = tokio::time::timeout(self.rule.timeout.mul_f32(0.9), asked).await.unwrap_or(Err(Fault::Late));
-        match asked {
-            Ok(said) => {
-                let said = Arc::new(said);
-                known.failed = None;
-                known.said = Some((Arc::clone(&said), Instant::now()));
-                Ok(said)
-            }
-            Err(fault) => {
-                let provider = &self.rule.issuer;
-                tracing::warn!(%provider, "nobody can log in by the provider of `oidc`: {fault}");
-                known.failed = Some((fault.clone(), Instant::now()));
-                Err(fault)
-            }
-        }
+        });
+        let asked = asked.await.inspect_err(|fault| {
+            let provider = &self.rule.issuer;
+            tracing::warn!(%provider, "nobody can log in by the provider of `oidc`: {fault}");
+        });
+        own.note(asked)
     }
 
     /// Its keys; with `again` those of now, unless they were asked for a moment ago.
     pub(super) async fn keys(&self, again: bool) -> Result<Arc<Keys>, Fault> {
         self.in_time(async {
             let known = self.known();
-            let mut known = known.lock().await;
-            if let Some((keys, since)) = &known.keys
-                && since.elapsed() < if again { KEYS } else { KEPT }
-            {
-                return Ok(Arc::clone(keys));
+            let mut own = known.keys.lock().await;
+            if let Some(known) = own.known(if again { KEYS } else { KEPT }) {
+                return known;
             }
-            let said = self.said_of(&mut known).await?;
-            let keys = Arc::new(Keys::read(&self.get(&said.keys, None).await?));
-            known.keys = Some((Arc::clone(&keys), Instant::now()));
-            Ok(keys)
+            let asked = self.nearly_in_time(async {
+                let said = self.said_of(&known).await?;
+                Ok(Keys::read(&self.get(&said.keys, None).await?))
+            });
+            own.note(asked.await)
         })
         .await
+    }
+
+    /// Whoever waits behind us has some of its own time left for the answer.
+    async fn nearly_in_time<T>(&self, asked: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+        tokio::time::timeout(self.rule.timeout.mul_f32(0.9), asked).await.unwrap_or(Err(Fault::Late))
     }
 
     /// Gives a code for tokens (RFC 6749, 4.1.3; RFC 7636, 4.5).

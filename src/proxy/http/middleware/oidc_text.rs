@@ -89,11 +89,12 @@ pub(super) fn cookie(name: &str, value: &str, age: u64, secure: bool) -> (String
     ("Set-Cookie".to_owned(), format!("{name}={value}; Path=/; Max-Age={age}; HttpOnly; SameSite=Lax{secure}"))
 }
 
-/// The values of the cookies of this name.
+/// The values of the cookies of this name. White space is what it is to browsers: they keep a name that begins with any
+/// other, which anybody may set, as if it were not ours.
 pub(super) fn crumbs<'a>(fields: impl Iterator<Item = &'a str>, name: &str) -> impl Iterator<Item = &'a str> {
     fields
         .flat_map(|field| field.split(';'))
-        .filter_map(move |crumb| crumb.trim().strip_prefix(name)?.strip_prefix('='))
+        .filter_map(move |crumb| crumb.trim_matches([' ', '\t']).strip_prefix(name)?.strip_prefix('='))
 }
 
 /// A login under way.
@@ -179,6 +180,12 @@ mod tests {
         ] {
             assert_eq!(parameter(query, "code").as_deref(), found, "{query}");
         }
+    }
+
+    #[test]
+    fn cookies_of_other_names_are_not_ours() {
+        let fields = ["a=1; b=2;\ta=3 ;b=4", "\u{2000}a=5; \u{a0}a=6;\u{c}a=7; \u{b}a=8; xa=9; A=10", "a=11"];
+        assert_eq!(crumbs(fields.into_iter(), "a").collect::<Vec<_>>(), ["1", "3", "11"]);
     }
 
     #[test]
