@@ -118,6 +118,17 @@ async fn another_member_is_woken_when_the_first_takes_too_long() {
 }
 
 #[tokio::test]
+async fn the_last_member_has_its_turn_though_one_hangs_and_one_fails() {
+    let idle = "idle_timeout: 1h, wake_timeout: 6s";
+    let a = member("a", idle, "").options(&["--never-listen"]);
+    let b = member("b", idle, "").options(&["--delay-start", "200ms", "--exit-code", "7"]);
+    let c = member("c", idle, "");
+    let dormouse = Dormouse::start(&config(&[&a, &b, &c])).await;
+    let reply = dormouse.get("web", "/").await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+}
+
+#[tokio::test]
 async fn who_may_not_wake_wakes_no_other_member_either() {
     let idle = "idle_timeout: 1h, start_endpoint: /start, ignore: { presets: [monitors] }";
     let a = member("a", idle, ", wake_more_at: 2");
