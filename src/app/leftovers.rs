@@ -44,8 +44,9 @@ fn unmap_code() {
     tracing::debug!(bytes = code.len(), result, "the pages of the program's code were let go");
 }
 
-/// What tells of pages of a mapping that are not those of its file.
-const CHANGED: [&str; 3] = ["Private_Dirty", "Anonymous", "Swap"];
+/// What tells of pages of a mapping that are not those of its file. (`Private_Dirty` tells of the file's own, too, as long
+/// as a fresh one is not on the disk.)
+const CHANGED: [&str; 2] = ["Anonymous", "Swap"];
 
 /// The mapping around an address, in the form of `/proc/self/smaps` (proc(5)), where it is of code and nothing in it was
 /// changed, as debuggers do.
@@ -76,7 +77,7 @@ Private_Dirty:         0 kB
 55d000002000-55d000009000 r-xp 00002000 fe:00 12 /usr/bin/dormouse
 Size:                 28 kB
 Private_Clean:        20 kB
-Private_Dirty:         0 kB
+Private_Dirty:         4 kB
 Referenced:           20 kB
 Anonymous:             0 kB
 Swap:                  0 kB
@@ -93,8 +94,6 @@ Swap:                  0 kB
         assert_eq!(clean_code(MAPS, 0x55d0_0000_3000), Some(0x55d0_0000_2000..0x55d0_0000_9000));
         assert_eq!(clean_code(MAPS, 0x55d0_0000_1000), None, "no code");
         assert_eq!(clean_code(MAPS, 0x1000), None, "nothing there");
-        let changed = MAPS.replace("Private_Clean:        20 kB\nPrivate_Dirty:         0", "Private_Dirty:         4");
-        assert_eq!(clean_code(&changed, 0x55d0_0000_3000), None, "a breakpoint is in it");
         for name in ["Anonymous", "Swap"] {
             let line = format!("{name}:{:1$}0 kB\n", "", 22 - name.len());
             assert!(MAPS.contains(&line));
