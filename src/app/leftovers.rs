@@ -8,7 +8,7 @@ use std::{fs, ops::Range, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 /// The start is over by then, also what it has begun beside.
-const SOON: Duration = Duration::from_secs(1);
+const SOON: Duration = Duration::from_millis(200);
 
 /// Gives it back, soon.
 pub(super) async fn give_back(end: CancellationToken) {
