@@ -289,7 +289,12 @@ async fn shows(provider: &dyn Provider, spec: &BackendSpec, pattern: &Regex) -> 
 }
 
 async fn succeeds(argv: &[String]) -> bool {
-    let Some((program, arguments)) = argv.split_first() else { return false };
+    exit_code(argv).await == Some(0)
+}
+
+/// How a command ends; absent where it does not in time, or can not be begun.
+async fn exit_code(argv: &[String]) -> Option<i32> {
+    let (program, arguments) = argv.split_first()?;
     let run = tokio::process::Command::new(program)
         .args(arguments)
         .stdin(Stdio::null())
@@ -297,7 +302,7 @@ async fn succeeds(argv: &[String]) -> bool {
         .stderr(Stdio::null())
         .kill_on_drop(true)
         .status();
-    matches!(timeout(Duration::from_secs(5), run).await, Ok(Ok(status)) if status.success())
+    timeout(Duration::from_secs(5), run).await.ok()?.ok()?.code()
 }
 
 /// Asks the busy check of a policy: an address that answers 2xx while busy, or a command that exits with 0 while busy.
@@ -305,7 +310,15 @@ pub(super) async fn is_busy(check: &str) -> bool {
     if let Some(rest) = check.strip_prefix("http://") {
         return answers_2xx(rest).await;
     }
-    succeeds(&["/bin/sh".to_owned(), "-c".to_owned(), check.to_owned()]).await
+    let code = exit_code(&["/bin/sh".to_owned(), "-c".to_owned(), check.to_owned()]).await;
+    // What a shell ends with that finds no such command, or may not run it (POSIX, Shell Command Language, 2.8.2).
+    if let Some(126 | 127) = code {
+        tracing::warn!(
+            command = check,
+            "the command of `busy` can not be run, so that it keeps nothing awake (hint: run it by hand)"
+        );
+    }
+    code == Some(0)
 }
 
 async fn answers_2xx(rest: &str) -> bool {

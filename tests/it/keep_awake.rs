@@ -110,3 +110,13 @@ async fn a_web_socket_silent_beyond_stream_idle_is_closed_with_1001() {
     dormouse.reaches("app", "asleep").await;
     assert_eq!(app.journal().starts(), 1);
 }
+
+#[tokio::test]
+async fn a_busy_check_that_can_not_be_run_is_told() {
+    let app = App::new("app").idle("idle_timeout: 300ms, busy: /nonexistent/busy");
+    let dormouse = Dormouse::start(&config(&[&app])).await;
+    assert_eq!(dormouse.get("app", "/").await.status, 200);
+    dormouse.reaches("app", "asleep").await;
+    let log = dormouse.log();
+    assert!(log.contains("the command of `busy` can not be run") && log.contains("/nonexistent/busy"), "{log}");
+}
