@@ -14,6 +14,9 @@ use crate::{
 
 use super::{attempt::Job, wake, worker::Shared};
 
+/// Nobody is woken because another is late when less than this is left, or so soon after another.
+const WORTH_A_WAKE: Duration = Duration::from_secs(1);
+
 /// Every member of a group that is left to be asked, as one.
 pub(super) struct Door<'a> {
     group: &'a LiveGroup,
@@ -65,7 +68,7 @@ impl<'a> Door<'a> {
                 if let Some(backend) = backend {
                     let (cause, left) = (cause.clone(), until.saturating_duration_since(Instant::now()));
                     // However long this one may take, time is left for the next.
-                    late = Some(late_at(backend).min(Instant::now() + left / 2));
+                    late = Some(late_at(backend).min(Instant::now() + (left / 2).max(WORTH_A_WAKE)));
                     entering.push(async move { (at, backend.enter(cause, left).await) });
                 }
             }
@@ -82,8 +85,9 @@ impl<'a> Door<'a> {
                     Ok(pass) => return Ok((at, pass)),
                     Err(why) => {
                         refused = why;
-                        // The others may take long: whoever is next does not wait for them.
-                        next = self.next();
+                        // The others may take long: whoever is next does not wait for them. Nobody is woken when the
+                        // time is up for all.
+                        next = if Instant::now() < until { self.next() } else { None };
                     }
                 },
                 () = sleep_until(late.unwrap_or(until)), if late.is_some() => {

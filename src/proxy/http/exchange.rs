@@ -164,6 +164,9 @@ async fn stay_out(job: &mut Job<'_>, entry: Entry) -> Option<Next> {
 /// pass is given back meanwhile: what has died can be seen as such, and woken.
 async fn fail(job: &mut Job<'_>, tries: &mut Tries, way: Way, failure: Failure) -> Option<Next> {
     if job.is_deadly(&failure, &way) {
+        if let Some(backend) = &job.route.backend {
+            backend.suspect();
+        }
         drop(way);
         job.route.counters.upstream_failed(UpstreamError::Closed);
         return Some(
