@@ -178,6 +178,16 @@ async fn one_that_dies_leaves_its_requests_to_the_other() {
     assert!(b.journal().starts() <= 1);
 }
 
+/// The head of the request that comes.
+fn head_of(stream: &mut std::net::TcpStream) -> Vec<u8> {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|count| count > 0) {
+        head.push(byte[0]);
+    }
+    head
+}
+
 /// A service whose health can be changed. Counts the checks.
 fn patient(ill: &Arc<AtomicBool>, checks: &Arc<AtomicUsize>, name: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -186,11 +196,7 @@ fn patient(ill: &Arc<AtomicBool>, checks: &Arc<AtomicUsize>, name: &'static str)
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
-            let mut head = Vec::new();
-            let mut byte = [0];
-            while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|count| count > 0) {
-                head.push(byte[0]);
-            }
+            let head = head_of(&mut stream);
             let is_check = head.starts_with(b"HEAD /up ");
             checks.fetch_add(usize::from(is_check), Ordering::SeqCst);
             let status = if is_check && ill.load(Ordering::SeqCst) { "503 No" } else { "200 OK" };
@@ -248,11 +254,7 @@ async fn what_knows_no_head_is_asked_by_get_and_the_event_says_so() {
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
-            let mut head = Vec::new();
-            let mut byte = [0];
-            while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|count| count > 0) {
-                head.push(byte[0]);
-            }
+            let head = head_of(&mut stream);
             let status = if head.starts_with(b"HEAD ") { "501 No" } else { "500 No" };
             let _ = write!(stream, "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
         }

@@ -184,6 +184,11 @@ async fn exchange(asker: &Asker<'_>, server: &Server, question: Request<Empty<By
         };
         Ok((Response::from_parts(parts, ()), body))
     };
+    driven(connection, work).await
+}
+
+/// Does work on a connection that moves only while it is polled, too.
+pub(super) async fn driven<T>(connection: impl Future, work: impl Future<Output = T>) -> T {
     let (mut connection, mut work) = (pin!(connection), pin!(work));
     tokio::select! {
         biased;

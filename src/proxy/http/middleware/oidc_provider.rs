@@ -3,7 +3,7 @@
 //! What it says of itself is asked for when somebody first wants in, and again now and then. One asks at a time; who
 //! comes meanwhile has the same answer.
 
-use std::{io, pin::pin, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use dashmap::DashMap;
@@ -19,7 +19,7 @@ use crate::{
     proxy::http::Inner,
 };
 
-use super::{oidc_text::encoded, oidc_token::Keys};
+use super::{auth_server::driven, oidc_text::encoded, oidc_token::Keys};
 
 /// An answer is at most so long.
 const LONGEST: usize = 512 * 1024;
@@ -317,13 +317,7 @@ impl Questions<'_> {
             // What says nothing in JSON may still have a status that tells.
             Ok((head.status.as_u16(), serde_json::from_slice(&body).unwrap_or_default()))
         };
-        let (mut connection, mut work) = (pin!(connection), pin!(work));
-        tokio::select! {
-            biased;
-            done = &mut work => return done,
-            _ = &mut connection => {}
-        }
-        work.await
+        driven(connection, work).await
     }
 
     async fn connect(&self, at: &Uri, host: &str) -> Result<Stream, Fault> {
