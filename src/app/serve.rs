@@ -146,13 +146,9 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     let connections = connections(raise_descriptors(), workers);
     let proxy = Arc::new(ArcSwap::from_pointee(proxy_settings(&settings, connections)));
-    let tls = if settings.listen.https.is_empty() {
-        None
-    } else {
-        let tls = TlsServer::new(Arc::clone(control.certificates())).context("set up TLS")?;
-        Some(Arc::new(tls))
-    };
-    let shared = Shared::with_tls(Arc::clone(control.table()), Arc::clone(&proxy), tls);
+    // Streams may want it where nothing listens for HTTPS.
+    let tls = TlsServer::new(Arc::clone(control.certificates())).context("set up TLS")?;
+    let shared = Shared::with_tls(Arc::clone(control.table()), Arc::clone(&proxy), Some(Arc::new(tls)));
     if let Some(key) = session_key(&state_dir) {
         shared.seal_sessions_by(key);
     }

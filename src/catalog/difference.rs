@@ -52,6 +52,7 @@ pub(super) fn route_differences(old: &RouteSpec, new: &RouteSpec) -> Vec<String>
     let RouteOptions {
         upstream,
         wake_on,
+        tls_termination,
         client_profile,
         set_request_headers,
         set_response_headers,
@@ -70,6 +71,7 @@ pub(super) fn route_differences(old: &RouteSpec, new: &RouteSpec) -> Vec<String>
     let was = &old.options;
     note(&mut words, "upstream", &was.upstream, upstream);
     note(&mut words, "wake_on", &was.wake_on, wake_on);
+    note(&mut words, "tls_termination", &was.tls_termination, tls_termination);
     note(&mut words, "inbound_mtls_profile", &was.client_profile, client_profile);
     note(&mut words, "request headers", &was.set_request_headers, set_request_headers);
     note(&mut words, "response headers", &was.set_response_headers, set_response_headers);

@@ -11,7 +11,7 @@ use crate::model::{Problem, Problems};
 const RESTRICTING: [&str; 2] = ["rules", "rule_file"];
 
 /// Keys without which a route can not work at all.
-const NEEDED: [&str; 6] = ["agent", "proxmox", "root", "spa", "index", "tls_termination"];
+const NEEDED: [&str; 5] = ["agent", "proxmox", "root", "spa", "index"];
 
 /// Checks and tells them all.
 pub(super) fn read(fields: &mut Fields<'_>, problems: &mut Problems) {

@@ -39,7 +39,8 @@ fn addresses<'a>(route: &'a RouteSpec, settings: &'a Settings) -> impl Iterator<
     route.matches.listen.iter().chain(whole)
 }
 
-/// The listening address of a stream route that is taken by HTTP or management.
+/// Why a stream route can not listen where it wants to: HTTP or management is served there. The port of HTTPS is shared
+/// with those that are told apart by their names.
 pub(super) fn taken(route: &RouteSpec, settings: &Settings) -> Option<Problem> {
     let (RouteTarget::Backend { endpoint, .. } | RouteTarget::Address { endpoint, .. }) = &route.target else {
         return None;
@@ -48,10 +49,19 @@ pub(super) fn taken(route: &RouteSpec, settings: &Settings) -> Option<Problem> {
         return None;
     }
     let listen = &settings.listen;
-    let ours = || listen.http.iter().chain(&listen.https).chain(&listen.api);
-    let taken = |address: &SocketAddr| ours().find(|ours| overlap(**ours, *address));
-    let ours = route.matches.listen.iter().find_map(taken)?;
+    let is_named = !route.matches.sni.is_empty();
+    let others = || listen.http.iter().chain(&listen.api).map(|ours| (ours, false));
+    let ours = || listen.https.iter().map(|ours| (ours, true)).chain(others());
+    let taken = |address: &SocketAddr| {
+        ours().find(|(ours, https)| overlap(**ours, *address) && !(*https && is_named && *ours == address))
+    };
+    let (ours, https) = route.matches.listen.iter().find_map(taken)?;
     let what =
         format!("route `{}` listens on port {}, where Dormouse listens already (`{ours}`)", route.alias, ours.port());
-    Some(Problem::error(route.place.clone(), what).with_hint("write another listening port: `listen:target`"))
+    let hint = match (https, is_named) {
+        (true, true) => "leave out `bind`: it shares the port with HTTPS then",
+        (true, false) => "write another listening port: `listen:target`, or name with `sni` whom it answers to",
+        (false, _) => "write another listening port: `listen:target`",
+    };
+    Some(Problem::error(route.place.clone(), what).with_hint(hint))
 }

@@ -81,6 +81,8 @@ pub(super) struct RouteDraft {
     pub(super) bind: Vec<IpAddr>,
     pub(super) sni: Option<(Sni, Place)>,
     pub(super) wake_on: WakeOn,
+    /// TLS ends here, and where that was written.
+    pub(super) tls_termination: Option<Place>,
     /// The first key that only stream routes have.
     pub(super) of_streams: Option<(&'static str, Place)>,
     /// Keys that mean nothing for a stream route.
@@ -160,6 +162,7 @@ impl RouteDraft {
             asleep_response: self.asleep_response,
             health: self.health,
             wake_on: self.wake_on,
+            tls_termination: self.tls_termination.is_some(),
             access_log: self.access_log,
             link: self.link,
         };

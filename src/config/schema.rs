@@ -403,7 +403,7 @@ const ROUTE: &[Key] = &[
         "What of a stream wakes its backend: the connection, or its first bytes",
     ),
     ("match", Kind::List, "Only clients that begin so wake: `tls`, `http`, `postgres`, `minecraft`"),
-    ("tls_termination", Kind::Any, "Not in this version yet"),
+    ("tls_termination", Kind::Bool, "TLS ends here: what is within goes to the endpoint of this stream in clear"),
     ("agent", Kind::Any, "Not in this version yet"),
     ("proxmox", Kind::Any, "Not in this version yet"),
     ("idle", Kind::Object(IDLE), "When and how its backend sleeps"),

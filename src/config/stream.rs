@@ -23,11 +23,15 @@ pub(super) fn read(fields: &mut Fields<'_>, draft: &mut RouteDraft, problems: &m
     if let Some(node) = fields.get("relay_proxy_protocol_header") {
         draft.upstream.proxy_header = values::boolean(node, problems).unwrap_or(false);
     }
+    if let Some(node) = fields.get("tls_termination") {
+        draft.tls_termination = values::boolean(node, problems).unwrap_or(false).then(|| node.place.clone());
+    }
     wake_on(fields, draft, problems);
     let asks = [
         ("bind", !draft.bind.is_empty()),
         ("sni", draft.sni.is_some()),
         ("relay_proxy_protocol_header", draft.upstream.proxy_header),
+        ("tls_termination", draft.tls_termination.is_some()),
         ("wake_on", true),
         ("match", true),
     ];
@@ -85,7 +89,7 @@ pub(super) fn matches(alias: &Alias, draft: &RouteDraft, scheme: Scheme, port: u
         return RouteMatch { hosts: finish::hosts(alias, draft, settings), ..draft.matches.clone() };
     }
     let port = draft.listen_port.unwrap_or(port);
-    let listen = binds(draft, settings).into_iter().map(|ip| SocketAddr::new(ip, port)).collect();
+    let listen = binds(draft, port, settings).into_iter().map(|ip| SocketAddr::new(ip, port)).collect();
     let sni: ThinVec<HostPattern> = match &draft.sni {
         None => ThinVec::new(),
         Some((Sni::Alias, _)) => finish::hosts(alias, draft, settings),
@@ -94,13 +98,19 @@ pub(super) fn matches(alias: &Alias, draft: &RouteDraft, scheme: Scheme, port: u
     RouteMatch { listen, sni, ..RouteMatch::default() }
 }
 
-/// Where stream routes listen that do not say where: on the addresses where HTTP is served.
-fn binds(draft: &RouteDraft, settings: &Settings) -> Vec<IpAddr> {
+/// Where stream routes listen that do not say where: on the addresses where HTTPS is served, when that is on their port
+/// and they are told apart by their names, and else on those of HTTP.
+fn binds(draft: &RouteDraft, port: u16, settings: &Settings) -> Vec<IpAddr> {
     if !draft.bind.is_empty() {
         return draft.bind.clone();
     }
     let mut binds: Vec<IpAddr> = Vec::new();
-    for address in &settings.listen.http {
+    let https = settings.listen.https.iter().filter(|address| draft.sni.is_some() && address.port() == port);
+    let mut all: Vec<&SocketAddr> = https.collect();
+    if all.is_empty() {
+        all.extend(&settings.listen.http);
+    }
+    for address in all {
         if !binds.contains(&address.ip()) {
             binds.push(address.ip());
         }
@@ -132,11 +142,19 @@ pub(super) fn check(scheme: Scheme, draft: &RouteDraft, place: &Place, problems:
         };
         problems.0.push(problem);
     }
+    if let (Some(at), WakeOn::Data(openings)) = (&draft.tls_termination, &draft.wake_on)
+        && openings.contains(&Opening::Tls)
+    {
+        let what = "`match: tls` never wakes a route with `tls_termination`: what it looks at is decrypted";
+        let hint = "leave `match` out: only clients that finish their handshake wake";
+        problems.0.push(Problem::error(at.clone(), what).with_hint(hint));
+    }
     if scheme.has_udp() {
-        let at = match (&draft.sni, &draft.wake_on) {
-            (Some((_, at)), _) => Some(("sni", at)),
-            (None, WakeOn::Data(openings)) if !openings.is_empty() => Some(("match", place)),
-            (None, WakeOn::Data(_) | WakeOn::Connect) => None,
+        let at = match (&draft.sni, &draft.tls_termination, &draft.wake_on) {
+            (Some((_, at)), _, _) => Some(("sni", at)),
+            (None, Some(at), _) => Some(("tls_termination", at)),
+            (None, None, WakeOn::Data(openings)) if !openings.is_empty() => Some(("match", place)),
+            (None, None, WakeOn::Data(_) | WakeOn::Connect) => None,
         };
         if let Some((key, at)) = at {
             let what = format!("`{key}` looks at the first bytes of a connection, and datagrams have none");

@@ -130,7 +130,7 @@ impl Keeper {
             let table = asking.load();
             table.by_host.of_host(host).into_iter().find_map(|route| route.spec.options.client_profile.clone())
         };
-        let served = move |host: &str| hosts.load().by_host.served(host);
+        let served = move |host: &str| hosts.load().served(host);
         let certificates = Certificates::new(Box::new(served), Box::new(profile));
         certificates.configure(&loaded.settings.tls);
         let control = Control {

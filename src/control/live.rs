@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Health, LiveGroup, StickyKey};
 use crate::{
     backend::Backend,
-    model::{Alias, RouteSpec},
+    model::{Alias, RouteMatch, RouteSpec, Served},
     routing::RouteTable,
     telemetry::RouteCounters,
 };
@@ -66,6 +66,8 @@ fn health(spec: &RouteSpec, before: Option<&LiveRoute>) -> Option<Arc<Health>> {
 pub struct LiveTable {
     /// Those that answer to hosts.
     pub by_host: RouteTable<Arc<LiveRoute>>,
+    /// Stream routes at which TLS ends, by their names.
+    ends_tls: RouteTable<()>,
     /// All, sorted.
     by_alias: Box<[Arc<LiveRoute>]>,
 }
@@ -75,13 +77,27 @@ impl LiveTable {
     pub fn build(routes: impl IntoIterator<Item = Arc<LiveRoute>>) -> Self {
         let mut routes: Box<[_]> = routes.into_iter().collect();
         let by_host = RouteTable::build(routes.iter().map(|route| (route.spec.matches.clone(), Arc::clone(route))));
+        let ending = routes
+            .iter()
+            .filter(|route| route.spec.options.tls_termination)
+            .map(|route| (RouteMatch { hosts: route.spec.matches.sni.clone(), ..RouteMatch::default() }, ()));
+        let ends_tls = RouteTable::build(ending);
         routes.sort_by(|one, other| one.spec.alias.cmp(&other.spec.alias));
-        Self { by_host, by_alias: routes }
+        Self { by_host, ends_tls, by_alias: routes }
     }
 
     /// All routes, by their aliases.
     pub fn all(&self) -> impl ExactSizeIterator<Item = &Arc<LiveRoute>> {
         self.by_alias.iter()
+    }
+
+    /// How a certificate for this host would be used.
+    pub fn served(&self, host: &str) -> Served {
+        match (self.by_host.served(host), self.ends_tls.served(host)) {
+            (Served::ByName, _) | (_, Served::ByName) => Served::ByName,
+            (Served::ByPattern, _) | (_, Served::ByPattern) => Served::ByPattern,
+            (Served::No, Served::No) => Served::No,
+        }
     }
 
     /// The route of this alias.

@@ -63,6 +63,8 @@ pub struct RouteOptions {
     pub health: Option<HealthCheck>,
     /// What of a stream wakes a sleeping backend.
     pub wake_on: WakeOn,
+    /// TLS ends here: what is within goes to the endpoint of this stream in clear.
+    pub tls_termination: bool,
     /// What is written down of its requests.
     pub access_log: RouteLog,
     /// The group that it is a member of; absent: none.

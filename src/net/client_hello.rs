@@ -1,5 +1,5 @@
-//! The first message of a TLS client, looked at without decrypting anything: whether it is one, and which name it
-//! asks for.
+//! The first message of a TLS client, looked at without decrypting anything: whether it is one, which name it asks for,
+//! and whether it is an authority's challenge.
 
 /// The longest hello that is looked at, records and all. Those of browsers have about 2 KiB.
 pub const LONGEST_HELLO: usize = 16 * 1024;
@@ -15,19 +15,28 @@ pub enum Hello {
     Whole {
         /// The name asked for, in lower case and without a dot at its end; absent: none was.
         name: Option<String>,
+        /// It is an authority that wants to see that the name is ours (RFC 8737).
+        is_challenge: bool,
     },
 }
 
 const HANDSHAKE_RECORD: u8 = 22;
 const CLIENT_HELLO: u8 = 1;
-const SERVER_NAME: u16 = 0;
+const SERVER_NAME: usize = 0;
+const PROTOCOLS: usize = 16;
 const HOST_NAME: u8 = 0;
+
+/// The protocol of an authority's challenge (RFC 8737).
+pub(super) const CHALLENGE: &[u8] = b"acme-tls/1";
+
+/// The fatal alert for those who ask for a name that nobody answers to: `unrecognized_name` (RFC 6066, 3).
+pub const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 
 /// Looks at the first bytes of a connection.
 pub fn client_hello(bytes: &[u8]) -> Hello {
     match message(bytes) {
-        Ok(message) => match name(message.as_slice()) {
-            Some(name) => Hello::Whole { name },
+        Ok(message) => match asked(message.as_slice()) {
+            Some((name, is_challenge)) => Hello::Whole { name, is_challenge },
             None => Hello::Not,
         },
         Err(lacks) => lacks,
@@ -72,29 +81,39 @@ fn message(bytes: &[u8]) -> Result<Vec<u8>, Hello> {
     }
 }
 
-/// The name in the body of a hello; `None` when the body breaks the rules.
-fn name(body: &[u8]) -> Option<Option<String>> {
+/// The name in the body of a hello, and whether it is a challenge; `None` when the body breaks the rules.
+fn asked(body: &[u8]) -> Option<(Option<String>, bool)> {
     let mut input = Input(body);
     input.take(2 + 32)?;
     input.vector(1)?;
     input.vector(2)?;
     input.vector(1)?;
     if input.0.is_empty() {
-        return Some(None);
+        return Some((None, false));
     }
     let mut extensions = Input(input.vector(2)?);
-    let mut found = None;
+    let (mut found, mut is_challenge) = (None, false);
     while !extensions.0.is_empty() {
         let kind = extensions.number(2)?;
         let content = extensions.vector(2)?;
-        if kind != usize::from(SERVER_NAME) {
-            continue;
+        match kind {
+            // Two names are no name.
+            SERVER_NAME if found.is_some() => return None,
+            SERVER_NAME => found = Some(server_name(content)?),
+            PROTOCOLS => is_challenge = offers_challenge(content)?,
+            _ => {}
         }
-        // Two names are no name.
-        if found.is_some() {
-            return None;
-        }
-        found = Some(server_name(content)?);
+    }
+    input.0.is_empty().then_some((found, is_challenge))
+}
+
+/// Whether the challenge is among the protocols that are offered.
+fn offers_challenge(content: &[u8]) -> Option<bool> {
+    let mut input = Input(content);
+    let mut list = Input(input.vector(2)?);
+    let mut found = false;
+    while !list.0.is_empty() {
+        found |= list.vector(1)? == CHALLENGE;
     }
     input.0.is_empty().then_some(found)
 }
@@ -145,7 +164,15 @@ pub(super) mod tests {
 
     /// A hello that asks for these names, each in an extension of its own, cut into records of this size.
     pub(in crate::net) fn hello(names: &[&str], record: usize) -> Vec<u8> {
+        hello_with(&[], names, record)
+    }
+
+    fn hello_with(protocols: &[&[u8]], names: &[&str], record: usize) -> Vec<u8> {
         let mut extensions = [&[0, 43][..], &vector(2, &[2, 3, 4])].concat();
+        if !protocols.is_empty() {
+            let list: Vec<u8> = protocols.iter().flat_map(|name| vector(1, name)).collect();
+            extensions.extend([&[0, 16][..], &vector(2, &vector(2, &list))].concat());
+        }
         for name in names {
             let entry = [&[0][..], &vector(2, name.as_bytes())].concat();
             extensions.extend([&[0, 0][..], &vector(2, &vector(2, &entry))].concat());
@@ -164,7 +191,24 @@ pub(super) mod tests {
     }
 
     fn whole(name: Option<&str>) -> Hello {
-        Hello::Whole { name: name.map(str::to_owned) }
+        Hello::Whole { name: name.map(str::to_owned), is_challenge: false }
+    }
+
+    #[test]
+    fn a_challenge_is_told_from_other_protocols() {
+        for (protocols, expected) in [
+            (&[&b"h2"[..], b"http/1.1"][..], false),
+            (&[b"acme-tls/1"], true),
+            (&[b"h2", b"acme-tls/1"], true),
+            (&[b"acme-tls/12"], false),
+        ] {
+            let whole = Hello::Whole { name: Some("a.test".to_owned()), is_challenge: expected };
+            assert_eq!(client_hello(&hello_with(protocols, &["a.test"], 30)), whole, "{protocols:?}");
+        }
+        let broken = hello_with(&[b"h2"], &["a.test"], 16_384);
+        let at = broken.windows(2).position(|pair| pair == b"h2").unwrap();
+        let broken: Vec<u8> = broken.iter().enumerate().map(|(i, b)| if i == at - 1 { 9 } else { *b }).collect();
+        assert_eq!(client_hello(&broken), Hello::Not);
     }
 
     #[test]

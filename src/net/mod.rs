@@ -32,7 +32,7 @@ mod tls_stream;
 
 pub use ask::{NoStatus, Question, ask_http1, ask_http2};
 pub use both_ways::{Ended, Moved, copy_both_ways, has_unread, reset_when_dropped};
-pub use client_hello::{Hello, LONGEST_HELLO, client_hello};
+pub use client_hello::{Hello, LONGEST_HELLO, UNRECOGNIZED_NAME, client_hello};
 pub use handed::{
     HandedWords, close_unwanted, copies_of_kept, handed_tcp, handed_udp, handed_unix, is_handed, take_handed,
     take_over_sockets,

@@ -15,16 +15,16 @@ use rustls::{
 };
 use tokio::net::TcpStream;
 
-use super::{Certificates, tls_certificate::provider, tls_certificates::Challenged, tls_stream::TlsStream};
+use super::{
+    Certificates, client_hello::CHALLENGE, tls_certificate::provider, tls_certificates::Challenged,
+    tls_stream::TlsStream,
+};
 
 /// The first byte of a TLS connection: a record of the handshake.
 const HANDSHAKE: u8 = 22;
 
 /// What is read at once of a client's first words.
 const HELLO: usize = 4096;
-
-/// The protocol of an authority's challenge (RFC 8737).
-const CHALLENGE: &[u8] = b"acme-tls/1";
 
 /// The protocols that are offered, best first.
 const PROTOCOLS: [&[u8]; 2] = [HTTP2, b"http/1.1"];
@@ -36,6 +36,8 @@ const HTTP2: &[u8] = b"h2";
 pub struct TlsServer {
     certificates: Arc<Certificates>,
     config: Arc<ServerConfig>,
+    /// For streams, whatever is spoken within them: none of the protocols of HTTP is offered, nor insisted on.
+    streams: Arc<ServerConfig>,
     /// Where clients are asked for their certificate: by profile, for as long as the profile stays as it is. Each has
     /// ticket keys of its own, so that nobody comes from one into another.
     // Held for one look-up, and while a profile is used for the first time.
@@ -46,6 +48,13 @@ pub struct TlsServer {
 
 /// What checks the certificates of clients, and the configuration that was made with it.
 type Asking = (Arc<dyn ClientCertVerifier>, Arc<ServerConfig>);
+
+/// What is spoken through TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Within {
+    Http,
+    Stream,
+}
 
 /// What is known of a client after its handshake.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,14 +91,16 @@ impl TlsServer {
 
     /// With these certificates.
     pub fn new(certificates: Arc<Certificates>) -> Result<Self, rustls::Error> {
-        let config = make(&certificates, None)?;
+        let config = make(&certificates, &PROTOCOLS, None)?;
+        let streams = Arc::new(make(&certificates, &[], None)?);
         let mut challenge = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&TLS13, &TLS12])?
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(Challenged(Arc::clone(&certificates))));
         challenge.alpn_protocols = vec![CHALLENGE.to_vec()];
         challenge.session_storage = Arc::new(NoServerSessionStorage {});
-        Ok(Self { certificates, config: Arc::new(config), asking: Mutex::default(), challenge: Arc::new(challenge) })
+        let (config, challenge) = (Arc::new(config), Arc::new(challenge));
+        Ok(Self { certificates, config, streams, asking: Mutex::default(), challenge })
     }
 
     /// The certificates.
@@ -104,27 +115,49 @@ impl TlsServer {
         {
             return Ok(Arc::clone(config));
         }
-        let config = make(&self.certificates, Some(Arc::clone(verifier)));
+        let config = make(&self.certificates, &PROTOCOLS, Some(Arc::clone(verifier)));
         let config = Arc::new(config.map_err(|error| NoTls::Failed(io::Error::other(error)))?);
         asking.insert(name.to_owned(), (Arc::clone(verifier), Arc::clone(&config)));
         Ok(config)
     }
 
-    /// Does the handshake, within a time.
-    pub async fn accept(&self, tcp: TcpStream) -> Result<(Box<TlsStream>, Secured), NoTls> {
-        match tokio::time::timeout(Self::PATIENCE, self.handshake(tcp)).await {
+    /// Does the handshake of a client of HTTP, within a time. It has begun with these bytes.
+    pub async fn accept(&self, tcp: TcpStream, begun: Vec<u8>) -> Result<(Box<TlsStream>, Secured), NoTls> {
+        self.in_time(tcp, begun, Within::Http).await
+    }
+
+    /// The same for a client of anything else. No certificate is asked for.
+    pub async fn accept_stream(&self, tcp: TcpStream, begun: Vec<u8>) -> Result<Box<TlsStream>, NoTls> {
+        self.in_time(tcp, begun, Within::Stream).await.map(|(stream, _)| stream)
+    }
+
+    async fn in_time(
+        &self,
+        tcp: TcpStream,
+        begun: Vec<u8>,
+        within: Within,
+    ) -> Result<(Box<TlsStream>, Secured), NoTls> {
+        match tokio::time::timeout(Self::PATIENCE, self.handshake(tcp, begun, within)).await {
             Ok(result) => result,
             Err(_) => Err(NoTls::Failed(io::ErrorKind::TimedOut.into())),
         }
     }
 
-    async fn handshake(&self, tcp: TcpStream) -> Result<(Box<TlsStream>, Secured), NoTls> {
+    async fn handshake(
+        &self,
+        tcp: TcpStream,
+        begun: Vec<u8>,
+        within: Within,
+    ) -> Result<(Box<TlsStream>, Secured), NoTls> {
         let mut acceptor = Acceptor::default();
         let mut buffer = [0; HELLO];
+        let mut bytes = begun.as_slice();
         let mut first = true;
         let (accepted, rest) = 'hello: loop {
-            let count = read(&tcp, &mut buffer).await.map_err(NoTls::Failed)?;
-            let mut bytes = buffer.get(..count).unwrap_or_default();
+            if bytes.is_empty() {
+                let count = read(&tcp, &mut buffer).await.map_err(NoTls::Failed)?;
+                bytes = buffer.get(..count).unwrap_or_default();
+            }
             if std::mem::take(&mut first) && bytes.first().is_some_and(|byte| *byte != HANDSHAKE) {
                 return Err(NoTls::Other(tcp));
             }
@@ -144,11 +177,13 @@ impl TlsServer {
         let server_name: Option<Box<str>> =
             hello.server_name().map(|name| name.trim_end_matches('.').to_ascii_lowercase().into());
         let challenged = hello.alpn().is_some_and(|mut names| names.any(|name| name == CHALLENGE));
-        let profile = server_name.as_deref().and_then(|name| self.certificates.profile_of(name));
+        let asking = server_name.as_deref().filter(|_| within == Within::Http);
+        let profile = asking.and_then(|name| self.certificates.profile_of(name));
         let config = match &profile {
             _ if challenged => Arc::clone(&self.challenge),
             Some((name, Some(verifier))) => self.asking(name, verifier)?,
-            Some((_, None)) | None => Arc::clone(&self.config),
+            Some((_, None)) | None if within == Within::Http => Arc::clone(&self.config),
+            Some(_) | None => Arc::clone(&self.streams),
         };
         if let Some(name) = server_name.as_deref().filter(|_| !challenged) {
             self.certificates.wait_for(name).await;
@@ -175,6 +210,7 @@ impl TlsServer {
 
 fn make(
     certificates: &Arc<Certificates>,
+    protocols: &[&[u8]],
     clients: Option<Arc<dyn ClientCertVerifier>>,
 ) -> Result<ServerConfig, rustls::Error> {
     let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(&[&TLS13, &TLS12])?;
@@ -183,7 +219,7 @@ fn make(
         None => builder.with_no_client_auth(),
     };
     let mut config = builder.with_cert_resolver(Arc::clone(certificates) as _);
-    config.alpn_protocols = PROTOCOLS.iter().map(|name| name.to_vec()).collect();
+    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
     // The order of suites is ours: a client that prefers a lesser one does not get it.
     config.ignore_client_order = true;
     // Tickets are kept by clients, under keys that change every few hours; nothing is kept here.

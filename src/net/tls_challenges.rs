@@ -43,6 +43,11 @@ impl Challenges {
         self.answers.read().unwrap_or_else(PoisonError::into_inner).by_host.get(host).cloned()
     }
 
+    /// Whether a host is to show a certificate to an authority.
+    pub fn expects(&self, host: &str) -> bool {
+        self.certificate(host).is_some()
+    }
+
     /// From now on this token is answered so.
     pub fn put_answer(&self, token: &str, answer: &str) {
         self.change(|answers| {

@@ -133,6 +133,9 @@ pub(crate) fn route(route: &RouteSpec) -> String {
         let openings: Vec<String> = openings.iter().map(ToString::to_string).collect();
         write!(line, " wake_on=data:{}", openings.join("+")).unwrap();
     }
+    if route.options.tls_termination {
+        line.push_str(" tls_ends");
+    }
     let upstream = &route.options.upstream;
     if upstream.proxy_header {
         line.push_str(" proxy_header");

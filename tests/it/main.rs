@@ -49,6 +49,7 @@ mod service_manager;
 mod streams_clients;
 mod streams_first;
 mod streams_tcp;
+mod streams_tls;
 mod streams_udp;
 mod support;
 mod tls;

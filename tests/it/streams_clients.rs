@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::SocketAddr,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
@@ -10,6 +11,7 @@ use std::{
 use crate::support::{
     apps::free_port,
     dormouse::Dormouse,
+    tls::{Authority, YEAR},
     wait::{must, until},
 };
 
@@ -92,6 +94,38 @@ async fn redis() {
     let value = "x".repeat(100_000);
     assert_eq!(run(&client, &["-p", &front, "set", "long", &value]).await, "OK");
     assert_eq!(run(&client, &["-p", &front, "strlen", "long"]).await, "100000");
+}
+
+#[tokio::test]
+async fn redis_through_tls_that_ends_on_the_port_of_https() {
+    let (Some(server), Some(client)) = (program("redis-server"), program("redis-cli")) else { return };
+    let it = Server::new();
+    let (port, directory, https) = (it.port, it.path(""), free_port());
+    let server = server.display().to_string();
+    let words = [server.as_str(), "--port", &port.to_string(), "--bind", "127.0.0.1", "--dir", &directory];
+    let command = serde_json::to_string(&words).unwrap();
+    let authority = Authority::new("an authority of tests");
+    authority.issue("redis", &["redis.test"], YEAR);
+    let config = format!(
+        "nodes: {{ jobs: process }}\nroutes:\n  server: {{ scheme: tcp, port: \"{https}:{port}\", backend: jobs/server, \
+         sni: [redis.test], tls_termination: true }}\nbackends:\n  jobs/server: {{ command: {command}, \
+         idle: {{ idle_timeout: 2s }}, ready: {{ log: Ready to accept connections }} }}\ntls: {{ certificates: [{}] }}\n",
+        authority.entry("redis")
+    );
+    let at = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+    let dormouse = Dormouse::start_at(&config, at(free_port()), at(https)).await;
+    let (front, ca) = (https.to_string(), authority.path("ca.pem").display().to_string());
+    let words = |name, rest: [&'static str; 3]| {
+        let options = ["-h", "127.0.0.1", "-p", &front, "--tls", "--sni", name, "--cacert", &ca];
+        options.iter().chain(&rest[..]).map(|word| (*word).to_owned()).collect::<Vec<_>>()
+    };
+    let ask = async |rest| {
+        let words = words("redis.test", rest);
+        run(&client, &words.iter().map(String::as_str).collect::<Vec<_>>()).await
+    };
+    assert_eq!(ask(["set", "word", "dormouse"]).await, "OK");
+    dormouse.reaches("server", "asleep").await;
+    assert_eq!(ask(["exists", "word", "word"]).await, "2");
 }
 
 #[tokio::test]

@@ -17,9 +17,14 @@ use super::answer::Answer;
 const FULL_FOR: Duration = Duration::from_secs(5);
 
 /// Tells a client that there is no place for it, and stays until it has read that, within bounds.
-pub(super) async fn turn_away(mut stream: TcpStream, is_secure: bool, (time, most): (Duration, usize)) {
+pub(super) async fn turn_away(stream: TcpStream, is_secure: bool, bounds: (Duration, usize)) {
+    say_last(stream, &crowded(is_secure), bounds).await;
+}
+
+/// Says this to a client and ends the connection, but stays until it has read that, within bounds.
+pub(in crate::proxy) async fn say_last(mut stream: TcpStream, words: &[u8], (time, most): (Duration, usize)) {
     let tell = async {
-        stream.write_all(&crowded(is_secure)).await?;
+        stream.write_all(words).await?;
         stream.shutdown().await?;
         // What it sends is read away: closed before, the answer might not reach it.
         let mut rest = stream.take(most as u64);

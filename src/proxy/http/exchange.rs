@@ -235,7 +235,11 @@ fn find(client: &Client, head: &RequestHead) -> Result<Arc<LiveRoute>, Box<Unser
     if marked && head.all(HOP_MARK).flat_map(|value| value.split(',')).any(|mark| mark.trim() == shared.mark) {
         return Err(Answer::new(508, "This request came back to where it had been sent from.").into());
     }
-    let unknown = || Answer::new(404, "Nothing is served under this address.");
+    let unknown = || match shared.ports.names_beside_https(head.host()) {
+        // The certificate of this connection may be good for a host that is a stream's.
+        true if client.secured.is_some() => Answer::new(421, "This connection was made for another host."),
+        true | false => Answer::new(404, "Nothing is served under this address."),
+    };
     let written = if head.target() == "*" { "/" } else { head.path() };
     // Nearly every path is as plain as it can be, which one look tells.
     let is_odd = memchr::memchr2(b'%', b'\\', written.as_bytes()).is_some();

@@ -19,8 +19,9 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::{
-    net::{Beneath, Secured, Stream, TlsServer, has_unread, reset_when_dropped},
-    proxy::told,
+    model::Transport,
+    net::{Beneath, Secured, Stream, has_unread, reset_when_dropped},
+    proxy::{ports::Caller, tcp, told},
 };
 
 use super::{
@@ -35,7 +36,7 @@ use super::{
     h2_connection,
     noting::{self, Notes},
     request_head::{self, RequestHead},
-    secure,
+    secure::{self, Https, Met},
     worker::{Inner, ProxySettings, Worker},
 };
 
@@ -107,7 +108,7 @@ enum Wait {
 pub(super) async fn connection(
     worker: Worker,
     tcp: TcpStream,
-    tls: Option<Arc<TlsServer>>,
+    https: Option<Rc<Https>>,
     (peer, guest): (SocketAddr, Guest),
     shutdown: CancellationToken,
 ) {
@@ -119,16 +120,24 @@ pub(super) async fn connection(
     let settings = worker.shared.settings.load_full();
     let Ok(ends) = told::ends(&tcp, peer, &settings).await else { return };
     let mut lacks_tls = false;
-    let (stream, secured) = match tls {
+    let (stream, secured) = match https {
         None => (Stream::Plain(tcp), None),
-        Some(tls) => match Box::pin(secure::handshake(&tls, tcp, &shutdown, || guest.half(Instant::now()))).await {
-            Ok((stream, secured)) => (Stream::Tls(stream), Some(secured)),
-            Err(Some(tcp)) => {
-                lacks_tls = true;
-                (Stream::Plain(tcp), None)
+        Some(https) => {
+            let caller = Caller { transport: Transport::Tcp, ends };
+            let begun = || guest.half(Instant::now());
+            match Box::pin(secure::meet(&https, tcp, caller, &shutdown, begun)).await {
+                Met::Secured(stream, secured) => (Stream::Tls(stream), Some(*secured)),
+                Met::Clear(tcp) => {
+                    lacks_tls = true;
+                    (Stream::Plain(tcp), None)
+                }
+                Met::Stream(tcp, first, route) => {
+                    guest.busy();
+                    return Box::pin(tcp::serve(tcp::Met { worker, tcp, caller, route, first })).await;
+                }
+                Met::Nobody => return,
             }
-            Err(None) => return,
-        },
+        }
     };
     if secured.is_some() {
         // It has spoken.

@@ -10,7 +10,7 @@
 //!   one of several (`balance`), forwards, tries again where that is safe;
 //! - `attempt` is one try on one connection from the `pool`, `relay` moves bodies both ways at once (`chunk`
 //!   understands them), `remake` says where middlewares want another body or another coding of it (`coding`), `tunnel`
-//!   takes over after a 101;
+//!   takes over after a 101, and carries both ways (`carry`);
 //! - `answer` is what we say ourselves, `tell` what of it a route has a word in, and `call` how gRPC is told.
 //!
 //! A connection of HTTP/2 (`h2_connection`) is many such clients at once: each stream (`h2_stream`) has its head from
@@ -31,6 +31,7 @@ mod bad_request;
 mod balance;
 mod buffer;
 mod call;
+mod carry;
 mod chunk;
 mod coding;
 mod connect;
@@ -87,6 +88,8 @@ mod waiting;
 mod wake;
 mod worker;
 
+pub(super) use carry::carry;
+pub(super) use crowded::say_last;
 pub(super) use leaving::gone;
 pub(super) use secure::tls_to;
 pub(super) use wake::{causes_wake, is_private};

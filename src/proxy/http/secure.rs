@@ -1,6 +1,6 @@
 //! What hangs on TLS: the handshake, who is sent to TLS, and what browsers are told to remember.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
@@ -9,6 +9,10 @@ use crate::{
     control::LiveRoute,
     model::{RouteSpec, RouteTarget},
     net::{NoTls, NoUpstreamTls, Offer, Secured, TlsServer, TlsStream, TlsTarget},
+    proxy::{
+        ports::{Beside, Caller},
+        tcp,
+    },
     routing::Host,
 };
 
@@ -19,14 +23,34 @@ use super::{
     worker::Shared,
 };
 
-/// Does the handshake; `begun` is told when its first bytes are there. An error with a connection is one that speaks
-/// something else than TLS.
-pub(super) async fn handshake(
-    tls: &TlsServer,
+/// What a listener of HTTPS has.
+#[derive(Debug, Clone)]
+pub(super) struct Https {
+    pub(super) tls: Arc<TlsServer>,
+    /// The stream routes on its port.
+    pub(super) beside: Arc<Beside>,
+}
+
+/// Who came to a listener of HTTPS.
+pub(super) enum Met {
+    /// A client of ours, its handshake done.
+    Secured(Box<TlsStream>, Box<Secured>),
+    /// One that speaks something else than TLS.
+    Clear(TcpStream),
+    /// One that wants a stream route, and what was read of it.
+    Stream(TcpStream, tcp::First, Arc<LiveRoute>),
+    /// Nobody is left.
+    Nobody,
+}
+
+/// Finds out who came, and does the handshake; `begun` is told when its first bytes are there.
+pub(super) async fn meet(
+    https: &Https,
     tcp: TcpStream,
+    caller: Caller,
     shutdown: &CancellationToken,
     begun: impl FnOnce(),
-) -> Result<(Box<TlsStream>, Secured), Option<TcpStream>> {
+) -> Met {
     // Who has just been let in is about to ask, here too.
     let shutdown = async {
         shutdown.cancelled().await;
@@ -37,19 +61,28 @@ pub(super) async fn handshake(
             return Err(NoTls::Failed(std::io::ErrorKind::UnexpectedEof.into()));
         }
         begun();
-        tls.accept(tcp).await
+        let mut first = tcp::First::default();
+        if !https.beside.has_none() {
+            let hello = first.hello(&tcp, TlsServer::PATIENCE).await;
+            let hello = hello.ok_or_else(|| NoTls::Failed(std::io::ErrorKind::UnexpectedEof.into()))?;
+            if let Some(route) = https.beside.route(&hello, &https.tls).filter(|route| caller.may_use(route)) {
+                return Ok(Met::Stream(tcp, first, route));
+            }
+        }
+        let (stream, secured) = https.tls.accept(tcp, first.take()).await?;
+        Ok(Met::Secured(stream, Box::new(secured)))
     };
     let accepted = tokio::select! {
         biased;
         accepted = accept => accepted,
-        () = shutdown => return Err(None),
+        () = shutdown => return Met::Nobody,
     };
-    accepted.map_err(|error| match error {
-        NoTls::Other(tcp) => Some(tcp),
-        NoTls::Done => None,
+    accepted.unwrap_or_else(|error| match error {
+        NoTls::Other(tcp) => Met::Clear(tcp),
+        NoTls::Done => Met::Nobody,
         NoTls::Failed(error) => {
             tracing::debug!(%error, "a TLS handshake failed");
-            None
+            Met::Nobody
         }
     })
 }
@@ -108,7 +141,9 @@ fn redirect(client: &Client, head: &RequestHead) -> Result<(), Answer> {
     }
     let Some(host) = Host::read(head.host()) else { return Ok(()) };
     if !tls.certificates().certify(host.as_str()) {
-        tls.certificates().wish_for(host.as_str());
+        if client.worker.shared.ports.has_https() {
+            tls.certificates().wish_for(host.as_str());
+        }
         return Ok(());
     }
     let Some(port) = client.settings.https_redirect else { return Ok(()) };
@@ -159,14 +194,12 @@ pub(super) fn hsts<'a>(client: &'a Client, head: &RequestHead) -> Option<&'a str
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use tokio::net::TcpListener;
 
     use super::*;
     use crate::{
-        model::{Served, UpstreamTls},
-        net::{Certificates, TlsClients},
+        model::{Served, Transport, UpstreamTls},
+        net::{Certificates, Ends, TlsClients},
     };
 
     async fn ends() -> (TcpStream, TcpStream) {
@@ -178,7 +211,10 @@ mod tests {
     #[tokio::test]
     async fn at_a_shutdown_a_handshake_under_way_is_ended_only_when_it_does_not_go_on() {
         let serves = Certificates::new(Box::new(|_| Served::ByName), Box::new(|_| None));
-        let tls = TlsServer::new(Arc::new(serves)).unwrap();
+        let tls = Arc::new(TlsServer::new(Arc::new(serves)).unwrap());
+        let https = Https { tls, beside: Arc::default() };
+        let source = "192.0.2.7:4711".parse().unwrap();
+        let caller = Caller { transport: Transport::Tcp, ends: Ends { source, destination: source } };
         let shutdown = CancellationToken::new();
         shutdown.cancel();
         let (near, far) = ends().await;
@@ -186,10 +222,10 @@ mod tests {
         let (clients, target) = (TlsClients::default(), TlsTarget::new("app.test", &settings).unwrap());
         let connect = clients.connect(near, &target, &settings, Offer::Http1);
         let mut begun = 0;
-        let (accepted, connected) = tokio::join!(handshake(&tls, far, &shutdown, || begun += 1), connect);
-        assert!(accepted.is_ok() && connected.is_ok() && begun == 1);
+        let (accepted, connected) = tokio::join!(meet(&https, far, caller, &shutdown, || begun += 1), connect);
+        assert!(matches!(accepted, Met::Secured(..)) && connected.is_ok() && begun == 1);
         let (_silent, far) = ends().await;
-        assert!(matches!(handshake(&tls, far, &shutdown, || begun += 1).await, Err(None)));
+        assert!(matches!(meet(&https, far, caller, &shutdown, || begun += 1).await, Met::Nobody));
         assert_eq!(begun, 1, "who says nothing begins nothing");
     }
 }

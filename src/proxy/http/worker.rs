@@ -38,6 +38,7 @@ use super::{
     limits::Limits,
     middleware::Ledger,
     pool::Pool,
+    secure::Https,
     session_key::SessionKey,
 };
 
@@ -188,6 +189,17 @@ impl Shared {
         })
     }
 
+    /// What a listener of HTTPS needs.
+    fn https_at(&self, listener: &StdListener) -> Option<Https> {
+        let (tls, address) = (self.tls.clone()?, listener.local_addr().ok()?);
+        Some(Https { tls, beside: self.ports.beside(address)? })
+    }
+
+    /// TLS, as clients are spoken to by it.
+    pub(in crate::proxy) fn tls(&self) -> Option<&TlsServer> {
+        self.tls.as_deref()
+    }
+
     /// Counts a request that would cause a wake; says whether this client may.
     pub(in crate::proxy) fn may_wake(&self, client: IpAddr) -> bool {
         let allowed = isize::try_from(self.settings.load().wakes_per_client).unwrap_or(isize::MAX);
@@ -259,7 +271,7 @@ pub async fn serve(worker: Worker, listener: StdListener, shutdown: Cancellation
 async fn serve_with(
     worker: Worker,
     listener: StdListener,
-    tls: Option<Arc<TlsServer>>,
+    https: Option<Rc<Https>>,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
     listener.set_nonblocking(true)?;
@@ -268,9 +280,9 @@ async fn serve_with(
     let permits = Arc::clone(&worker.0.permits);
     let take = |stream, peer, permit| {
         worker.0.guests.add(|guest| {
-            let (worker, tls, shutdown) = (worker.clone(), tls.clone(), shutdown.clone());
+            let (worker, https, shutdown) = (worker.clone(), https.clone(), shutdown.clone());
             let task = tasks.spawn_local(async move {
-                front::connection(worker, stream, tls, (peer, guest), shutdown).await;
+                front::connection(worker, stream, https, (peer, guest), shutdown).await;
                 drop(permit);
             });
             task.abort_handle()
@@ -280,7 +292,7 @@ async fn serve_with(
     // So many are waited for at once; a hoard of more is told and cut.
     let lobby = Arc::new(Semaphore::new((permits.available_permits() / 8).clamp(4, 64)));
     let linger = worker.0.shared.settings.load().limits.linger;
-    let is_secure = tls.is_some();
+    let is_secure = https.is_some();
     let turn_away = |stream| {
         let Ok(place) = Arc::clone(&lobby).try_acquire_owned() else {
             return crowded::turn_away_at_once(stream, is_secure);
@@ -371,6 +383,9 @@ impl BoundWorkers {
     /// Starts to accept.
     pub fn run(self, shared: &Arc<Shared>, shutdown: &CancellationToken) -> io::Result<Workers> {
         let mut threads = Vec::new();
+        for bound in self.sets.iter().flatten().filter(|bound| bound.secure) {
+            shared.ports.serves_https_at(bound.listener.local_addr()?);
+        }
         for (index, listeners) in self.sets.into_iter().enumerate() {
             let (shared, shutdown) = (Arc::clone(shared), shutdown.child_token());
             let opened = shared.ports.worker();
@@ -392,13 +407,12 @@ fn work(listeners: Vec<Bound>, opened: PortPost, shared: Arc<Shared>, shutdown: 
         }
     };
     runtime.block_on(async {
-        let tls = shared.tls.clone();
-        let worker = Worker::new(shared);
+        let worker = Worker::new(Arc::clone(&shared));
         let ports = tokio::task::spawn_local(ports::serve(worker.clone(), opened, shutdown.clone()));
         let serve = |Bound { listener, secure }| {
             // Those that are not in clear are there only with TLS.
-            let tls = if secure { tls.clone() } else { None };
-            tokio::task::spawn_local(serve_with(worker.clone(), listener, tls, shutdown.clone()))
+            let https = if secure { shared.https_at(&listener).map(Rc::new) } else { None };
+            tokio::task::spawn_local(serve_with(worker.clone(), listener, https, shutdown.clone()))
         };
         let serving: Vec<_> = listeners.into_iter().map(serve).collect();
         for task in serving {

@@ -1,7 +1,7 @@
 //! Opens and closes ports as the routes want them.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     net::TcpListener,
     sync::{Arc, atomic::Ordering},
@@ -37,6 +37,8 @@ struct Ports {
     shared: Arc<Shared>,
     open: BTreeMap<PortKey, Arc<Port>>,
     failed: BTreeMap<PortKey, Failed>,
+    /// Those where HTTPS listens.
+    shared_with_https: BTreeSet<PortKey>,
     /// What was told last of what is missing.
     told: Problems,
 }
@@ -49,7 +51,13 @@ pub fn keep_ports(
     end: CancellationToken,
 ) -> impl Future<Output = ()> + Send + use<> {
     let mut routes = control.stream_routes();
-    let mut ports = Ports { shared, open: BTreeMap::new(), failed: BTreeMap::new(), told: Problems::default() };
+    let mut ports = Ports {
+        shared,
+        open: BTreeMap::new(),
+        failed: BTreeMap::new(),
+        shared_with_https: BTreeSet::new(),
+        told: Problems::default(),
+    };
     ports.follow(&mut routes, &control);
     async move {
         loop {
@@ -92,6 +100,9 @@ impl Ports {
             stays
         });
         let (mut troubles, mut opened) = (Problems::default(), Vec::new());
+        let (beside, wanted): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            wanted.into_iter().partition(|(key, _)| self.is_of_https(*key));
+        troubles.0.extend(self.share_with_https(beside));
         for (key, routes) in wanted {
             if let Some(port) = self.open.get(&key) {
                 port.routes.store(Arc::new(routes));
@@ -108,9 +119,28 @@ impl Ports {
             }
         }
         // Nobody is served before this is known: it might be ourselves.
-        self.shared.ports.are_open(self.open.keys());
+        self.shared.ports.are_open(self.open.keys().chain(&self.shared_with_https));
         for (worker, opened) in opened {
             self.shared.ports.hand_over(worker, opened);
+        }
+        troubles
+    }
+
+    fn is_of_https(&self, key: PortKey) -> bool {
+        key.transport == Transport::Tcp && self.shared.ports.beside(key.address).is_some()
+    }
+
+    /// Swaps the routes that share their port with HTTPS. Returns what is wrong with them.
+    fn share_with_https(&mut self, wanted: BTreeMap<PortKey, PortRoutes>) -> Vec<Problem> {
+        let gone = self.shared_with_https.iter().filter(|key| !wanted.contains_key(key));
+        gone.filter_map(|key| self.shared.ports.beside(key.address)).for_each(|beside| beside.set(None));
+        self.shared_with_https = wanted.keys().copied().collect();
+        let mut troubles = Vec::new();
+        for (key, mut routes) in wanted {
+            troubles.extend(routes.take_nameless().map(|route| nameless(key, &route.spec)));
+            if let Some(beside) = self.shared.ports.beside(key.address) {
+                beside.set(Some(routes).filter(|routes| routes.all().next().is_some()));
+            }
         }
         troubles
     }
@@ -180,6 +210,12 @@ fn word(transport: Transport) -> &'static str {
         Transport::Tcp => "TCP",
         Transport::Udp => "UDP",
     }
+}
+
+fn nameless(key: PortKey, route: &crate::model::RouteSpec) -> Problem {
+    let what = format!("route `{}` can not have all of `{}`, where HTTPS is served", route.alias, key.address);
+    let hint = "name with `sni` whom it answers to, or write another listening port: `listen:target`";
+    Problem::error(route.place.clone(), what).with_hint(hint)
 }
 
 fn trouble(key: PortKey, route: &crate::model::RouteSpec, error: &str) -> Problem {

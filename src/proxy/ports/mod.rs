@@ -2,14 +2,17 @@
 //!
 //! One task, `keep_ports`, compares what the routes want with what is open, binds, and tries again what could not be
 //! bound; the workers serve what it hands them. A port that stays keeps its sockets, whatever becomes of its routes:
-//! those are swapped beneath it, and connections that are open live on with the route that let them in.
+//! those are swapped beneath it, and connections that are open live on with the route that let them in. On the port of
+//! HTTPS nothing is bound: its listener asks `beside` whether a stream route is wanted.
 
+mod beside;
 mod entry;
 mod keeper;
 mod port;
 mod post;
 mod wanted;
 
+pub(super) use beside::Beside;
 pub(super) use entry::{Caller, Closed, Look, Place, Way, enter, look};
 pub(super) use port::Port;
 pub(super) use post::{PortPost, PortPosts, serve};

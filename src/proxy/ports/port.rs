@@ -76,12 +76,17 @@ impl PortRoutes {
         self.any.iter().chain(&self.by_name)
     }
 
+    /// Takes out the one that has no names.
+    pub(super) fn take_nameless(&mut self) -> Option<Arc<LiveRoute>> {
+        self.any.take()
+    }
+
+    /// The route that has this name.
+    pub(super) fn named(&self, host: &str) -> Option<&Arc<LiveRoute>> {
+        self.names.as_ref()?.find(&Query { host, path: "", method: "", headers: &|_| None })
+    }
+
     fn find(&self, name: Option<&str>) -> Option<&Arc<LiveRoute>> {
-        let named = self
-            .names
-            .as_ref()
-            .zip(name)
-            .and_then(|(names, host)| names.find(&Query { host, path: "", method: "", headers: &|_| None }));
-        named.or(self.any.as_ref())
+        name.and_then(|name| self.named(name)).or(self.any.as_ref())
     }
 }

@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Port, port::PortKey};
+use super::{Beside, Port, port::PortKey};
 use crate::{
     model::Transport,
     net,
@@ -45,6 +45,8 @@ pub(in crate::proxy) struct PortPosts {
     pub(super) turns: AtomicUsize,
     /// The ports that are open, with the addresses that they are open on.
     open: ArcSwap<HashMap<(Transport, u16), Vec<IpAddr>>>,
+    /// Where HTTPS listens, each with the stream routes that share its port.
+    https: ArcSwap<HashMap<SocketAddr, Arc<Beside>>>,
     /// Copies of all sockets, for a process that takes over. A std mutex: held for a look.
     copies: Mutex<HashMap<PortKey, Vec<OwnedFd>>>,
 }
@@ -55,6 +57,28 @@ impl PortPosts {
         let (sender, receiver) = unbounded_channel();
         self.lock().push(sender);
         receiver
+    }
+
+    /// HTTPS is served here. Told before ports are opened.
+    pub(in crate::proxy) fn serves_https_at(&self, address: SocketAddr) {
+        let mut all = HashMap::clone(&self.https.load());
+        all.entry(address).or_default();
+        self.https.store(Arc::new(all));
+    }
+
+    /// What shares this port with HTTPS; absent: HTTPS is not served there.
+    pub(in crate::proxy) fn beside(&self, address: SocketAddr) -> Option<Arc<Beside>> {
+        self.https.load().get(&address).cloned()
+    }
+
+    /// Whether HTTPS is served anywhere.
+    pub(in crate::proxy) fn has_https(&self) -> bool {
+        !self.https.load().is_empty()
+    }
+
+    /// Whether a stream route answers to this host on a port of HTTPS.
+    pub(in crate::proxy) fn names_beside_https(&self, host: &str) -> bool {
+        self.https.load().values().any(|beside| beside.names(host))
     }
 
     pub(super) fn workers(&self) -> usize {

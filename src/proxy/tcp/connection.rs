@@ -1,40 +1,50 @@
 //! One client's connection.
 
-use std::{net::SocketAddr, rc::Rc, sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{
+    net::SocketAddr,
+    rc::Rc,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{net::TcpStream, time::Instant};
 
-use super::{dial, first::First, status};
+use super::{
+    dial,
+    first::First,
+    meet::{Met, meet},
+    status,
+};
 use crate::{
     backend::Backend,
     control::LiveRoute,
-    model::{Transport, WakeOn},
-    net::{Beneath, Carries, Ended, copy_both_ways, reset_when_dropped},
+    model::WakeOn,
+    net::{Carries, Ended, Moved, NoTls, Stream, copy_both_ways, reset_when_dropped},
     proxy::{
         Worker,
         access::{self, StreamNotes},
         dialling::is_awake,
-        http::{Inner, gone},
+        http::{Inner, carry, gone},
         ports::{Caller, Closed, Look, Place, Port, Way, enter, look},
-        told,
     },
+    telemetry::chain,
 };
 
 /// A client that has gone without a word is noticed after about two minutes; one to whom bytes are under way only when
 /// the system gives those up, after a quarter of an hour.
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(60), Duration::from_secs(15), 4);
 
-/// A client and the route that it wants.
-pub(super) struct Session {
+/// A client on its way to an endpoint.
+pub(super) struct Session<'a> {
     pub(super) worker: Rc<Inner>,
-    pub(super) stream: TcpStream,
+    pub(super) stream: Stream,
     pub(super) caller: Caller,
     pub(super) route: Arc<LiveRoute>,
     /// What was read of it.
     pub(super) first: First,
     /// What is noted of it, where a log wants it.
-    notes: Option<StreamNotes>,
+    notes: &'a Option<StreamNotes>,
 }
 
 /// Why a session ended before it was carried.
@@ -47,62 +57,71 @@ pub(super) enum End {
     Answered,
 }
 
-/// Serves a connection to its end.
-pub(in crate::proxy) async fn connection(worker: Worker, stream: TcpStream, peer: SocketAddr, port: Arc<Port>) {
-    let Some(mut session) = meet(worker.0, stream, peer, &port).await else { return };
-    let Some(_place) = Place::take(&session.route) else {
-        tracing::debug!(route = %session.route.spec.alias, "a connection over the bound of the route was closed");
-        if let Some(notes) = &session.notes {
-            notes.status.set(503);
-        }
-        reset_when_dropped(&session.stream);
-        return;
+/// Serves a connection to a port of stream routes to its end.
+pub(in crate::proxy) async fn connection(worker: Worker, tcp: TcpStream, peer: SocketAddr, port: Arc<Port>) {
+    if let Some(met) = meet(worker.0, tcp, peer, &port).await {
+        serve(met).await;
+    }
+}
+
+/// Serves a client of a stream route to its end.
+pub(in crate::proxy) async fn serve(met: Met) {
+    let Met { worker, tcp, caller, route, mut first } = met;
+    let notes = StreamNotes::begin(&worker.shared, &route, caller);
+    let Some(_place) = Place::take(&route) else {
+        tracing::debug!(route = %route.spec.alias, "a connection over the bound of the route was closed");
+        note(&notes, 503, None);
+        return reset_when_dropped(&tcp);
     };
-    let route = Arc::clone(&session.route);
-    if let Some(notes) = &session.notes {
-        // Unless its end is seen.
-        notes.cut.set(Some(access::SHUTDOWN));
-    }
-    let ended = session.run().await;
-    if let Some(notes) = &session.notes {
-        notes.status.set(match &ended {
-            Ok(_) | Err(End::Answered) => 200,
-            Err(End::Left) => 499,
-            Err(End::Closed(_)) => 503,
-        });
-        notes.cut.set(match &ended {
-            Ok(ended) => access::cut(*ended),
-            Err(_) => None,
-        });
-    }
+    // Unless its end is seen.
+    note(&notes, 499, Some(access::SHUTDOWN));
+    let ends_here = route.spec.options.tls_termination;
+    let begun = match prepare(&tcp) {
+        Err(error) => Err(End::Closed(Closed(error.to_string()))),
+        Ok(()) if ends_here => terminate(&worker, tcp, first.take()).await,
+        Ok(()) => Ok(Stream::Plain(tcp)),
+    };
+    let ended = match begun {
+        Ok(stream) => {
+            let session = Session { worker, stream, caller, route: Arc::clone(&route), first, notes: &notes };
+            session.run().await
+        }
+        Err(end) => Err(end),
+    };
     match ended {
-        Ok(_) | Err(End::Answered) => {}
+        Ok(ended) => note(&notes, 200, access::cut(ended)),
+        Err(End::Answered) => note(&notes, 200, None),
         Err(End::Left) => {
+            note(&notes, 499, None);
             route.counters.client_left.fetch_add(1, Ordering::Relaxed);
         }
         Err(End::Closed(Closed(why))) => {
-            tracing::debug!(route = %route.spec.alias, client = %peer, why, "a connection was closed");
+            note(&notes, 503, None);
+            tracing::debug!(route = %route.spec.alias, client = %caller.ends.source, why, "a connection was closed");
         }
     }
 }
 
-/// Finds out who the client is and which route it wants.
-async fn meet(worker: Rc<Inner>, stream: TcpStream, peer: SocketAddr, port: &Port) -> Option<Session> {
-    let settings = worker.shared.settings.load_full();
-    prepare(&stream).ok()?;
-    let ends = told::ends(&stream, peer, &settings).await.ok()?;
-    let patience = settings.limits.header_timeout;
-    let mut first = First::default();
-    let name = if port.needs_hello() { first.name(&stream, patience).await? } else { None };
-    let caller = Caller { transport: Transport::Tcp, ends };
-    let route = port.route(name.as_deref()).filter(|route| caller.may_use(route));
-    let Some(route) = route else {
-        tracing::debug!(client = %peer, "a connection that no route takes was closed");
-        reset_when_dropped(&stream);
-        return None;
-    };
-    let notes = StreamNotes::begin(&worker.shared, &route, caller);
-    Some(Session { worker, stream, caller, route, first, notes })
+fn note(notes: &Option<StreamNotes>, status: u16, cut: Option<&'static str>) {
+    if let Some(notes) = notes {
+        notes.status.set(status);
+        notes.cut.set(cut);
+    }
+}
+
+/// Does the handshake for an endpoint that has nothing to do with TLS. Nobody is woken for those who do not finish it.
+async fn terminate(worker: &Inner, tcp: TcpStream, begun: Vec<u8>) -> Result<Stream, End> {
+    let closed = |why: String| End::Closed(Closed(why));
+    let tls = worker.shared.tls().ok_or_else(|| closed("TLS is not set up".to_owned()))?;
+    match Box::pin(tls.accept_stream(tcp, begun)).await {
+        Ok(stream) => Ok(Stream::Tls(stream)),
+        Err(NoTls::Done) => Err(End::Answered),
+        Err(NoTls::Other(tcp)) => {
+            reset_when_dropped(&tcp);
+            Err(closed("the client does not speak TLS".to_owned()))
+        }
+        Err(error @ NoTls::Failed(_)) => Err(closed(chain(&error))),
+    }
 }
 
 fn prepare(stream: &TcpStream) -> std::io::Result<()> {
@@ -112,8 +131,8 @@ fn prepare(stream: &TcpStream) -> std::io::Result<()> {
     SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }
 
-impl Session {
-    async fn run(&mut self) -> Result<Ended, End> {
+impl Session<'_> {
+    async fn run(mut self) -> Result<Ended, End> {
         let (way, upstream) = self.reach().await?;
         prepare(&upstream).map_err(|error| End::Closed(Closed(error.to_string())))?;
         let mut begun = self.first.take();
@@ -122,7 +141,7 @@ impl Session {
             begun.splice(0..0, header);
         }
         let idle = self.route.backend.as_ref().and_then(|backend| backend.policy().stream_idle);
-        let (counters, notes) = (&self.route.counters, &self.notes);
+        let (counters, notes) = (&self.route.counters, self.notes);
         let carried = |up: u64, down: u64| {
             counters.bytes_in.fetch_add(up, Ordering::Relaxed);
             counters.bytes_out.fetch_add(down, Ordering::Relaxed);
@@ -135,13 +154,18 @@ impl Session {
             notes.status.set(200);
         }
         carried(begun.len() as u64, 0);
-        let ended = copy_both_ways(&self.stream, &upstream, begun, idle, |moved| {
+        let moved = |moved: Moved| {
             carried(moved.up, moved.down);
             if let Some(pass) = &way.pass {
                 pass.touch();
             }
-        })
-        .await;
+        };
+        let ended = match self.stream {
+            Stream::Plain(client) => copy_both_ways(&client, &upstream, begun, idle, moved).await,
+            client @ (Stream::Tls(_) | Stream::Within(_)) => {
+                Box::pin(carry(&self.worker, (client, upstream.into()), &begun, idle, moved)).await
+            }
+        };
         if ended == Ended::Silent {
             tracing::debug!(route = %self.route.spec.alias, "a silent connection was closed");
         }
@@ -158,7 +182,7 @@ impl Session {
                 Look::Asleep(backend) => {
                     let since = Instant::now();
                     let woken = self.wake(&route, backend).await;
-                    if let Some(notes) = &self.notes {
+                    if let Some(notes) = self.notes {
                         notes.waited.set(notes.waited.get() + since.elapsed());
                     }
                     woken?
@@ -181,7 +205,7 @@ impl Session {
             let patience = self.worker.shared.settings.load().limits.header_timeout;
             let opens = tokio::select! {
                 biased;
-                opens = self.first.opens(&self.stream, openings, patience) => opens,
+                opens = self.first.opens(&mut self.stream, openings, patience) => opens,
                 // What is awake is for everyone, also for those who wait for it to speak first.
                 () = is_awake(backend) => true,
             };
@@ -190,7 +214,7 @@ impl Session {
             }
         }
         // Who ends without a word has left. Who said something may only have nothing to add.
-        let left = gone(Beneath::Socket(&self.stream), self.first.is_empty());
+        let left = gone(self.stream.beneath(), self.first.is_empty());
         tokio::select! {
             biased;
             entered = enter(&self.worker, route, backend, self.caller) => entered.map_err(End::Closed),

@@ -8,7 +8,6 @@ use super::connection::{End, Session};
 use crate::{
     backend::FORWARDER_PROOF,
     control::LiveRoute,
-    net::Beneath,
     proxy::{
         dialling::{DIAL_PATIENCE, dial_pause, is_down},
         http::{Inner, gone},
@@ -18,13 +17,13 @@ use crate::{
 };
 
 /// Connects, unless the client leaves or the backend goes down meanwhile.
-pub(super) async fn dial(session: &Session, way: &Way) -> Result<io::Result<TcpStream>, End> {
+pub(super) async fn dial(session: &Session<'_>, way: &Way) -> Result<io::Result<TcpStream>, End> {
     let patience = session.route.spec.options.upstream.connect_timeout;
     let dialled = tokio::select! {
         biased;
         dialled = session.worker.connect(way.address, patience) => dialled,
         () = is_down(session.route.backend.as_ref()) => Err(io::ErrorKind::HostUnreachable.into()),
-        () = gone(Beneath::Socket(&session.stream), session.first.is_empty()) => return Err(End::Left),
+        () = gone(session.stream.beneath(), session.first.is_empty()) => return Err(End::Left),
     };
     match dialled {
         // A forwarder accepts before the app listens, and closes then.

@@ -1,7 +1,8 @@
 //! TCP: a client's connection is held while the backend wakes, then carried both ways.
 //!
-//! - `connection` is one client from its first byte to its last;
-//! - `first` reads what tells where it goes and whether it wakes: the TLS hello, an opening;
+//! - `meet` finds out who the client is and which route it wants, by the name in its TLS hello where several share a
+//!   port; `first` is what was read of it for that;
+//! - `connection` serves it from there to its last byte, through TLS where that ends here;
 //! - `dial` connects to the endpoint, patiently after a wake.
 //!
 //! What always holds: what the client sent is kept unread in its socket, or read into one bounded buffer, and
@@ -10,6 +11,9 @@
 mod connection;
 mod dial;
 mod first;
+mod meet;
 mod status;
 
-pub(super) use connection::connection;
+pub(super) use connection::{connection, serve};
+pub(super) use first::First;
+pub(super) use meet::Met;

@@ -16,7 +16,7 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Answers, where there is something to answer.
-pub(super) async fn answer(session: &mut Session, backend: &Backend) -> End {
+pub(super) async fn answer(session: &mut Session<'_>, backend: &Backend) -> End {
     let WakeOn::Data(openings) = &session.route.spec.options.wake_on else { return no_reason() };
     let ping = handshake(session.first.bytes());
     let (true, Handshake::Status { protocol, length }) = (openings.contains(&Opening::Minecraft), ping) else {
@@ -34,7 +34,7 @@ fn no_reason() -> End {
     End::Closed(Closed("what it said is no reason to wake the backend".to_owned()))
 }
 
-fn words(session: &Session, backend: &Backend) -> String {
+fn words(session: &Session<'_>, backend: &Backend) -> String {
     let spec = &session.route.spec;
     let name = spec.options.title.as_deref().unwrap_or(spec.alias.as_str());
     match backend.status().borrow().state {
@@ -49,7 +49,7 @@ fn words(session: &Session, backend: &Backend) -> String {
 }
 
 /// The request is answered, and one ping.
-async fn talk(session: &mut Session, protocol: i32, words: &str) -> std::io::Result<()> {
+async fn talk(session: &mut Session<'_>, protocol: i32, words: &str) -> std::io::Result<()> {
     let mut asked = false;
     loop {
         match pong(session.first.bytes()) {
@@ -64,7 +64,7 @@ async fn talk(session: &mut Session, protocol: i32, words: &str) -> std::io::Res
             }
             Some((_, None)) => return Ok(()),
             None if session.first.bytes().len() >= 10 => return Ok(()),
-            None => session.first.read(&session.stream).await?,
+            None => session.first.read(&mut session.stream).await?,
         }
     }
 }

@@ -51,3 +51,16 @@ pub(crate) async fn ends_at_once(dormouse: &Dormouse, to: SocketAddr) {
     };
     assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
 }
+
+/// A hello of TLS 1.2 without anything but a name.
+pub(crate) fn hello(name: &str) -> Vec<u8> {
+    let vector = |bytes: usize, content: &[u8]| {
+        let length = content.len().to_be_bytes();
+        [&length[length.len() - bytes..], content].concat()
+    };
+    let entry = [&[0][..], &vector(2, name.as_bytes())].concat();
+    let extension = [&[0, 0][..], &vector(2, &vector(2, &entry))].concat();
+    let body = [&[3, 3][..], &[7; 32], &[0], &vector(2, &[0x13, 1]), &[1, 0], &vector(2, &extension)].concat();
+    let message = [&[1][..], &vector(3, &body)].concat();
+    [&[22, 3, 1][..], &vector(2, &message)].concat()
+}
