@@ -163,13 +163,8 @@ fn same_port(first: &RouteSpec, route: &RouteSpec) -> Option<Problem> {
 
 /// Whether it takes connections, and datagrams. What leads nowhere may take either once it does.
 fn carries(route: &RouteSpec) -> (bool, bool) {
-    match &route.target {
-        RouteTarget::Backend { endpoint, .. } | RouteTarget::Address { endpoint, .. } => {
-            (endpoint.scheme.has_tcp(), endpoint.scheme.has_udp())
-        }
-        RouteTarget::Down { .. } => (true, true),
-        RouteTarget::Group(_) => (true, false),
-    }
+    let of_way = |way: &RouteSpec| way.endpoint().map_or((true, true), |at| (at.scheme.has_tcp(), at.scheme.has_udp()));
+    route.ways().map(of_way).fold((false, false), |(tcp, udp), (t, u)| (tcp || t, udp || u))
 }
 
 fn shares((tcp, udp): (bool, bool), (other_tcp, other_udp): (bool, bool)) -> bool {

@@ -112,7 +112,14 @@ fn difference(first: &RouteSpec, route: &RouteSpec) -> Option<&'static str> {
     let (ours, theirs) = (&route.matches, &first.matches);
     let rest = |matches: &RouteMatch| RouteMatch { hosts: thin_vec::ThinVec::new(), ..matches.clone() };
     let (options, others) = (&route.options, &first.options);
+    let is_stream = !ours.listen.is_empty() || !theirs.listen.is_empty();
+    let scheme = |route: &RouteSpec| route.endpoint().filter(|_| is_stream).map(|endpoint| endpoint.scheme);
+    let schemes = scheme(route).zip(scheme(first));
     let differing = [
+        ("listening addresses", ours.listen != theirs.listen),
+        ("scheme", schemes.is_some_and(|(ours, theirs)| ours != theirs)),
+        ("sni", ours.sni != theirs.sni),
+        ("tls_termination", options.tls_termination != others.tls_termination),
         ("paths", ours.paths != theirs.paths),
         ("methods", ours.methods != theirs.methods),
         ("headers", ours.headers != theirs.headers),

@@ -207,11 +207,12 @@ pub(super) fn spread(
     endpoints.into_iter().map(one).collect()
 }
 
-/// A stream goes to one place.
+/// Streams have no cookies to know a client by.
 pub(super) fn check(scheme: Scheme, draft: &RouteDraft, place: &Place, problems: &mut Problems) {
-    if scheme.is_stream() && draft.link.is_some() {
-        let what = format!("a `{scheme}` route can not be balanced over several targets in this version yet");
+    let is_sticky = draft.link.as_ref().is_some_and(|link| link.sticky == Some(true));
+    if scheme.is_stream() && is_sticky {
+        let what = format!("`sticky` knows clients by a cookie, and a `{scheme}` route has none");
         let problem = Problem::error(place.clone(), what);
-        problems.0.push(problem.with_hint("leave out `load_balance` and `endpoints`, and name one target"));
+        problems.0.push(problem.with_hint("write `mode: ip_hash`: a client stays with its member by its address"));
     }
 }

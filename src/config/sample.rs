@@ -77,7 +77,7 @@ mod tests {
         let doubts = loaded.problems.0.iter().filter(|problem| !problem.what.contains("there is no program"));
         assert_eq!(doubts.map(ToString::to_string).collect::<Vec<_>>(), Vec::<String>::new());
         // Of several endpoints each is one.
-        assert_eq!(loaded.routes.len(), 21);
+        assert_eq!(loaded.routes.len(), 23);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The access log of a request or stream: whether it has one, and the way of its line there.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     net::IpAddr,
     sync::{Arc, LazyLock},
     time::{Duration, Instant},
@@ -85,6 +85,8 @@ pub(super) fn record<'a>(client: IpAddr, took: Duration) -> AccessRecord<'a> {
 pub(super) struct StreamNotes {
     shared: Arc<Shared>,
     route: Arc<LiveRoute>,
+    /// Where it went.
+    backend: RefCell<Option<String>>,
     log: Arc<AccessLog>,
     caller: Caller,
     began: Instant,
@@ -104,6 +106,7 @@ impl StreamNotes {
             log: of(shared, Some(route))?,
             shared: Arc::clone(shared),
             route: Arc::clone(route),
+            backend: RefCell::new(backend_of(route)),
             caller,
             began: Instant::now(),
             status: Cell::new(499),
@@ -114,6 +117,11 @@ impl StreamNotes {
         })
     }
 
+    /// It goes to this member of its group.
+    pub(super) fn goes_by(&self, member: &LiveRoute) {
+        *self.backend.borrow_mut() = backend_of(member);
+    }
+
     /// So many more bytes were carried.
     pub(super) fn carried(&self, up: u64, down: u64) {
         self.bytes_in.set(self.bytes_in.get() + up);
@@ -121,10 +129,14 @@ impl StreamNotes {
     }
 }
 
+fn backend_of(route: &LiveRoute) -> Option<String> {
+    route.backend.as_ref().map(|backend| backend.id().to_string())
+}
+
 impl Drop for StreamNotes {
     fn drop(&mut self) {
         let target = self.caller.ends.destination.to_string();
-        let backend = self.route.backend.as_ref().map(|backend| backend.id().to_string());
+        let backend = self.backend.take();
         let (method, protocol) = match self.caller.transport {
             Transport::Tcp => ("TCP", "TCP"),
             Transport::Udp => ("UDP", "UDP"),

@@ -4,6 +4,7 @@
 
 mod access;
 mod dialling;
+mod group;
 mod health;
 mod http;
 mod ports;

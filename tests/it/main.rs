@@ -46,6 +46,7 @@ mod provider_docker_faults;
 mod provider_process;
 mod reload;
 mod service_manager;
+mod streams_balance;
 mod streams_clients;
 mod streams_first;
 mod streams_tcp;

@@ -6,10 +6,10 @@ use crate::{
     backend::Pass,
     control::LiveRoute,
     net::{NoUpstreamTls, Offer, TlsTarget},
+    proxy::group::Turn,
 };
 
 use super::{
-    balance::Turn,
     connect::connect,
     front::{Client, Next},
     h2_reach::reach,

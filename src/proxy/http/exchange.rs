@@ -11,6 +11,7 @@ use crate::{
     proxy::{
         access,
         dialling::{DIAL_PATIENCE, dial_pause},
+        group::Turn,
     },
     routing::{Query, plain_path},
     telemetry::{RouteCounters, UpstreamError},
@@ -20,7 +21,7 @@ use crate::{
 use super::{
     answer::{Answer, MALFORMED, TOO_LARGE},
     attempt::{Failure, Fault, Job, Way, attempt},
-    balance::{self, Turn},
+    balance,
     field::{HOP_MARK, Known},
     front::{Client, Next},
     leaving::left,

@@ -38,7 +38,6 @@ mod connect;
 mod crowded;
 mod deadline;
 mod dial;
-mod door;
 mod exchange;
 mod field;
 mod forwarded;

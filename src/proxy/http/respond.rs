@@ -15,6 +15,7 @@ use crate::{
 use super::{
     answer::{Answer, MALFORMED},
     attempt::{Job, Way},
+    balance,
     buffer::{Buf, Buffers},
     coding::Coder,
     front::{Client, Next},
@@ -115,7 +116,7 @@ fn tell<'a>(job: &mut Job<'a>, run: &mut Run, head: &mut ResponseHead) -> Told<'
     // A client that still sends is told that this connection ends with the answer.
     let keep_alive =
         job.head.keep_alive && may_stay && run.pump.finished() && !run.write_failed && !job.client.is_stopping();
-    let cookie = job.turn.as_ref().and_then(|turn| turn.answered(job));
+    let cookie = job.turn.as_ref().and_then(|turn| balance::answered(turn, job));
     let ending = Ending {
         is_11,
         keep_alive,

@@ -21,7 +21,7 @@ use crate::{
 use super::{
     answer::Answer,
     attempt::Job,
-    door::Door,
+    balance,
     front::Next,
     leaving::gone,
     tell::{self, add_wanted, wanted},
@@ -44,7 +44,7 @@ pub(super) async fn page(
     cause: Cause,
     patience: Duration,
 ) -> Result<Pass, Entry> {
-    match Door::of(job) {
+    match balance::door(job) {
         None => page_while(job, backend, backend.enter(cause, patience)).await,
         Some(mut door) => {
             // Which of the members it was is found out anew.

@@ -57,7 +57,7 @@ impl Caller {
         }
     }
 
-    fn cause(self) -> Cause {
+    pub(in crate::proxy) fn cause(self) -> Cause {
         Cause::Request(RequestFacts {
             method: self.word().to_owned(),
             host: self.ends.destination.to_string(),
@@ -85,8 +85,8 @@ impl Way {
     }
 }
 
-/// Configurations that ask for it are refused.
-const SEVERAL: &str = "a stream goes to one place";
+/// A member is chosen before.
+const SEVERAL: &str = "it is none of its group";
 
 /// Enters what is awake, or needs no waking.
 pub(in crate::proxy) async fn look<'a>(
@@ -121,16 +121,32 @@ pub(in crate::proxy) async fn enter(
     backend: &Backend,
     caller: Caller,
 ) -> Result<Way, Closed> {
+    may_wake(worker, backend, caller)?;
+    let entered = backend.enter(caller.cause(), backend.policy().patience()).await;
+    entered_by(worker, route, entered.map_err(|refused| Closed(refused.reason().to_owned()))?, caller)
+}
+
+/// Whether this client may still cause wakes.
+pub(in crate::proxy) fn may_wake(worker: &Inner, backend: &Backend, caller: Caller) -> Result<(), Closed> {
     if causes_wake(backend) && !worker.shared.may_wake(caller.ends.source.ip()) {
         return Err(Closed("too many services were started from this address".to_owned()));
     }
+    Ok(())
+}
+
+/// The way of one that has a pass.
+pub(in crate::proxy) fn entered_by(
+    worker: &Inner,
+    route: &LiveRoute,
+    pass: Pass,
+    caller: Caller,
+) -> Result<Way, Closed> {
     let port = match &route.spec.target {
         RouteTarget::Backend { endpoint, .. } | RouteTarget::Address { endpoint, .. } => endpoint.port,
         RouteTarget::Down { .. } => return Err(Closed("its owner switched it off".to_owned())),
         RouteTarget::Group(_) => return Err(Closed(SEVERAL.to_owned())),
     };
-    let entered = backend.enter(caller.cause(), backend.policy().patience()).await;
-    through(entered.map_err(|refused| Closed(refused.reason().to_owned()))?, port)?.out_of(worker, caller)
+    through(pass, port)?.out_of(worker, caller)
 }
 
 fn through(pass: Pass, port: u16) -> Result<Way, Closed> {
@@ -141,7 +157,7 @@ fn through(pass: Pass, port: u16) -> Result<Way, Closed> {
 }
 
 /// A client of a network that neither wakes nor keeps awake.
-fn is_ignored(route: &LiveRoute, backend: &Backend, caller: Caller) -> bool {
+pub(in crate::proxy) fn is_ignored(route: &LiveRoute, backend: &Backend, caller: Caller) -> bool {
     let policy = backend.policy();
     let client = caller.ends.source.ip();
     let case = IgnoreCase { method: caller.word(), path: "", agent: "", client };
@@ -158,8 +174,9 @@ impl Place {
         let counters = &route.counters;
         let before = counters.in_flight.fetch_add(1, Ordering::Relaxed);
         let place = Self(std::sync::Arc::clone(counters));
-        let bound =
-            route.spec.options.upstream.max_conns.map_or(i64::MAX, |most| i64::try_from(most).unwrap_or(i64::MAX));
+        // Of a group each member has a bound of its own.
+        let bound = route.spec.options.upstream.max_conns.filter(|_| route.group.is_none());
+        let bound = bound.map_or(i64::MAX, |most| i64::try_from(most).unwrap_or(i64::MAX));
         if before < bound {
             counters.streams.fetch_add(1, Ordering::Relaxed);
             Some(place)

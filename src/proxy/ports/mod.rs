@@ -13,7 +13,7 @@ mod post;
 mod wanted;
 
 pub(super) use beside::Beside;
-pub(super) use entry::{Caller, Closed, Look, Place, Way, enter, look};
+pub(super) use entry::{Caller, Closed, Look, Place, Way, enter, entered_by, is_ignored, look, may_wake};
 pub(super) use port::Port;
 pub(super) use post::{PortPost, PortPosts, serve};
 

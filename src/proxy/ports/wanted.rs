@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::port::{PortKey, PortRoutes};
 use crate::{
     control::LiveRoute,
-    model::{RouteTarget, Scheme, Transport},
+    model::{Scheme, Transport},
 };
 
 /// Each wanted port with its routes. A route that leads nowhere has none: nothing listens there.
@@ -23,9 +23,7 @@ pub(super) fn wanted(routes: &[Arc<LiveRoute>]) -> BTreeMap<PortKey, PortRoutes>
     ports.into_iter().map(|(key, routes)| (key, routes.finished())).collect()
 }
 
+/// That of the endpoint; members of a group have the same.
 fn scheme(route: &LiveRoute) -> Option<Scheme> {
-    match &route.spec.target {
-        RouteTarget::Backend { endpoint, .. } | RouteTarget::Address { endpoint, .. } => Some(endpoint.scheme),
-        RouteTarget::Down { .. } | RouteTarget::Group(_) => None,
-    }
+    route.spec.ways().find_map(|way| way.endpoint()).map(|endpoint| endpoint.scheme)
 }

@@ -25,6 +25,7 @@ use crate::{
         Worker,
         access::{self, StreamNotes},
         dialling::is_awake,
+        group::Turn,
         http::{Inner, carry, gone},
         ports::{Caller, Closed, Look, Place, Port, Way, enter, look},
     },
@@ -43,6 +44,8 @@ pub(super) struct Session<'a> {
     pub(super) route: Arc<LiveRoute>,
     /// What was read of it.
     pub(super) first: First,
+    /// Where it stands among the members of its group.
+    pub(super) turn: Option<Box<Turn<'a>>>,
     /// What is noted of it, where a log wants it.
     notes: &'a Option<StreamNotes>,
 }
@@ -83,7 +86,8 @@ pub(in crate::proxy) async fn serve(met: Met) {
     };
     let ended = match begun {
         Ok(stream) => {
-            let session = Session { worker, stream, caller, route: Arc::clone(&route), first, notes: &notes };
+            let turn = route.group.as_deref().map(Turn::new);
+            let session = Session { worker, stream, caller, route: Arc::clone(&route), first, turn, notes: &notes };
             session.run().await
         }
         Err(end) => Err(end),
@@ -174,12 +178,14 @@ impl Session<'_> {
 
     /// A connection to the endpoint, awake then.
     async fn reach(&mut self) -> Result<(Way, TcpStream), End> {
-        let route = Arc::clone(&self.route);
         let mut tries = dial::Tries::default();
+        self.choose(None)?;
         loop {
-            let way = match look(&self.worker, &route, self.caller).await.map_err(End::Closed)? {
-                Look::Open(way) => way,
-                Look::Asleep(backend) => {
+            let route = Arc::clone(&self.route);
+            let looked = look(&self.worker, &route, self.caller).await;
+            let way = match looked {
+                Ok(Look::Open(way)) => way,
+                Ok(Look::Asleep(backend)) => {
                     let since = Instant::now();
                     let woken = self.wake(&route, backend).await;
                     if let Some(notes) = self.notes {
@@ -187,15 +193,37 @@ impl Session<'_> {
                     }
                     woken?
                 }
+                Err(closed) => {
+                    self.turned_away(closed)?;
+                    continue;
+                }
             };
+            // A member that was awake sooner, perhaps.
+            let route = Arc::clone(&self.route);
             let error = match dial::dial(self, &way).await? {
-                Ok(upstream) => return Ok((way, upstream)),
+                Ok(upstream) => {
+                    self.arrived();
+                    return Ok((way, upstream));
+                }
                 Err(error) => error,
             };
             // The pass is given back meanwhile: what has died can be seen as such, and woken.
             let settling = way.is_settling(&route);
             drop(way);
-            tries.after(&self.worker, &route, settling, error).await?;
+            if !self.goes_elsewhere(settling, &error) {
+                tries.after(&self.worker, &route, settling, error).await?;
+            }
+            self.choose(None)?;
+        }
+    }
+
+    /// The endpoint has taken the connection.
+    fn arrived(&self) {
+        if let Some(member) = self.turn.as_ref().and_then(|turn| turn.member()) {
+            member.answered();
+        }
+        if let Some(notes) = self.notes {
+            notes.goes_by(&self.route);
         }
     }
 
@@ -212,6 +240,9 @@ impl Session<'_> {
             if !opens {
                 return Err(status::answer(self, backend).await);
             }
+        }
+        if self.turn.is_some() {
+            return self.wait_for_any(backend).await;
         }
         // Who ends without a word has left. Who said something may only have nothing to add.
         let left = gone(self.stream.beneath(), self.first.is_empty());

@@ -3,6 +3,7 @@
 //! - `meet` finds out who the client is and which route it wants, by the name in its TLS hello where several share a
 //!   port; `first` is what was read of it for that;
 //! - `connection` serves it from there to its last byte, through TLS where that ends here;
+//! - `member` says which of a group it goes to, and who gets it when that one fails;
 //! - `dial` connects to the endpoint, patiently after a wake.
 //!
 //! What always holds: what the client sent is kept unread in its socket, or read into one bounded buffer, and
@@ -12,6 +13,7 @@ mod connection;
 mod dial;
 mod first;
 mod meet;
+mod member;
 mod status;
 
 pub(super) use connection::{connection, serve};

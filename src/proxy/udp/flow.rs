@@ -15,14 +15,15 @@ use tokio::{io::Interest, net::UdpSocket, sync::Notify, time::Instant};
 use super::{door::Pair, port::Common};
 use crate::{
     backend::{Backend, Pass},
-    control::LiveRoute,
+    control::{LiveGroup, LiveRoute, UnderWay},
     model::IdlePolicy,
     net::Carries,
     proxy::{
         access::StreamNotes,
         dialling::dial_pause,
+        group::{Asker, Turn},
         http::Inner,
-        ports::{Caller, Closed, Look, Way, enter, look},
+        ports::{Caller, Closed, Look, Way, enter, is_ignored, look},
     },
 };
 
@@ -36,6 +37,8 @@ const REFUSAL: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub(super) struct Flow {
     route: Arc<LiveRoute>,
+    /// The group that it is of, and the member that it stays with.
+    pinned: Option<(Arc<LiveRoute>, usize, UnderWay)>,
     caller: Caller,
     /// When a datagram last moved, in either direction.
     moved: Cell<Instant>,
@@ -55,10 +58,24 @@ enum State {
 }
 
 impl Flow {
-    pub(super) fn new(worker: &Inner, route: Arc<LiveRoute>, caller: Caller, now: Instant) -> Self {
+    /// A flow; of a group it is pinned to one member. None when there is nobody to take it.
+    pub(super) fn new(worker: &Inner, route: Arc<LiveRoute>, caller: Caller, now: Instant) -> Option<Self> {
         let notes = StreamNotes::begin(&worker.shared, &route, caller);
         let state = State::Waiting { kept: VecDeque::new(), bytes: 0 };
-        Self { route, caller, moved: Cell::new(now), refused: Notify::new(), notes, state: RefCell::new(state) }
+        let (route, pinned) = match route.group.as_deref() {
+            None => (route, None),
+            Some(group) => {
+                let at = turn_of(worker, group, caller)?;
+                let member = group.members.get(at)?;
+                let load = member.under_way();
+                (Arc::clone(&member.route), Some((route, at, load)))
+            }
+        };
+        if let Some(notes) = &notes {
+            notes.goes_by(&route);
+        }
+        let (moved, refused, state) = (Cell::new(now), Notify::new(), RefCell::new(state));
+        Some(Self { route, pinned, caller, moved, refused, notes, state })
     }
 
     /// Whether it waits for nothing, and nothing moved for so long.
@@ -141,6 +158,11 @@ impl Flow {
             Some(backend) => backend.suspect(),
             None => worker.names.forget(),
         }
+        if let Some((group, at, _)) = &self.pinned
+            && let Some(member) = group.group.as_ref().and_then(|group| group.members.get(*at))
+        {
+            member.refused();
+        }
         Closed(format!("the endpoint takes no datagrams: {error}"))
     }
 
@@ -159,6 +181,13 @@ impl Flow {
             tokio::time::sleep_until(until).await;
         }
     }
+}
+
+/// The member whose turn it is.
+fn turn_of(worker: &Inner, group: &LiveGroup, caller: Caller) -> Option<usize> {
+    let is_barred = |route: &LiveRoute, backend: &Backend| is_ignored(route, backend, caller);
+    let client = caller.ends.source.ip().to_canonical();
+    Turn::new(group).next(None, &Asker { shared: &worker.shared, client, is_barred: &is_barred })
 }
 
 /// Carries a flow to its end.

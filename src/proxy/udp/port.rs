@@ -166,7 +166,7 @@ fn begin(common: &Rc<Common>, port: &Port, pair: Pair, tasks: &mut JoinSet<()>) 
     };
     let permit = Arc::clone(&common.worker.permits).try_acquire_owned().ok()?;
     let place = Place::take(&route)?;
-    let flow = Rc::new(Flow::new(&common.worker, route, caller, Instant::now()));
+    let flow = Rc::new(Flow::new(&common.worker, route, caller, Instant::now())?);
     common.flows.borrow_mut().insert(pair, Rc::clone(&flow));
     let (common, running) = (Rc::clone(common), Rc::clone(&flow));
     tasks.spawn_local(async move {

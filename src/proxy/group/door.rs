@@ -9,54 +9,51 @@ use crate::{
     backend::{Backend, Pass, Refused, StatusState},
     control::{LiveGroup, LiveMember},
     model::Cause,
+    proxy::{Shared, http::causes_wake},
     routing::{Members, Step, late_after},
 };
 
-use super::{attempt::Job, wake, worker::Shared};
+use super::turn::{Asker, Turn};
 
 /// Nobody is woken because another is late when less than this is left, or so soon after another.
 const WORTH_A_WAKE: Duration = Duration::from_secs(1);
 
 /// Every member of a group that is left to be asked, as one.
-pub(super) struct Door<'a> {
+pub(in crate::proxy) struct Door<'a> {
     group: &'a LiveGroup,
     /// Where it begins.
     at: Option<usize>,
     tried: Members,
-    /// Members that the request may not wake.
+    /// Members that may not be woken.
     barred: Members,
     shared: Arc<Shared>,
     client: IpAddr,
 }
 
 impl<'a> Door<'a> {
-    /// The door for a request of a group, which may wake the member that it is at.
-    pub(super) fn of(job: &Job<'a>) -> Option<Self> {
-        let turn = job.turn.as_ref()?;
+    /// The door for whoever may wake the member that it is at.
+    pub(in crate::proxy) fn new(turn: &Turn<'a>, asker: &Asker<'_>, shared: Arc<Shared>) -> Self {
         let is_barred = |member: &LiveMember| {
-            let Some(backend) = &member.route.backend else { return true };
-            let policy = backend.policy();
-            let elsewhere = policy.start_endpoint.as_deref().is_some_and(|only| only != job.head.path());
-            elsewhere || wake::is_ignored(job, &member.route, &policy)
+            member.route.backend.as_ref().is_none_or(|backend| (asker.is_barred)(&member.route, backend))
         };
         let members = turn.group.members.iter().enumerate();
-        Some(Self {
+        Self {
             group: turn.group,
             at: turn.at,
             tried: turn.tried,
             barred: members.filter_map(|(at, member)| is_barred(member).then_some(at)).collect(),
-            shared: Arc::clone(&job.client.worker.shared),
-            client: wake::client(job),
-        })
+            shared,
+            client: asker.client,
+        }
     }
 
     /// Those that have been asked.
-    pub(super) fn tried(&self) -> Members {
+    pub(in crate::proxy) fn tried(&self) -> Members {
         self.tried
     }
 
     /// Waits until a member is awake. Each is tried once: when the one before has failed, or takes too long.
-    pub(super) async fn enter(&mut self, cause: Cause, patience: Duration) -> Result<(usize, Pass), Refused> {
+    pub(in crate::proxy) async fn enter(&mut self, cause: Cause, patience: Duration) -> Result<(usize, Pass), Refused> {
         let until = Instant::now() + patience;
         let mut refused = Refused::TimedOut { after: patience };
         let (mut next, mut late) = (self.at, None);
@@ -119,7 +116,7 @@ impl<'a> Door<'a> {
 
     /// Within the bounds of this client.
     fn may_wake(&self, backend: &Backend) -> bool {
-        !wake::causes_wake(backend) || self.shared.may_wake(self.client)
+        !causes_wake(backend) || self.shared.may_wake(self.client)
     }
 }
 
