@@ -67,7 +67,8 @@ fn is_alert(got: &Result<Vec<u8>, Error>, alert: AlertDescription) {
 
 /// Asks as soon as it is served as is expected.
 async fn asked_until(ask: impl AsyncFn() -> Result<Vec<u8>, Error>, expected: &[u8]) {
-    until("an answer", ask, |got| got.as_ref().is_ok_and(|got| got == expected)).await;
+    let got = until("an answer", ask, |got| got.as_ref().is_ok_and(|got| got == expected)).await;
+    assert_eq!(got.as_deref(), Ok(expected));
 }
 
 #[tokio::test]

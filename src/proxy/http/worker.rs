@@ -391,14 +391,14 @@ impl BoundWorkers {
             let opened = shared.ports.worker();
             let thread = std::thread::Builder::new()
                 .name(format!("http-{index}"))
-                .spawn(move || work(listeners, opened, shared, &shutdown))?;
+                .spawn(move || work(listeners, opened, &shared, &shutdown))?;
             threads.push(thread);
         }
         Ok(Workers { addresses: self.addresses, threads })
     }
 }
 
-fn work(listeners: Vec<Bound>, opened: PortPost, shared: Arc<Shared>, shutdown: &CancellationToken) {
+fn work(listeners: Vec<Bound>, opened: PortPost, shared: &Arc<Shared>, shutdown: &CancellationToken) {
     let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -407,7 +407,7 @@ fn work(listeners: Vec<Bound>, opened: PortPost, shared: Arc<Shared>, shutdown: 
         }
     };
     runtime.block_on(async {
-        let worker = Worker::new(Arc::clone(&shared));
+        let worker = Worker::new(Arc::clone(shared));
         let ports = tokio::task::spawn_local(ports::serve(worker.clone(), opened, shutdown.clone()));
         let serve = |Bound { listener, secure }| {
             // Those that are not in clear are there only with TLS.
