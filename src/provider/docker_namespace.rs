@@ -21,7 +21,7 @@ pub(super) const PROCESSES: &str = "/proc";
 pub(super) fn find(processes: &Path, pid: u32, id: &str) -> Namespace {
     match process(processes, pid, id) {
         Ok(process) => Namespace::Of(process),
-        Err(why) => closed(&why, "start Dormouse where it sees the machine's processes, or "),
+        Err(why) => closed(&why, "let Dormouse see the machine's processes, as with `--pid=host` in a container, or "),
     }
 }
 

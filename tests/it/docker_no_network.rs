@@ -72,8 +72,7 @@ async fn it_is_woken_from_pause_with_its_web_sockets_and_keeps_awake_by_them() {
     let pid = dormouse.get(&name, "/").await.told("started");
     dormouse.comes_to(&name, "paused").await;
     let stream = TcpStream::connect(dormouse.http).await.unwrap();
-    let (mut socket, answer) =
-        must("a WebSocket", client_async(format!("ws://{name}.test/ws"), stream)).await.unwrap();
+    let (mut socket, answer) = must("a WebSocket", client_async(format!("ws://{name}.test/ws"), stream)).await.unwrap();
     assert_eq!(answer.status(), 101);
     socket.send(Message::text("inside")).await.unwrap();
     assert_eq!(must("an echo", socket.next()).await.unwrap().unwrap(), Message::text("inside"));
@@ -86,7 +85,7 @@ async fn it_is_woken_from_pause_with_its_web_sockets_and_keeps_awake_by_them() {
 #[tokio::test]
 async fn after_a_restart_by_hand_its_new_process_is_found() {
     let Some(cli) = DockerCli::new() else { return };
-    let labels = ["idle_timeout=1h", "healthcheck.interval=100ms"];
+    let labels = ["idle_timeout=1h", "*.healthcheck.interval=1s"];
     let name = cli.sleeper(RUN, "app", &labels, &[INSIDE]).await;
     let dormouse = Dormouse::start(&cli.config()).await;
     dormouse.knows(&name).await;
@@ -141,7 +140,7 @@ async fn a_port_of_ours_is_another_one_inside() {
     let Some(cli) = DockerCli::new() else { return };
     let dormouse = Dormouse::start(&cli.config()).await;
     let port = dormouse.http.port();
-    let labels = ["idle_timeout=1h", &format!("port={port}")];
+    let labels = ["idle_timeout=1h", &format!("*.port={port}")];
     let name = cli.sleeper(CREATE, "app", &labels, &[INSIDE, &format!("--port={port}")]).await;
     dormouse.knows(&name).await;
     let reply = dormouse.get(&name, "/echo").await;
@@ -177,7 +176,7 @@ impl Drop for SecureServer {
 async fn https_is_spoken_inside() {
     let Some(cli) = DockerCli::new() else { return };
     let authority = Authority::new("an authority of tests");
-    let labels = ["idle_timeout=1h", "port=443", "no_tls_verify=true"];
+    let labels = ["idle_timeout=1h", "*.port=443", "*.no_tls_verify=true"];
     let name = cli.sleeper(RUN, "app", &labels, &[INSIDE]).await;
     authority.issue("app", &["app.test"], crate::support::tls::YEAR);
     let entry = authority.path("app.pem");
