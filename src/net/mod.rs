@@ -1,5 +1,6 @@
 //! Accept well: listeners that share a port, a bound on connections, and patience when descriptors run out; what the
-//! first bytes of a connection tell; bytes both ways; TLS with the certificate that fits.
+//! first bytes of a connection tell; bytes both ways; TLS with the certificate that fits. And sockets towards endpoints,
+//! also inside the network namespaces of others.
 
 mod ask;
 mod both_ways;

@@ -21,7 +21,10 @@ pub(super) const PROCESSES: &str = "/proc";
 pub(super) fn find(processes: &Path, pid: u32, id: &str) -> Namespace {
     match process(processes, pid, id) {
         Ok(process) => Namespace::Of(process),
-        Err(why) => closed(&why, "let Dormouse see the machine's processes, as with `--pid=host` in a container, or "),
+        Err(why) => closed(
+            &why,
+            "let Dormouse see the machine's processes, by `--pid=host` in a container or by CAP_SYS_PTRACE, or ",
+        ),
     }
 }
 

@@ -148,6 +148,23 @@ async fn a_port_of_ours_is_another_one_inside() {
     assert_eq!(reply.body.matches("ormouse-Hop").count() + reply.body.matches("ormouse-hop").count(), 1, "{reply:?}");
 }
 
+#[tokio::test]
+async fn one_that_shares_its_namespace_is_reached_there_too() {
+    let Some(cli) = DockerCli::new() else { return };
+    let host = cli.sleeper(RUN, "host", &["idle_timeout=1h"], &[INSIDE]).await;
+    let shared = format!("container:{host}");
+    let labels = ["idle_timeout=2s", "*.port=81"].map(|label| format!("--label={}.{label}", cli.prefix));
+    let how = ["run", "-d", "--network", &shared];
+    let guest = cli.container(&how, "guest", &labels.each_ref().map(String::as_str), &[INSIDE, "--port=81"]).await;
+    let dormouse = Dormouse::start(&cli.config()).await;
+    dormouse.knows(&guest).await;
+    let lives = [dormouse.get(&host, "/").await, dormouse.get(&guest, "/").await];
+    assert!(lives.iter().all(|reply| reply.status == 200), "{lives:?}\n{}", dormouse.log());
+    assert_ne!(lives[0].told("started"), lives[1].told("started"), "each is asked itself");
+    dormouse.comes_to(&guest, "stopped").await;
+    assert_eq!(dormouse.get(&guest, "/").await.status, 200, "{}", dormouse.log());
+}
+
 /// A server of HTTPS in the network of another process.
 struct SecureServer(Child);
 
