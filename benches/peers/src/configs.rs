@@ -109,7 +109,7 @@ pub(crate) fn haproxy(directory: &Path, ports: Ports, upstream: u16) -> String {
     format!(
         "global
   nbthread 1
-  maxconn 8000
+  maxconn 9500
 defaults
   mode http
   http-reuse always

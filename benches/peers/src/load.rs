@@ -294,14 +294,26 @@ pub(crate) fn idle_connections(
 ) -> io::Result<Vec<Wire<Blocking>>> {
     (0..count)
         .map(|_| {
-            let stream = Blocking::connect(SocketAddr::from(([127, 0, 0, 1], ports.of(front))))?;
-            stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-            let mut wire = Wire::new(front, stream)?;
-            wire.write_all(request)?;
-            read_answer(&mut wire)?;
+            let mut wire = connect(ports, front)?;
+            ask(&mut wire, request)?;
             Ok(wire)
         })
         .collect()
+}
+
+/// A connection that is waited for, ten seconds at most each time.
+pub(crate) fn connect(ports: Ports, front: Front) -> io::Result<Wire<Blocking>> {
+    let stream = Blocking::connect(SocketAddr::from(([127, 0, 0, 1], ports.of(front))))?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    stream.set_write_timeout(Some(Duration::from_secs(10)))?;
+    Wire::new(front, stream)
+}
+
+/// Asks, and waits for the whole answer.
+pub(crate) fn ask(wire: &mut Wire<Blocking>, request: &[u8]) -> io::Result<()> {
+    wire.write_all(request)?;
+    read_answer(wire)
 }
 
 fn read_answer(stream: &mut impl Read) -> io::Result<()> {

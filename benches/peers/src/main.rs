@@ -2,6 +2,7 @@
 //!
 //! `run` beside this package builds everything and starts it; `README.md` says how to read what it prints.
 
+mod attack;
 mod check;
 mod configs;
 mod contender;

@@ -3,7 +3,7 @@
 use std::{io, path::Path, time::Duration};
 
 use crate::{
-    Options,
+    Options, attack,
     contender::{self, Kind, Routes, Running, host, request},
     counters,
     load::{self, Manner, Outcome, Plan, Until},
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Names that `--scenario` knows beside those of the processor-time table.
-const OTHERS: [&str; 4] = ["memory", "routes", "instructions", "calls"];
+const OTHERS: [&str; 5] = ["memory", "routes", "instructions", "calls", "attack"];
 
 pub(crate) fn run_all(options: &Options) -> io::Result<()> {
     let scenarios = scenarios();
@@ -39,6 +39,9 @@ pub(crate) fn run_all(options: &Options) -> io::Result<()> {
     }
     if wanted("instructions") || wanted("calls") {
         per_request_counters(options, &upstream, &scenarios, wanted("instructions"), wanted("calls"))?;
+    }
+    if wanted("attack") {
+        attack::run(options, &upstream)?;
     }
     Ok(())
 }

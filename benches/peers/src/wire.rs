@@ -19,6 +19,8 @@ use crate::contender::host;
 pub(crate) enum Front {
     Plain,
     Tls,
+    /// TLS, and in it HTTP/2.
+    Http2,
     /// Bytes to and fro: what is sent there is HTTP, of which the contender knows nothing.
     Tcp,
 }
@@ -35,7 +37,7 @@ impl Ports {
     pub(crate) fn of(self, front: Front) -> u16 {
         match front {
             Front::Plain => self.http,
-            Front::Tls => self.https,
+            Front::Tls | Front::Http2 => self.https,
             Front::Tcp => self.tcp,
         }
     }
@@ -46,6 +48,7 @@ pub(crate) struct Identity {
     pub(crate) certificate: String,
     pub(crate) key: String,
     client: Arc<ClientConfig>,
+    http2: Arc<ClientConfig>,
 }
 
 static IDENTITY: LazyLock<Result<Identity, String>> = LazyLock::new(|| Identity::make().map_err(|e| e.to_string()));
@@ -70,7 +73,10 @@ impl Identity {
             .with_root_certificates(roots)
             .with_no_client_auth();
         client.resumption = Resumption::disabled();
-        Ok(Self { certificate: made.cert.pem(), key: made.signing_key.serialize_pem(), client: Arc::new(client) })
+        let mut http2 = client.clone();
+        http2.alpn_protocols = vec![b"h2".to_vec()];
+        let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        Ok(Self { certificate, key, client: Arc::new(client), http2: Arc::new(http2) })
     }
 }
 
@@ -85,11 +91,20 @@ impl<S: Read + Write> Wire<S> {
     pub(crate) fn new(front: Front, socket: S) -> io::Result<Self> {
         match front {
             Front::Plain | Front::Tcp => Ok(Self::Clear(socket)),
-            Front::Tls => {
-                let name = ServerName::try_from(host(0)).map_err(io::Error::other)?;
-                let client = ClientConnection::new(Identity::get()?.client.clone(), name).map_err(io::Error::other)?;
+            Front::Tls | Front::Http2 => {
+                let (name, identity) = (ServerName::try_from(host(0)).map_err(io::Error::other)?, Identity::get()?);
+                let config = if front == Front::Http2 { &identity.http2 } else { &identity.client };
+                let client = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
                 Ok(Self::Tls(Box::new(StreamOwned::new(client, socket))))
             }
+        }
+    }
+
+    /// What is beneath.
+    pub(crate) fn socket(&self) -> &S {
+        match self {
+            Self::Clear(socket) => socket,
+            Self::Tls(stream) => &stream.sock,
         }
     }
 }
