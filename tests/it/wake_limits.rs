@@ -166,3 +166,27 @@ async fn the_refusal_comes_within_50_ms_of_the_end_of_the_process() {
     println!("503 came {:.1} ms after the last word of the process", after.as_secs_f64() * 1e3);
     assert!(after < Duration::from_millis(50), "{after:?} after the end");
 }
+
+#[tokio::test]
+async fn an_order_to_sleep_at_once_holds_and_who_is_cut_by_it_is_told_so() {
+    // It dies in the middle of what it does, so that its clients get no answer of its own.
+    let app = App::new("app").idle("idle_timeout: 1h, stop_method: kill");
+    let dormouse = Dormouse::start(&config(&[&app])).await;
+    let cut = futures_util::future::join_all((0..5).map(|_| dormouse.get("app", "/slow?ms=60000")));
+    let order = async {
+        until("requests in hand", async || app.journal().arrivals("/slow"), |arrived| *arrived == 5).await;
+        dormouse.api_with("POST", "/api/v1/backends/jobs/app/sleep", "{\"now\": true}").await
+    };
+    let (cut, told) = tokio::join!(cut, order);
+    assert_eq!((told["result"].as_str(), told["cut"].as_u64()), (Some("done"), Some(5)), "{told}");
+    for reply in cut {
+        assert_eq!(reply.status, 503, "{reply:?}");
+        assert!(reply.body.contains("put to sleep by an order"), "{reply:?}");
+        assert!(reply.field("retry-after").is_some(), "{reply:?}");
+    }
+    assert_eq!(dormouse.state("app").await, "asleep");
+    assert_eq!((app.journal().starts(), app.journal().living().len()), (1, 0));
+    // Who comes after the order is a new wish.
+    assert_eq!(dormouse.get("app", "/").await.status, 200);
+    assert_eq!(app.journal().starts(), 2);
+}
