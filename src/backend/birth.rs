@@ -1,6 +1,9 @@
 //! How a backend comes to be: what it lives in, what is known of it from before, and its driver's first moment.
 
-use std::sync::{Arc, atomic::{AtomicU64, AtomicUsize}};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, AtomicUsize},
+};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use jiff::Timestamp;
@@ -94,6 +97,7 @@ impl Backend {
             tries: 0,
             waits_for: Vec::new(),
             put_to_sleep: restored.put_to_sleep,
+            respected_until: None,
             pinned_until: restored.pinned_until,
             wakes: restored.stats.clone(),
         };
