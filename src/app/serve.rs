@@ -218,6 +218,7 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     let router = api::router(Api { control: control.clone(), run, access, upgrades });
     let api = tokio::spawn(api::serve(router, api_tcp, api_unix, api_ends.clone()));
     helpers.spawn(leftovers::give_back(end.clone()));
+    helpers.spawn(provider::reap_orphans(end.clone()));
     helpers.close();
     // What nobody wanted is not listened on any more.
     net::close_unwanted();

@@ -9,6 +9,7 @@
 //! - Every call ends within its own deadline, also when the engine hangs.
 //! - Starting what runs and stopping what is stopped is no error but [`Changed::Already`].
 
+mod children;
 mod deadlines;
 mod docker;
 mod docker_client;
@@ -39,6 +40,7 @@ mod simulated;
 mod simulated_script;
 mod simulated_world;
 
+pub use children::{reap_orphans, spawn};
 pub use docker::Docker;
 pub use docker_inspect::{BadInspect, parse_inspect};
 pub use docker_own::own_container;
