@@ -10,7 +10,7 @@ use super::{
     driver::Driver,
     handle::Woke,
     machine::FOREIGN_PAUSE,
-    state::{Before, Down, Drain, Failure, Stage, State, Verdict, Waking},
+    state::{Before, Down, Drain, Failed, Failure, Stage, State, Verdict, Waking},
 };
 use crate::{
     model::{BackendId, Cause, Condition, Running, SleepMethod, format_duration},
@@ -118,7 +118,7 @@ impl Driver {
             }
             (_, State::Failed(failed)) => {
                 self.stats.failed += 1;
-                let why = failed.why.to_string();
+                let why = self.reason(failed);
                 let retry_after = failed.until.saturating_duration_since(now);
                 self.journal(Happening::WakeFailed { why, retry_after }, cause);
             }
@@ -157,7 +157,7 @@ impl Driver {
             since: self.since.0,
             since_instant: self.since.1,
             cause: self.cause.clone(),
-            failure: failed.map(|failed| failed.why.to_string().into()),
+            failure: failed.map(|failed| self.reason(failed).into()),
             refusal: match self.state.verdict(Instant::now()) {
                 Verdict::Refuse(refusal) => Some(Refused::of(&refusal, Instant::now(), false)),
                 Verdict::Admit | Verdict::Wait => None,
@@ -189,6 +189,22 @@ impl Driver {
             ..Status::clone(&last)
         };
         self.shared.status.send_replace(Arc::new(status));
+    }
+
+    /// Why it failed, and where its own words about that are to be found.
+    fn reason(&self, failed: &Failed) -> String {
+        format!("{}{}", failed.why, self.words_at(failed).unwrap_or_default())
+    }
+
+    /// Where what failed by itself has left its words.
+    pub(super) fn words_at(&self, failed: &Failed) -> Option<String> {
+        match failed.why {
+            Failure::ExitedEarly(_) | Failure::TimedOut(_) | Failure::Died(_) => {
+                let file = self.around.provider.log_file(&self.spec.unit)?;
+                Some(format!("; its output is in `{}`", file.display()))
+            }
+            Failure::Start(_) | Failure::Dependency(_) | Failure::EngineAway(_) => None,
+        }
     }
 
     /// Until when requests wait for what another hand has paused.

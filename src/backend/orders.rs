@@ -118,7 +118,10 @@ impl Driver {
 
     pub(super) fn answer_to(&self, pending: &PendingOrder) -> Option<Answer> {
         let refusal = match self.state.verdict(Instant::now()) {
-            Verdict::Refuse(refusal) => Some(Refused::of(&refusal, Instant::now(), false).to_string()),
+            Verdict::Refuse(refusal) => {
+                let words_at = self.state.failed().and_then(|failed| self.words_at(failed)).unwrap_or_default();
+                Some(format!("{}{words_at}", Refused::of(&refusal, Instant::now(), false)))
+            }
             Verdict::Admit | Verdict::Wait => None,
         };
         let inside = || format!("{} still use it", self.shared.gate.inside());

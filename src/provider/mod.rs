@@ -52,7 +52,7 @@ pub use process_book::{FileBook, ProcessBook, ProcessRecord};
 pub use simulated::Simulated;
 pub use simulated_script::{Call, Inhabitant, MoveIn, Script};
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use futures_util::{future::BoxFuture, stream::BoxStream};
 
@@ -130,6 +130,9 @@ pub trait Provider: Send + Sync + fmt::Debug {
 
     /// The lines of its log since its last start, then each new one; ends with the unit, or when the engine breaks off.
     fn log_lines<'a>(&'a self, unit: &'a Unit) -> BoxStream<'a, String>;
+
+    /// The file of its log, where there is one that only Dormouse knows of.
+    fn log_file(&self, unit: &Unit) -> Option<PathBuf>;
 }
 
 /// A provider as it is shared.

@@ -190,3 +190,37 @@ async fn an_order_to_sleep_at_once_holds_and_who_is_cut_by_it_is_told_so() {
     assert_eq!(dormouse.get("app", "/").await.status, 200);
     assert_eq!(app.journal().starts(), 2);
 }
+
+#[tokio::test]
+async fn why_one_is_not_up_is_told_wherever_one_asks_and_where_its_own_words_are() {
+    let app = App::new("app").options(&["--exit-code", "3"]).idle("stop_timeout: 5s");
+    let twins: Vec<App> = ["one", "two"].map(|name| App::new(name).route(", load_balance: { link: twins }")).into();
+    let dormouse = Dormouse::start(&config(&[&app, &twins[0], &twins[1]])).await;
+    assert_eq!(dormouse.get("app", "/").await.status, 503);
+    let file = dormouse.state_dir().join("processes/jobs/app.log");
+    assert!(std::fs::read_to_string(&file).expect("its words").contains("ready"));
+    let why = format!("it ended before it was ready with exit code 3; its output is in `{}`", file.display());
+    let explained = dormouse.api("GET", "/api/v1/explain/jobs/app").await;
+    assert_eq!(explained["failure"].as_str(), Some(why.as_str()), "{explained}");
+    let backend = dormouse.api("GET", "/api/v1/backends/jobs/app").await;
+    assert_eq!(backend["failure"].as_str(), Some(why.as_str()), "{backend}");
+    assert_eq!(dormouse.logged("app", &why).len(), 1, "{}", dormouse.log());
+    let told = dormouse.api("POST", "/api/v1/backends/jobs/app/wake").await.to_string();
+    assert!(told.contains("its output is in"), "{told}");
+    // By the command line, too, and what to set is named where it stands.
+    let state_dir = dormouse.state_dir();
+    let explain = async |name: &str| {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_dormouse"));
+        let said = command.args(["explain", name, "--state-dir"]).arg(&state_dir).output().await.unwrap();
+        [said.stdout, said.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat()
+    };
+    let said = explain("app").await;
+    assert!(said.contains(&format!("failed: {why}")), "{said}");
+    assert!(
+        said.contains("never by itself (set `idle: { idle_timeout: 15m }` of `jobs/app` below `backends`)"),
+        "{said}"
+    );
+    let said = explain("twins").await;
+    assert!(said.contains("`twins` leads to more than one backend"), "{said}");
+    assert!(said.contains("name one of `jobs/one`, `jobs/two`"), "{said}");
+}
