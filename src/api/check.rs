@@ -121,7 +121,10 @@ pub(super) async fn check(
     responses((status = 200, body = wire::Reloaded), (status = 422, body = wire::ProblemDetails)))]
 pub(super) async fn reload(State(api): State<Api>) -> Result<Json<wire::Reloaded>, Failure> {
     match api.control.reload().await {
-        Ok(changes) => Ok(Json(wire::Reloaded { changes: changes.iter().map(wire::Change::from).collect() })),
+        Ok(changes) => {
+            let waiting = api.control.view().waiting.iter().map(|key| (*key).to_owned()).collect();
+            Ok(Json(wire::Reloaded { changes: changes.iter().map(wire::Change::from).collect(), waiting }))
+        }
         Err(ReloadFailed::Problems(problems)) => Err(Failure::refused(&problems)),
         Err(ReloadFailed::Ending) => Err(ending()),
         Err(fault @ ReloadFailed::Fault) => Err(Failure::new(Code::Fault, fault.to_string())),
