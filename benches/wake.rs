@@ -25,7 +25,7 @@ fn main() -> Result<()> {
     let rounds = if std::env::args().any(|word| word == "--quick") { 10 } else { 50 };
     let directory = tempfile::tempdir()?;
     let app = directory.path().join("app");
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/app.rs");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/app/main.rs");
     let rustc = ["--edition", "2024", "-O", "-C", "target-feature=+crt-static", "-o"];
     run(Command::new("rustc").args(rustc).arg(&app).arg(source))?;
     report("process", &mut processes(directory.path(), &app, rounds)?);

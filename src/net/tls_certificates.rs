@@ -150,6 +150,11 @@ impl Certificates {
         self.demand.listen()
     }
 
+    /// Whether hosts get certificates when they are asked for.
+    pub fn come_on_demand(&self) -> bool {
+        self.demand.is_heard()
+    }
+
     /// A host (in canonical spelling) is asked for in clear: it may get a certificate for the next time.
     pub fn wish_for(&self, host: &str) {
         self.demand.tell(host, || self.names(host));

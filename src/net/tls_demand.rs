@@ -63,6 +63,11 @@ impl Demand {
         self.epoch.store(epoch, Ordering::Release);
     }
 
+    /// Whether telling of a host may bring it a certificate.
+    pub(super) fn is_heard(&self) -> bool {
+        self.taker().is_some()
+    }
+
     /// The taker, and the epoch.
     fn taker(&self) -> Option<(&mpsc::Sender<Wish>, u64)> {
         let epoch = self.epoch.load(Ordering::Acquire);

@@ -21,12 +21,23 @@ pub fn plain_path(path: &str) -> Cow<'_, str> {
     Cow::Owned(plain)
 }
 
+/// The path with one slash in the place of several.
+pub(super) fn single_slashes(path: &str) -> String {
+    let mut single = String::with_capacity(path.len());
+    for character in path.chars() {
+        if character != '/' || !single.ends_with('/') {
+            single.push(character);
+        }
+    }
+    single
+}
+
 /// What follows a prefix in a path, as it was written, whatever the spelling of the prefix in both.
 pub fn behind_prefix<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
     if let Some(rest) = path.strip_prefix(prefix) {
         return Some(rest);
     }
-    if !path.contains('%') && !prefix.contains('%') {
+    if !path.contains('%') && !prefix.contains('%') && !path.contains("//") {
         return None;
     }
     let (mut rest, mut wanted) = (path.as_bytes(), prefix.as_bytes());
@@ -36,6 +47,10 @@ pub fn behind_prefix<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
             return None;
         }
         (rest, wanted) = (rest.get(taken..)?, wanted.get(length..)?);
+        // Several slashes are one, unless several are wanted.
+        while byte == b'/' && rest.first() == Some(&b'/') && wanted.first() != Some(&b'/') && !wanted.is_empty() {
+            rest = rest.get(1..)?;
+        }
     }
     path.get(path.len() - rest.len()..)
 }
@@ -69,6 +84,13 @@ mod tests {
     }
 
     #[test]
+    fn several_slashes_become_one() {
+        for (path, single) in [("/", "/"), ("//", "/"), ("///a//b/", "/a/b/"), ("/a/", "/a/"), ("/a//?x", "/a/?x")] {
+            assert_eq!(single_slashes(path), single, "{path}");
+        }
+    }
+
+    #[test]
     fn a_prefix_is_found_in_any_spelling_and_the_rest_stays_as_written() {
         for (path, prefix, rest) in [
             ("/api/x", "/api", Some("/x")),
@@ -76,6 +98,11 @@ mod tests {
             ("/api", "/%61p%69", Some("")),
             ("/a%20b/%7e", "/%61%20b", Some("/%7e")),
             ("/ä%61/x", "/äa", Some("/x")),
+            ("//api//x", "/api", Some("//x")),
+            ("/a//%62///c", "/a/b", Some("///c")),
+            ("/a//b", "/a//b", Some("")),
+            ("/a/b", "/a//b", None),
+            ("//apix", "/api", Some("x")),
             ("/%61p", "/api", None),
             ("/api%2Fx", "/api/x", None),
             ("/%2561pi", "/api", None),

@@ -4,7 +4,10 @@ use std::{cmp::Reverse, sync::Arc};
 
 use thin_vec::ThinVec;
 
-use super::{Query, path::plain_path};
+use super::{
+    Query,
+    path::{plain_path, single_slashes},
+};
 use crate::model::{HeaderMatch, PathPattern, RouteMatch};
 
 /// One way to a target, for one host.
@@ -62,6 +65,11 @@ impl Rule {
         if self.path.is_empty() {
             return !self.exact || path.is_empty();
         }
+        // Many services take `//admin` for `/admin`: it must not come to them by the route of everything else.
+        self.begins(path) || (path.contains("//") && self.begins(&single_slashes(path)))
+    }
+
+    fn begins(&self, path: &str) -> bool {
         match path.strip_prefix(&*self.path) {
             Some(rest) if self.exact => rest.is_empty(),
             Some(rest) => rest.is_empty() || rest.starts_with('/'),

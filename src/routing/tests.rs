@@ -97,6 +97,23 @@ fn paths_match_on_whole_segments_and_the_longest_wins() {
 }
 
 #[test]
+fn several_slashes_are_one() {
+    let table = table(&[
+        ("root", route(&["a"], &["/"])),
+        ("api", route(&["a"], &["/api/v1"])),
+        ("exact", route(&["a"], &["=/api"])),
+        ("doubled", route(&["a"], &["/b//c"])),
+    ]);
+    check(&table, "a", "//", Some("root"));
+    check(&table, "a", "//api", Some("exact"));
+    check(&table, "a", "/api//", Some("root"));
+    check(&table, "a", "///api//v1//x", Some("api"));
+    check(&table, "a", "//api/v10", Some("root"));
+    check(&table, "a", "/b//c/d", Some("doubled"));
+    check(&table, "a", "/b/c", Some("root"));
+}
+
+#[test]
 fn more_conditions_come_before_fewer_and_all_must_hold() {
     let with = |methods: &[&str], headers: &[(&str, Option<&str>)]| RouteMatch {
         methods: methods.iter().map(|&method| method.to_owned()).collect(),
@@ -156,12 +173,16 @@ fn slowly(routes: &[RouteMatch], query: &Query<'_>) -> Option<usize> {
         }
         HostPattern::Any => Some((0, 0)),
     };
+    let mut asked = query.path.to_owned();
+    while asked.contains("//") {
+        asked = asked.replace("//", "/");
+    }
     let segments = |path: &str| path.split('/').map(str::to_owned).collect::<Vec<_>>();
     let path_rank = |pattern: &PathPattern| match pattern {
-        PathPattern::Exact(path) => (path == query.path).then_some((path.len(), true)),
+        PathPattern::Exact(path) => (*path == asked).then_some((path.len(), true)),
         PathPattern::Prefix(path) => {
             let path = path.trim_end_matches('/');
-            segments(query.path).starts_with(&segments(path)).then_some((path.len(), false))
+            segments(&asked).starts_with(&segments(path)).then_some((path.len(), false))
         }
     };
     let mut best = None;
@@ -188,7 +209,7 @@ fn slowly(routes: &[RouteMatch], query: &Query<'_>) -> Option<usize> {
 const HOSTS: &[&str] = &["a", "b", "a.b", "b.a", "a.a.b", "b.b.a", "*.b", "*.a.b", "*.a", "a.*", "b.*", "*"];
 const ASKED: &[&str] = &["a", "B", "a.b", "b.a:80", "a.a.b.", "b.b.a", "x.a.b", "x.y.a.b", "a.c", "c"];
 const PATHS: &[&str] = &["/", "/a", "/a/", "/a/b", "=/a", "=/a/b", "=/", "/ab"];
-const ASKED_PATHS: &[&str] = &["/", "/a", "/a/", "/a/b", "/a/b/c", "/ab", "/ab/c", "/b"];
+const ASKED_PATHS: &[&str] = &["/", "/a", "/a/", "/a/b", "/a/b/c", "/ab", "/ab/c", "/b", "//", "//a", "/a//b/"];
 
 fn some_route() -> impl Strategy<Value = RouteMatch> {
     let hosts = proptest::collection::vec(select(HOSTS), 0..4);

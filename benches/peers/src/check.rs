@@ -5,9 +5,8 @@ use std::io;
 use crate::{
     Options,
     contender::{Kind, Routes},
-    counters,
-    scenario::{self, Upstream},
-    table,
+    counters, loads, scenario, table,
+    upstream::Upstream,
 };
 
 /// User instructions of a keep-alive request of 1 KiB.
@@ -23,7 +22,7 @@ pub(crate) fn run(options: &Options) -> io::Result<()> {
     if !options.contenders.contains(&kind) {
         return Err(io::Error::other("Dormouse is not there"));
     }
-    let (plan, counted) = scenario::keep_alive().ok_or_else(|| io::Error::other("no scenario"))?;
+    let (plan, counted) = loads::keep_alive().ok_or_else(|| io::Error::other("no scenario"))?;
     let upstream = Upstream::start()?;
     let requests = if options.quick { counted } else { counted * 4 };
     let load = counters::Load { kind, directory: &directory, upstream: upstream.port, plan: &plan };

@@ -11,7 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{load, process};
+use crate::{
+    configs, load, process,
+    wire::{Front, Ports},
+};
 
 /// Proxies run on this core, the load and the upstream on the other.
 pub(crate) const PROXY_CORE: &str = "0";
@@ -22,6 +25,9 @@ pub(crate) enum Kind {
     Dormouse,
     Nginx,
     HaProxy,
+    Caddy,
+    /// A small proxy made with that library, in `pingora/` beside this package.
+    Pingora,
 }
 
 /// What the contender has to route to.
@@ -37,20 +43,35 @@ pub(crate) enum Routes {
 pub(crate) struct Recipe {
     program: PathBuf,
     arguments: Vec<String>,
-    libraries: Option<PathBuf>,
+    environment: Vec<(&'static str, PathBuf)>,
 }
 
 /// A contender that runs; ended when dropped.
 pub(crate) struct Running {
     pub(crate) kind: Kind,
-    pub(crate) port: u16,
+    pub(crate) ports: Ports,
     child: Child,
 }
 
 impl Kind {
     /// Those whose program is there; the script beside this package sets the variables.
     pub(crate) fn available() -> Vec<Self> {
-        [Self::HaProxy, Self::Nginx, Self::Dormouse].into_iter().filter(|kind| kind.program().is_some()).collect()
+        let all = [Self::HaProxy, Self::Nginx, Self::Dormouse, Self::Caddy, Self::Pingora];
+        all.into_iter().filter(|kind| kind.program().is_some()).collect()
+    }
+
+    /// Whether it takes part in that: Caddy as it comes relays no bytes, and the one of Pingora is made for HTTP in clear.
+    pub(crate) fn speaks(self, front: Front) -> bool {
+        match self {
+            Self::Dormouse | Self::Nginx | Self::HaProxy => true,
+            Self::Caddy => front != Front::Tcp,
+            Self::Pingora => front == Front::Plain,
+        }
+    }
+
+    /// Whether it is near enough to be worth the minutes of the long tables.
+    pub(crate) fn is_close(self) -> bool {
+        self.speaks(Front::Tcp)
     }
 
     pub(crate) fn name(self) -> &'static str {
@@ -58,6 +79,8 @@ impl Kind {
             Self::Dormouse => "dormouse",
             Self::Nginx => "nginx",
             Self::HaProxy => "haproxy",
+            Self::Caddy => "caddy",
+            Self::Pingora => "pingora",
         }
     }
 
@@ -69,8 +92,9 @@ impl Kind {
     /// What the program says about its own version.
     pub(crate) fn version(self) -> String {
         let flag = match self {
-            Self::Dormouse => "--version",
+            Self::Dormouse | Self::Pingora => "--version",
             Self::Nginx | Self::HaProxy => "-v",
+            Self::Caddy => "version",
         };
         let Some(recipe) = self.recipe(vec![flag.to_owned()]) else { return "absent".to_owned() };
         let Ok(output) = recipe.command(&[]).output() else { return "unknown".to_owned() };
@@ -78,7 +102,7 @@ impl Kind {
         let text = String::from_utf8_lossy(&text);
         let line = text.lines().next().unwrap_or_default();
         let word = line.split_whitespace().find(|word| word.contains('.')).unwrap_or(line);
-        word.trim_start_matches("nginx/").split('-').next().unwrap_or(word).to_owned()
+        word.trim_start_matches("nginx/").trim_start_matches('v').split('-').next().unwrap_or(word).to_owned()
     }
 
     fn recipe(self, arguments: Vec<String>) -> Option<Recipe> {
@@ -86,32 +110,32 @@ impl Kind {
         // The wheel carries its own libraries beside the program.
         let libraries =
             program.parent().map(|parent| parent.join("lib")).filter(|lib| lib.join("libcrypto.so.3").is_file());
-        Some(Recipe { program, arguments, libraries })
+        let environment = libraries.into_iter().map(|libraries| ("LD_LIBRARY_PATH", libraries)).collect();
+        Some(Recipe { program, arguments, environment })
     }
 
     /// Writes the configuration for these routes, and says how to start with it.
-    fn prepare(self, directory: &Path, port: u16, upstream: u16, routes: Routes) -> io::Result<Recipe> {
+    fn prepare(self, directory: &Path, ports: Ports, upstream: u16, routes: Routes) -> io::Result<Recipe> {
         fs::create_dir_all(directory)?;
+        configs::write_identity(directory)?;
         let count = if let Routes::Fixed(count) = routes { count } else { 1 };
         let hosts: Vec<String> = (0..count).map(host).collect();
-        let text = match self {
-            Self::Dormouse if routes == Routes::Sleeping => sleeping(port)?,
-            Self::Dormouse => dormouse(port, upstream, &hosts),
-            Self::Nginx => nginx(directory, port, upstream, &hosts),
+        let (name, text) = match self {
+            Self::Dormouse if routes == Routes::Sleeping => ("dormouse.yaml", configs::sleeping(directory, ports)?),
+            Self::Dormouse => ("dormouse.yaml", configs::dormouse(directory, ports, upstream, &hosts)),
+            Self::Nginx => ("nginx.conf", configs::nginx(directory, ports, upstream, &hosts)),
             Self::HaProxy => {
                 let map: String = hosts.iter().fold(String::new(), |mut map, host| {
                     let _ = writeln!(map, "{host} app");
                     map
                 });
                 fs::write(directory.join("hosts.map"), map)?;
-                haproxy(directory, port, upstream)
+                ("haproxy.cfg", configs::haproxy(directory, ports, upstream))
             }
+            Self::Caddy => ("Caddyfile", configs::caddy(directory, ports, upstream, &hosts)),
+            Self::Pingora => ("hosts", hosts.join("\n")),
         };
-        let file = directory.join(match self {
-            Self::Dormouse => "dormouse.yaml",
-            Self::Nginx => "nginx.conf",
-            Self::HaProxy => "haproxy.cfg",
-        });
+        let file = directory.join(name);
         fs::write(&file, text)?;
         let (file, place) = (file.display().to_string(), directory.display().to_string());
         let arguments: Vec<String> = match self {
@@ -120,8 +144,15 @@ impl Kind {
             }
             Self::Nginx => vec!["-p".into(), place, "-e".into(), "stderr".into(), "-c".into(), file],
             Self::HaProxy => vec!["-db".into(), "-f".into(), file],
+            Self::Caddy => vec!["run".into(), "--adapter".into(), "caddyfile".into(), "--config".into(), file],
+            Self::Pingora => vec![ports.http.to_string(), upstream.to_string(), file],
         };
-        self.recipe(arguments).ok_or_else(|| io::Error::other(format!("{} is not there", self.name())))
+        let mut recipe =
+            self.recipe(arguments).ok_or_else(|| io::Error::other(format!("{} is not there", self.name())))?;
+        if self == Self::Caddy {
+            recipe.environment.push(("HOME", directory.to_owned()));
+        }
+        Ok(recipe)
     }
 }
 
@@ -131,9 +162,7 @@ impl Recipe {
         let mut words = wrapper.iter().map(String::as_str).chain([self.program.to_str().unwrap_or_default()]);
         let mut command = Command::new(words.next().unwrap_or_default());
         command.args(words).args(&self.arguments).stdin(Stdio::null());
-        if let Some(libraries) = &self.libraries {
-            command.env("LD_LIBRARY_PATH", libraries);
-        }
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 }
@@ -146,15 +175,15 @@ pub(crate) fn start(
     routes: Routes,
     wrapper: &[String],
 ) -> io::Result<Running> {
-    let port = free_port()?;
-    let recipe = kind.prepare(directory, port, upstream, routes)?;
+    let ports = Ports { http: free_port()?, https: free_port()?, tcp: free_port()? };
+    let recipe = kind.prepare(directory, ports, upstream, routes)?;
     let pinned: Vec<String> =
         ["taskset", "-c", PROXY_CORE].into_iter().map(str::to_owned).chain(wrapper.iter().cloned()).collect();
     let log = fs::File::create(directory.join("log"))?;
     let child = recipe.command(&pinned).stdout(log.try_clone()?).stderr(log).spawn()?;
-    let mut running = Running { kind, port, child };
+    let mut running = Running { kind, ports, child };
     let deadline = Instant::now() + Duration::from_secs(120);
-    while !load::answers(port, &request("/1k", &host(0), "")) {
+    while !load::answers(ports, &request("/1k", &host(0), "")) {
         let gone = running.child.try_wait()?.is_some();
         if gone || Instant::now() > deadline {
             let log = fs::read_to_string(directory.join("log")).unwrap_or_default();
@@ -231,100 +260,4 @@ pub(crate) fn request(path: &str, host: &str, extra: &str) -> Vec<u8> {
          Cookie: session=6f1c9a3b5d7e8f0a1b2c3d4e5f60718293a4b5c6d7e8f901; theme=dark; lang=en\r\n{extra}\r\n"
     )
     .into_bytes()
-}
-
-fn dormouse_listens(port: u16) -> String {
-    format!("listen:\n  http: \"127.0.0.1:{port}\"\n  api: \"127.0.0.1:0\"\n")
-}
-
-fn dormouse(port: u16, upstream: u16, hosts: &[String]) -> String {
-    let mut text = format!("{}nodes: {{}}\nroutes:\n", dormouse_listens(port));
-    for (number, host) in hosts.iter().enumerate() {
-        let _ = writeln!(text, "  app-{number}: {{ hosts: [\"{host}\"], host: 127.0.0.1, port: {upstream} }}");
-    }
-    text
-}
-
-/// The route leads to a backend that is started by the first request, and is this program again.
-fn sleeping(port: u16) -> io::Result<String> {
-    let (own, app) = (env::current_exe()?, free_port()?);
-    let command = format!("[\"taskset\", \"-c\", \"{LOAD_CORE}\", \"{}\", \"upstream\", \"{app}\"]", own.display());
-    let (listens, host) = (dormouse_listens(port), host(0));
-    Ok(format!(
-        "{listens}nodes: {{ jobs: process }}\nbackends:\n  jobs/app: {{ command: {command} }}\nroutes:\n  \
-         app: {{ hosts: [\"{host}\"], backend: jobs/app, port: {app}, idle: {{ idle_timeout: 1h }} }}\n"
-    ))
-}
-
-fn nginx(directory: &Path, port: u16, upstream: u16, hosts: &[String]) -> String {
-    let place = directory.display();
-    let mut map = String::new();
-    for host in hosts {
-        let _ = writeln!(map, "    {host} app;");
-    }
-    format!(
-        "daemon off;
-worker_processes 1;
-user root;
-pid {place}/pid;
-worker_rlimit_nofile 20000;
-events {{ worker_connections 16000; }}
-http {{
-  access_log off;
-  keepalive_requests 1000000000;
-  keepalive_timeout 1h;
-  client_body_buffer_size 128k;
-  client_body_temp_path {place}/body; proxy_temp_path {place}/proxy; fastcgi_temp_path {place}/fastcgi;
-  uwsgi_temp_path {place}/uwsgi; scgi_temp_path {place}/scgi;
-  map_hash_max_size 262144;
-  map_hash_bucket_size 128;
-  map $host $target {{
-{map}    default none;
-  }}
-  map $http_upgrade $hop {{ default upgrade; '' ''; }}
-  upstream app {{ server 127.0.0.1:{upstream}; keepalive 256; keepalive_requests 1000000000; keepalive_timeout 1h; }}
-  upstream none {{ server 127.0.0.1:9; }}
-  server {{
-    listen 127.0.0.1:{port} backlog=4096;
-    location / {{
-      proxy_pass http://$target;
-      proxy_http_version 1.1;
-      proxy_set_header Host $http_host;
-      proxy_set_header Connection $hop;
-      proxy_set_header Upgrade $http_upgrade;
-      proxy_set_header X-Forwarded-For $remote_addr;
-      proxy_set_header X-Forwarded-Proto $scheme;
-      proxy_buffer_size 32k; proxy_buffers 8 32k; proxy_busy_buffers_size 64k;
-      proxy_max_temp_file_size 0;
-    }}
-  }}
-}}
-"
-    )
-}
-
-fn haproxy(directory: &Path, port: u16, upstream: u16) -> String {
-    let place = directory.display();
-    format!(
-        "global
-  nbthread 1
-  maxconn 8000
-defaults
-  mode http
-  http-reuse always
-  timeout client 1h
-  timeout server 1h
-  timeout connect 5s
-  timeout tunnel 1h
-frontend front
-  bind 127.0.0.1:{port} backlog 4096
-  http-request set-header X-Forwarded-Proto http
-  option forwardfor
-  use_backend %[req.hdr(host),field(1,:),lower,map({place}/hosts.map,none)]
-backend app
-  server one 127.0.0.1:{upstream}
-backend none
-  server one 127.0.0.1:9
-"
-    )
 }

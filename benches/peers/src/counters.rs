@@ -12,6 +12,7 @@ use crate::{
     contender::{self, Kind, LOAD_CORE, Routes, Running},
     load::{self, Plan, Until},
     process,
+    wire::Ports,
 };
 
 /// What is counted: this contender under this load.
@@ -27,8 +28,8 @@ impl Load<'_> {
         contender::start(self.kind, self.directory, self.upstream, routes, wrapper)
     }
 
-    fn drive(&self, port: u16, requests: u64) -> io::Result<u64> {
-        load::drive(port, self.plan, Until::Requests(requests)).map(|outcome| outcome.done)
+    fn drive(&self, ports: Ports, requests: u64) -> io::Result<u64> {
+        load::drive(ports, self.plan, Until::Requests(requests)).map(|outcome| outcome.done)
     }
 }
 
@@ -52,7 +53,7 @@ fn total_instructions(load: &Load<'_>, routes: Routes, requests: u64) -> io::Res
         format!("--callgrind-out-file={}/%p", out.display()),
     ];
     let mut running = load.start(routes, &wrapper)?;
-    let done = load.drive(running.port, requests)?;
+    let done = load.drive(running.ports, requests)?;
     running.end();
     let mut total = 0.0;
     for file in fs::read_dir(&out)?.flatten() {
@@ -66,7 +67,7 @@ fn total_instructions(load: &Load<'_>, routes: Routes, requests: u64) -> io::Res
 /// System calls per request, counted while the load runs.
 pub(crate) fn system_calls(load: &Load<'_>, requests: u64) -> io::Result<f64> {
     let running = load.start(Routes::Fixed(10), &[])?;
-    load.drive(running.port, requests / 4)?;
+    load.drive(running.ports, requests / 4)?;
     let out = load.directory.join("strace");
     let _ = fs::remove_file(&out);
     let mut command = Command::new("taskset");
@@ -76,7 +77,7 @@ pub(crate) fn system_calls(load: &Load<'_>, requests: u64) -> io::Result<f64> {
     }
     let mut tracer = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn()?;
     wait_until_traced(running.pid())?;
-    let done = load.drive(running.port, requests * 2)?;
+    let done = load.drive(running.ports, requests * 2)?;
     Command::new("kill").args(["-INT", &tracer.id().to_string()]).status()?;
     tracer.wait()?;
     let text = fs::read_to_string(&out)?;

@@ -2,17 +2,22 @@
 
 use std::{
     io::{self, Read, Write},
-    net::{Shutdown, SocketAddr, TcpStream as Blocking},
+    net::{SocketAddr, TcpStream as Blocking},
     time::{Duration, Instant},
 };
 
 use mio::{Events, Interest, Poll, Token, net::TcpStream};
 
-use crate::upstream::{FRAME_IN, FRAME_OUT};
+use crate::{
+    http2,
+    upstream::{FRAME_IN, FRAME_OUT},
+    wire::{Front, Ports, Wire},
+};
 
 /// What one measurement sends.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
+    pub(crate) front: Front,
     pub(crate) connections: usize,
     /// Sent in turn.
     pub(crate) requests: Vec<Vec<u8>>,
@@ -26,6 +31,10 @@ pub(crate) enum Manner {
     Fresh,
     /// After the handshake, 64-byte messages to and fro.
     WebSocket,
+    /// Several requests at a time on each connection, over HTTP/2.
+    Http2 {
+        streams: usize,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +63,7 @@ enum Expect {
 }
 
 struct Client {
-    stream: TcpStream,
+    stream: Wire<TcpStream>,
     request: Vec<u8>,
     sent: usize,
     expect: Expect,
@@ -71,7 +80,11 @@ enum Head {
 }
 
 /// Sends by the plan until it is time.
-pub(crate) fn drive(port: u16, plan: &Plan, until: Until) -> io::Result<Outcome> {
+pub(crate) fn drive(ports: Ports, plan: &Plan, until: Until) -> io::Result<Outcome> {
+    let port = ports.of(plan.front);
+    if let Manner::Http2 { streams } = plan.manner {
+        return http2::drive(port, plan.connections, streams, until);
+    }
     let mut driver = Driver {
         port,
         plan,
@@ -127,6 +140,7 @@ impl Driver<'_> {
         stream.set_nonblocking(true)?;
         let mut stream = TcpStream::from_std(stream);
         self.poll.registry().register(&mut stream, Token(slot), Interest::READABLE | Interest::WRITABLE)?;
+        let stream = Wire::new(self.plan.front, stream)?;
         let request = self.next_request();
         Ok(Client { stream, request, sent: 0, expect: Expect::Head, head: Vec::new(), tail: [0; 5] })
     }
@@ -272,19 +286,37 @@ fn read_head(head: &[u8]) -> Head {
 }
 
 /// Opens connections that have had one answer and are kept.
-pub(crate) fn idle_connections(port: u16, count: usize, request: &[u8]) -> io::Result<Vec<Blocking>> {
+pub(crate) fn idle_connections(
+    ports: Ports,
+    front: Front,
+    count: usize,
+    request: &[u8],
+) -> io::Result<Vec<Wire<Blocking>>> {
     (0..count)
         .map(|_| {
-            let mut stream = Blocking::connect(SocketAddr::from(([127, 0, 0, 1], port)))?;
-            stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-            stream.write_all(request)?;
-            read_answer(&mut stream)?;
-            Ok(stream)
+            let mut wire = connect(ports, front)?;
+            ask(&mut wire, request)?;
+            Ok(wire)
         })
         .collect()
 }
 
-fn read_answer(stream: &mut Blocking) -> io::Result<()> {
+/// A connection that is waited for, ten seconds at most each time.
+pub(crate) fn connect(ports: Ports, front: Front) -> io::Result<Wire<Blocking>> {
+    let stream = Blocking::connect(SocketAddr::from(([127, 0, 0, 1], ports.of(front))))?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    stream.set_write_timeout(Some(Duration::from_secs(10)))?;
+    Wire::new(front, stream)
+}
+
+/// Asks, and waits for the whole answer.
+pub(crate) fn ask(wire: &mut Wire<Blocking>, request: &[u8]) -> io::Result<()> {
+    wire.write_all(request)?;
+    read_answer(wire)
+}
+
+fn read_answer(stream: &mut impl Read) -> io::Result<()> {
     let mut answer = Vec::new();
     let mut buffer = [0; 4096];
     loop {
@@ -307,11 +339,6 @@ fn read_answer(stream: &mut Blocking) -> io::Result<()> {
 }
 
 /// Does a proxy answer there?
-pub(crate) fn answers(port: u16, request: &[u8]) -> bool {
-    idle_connections(port, 1, request).is_ok_and(|streams| {
-        streams.iter().for_each(|stream| {
-            let _ = stream.shutdown(Shutdown::Both);
-        });
-        true
-    })
+pub(crate) fn answers(ports: Ports, request: &[u8]) -> bool {
+    idle_connections(ports, Front::Plain, 1, request).is_ok()
 }

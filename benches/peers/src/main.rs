@@ -1,15 +1,20 @@
-//! What Dormouse costs beside nginx and HAProxy: processor time, instructions and system calls per request, and memory.
+//! What Dormouse costs beside its peers: processor time, instructions and system calls per request, and memory.
 //!
 //! `run` beside this package builds everything and starts it; `README.md` says how to read what it prints.
 
+mod attack;
 mod check;
+mod configs;
 mod contender;
 mod counters;
+mod http2;
 mod load;
+mod loads;
 mod process;
 mod scenario;
 mod table;
 mod upstream;
+mod wire;
 
 use std::{env, io, path::PathBuf, process::ExitCode};
 

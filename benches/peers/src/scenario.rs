@@ -1,98 +1,21 @@
-//! The scenarios, and the order in which they visit the contenders.
+//! The tables, and the order in which their scenarios visit the contenders.
 
-use std::{
-    io,
-    path::Path,
-    process::{Child, Command},
-    time::Duration,
-};
+use std::{io, path::Path, time::Duration};
 
 use crate::{
-    Options,
-    contender::{self, Kind, LOAD_CORE, Routes, Running, host, request},
+    Options, attack,
+    contender::{self, Kind, Routes, Running, host, request},
     counters,
     load::{self, Manner, Outcome, Plan, Until},
+    loads::{Scenario, scenarios},
     process,
     table::{self, Spread},
+    upstream::Upstream,
+    wire::Front,
 };
 
-/// A load whose cost in processor time is compared, with the ratios to HAProxy that Dormouse must and would like to keep.
-struct Scenario {
-    name: &'static str,
-    must: f64,
-    goal: f64,
-    plan: Plan,
-    /// Requests of one count of instructions or system calls; 0: these are not counted.
-    counted: u64,
-}
-
-fn scenarios() -> Vec<Scenario> {
-    let get = |path: &str, extra: &str| vec![request(path, &host(0), extra)];
-    let plan = |connections, requests, manner| Plan { connections, requests, manner };
-    let keep = Manner::KeepAlive;
-    let post = {
-        let get = String::from_utf8_lossy(&request("/post", &host(0), "Content-Length: 16384\r\n"))
-            .replacen("GET", "POST", 1);
-        let mut post = get.into_bytes();
-        post.resize(post.len() + 16_384, b'x');
-        post
-    };
-    let handshake = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-    vec![
-        Scenario { name: "keep-alive", must: 0.85, goal: 0.70, plan: plan(64, get("/1k", ""), keep), counted: 2_000 },
-        Scenario {
-            name: "new",
-            must: 1.05,
-            goal: 0.95,
-            plan: plan(32, get("/1k", "Connection: close\r\n"), Manner::Fresh),
-            counted: 1_000,
-        },
-        Scenario { name: "64k", must: 0.90, goal: 0.65, plan: plan(32, get("/64k", ""), keep), counted: 500 },
-        Scenario { name: "1m", must: 0.75, goal: 0.60, plan: plan(8, get("/1m", ""), keep), counted: 100 },
-        Scenario { name: "chunked", must: 1.00, goal: 0.85, plan: plan(32, get("/chunked", ""), keep), counted: 500 },
-        Scenario { name: "post", must: 0.70, goal: 0.50, plan: plan(64, vec![post], keep), counted: 500 },
-        Scenario {
-            name: "websocket",
-            must: 1.05,
-            goal: 0.90,
-            plan: plan(32, get("/ws", handshake), Manner::WebSocket),
-            counted: 0,
-        },
-    ]
-}
-
 /// Names that `--scenario` knows beside those of the processor-time table.
-const OTHERS: [&str; 4] = ["memory", "routes", "instructions", "calls"];
-
-/// The upstream's process; ended when dropped.
-pub(crate) struct Upstream {
-    child: Child,
-    pub(crate) port: u16,
-}
-
-impl Upstream {
-    pub(crate) fn start() -> io::Result<Self> {
-        let port = contender::free_port()?;
-        let own = std::env::current_exe()?;
-        let child =
-            Command::new("taskset").args(["-c", LOAD_CORE]).arg(own).args(["upstream", &port.to_string()]).spawn()?;
-        let upstream = Self { child, port };
-        for _ in 0..500 {
-            if load::answers(port, &request("/1k", "up", "")) {
-                return Ok(upstream);
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        Err(io::Error::other("the upstream does not answer"))
-    }
-}
-
-impl Drop for Upstream {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+const OTHERS: [&str; 5] = ["memory", "routes", "instructions", "calls", "attack"];
 
 pub(crate) fn run_all(options: &Options) -> io::Result<()> {
     let scenarios = scenarios();
@@ -117,13 +40,16 @@ pub(crate) fn run_all(options: &Options) -> io::Result<()> {
     if wanted("instructions") || wanted("calls") {
         per_request_counters(options, &upstream, &scenarios, wanted("instructions"), wanted("calls"))?;
     }
+    if wanted("attack") {
+        attack::run(options, &upstream)?;
+    }
     Ok(())
 }
 
 /// Processor microseconds per request of one visit.
 fn visit(running: &Running, plan: &Plan, time: Duration) -> io::Result<(f64, Outcome)> {
     let before = process::processor_time(running.pid());
-    let outcome = load::drive(running.port, plan, Until::Elapsed(time))?;
+    let outcome = load::drive(running.ports, plan, Until::Elapsed(time))?;
     let used = process::processor_time(running.pid()).saturating_sub(before);
     Ok((used as f64 / 1_000.0 / outcome.done.max(1) as f64, outcome))
 }
@@ -147,8 +73,10 @@ fn processor_time_and_memory(
     let mut rows = Vec::new();
     let mut over = Vec::new();
     for scenario in scenarios {
+        let running: Vec<&Running> =
+            running.iter().filter(|contender| contender.kind.speaks(scenario.plan.front)).collect();
         for contender in &running {
-            load::drive(contender.port, &scenario.plan, Until::Elapsed(time / 3))?;
+            load::drive(contender.ports, &scenario.plan, Until::Elapsed(time / 3))?;
         }
         let mut costs = vec![Vec::new(); running.len()];
         let mut rates = vec![Vec::new(); running.len()];
@@ -156,7 +84,7 @@ fn processor_time_and_memory(
         for repetition in 0..repetitions {
             for step in 0..running.len() {
                 let place = (repetition + step) % running.len();
-                let (cost, outcome) = visit(&running[place], &scenario.plan, time)?;
+                let (cost, outcome) = visit(running[place], &scenario.plan, time)?;
                 costs[place].push(cost);
                 rates[place].push(outcome.done as f64 / time.as_secs_f64());
                 failed[place] += outcome.failed;
@@ -195,28 +123,44 @@ fn processor_time_and_memory(
             println!("Over what must be kept: {}.\n", over.join(", "));
         }
     }
-    if memory { memory_table(options, &running, &at_start) } else { Ok(()) }
+    if memory { memory_table(options, upstream, &running, &at_start) } else { Ok(()) }
 }
 
-/// Memory at the start, after the load, and with idle connections.
-fn memory_table(options: &Options, running: &[Running], at_start: &[u64]) -> io::Result<()> {
+/// Memory at the start, after the load, and with idle connections in clear and in TLS.
+fn memory_table(options: &Options, upstream: &Upstream, running: &[Running], at_start: &[u64]) -> io::Result<()> {
     let count = if options.quick { 500 } else { 5_000 };
+    let of_tls = count * 2 / 5;
     let mut rows = Vec::new();
     for (contender, start) in running.iter().zip(at_start) {
         let loaded = process::memory(contender.pid());
-        let connections = load::idle_connections(contender.port, count, &request("/1k", &host(0), ""))?;
-        let held = process::memory(contender.pid());
-        drop(connections);
+        let secure = if contender.kind.speaks(Front::Tls) {
+            // One that nothing was asked of yet: what earlier connections left behind would hide what these take.
+            let place = directory(options, contender.kind).join("fresh");
+            let fresh = contender::start(contender.kind, &place, upstream.port, Routes::Fixed(10), &[])?;
+            format!("{:.2}", per_connection(&fresh, Front::Tls, of_tls)?)
+        } else {
+            String::new()
+        };
         rows.push(vec![
             contender.kind.name().to_owned(),
             format!("{:.1}", *start as f64 / 1024.0),
             format!("{:.1}", loaded as f64 / 1024.0),
-            format!("{:.2}", held.saturating_sub(loaded) as f64 / count as f64),
+            format!("{:.2}", per_connection(contender, Front::Plain, count)?),
+            secure,
         ]);
     }
-    println!("Memory (PSS); {count} idle connections. Must and goal for Dormouse: 15 / 8, 40 / 20, 6 / 2.\n");
-    table::print(&["contender", "MiB at start", "MiB after the load", "KiB per idle connection"], &rows);
+    println!("Memory (PSS); {count} idle connections in clear, {of_tls} in TLS.");
+    println!("Must and goal for Dormouse: 15 / 8, 40 / 20, 6 / 2, 20 / 10.\n");
+    let head = ["contender", "MiB at start", "MiB after the load", "KiB a connection", "KiB a TLS connection"];
+    table::print(&head, &rows);
     Ok(())
+}
+
+/// KiB that one of so many idle connections takes.
+fn per_connection(contender: &Running, front: Front, count: usize) -> io::Result<f64> {
+    let before = process::memory(contender.pid());
+    let _held = load::idle_connections(contender.ports, front, count, &request("/1k", &host(0), ""))?;
+    Ok(process::memory(contender.pid()).saturating_sub(before) as f64 / count as f64)
 }
 
 /// The cost of many routes: the same contender with ten and with fifty thousand, asked for any of them.
@@ -225,13 +169,14 @@ fn routes(options: &Options, upstream: &Upstream) -> io::Result<()> {
     let (repetitions, time) = if options.quick { (3, 300) } else { (15, 1_000) };
     let time = Duration::from_millis(time);
     let mut rows = Vec::new();
-    for kind in &options.contenders {
+    for kind in options.contenders.iter().filter(|kind| kind.is_close()) {
         let place = directory(options, *kind);
         let few = contender::start(*kind, &place.join("few"), upstream.port, Routes::Fixed(10), &[])?;
         let many = contender::start(*kind, &place.join("many"), upstream.port, Routes::Fixed(MANY), &[])?;
         let bytes =
             process::memory(many.pid()).saturating_sub(process::memory(few.pid())) as f64 * 1024.0 / (MANY - 10) as f64;
         let plan = |routes: usize| Plan {
+            front: Front::Plain,
             connections: 64,
             // A prime step visits the hosts in no order that a cache would like.
             requests: (0..routes.min(5_000)).map(|number| request("/1k", &host(number * 7_919 % routes), "")).collect(),
@@ -275,7 +220,7 @@ fn per_request_counters(
     let mut rows = Vec::new();
     for scenario in scenarios.iter().filter(|scenario| scenario.counted > 0) {
         let requests = if options.quick { scenario.counted / 2 } else { scenario.counted * 2 };
-        for kind in &options.contenders {
+        for kind in options.contenders.iter().filter(|kind| kind.is_close()) {
             let place = directory(options, *kind);
             let load = counters::Load { kind: *kind, directory: &place, upstream: upstream.port, plan: &scenario.plan };
             let count = |wanted: bool, of: &dyn Fn() -> io::Result<f64>, digits: usize| {
@@ -292,11 +237,6 @@ fn per_request_counters(
     println!("Per request. Must and goal for Dormouse, keep-alive: 18000 / 12000, 4.5 / 4.1.\n");
     table::print(&["scenario", "contender", "user instructions", "system calls"], &rows);
     Ok(())
-}
-
-/// The first line of the table, and how many requests are counted of it.
-pub(crate) fn keep_alive() -> Option<(Plan, u64)> {
-    scenarios().into_iter().next().map(|scenario| (scenario.plan, scenario.counted))
 }
 
 pub(crate) fn directory(options: &Options, kind: Kind) -> std::path::PathBuf {

@@ -3,11 +3,19 @@
 use std::{
     io::{self, Read, Write},
     net::SocketAddr,
+    process::{Child, Command},
+    time::Duration,
 };
 
 use mio::{
     Events, Interest, Poll, Token,
     net::{TcpListener, TcpStream},
+};
+
+use crate::{
+    contender::{self, LOAD_CORE, request},
+    load,
+    wire::Ports,
 };
 
 /// Length of a client's WebSocket frame in the echo scenario: head, mask, 64 bytes.
@@ -18,10 +26,41 @@ pub(crate) const FRAME_OUT: usize = 2 + 64;
 const LISTENER: Token = Token(usize::MAX);
 const READ_SIZE: usize = 256 * 1024;
 
+/// The process of it; ended when dropped.
+pub(crate) struct Upstream {
+    child: Child,
+    pub(crate) port: u16,
+}
+
+impl Upstream {
+    pub(crate) fn start() -> io::Result<Self> {
+        let port = contender::free_port()?;
+        let own = std::env::current_exe()?;
+        let child =
+            Command::new("taskset").args(["-c", LOAD_CORE]).arg(own).args(["upstream", &port.to_string()]).spawn()?;
+        let upstream = Self { child, port };
+        for _ in 0..500 {
+            if load::answers(Ports { http: port, https: 0, tcp: 0 }, &request("/1k", "up", "")) {
+                return Ok(upstream);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Err(io::Error::other("the upstream does not answer"))
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 struct Answers {
     small: Vec<u8>,
     kib64: Vec<u8>,
     mib: Vec<u8>,
+    mib16: Vec<u8>,
     chunked: Vec<u8>,
 }
 
@@ -31,6 +70,7 @@ impl Answers {
             small: sized(1024),
             kib64: sized(64 * 1024),
             mib: sized(1024 * 1024),
+            mib16: sized(16 * 1024 * 1024),
             chunked: {
                 let mut answer = head("Transfer-Encoding: chunked");
                 for _ in 0..8 {
@@ -48,6 +88,7 @@ impl Answers {
         match path {
             b"/64k" => &self.kib64,
             b"/1m" => &self.mib,
+            b"/16m" => &self.mib16,
             b"/chunked" => &self.chunked,
             _ => &self.small,
         }

@@ -1,6 +1,6 @@
 //! Heads as they are passed on: written anew from what was understood, never copied.
 
-use std::{net::SocketAddr, ops::Range};
+use std::{net::SocketAddr, ops::Range, sync::LazyLock};
 
 use ipnet::IpNet;
 use memchr::memmem;
@@ -99,10 +99,13 @@ pub(super) fn strip<'a>(target: &'a str, prefix: Option<&str>) -> (&'static str,
 /// The name of the field of cookies.
 const COOKIE: &[u8] = b"cookie";
 
+/// Looks for our own ones. Made once: making it costs more than most searches.
+static OURS: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(Oidc::COOKIES[0]));
+
 /// Whether a `Cookie` field may hold cookies of our own: they let somebody in, maybe to another route of the host, and
 /// no service is to see them.
 pub(super) fn holds_ours(field: &[u8]) -> bool {
-    memmem::find(field, Oidc::COOKIES[0].as_bytes()).is_some()
+    OURS.find(field).is_some()
 }
 
 /// The others.

@@ -103,16 +103,18 @@ fn no_certificate() -> Answer {
 
 fn redirect(client: &Client, head: &RequestHead) -> Result<(), Answer> {
     let Some(tls) = &client.worker.shared.tls else { return Ok(()) };
-    if head.target() == "*" || client.peer.came_by_tls(head) {
+    let (certificates, port) = (tls.certificates(), client.settings.https_redirect);
+    // Where nothing comes of it, the name is not read.
+    let idle = port.is_none() && !certificates.come_on_demand();
+    if idle || head.target() == "*" || client.peer.came_by_tls(head) {
         return Ok(());
     }
     let Some(host) = Host::read(head.host()) else { return Ok(()) };
-    if !tls.certificates().certify(host.as_str()) {
-        tls.certificates().wish_for(host.as_str());
+    if !certificates.certify(host.as_str()) {
+        certificates.wish_for(host.as_str());
         return Ok(());
     }
-    let Some(port) = client.settings.https_redirect else { return Ok(()) };
-    Err(over_tls(head, port))
+    port.map_or(Ok(()), |port| Err(over_tls(head, port)))
 }
 
 /// What one is told who is to ask the same of this port, through TLS.

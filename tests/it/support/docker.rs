@@ -22,7 +22,7 @@ use super::{not_run::not_run, wait::until};
 
 const LABEL: &str = "dormouse.test";
 
-/// The image with the app of `examples/app.rs` and nothing else.
+/// The image with the app of `examples/app/main.rs` and nothing else.
 pub(crate) const IMAGE: &str = "dormouse-test/app:1";
 
 /// An engine, and everything that one test made on it; removed at the end, however the test ends.
@@ -200,7 +200,7 @@ pub(crate) fn app() -> &'static PathBuf {
             return app;
         }
         let app = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("app");
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/app.rs");
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/app/main.rs");
         let built = std::process::Command::new("rustc")
             .args(["--edition", "2024", "-O", "-C", "target-feature=+crt-static", "-C", "strip=symbols", "-o"])
             .arg(&app)
