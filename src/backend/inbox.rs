@@ -149,13 +149,7 @@ impl Driver {
             }
             Done::LetDown(memory, event) if epoch == self.epoch => {
                 self.stats.memory = memory.or(self.stats.memory);
-                self.last_error = match &event {
-                    Event::Stopped(Err(CallFailed { away: true, why })) => {
-                        Some(format!("its engine is away: {why}").into())
-                    }
-                    Event::Stopped(Err(CallFailed { away: false, why })) => Some(Arc::clone(why)),
-                    _ => None,
-                };
+                self.last_error = if let Event::Stopped(Err(failed)) = &event { Some(words(failed)) } else { None };
                 self.advance(event);
             }
             Done::Event(event @ (Event::Seen(_) | Event::Unreachable(_))) => {
@@ -210,5 +204,13 @@ impl Driver {
             return;
         }
         self.advance(event);
+    }
+}
+
+/// What is told of a sleep that came to nothing.
+fn words(failed: &CallFailed) -> Arc<str> {
+    match failed {
+        CallFailed { away: true, why } => format!("its engine is away: {why}").into(),
+        CallFailed { away: false, why } => Arc::clone(why),
     }
 }
