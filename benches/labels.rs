@@ -55,6 +55,7 @@ fn container(node: &NodeName, number: u64) -> Container {
         networks: vec![Network { name: "bridge".to_owned(), address }],
         mounts: Vec::new(),
         network_mode: "bridge".to_owned(),
+        is_near: true,
         restart_policy: "no".to_owned(),
         created: number as i64,
         has_health_check: false,

@@ -3,7 +3,7 @@
 //! `rustc --edition 2024 -O -C target-feature=+crt-static examples/app/main.rs`.
 //!
 //! Options (durations as `300ms`, `2s`, or plain milliseconds):
-//! - `--port N` (80), `--backlog N` (1024)
+//! - `--port N` (80), `--address A` (0.0.0.0), `--backlog N` (1024)
 //! - `--delay-start D`: does nothing for so long; `--exit-code N`: exits then
 //! - `--delay-listen D`, `--never-listen`: listens late or not at all
 //! - `--delay-ready D`: answers 503 for so long after it listens
@@ -79,11 +79,12 @@ fn main() {
 
 fn serve(options: Options, started: u128) -> io::Result<()> {
     let port = u16::try_from(number(&options, "port", 80)).unwrap_or(80);
-    let listener = TcpListener::bind(("0.0.0.0", port))?;
+    let address = options.get("address").map_or("0.0.0.0", String::as_str).to_owned();
+    let listener = TcpListener::bind((address.as_str(), port))?;
     system::set_backlog(&listener, i32::try_from(number(&options, "backlog", 1024)).unwrap_or(1024));
     let echo = options.contains_key("echo");
     if echo {
-        let socket = UdpSocket::bind(("0.0.0.0", port))?;
+        let socket = UdpSocket::bind((address.as_str(), port))?;
         let noted = options.clone();
         thread::spawn(move || echoes::datagrams(&noted, &socket));
     }

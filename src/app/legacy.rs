@@ -236,7 +236,8 @@ impl From<State> for Before {
 impl From<&Failure> for Why {
     fn from(failure: &Failure) -> Self {
         match failure {
-            Failure::Start(why) => Self::Start(why.to_string()),
+            // No other version need know that word: it is found out again at the next wake.
+            Failure::Start(why) | Failure::Barred(why) => Self::Start(why.to_string()),
             Failure::ExitedEarly(code) => Self::ExitedEarly(*code),
             Failure::TimedOut(after) => Self::TimedOut(micros(*after)),
             Failure::Dependency(why) => Self::Dependency(why.to_string()),

@@ -203,7 +203,7 @@ impl Driver {
                 let file = self.around.provider.log_file(&self.spec.unit)?;
                 Some(format!("; its output is in `{}`", file.display()))
             }
-            Failure::Start(_) | Failure::Dependency(_) | Failure::EngineAway(_) => None,
+            Failure::Start(_) | Failure::Barred(_) | Failure::Dependency(_) | Failure::EngineAway(_) => None,
         }
     }
 

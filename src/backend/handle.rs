@@ -1,7 +1,6 @@
 //! The handle: what the rest of the program holds of a backend.
 
 use std::{
-    net::SocketAddr,
     pin::pin,
     sync::{
         Arc,
@@ -22,7 +21,7 @@ use super::{
     gate::{Entered, Gate},
 };
 use crate::{
-    model::{BackendId, BackendSpec, Cause, Condition, ContainerState, IdlePolicy, Running},
+    model::{BackendId, BackendSpec, Cause, Condition, ContainerState, IdlePolicy, Running, Spot},
     telemetry::Metrics,
 };
 
@@ -125,6 +124,10 @@ pub struct Pass {
 }
 
 impl Shared {
+    fn suspect(&self) {
+        let _ = self.letters.try_send(Letter::Suspect);
+    }
+
     pub(super) fn stamp(&self, at: Instant) -> i64 {
         stamp(self.epoch, at)
     }
@@ -334,7 +337,7 @@ impl Backend {
 
     /// A dial to it failed while it was thought awake: the engine is asked at once.
     pub fn suspect(&self) {
-        let _ = self.shared.letters.try_send(Letter::Suspect);
+        self.shared.suspect();
     }
 
     /// Something may have changed at the engine: it is asked.
@@ -426,8 +429,21 @@ impl Backend {
 impl Pass {
     /// Where one of its ports is dialled, and whether that is its own address rather than an engine's forwarder,
     /// which accepts before the app listens.
-    pub fn dial(&self, port: u16) -> Option<(SocketAddr, bool)> {
-        self.reach.at.dial(port)
+    pub fn dial(&self, port: u16) -> Option<(Spot, bool)> {
+        let spot = self.reach.at.dial(port);
+        if spot.is_none() {
+            self.tell_if_closed();
+        }
+        spot
+    }
+
+    /// It is awake, and never reached: that is told, and found out by the driver.
+    #[cold]
+    fn tell_if_closed(&self) {
+        if let Some(why) = self.reach.at.closed() {
+            tracing::warn!(backend = %self.shared.id, %why, "no port of it can be dialled");
+            self.shared.suspect();
+        }
     }
 
     /// How it is reached.

@@ -124,6 +124,7 @@ impl Driver {
                     // The start call has not answered: it is not up yet.
                     readiness::Outcome::Ended(_) if early => tokio::time::sleep(Duration::from_millis(1)).await,
                     readiness::Outcome::Ended(state) => return Done::Event(Event::Seen(Ok(state))),
+                    readiness::Outcome::Barred(why) => return Done::Event(Event::Barred(why)),
                 }
             }
         }));

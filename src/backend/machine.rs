@@ -56,6 +56,7 @@ fn react(state: State, event: Event, facts: Facts, rules: Rules<'_>) -> (State, 
         Event::Seen(Ok(seen)) => self::seen(state, seen, facts, rules),
         Event::Seen(Err(why)) => not_seen(state, why, facts),
         Event::Unreachable(at) => unreachable_while_running(state, at, facts, rules),
+        Event::Barred(why) => barred(state, why, facts, rules),
         Event::Busy(busy) => busy_answered(state, busy, facts),
         Event::Renewed => renewed(state, facts),
         Event::Tick => tick(state, facts, rules),
@@ -250,7 +251,7 @@ fn seen_running(state: State, at: Arc<Running>, facts: Facts, rules: Rules<'_>) 
             (State::Awake(Awake { at, since, ours, busy_at, asking: false, sleep_again, tries }), None)
         }
         // It runs, and did not get ready in time.
-        State::Unknown { before: Some(Before::Failed(failed)), .. } if matches!(failed.why, Failure::TimedOut(_)) => {
+        State::Unknown { before: Some(Before::Failed(failed)), .. } if failed.why.is_of_running() => {
             (State::Failed(failed), None)
         }
         // Found running: awake at once, whoever started it.
@@ -262,9 +263,7 @@ fn seen_running(state: State, at: Arc<Running>, facts: Facts, rules: Rules<'_>) 
             probe_foreign(facts, rules, 0)
         }
         State::Stopping { failed: Some(failed), .. } => (State::Failed(failed), None),
-        State::Failed(failed) if !matches!(failed.why, Failure::TimedOut(_)) => {
-            probe_foreign(facts, rules, failed.tries)
-        }
+        State::Failed(failed) if !failed.why.is_of_running() => probe_foreign(facts, rules, failed.tries),
         same @ (State::Failed(_) | State::Waking(_)) => (same, None),
     }
 }
@@ -379,6 +378,13 @@ fn unreachable_while_running(
     }
 }
 
+fn barred(state: State, why: Arc<str>, facts: Facts, rules: Rules<'_>) -> (State, Option<Action>) {
+    match state {
+        State::Waking(waking) => not_ready(&waking, Failure::Barred(why), facts, rules),
+        state => (state, None),
+    }
+}
+
 fn busy_answered(state: State, busy: bool, facts: Facts) -> (State, Option<Action>) {
     match state {
         State::Awake(awake) if awake.asking => {
@@ -428,7 +434,12 @@ fn waking_tick(waking: Waking, facts: Facts, rules: Rules<'_>) -> (State, Option
     if facts.now < until {
         return (State::Waking(waking), None);
     }
-    let failed = cool_down(Failure::TimedOut(rules.policy.wake_timeout), waking.tries, facts);
+    not_ready(&waking, Failure::TimedOut(rules.policy.wake_timeout), facts, rules)
+}
+
+/// It runs, and does not get ready.
+fn not_ready(waking: &Waking, why: Failure, facts: Facts, rules: Rules<'_>) -> (State, Option<Action>) {
+    let failed = cool_down(why, waking.tries, facts);
     if waking.foreign || rules.policy.on_wake_timeout == OnWakeTimeout::Leave {
         return (State::Failed(failed), None);
     }
@@ -496,7 +507,8 @@ fn cool_down(why: Failure, tries: u32, facts: Facts) -> Failed {
         | Failure::ExitedEarly(_)
         | Failure::TimedOut(_)
         | Failure::Dependency(_)
-        | Failure::Died(_) => FIRST_COOL_DOWN.saturating_mul(1 << tries.min(10)).min(LONGEST_COOL_DOWN),
+        | Failure::Died(_)
+        | Failure::Barred(_) => FIRST_COOL_DOWN.saturating_mul(1 << tries.min(10)).min(LONGEST_COOL_DOWN),
     };
     let tries = if matches!(why, Failure::EngineAway(_)) { tries } else { tries + 1 };
     Failed { why, until: facts.now + pause, tries }

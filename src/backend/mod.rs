@@ -30,6 +30,8 @@
 mod atomics {
     pub(super) use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 }
+#[cfg(test)]
+mod barred_tests;
 mod birth;
 mod chronicle;
 #[cfg(test)]

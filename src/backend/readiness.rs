@@ -4,11 +4,11 @@
 //! time-outs: every millisecond in the first ten seconds, then slower. An engine's hint tries at once, and the engine
 //! is asked beside the tries, not between them.
 
-use std::{future::pending, io, net::SocketAddr, ops::RangeInclusive, process::Stdio, sync::Arc, time::Duration};
+use std::{future::pending, io, ops::RangeInclusive, process::Stdio, sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
 use regex::Regex;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::Type;
 use tokio::{
     io::AsyncReadExt,
     net::TcpStream,
@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use crate::{
-    model::{BackendSpec, ContainerState, Health, Readiness, Running},
+    model::{BackendSpec, ContainerState, Health, Namespace, Readiness, Running, Spot},
     net::{self, NoStatus, Question, ask_http1, ask_http2},
     provider::{self, Provider, ProviderError},
 };
@@ -29,6 +29,8 @@ pub(super) enum Outcome {
     Ready(Arc<Running>, Option<u16>),
     /// It does not run any more.
     Ended(ContainerState),
+    /// It runs, and nothing leads to it from here; why, and what to do.
+    Barred(Arc<str>),
 }
 
 /// One connect may take this long: a lost packet is sent again only after a second, and a new try is cheaper.
@@ -72,7 +74,7 @@ pub(super) async fn until_ready(
         reached = loop {
             let seen = tokio::select! {
                 biased;
-                (at, by) = &mut tries => return Outcome::Ready(at, by),
+                outcome = &mut tries => return outcome,
                 seen = &mut look => seen,
             };
             match seen {
@@ -149,7 +151,7 @@ fn answers_itself(provider: &dyn Provider, spec: &BackendSpec) -> bool {
     spec.ports.iter().all(|port| provider.may_own(&spec.unit, *port))
 }
 
-/// Tries until it is ready; for ever, while it is not known how it is reached.
+/// Tries until it is ready, or until it is certain that no try will do; for ever, while it is not known how it is reached.
 async fn until_answered(
     provider: &dyn Provider,
     spec: &BackendSpec,
@@ -157,21 +159,33 @@ async fn until_answered(
     before: &Before,
     begun: Instant,
     kick: &Notify,
-) -> (Arc<Running>, Option<u16>) {
+) -> Outcome {
     let Some(running) = reached else { return pending().await };
+    if let Some(why) = barred(spec, &running).await {
+        return Outcome::Barred(why);
+    }
     if health_decides(spec, &running, before.thawed) {
-        return if running.health == Some(Health::Healthy) { (running, None) } else { pending().await };
+        return if running.health == Some(Health::Healthy) { Outcome::Ready(running, None) } else { pending().await };
     }
     loop {
         if is_ready(provider, spec, &running, begun).await && answers_itself(provider, spec) {
-            return (running, spec.ports.first().copied());
+            return Outcome::Ready(running, spec.ports.first().copied());
         }
         if Instant::now() >= before.others_from
             && let Some(port) = another(spec, &running).await
         {
-            return (running, Some(port));
+            return Outcome::Ready(running, Some(port));
         }
         rest(pause_after(begun.elapsed(), spec), kick).await;
+    }
+}
+
+/// Why none of its ports can be dialled, whatever it does. One without any is dialled by nobody.
+async fn barred(spec: &BackendSpec, running: &Running) -> Option<Arc<str>> {
+    match &running.namespace {
+        Some(_) if spec.ports.is_empty() => None,
+        Some(Namespace::Of(process)) => net::may_enter(*process).await.err().map(Arc::from),
+        Some(Namespace::Closed(_)) | None => running.closed().cloned(),
     }
 }
 
@@ -214,17 +228,16 @@ async fn is_ready(provider: &dyn Provider, spec: &BackendSpec, running: &Running
 
 async fn accepts(running: &Running, port: u16) -> bool {
     match running.dial(port) {
-        Some((address, true)) => connect(address).await.is_ok(),
-        Some((address, false)) => stays_open(address).await,
+        Some((at, true)) => connect(at).await.is_ok(),
+        Some((at, false)) => stays_open(at).await,
         None => false,
     }
 }
 
 /// Connects within [`CONNECT`]. On this machine a closed port says no before the call returns: then nothing is left to
 /// wait for, and the runtime never hears of it.
-async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_nonblocking(true)?;
+async fn connect(to: Spot) -> io::Result<TcpStream> {
+    let (socket, address) = (net::socket_to(to, Type::STREAM).await?, to.address());
     match socket.connect(&address.into()) {
         Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
         outcome => outcome?,
@@ -240,8 +253,8 @@ fn no_error(error: Option<io::Error>) -> io::Result<()> {
     error.map_or(Ok(()), Err)
 }
 
-async fn stays_open(address: SocketAddr) -> bool {
-    let Ok(mut stream) = connect(address).await else { return false };
+async fn stays_open(at: Spot) -> bool {
+    let Ok(mut stream) = connect(at).await else { return false };
     match timeout(FORWARDER_PROOF, stream.read(&mut [0; 1])).await {
         Err(_) => true,
         Ok(Ok(count)) => count > 0,
@@ -256,9 +269,9 @@ async fn answers(
     status: &RangeInclusive<u16>,
     host: Option<&str>,
 ) -> bool {
-    let Some((address, _)) = spec.ports.first().and_then(|port| running.dial(*port)) else { return false };
-    let host = host.map_or_else(|| address.to_string(), str::to_owned);
-    status_of(|| connect(address), &host, path).await.is_some_and(|code| status.contains(&code))
+    let Some((at, _)) = spec.ports.first().and_then(|port| running.dial(*port)) else { return false };
+    let host = host.map_or_else(|| at.address().to_string(), str::to_owned);
+    status_of(|| connect(at), &host, path).await.is_some_and(|code| status.contains(&code))
 }
 
 /// The status that a GET answers with, in the version of HTTP that is spoken there; absent: no answer in five seconds.

@@ -183,6 +183,8 @@ pub enum Failure {
     Died(Option<i64>),
     /// The engine is away.
     EngineAway(Arc<str>),
+    /// It runs, and nothing leads to it from here, with the reason.
+    Barred(Arc<str>),
 }
 
 /// What happened.
@@ -204,6 +206,8 @@ pub enum Event {
     Seen(Result<ContainerState, Arc<str>>),
     /// A dial to the awake backend failed, and the engine says that it runs.
     Unreachable(Arc<Running>),
+    /// It runs, and nothing leads to it from here, with the reason.
+    Barred(Arc<str>),
     /// The busy check answered.
     Busy(bool),
     /// It is another unit from now on, or is started otherwise.
@@ -387,12 +391,22 @@ impl State {
     }
 }
 
+impl Failure {
+    /// Whether it did not end by that: it runs on, as it did not get ready or is not reached.
+    pub(super) fn is_of_running(&self) -> bool {
+        match self {
+            Self::TimedOut(_) | Self::Barred(_) => true,
+            Self::Start(_) | Self::ExitedEarly(_) | Self::Dependency(_) | Self::Died(_) | Self::EngineAway(_) => false,
+        }
+    }
+}
+
 impl fmt::Display for Failure {
     /// For an administrator.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let code = |code: &Option<i64>| code.map_or_else(String::new, |code| format!(" with exit code {code}"));
         match self {
-            Self::Start(why) | Self::EngineAway(why) => f.write_str(why),
+            Self::Start(why) | Self::EngineAway(why) | Self::Barred(why) => f.write_str(why),
             Self::ExitedEarly(exit) => write!(f, "it ended before it was ready{}", code(exit)),
             Self::TimedOut(after) => write!(f, "it was not ready within {}", format_duration(*after)),
             Self::Dependency(why) => write!(f, "a dependency did not come up: {why}"),

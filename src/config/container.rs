@@ -304,9 +304,10 @@ impl Reading<'_> {
             self.made.problems.0.append(&mut problems.0);
             return Err(Some(format!("its port {port} speaks `{scheme}`, and no label asks for a route to it")));
         }
-        if self.container.network_mode == "none" && draft.host.is_none() {
+        // Where its processes are near it is dialled from inside.
+        if self.container.network_mode == "none" && !self.container.is_near && draft.host.is_none() {
             self.made.problems.0.append(&mut problems.0);
-            let why = "it is on no network, and ports of such containers are not reached in this version yet";
+            let why = "it is on no network, and its node is another machine: nothing leads to its ports";
             if self.labelled.any {
                 let problem = Problem::error(self.place(), format!("route `{alias}`: {why}"));
                 self.made.problems.0.push(problem.with_hint("put it on a network, or name a `host`"));

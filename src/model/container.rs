@@ -3,9 +3,10 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
 };
 
-use super::NodeName;
+use super::{Namespace, NodeName, Spot};
 
 /// TCP or UDP, of a port that a container exposes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -54,6 +55,8 @@ pub struct Running {
     pub address: Option<IpAddr>,
     /// The unit's own port to the address on the node, used where `address` is absent.
     pub published: BTreeMap<u16, SocketAddr>,
+    /// Where a unit on no network lives: the way to its ports, used where `address` is absent.
+    pub namespace: Option<Namespace>,
     /// The unit lives in the node's own network (host network or a plain process): its port may open before
     /// the engine's start call answers.
     pub host_network: bool,
@@ -64,10 +67,20 @@ pub struct Running {
 impl Running {
     /// Where a port of the unit is dialled, and whether that is the unit's own address. A published port may be
     /// accepted by the engine's forwarder before the app listens, so connecting there proves nothing.
-    pub fn dial(&self, port: u16) -> Option<(SocketAddr, bool)> {
-        match self.address {
-            Some(address) => Some((SocketAddr::new(address, port), true)),
-            None => self.published.get(&port).map(|at| (*at, false)),
+    pub fn dial(&self, port: u16) -> Option<(Spot, bool)> {
+        match (self.address, &self.namespace) {
+            (Some(address), _) => Some((SocketAddr::new(address, port).into(), true)),
+            (None, Some(Namespace::Of(process))) => Some((Spot::Inside(*process, port), true)),
+            (None, Some(Namespace::Closed(_))) => None,
+            (None, None) => self.published.get(&port).map(|at| (Spot::Network(*at), false)),
+        }
+    }
+
+    /// Why none of its ports can be dialled from here, where that is certain.
+    pub fn closed(&self) -> Option<&Arc<str>> {
+        match &self.namespace {
+            Some(Namespace::Closed(why)) if self.address.is_none() => Some(why),
+            Some(_) | None => None,
         }
     }
 }
@@ -113,6 +126,8 @@ pub struct Container {
     pub mounts: Vec<String>,
     /// The engine's network mode: `bridge`, `host`, `none`, `container:<id>`, or a network's name.
     pub network_mode: String,
+    /// Whether its node is this machine, so that its processes are near.
+    pub is_near: bool,
     /// The restart policy's name, `no` when there is none.
     pub restart_policy: String,
     /// Seconds since the Unix epoch, when it was created.
@@ -136,6 +151,7 @@ impl Container {
             networks: Vec::new(),
             mounts: Vec::new(),
             network_mode: "host".to_owned(),
+            is_near: true,
             restart_policy: "no".to_owned(),
             created: 0,
             has_health_check: false,

@@ -21,6 +21,7 @@ mod problem;
 mod route_spec;
 mod schedule;
 mod settings;
+mod spot;
 mod text;
 mod tls;
 
@@ -51,6 +52,7 @@ pub use route_spec::{
 };
 pub use schedule::{BadWindow, Schedule, Window};
 pub use settings::{Discover, Listen, OnExit, Settings};
+pub use spot::{Namespace, Process, Spot};
 pub use text::{escaped_byte, is_token, without_escapes};
 pub use tls::{
     AcmeChallenge, AcmeSettings, CertificateFiles, CertificateFolder, ClientProfile, DnsHook, ExternalAccount, Hsts,

@@ -1,10 +1,13 @@
 //! Accept well: listeners that share a port, a bound on connections, and patience when descriptors run out; what the
-//! first bytes of a connection tell; bytes both ways; TLS with the certificate that fits.
+//! first bytes of a connection tell; bytes both ways; TLS with the certificate that fits. And sockets towards endpoints,
+//! also inside the network namespaces of others.
 
 mod ask;
 mod both_ways;
 mod client_hello;
+mod dial;
 mod handed;
+mod inside;
 mod listen;
 mod minecraft;
 mod one_way;
@@ -33,10 +36,12 @@ mod tls_stream;
 pub use ask::{NoStatus, Question, ask_http1, ask_http2};
 pub use both_ways::{Ended, Moved, copy_both_ways, has_unread, reset_when_dropped};
 pub use client_hello::{Hello, LONGEST_HELLO, client_hello};
+pub use dial::{connect_tcp, connect_udp, socket_to};
 pub use handed::{
     HandedWords, close_unwanted, copies_of_kept, handed_tcp, handed_udp, handed_unix, is_handed, take_handed,
     take_over_sockets,
 };
+pub use inside::may_enter;
 pub use listen::{Lack, accept, bind_for, bind_udp, check_free, is_scarcity};
 pub use minecraft::{Handshake, handshake, pong, status_answer};
 pub use opening::{Judgement, judge};

@@ -25,11 +25,11 @@ use super::{
     Changed, Hint, Provider, ProviderError, StopOrder,
     deadlines::{self, detached, within},
     docker_client::{Answer, Client, Version, escape},
-    docker_events, docker_logs, docker_memory,
+    docker_events, docker_logs, docker_memory, docker_namespace,
     docker_place::{BadPlace, Place},
     docker_translate::{self as translate, View},
 };
-use crate::model::{Container, ContainerState, DockerAddress, NodeName, SleepMethod, StopSignal, Unit};
+use crate::model::{Container, ContainerState, DockerAddress, Namespace, NodeName, SleepMethod, StopSignal, Unit};
 
 /// Containers inspected at once for a list.
 const LOOKS_AT_ONCE: usize = 8;
@@ -37,6 +37,9 @@ const LOOKS_AT_ONCE: usize = 8;
 /// The engine's own idea of a state may lag behind an order that it has just carried out; so long it is asked again.
 const LAG: Duration = Duration::from_secs(5);
 const LAG_PAUSE: Duration = Duration::from_millis(20);
+
+/// Within this time an engine has noticed that the first process of a container has ended.
+const END_TOLD: Duration = Duration::from_millis(300);
 
 /// Since this version (Docker Engine 23) the engine's stop takes a signal.
 const STOP_TAKES_SIGNAL: Version = Version(1, 42);
@@ -145,7 +148,8 @@ impl Docker {
         };
         let host = self.host(&object).await?;
         let view = self.view(false).await?;
-        let state = translate::state(&object, &view, unit.network.as_deref(), host.as_ref());
+        let mut state = translate::state(&object, &view, unit.network.as_deref(), host.as_ref());
+        self.lead_inside(&mut state, &object, host.as_ref(), &view).await?;
         self.remember(unit, &state);
         Ok(state)
     }
@@ -167,7 +171,37 @@ impl Docker {
     async fn container(&self, id: &str, view: &View) -> Result<Option<Container>, ProviderError> {
         let Some(object) = self.inspect(id).await? else { return Ok(None) };
         let host = self.host(&object).await?;
-        Ok(translate::container(&object, view, None, host.as_ref()))
+        let Some(mut container) = translate::container(&object, view, None, host.as_ref()) else { return Ok(None) };
+        self.lead_inside(&mut container.state, &object, host.as_ref(), view).await?;
+        Ok(Some(container))
+    }
+
+    /// Finds the way to one of this machine that is on no network. Where there is none, the engine may only not have
+    /// noticed yet that it has ended: it is asked again for a while.
+    async fn lead_inside(
+        &self,
+        state: &mut ContainerState,
+        object: &Value,
+        host: Option<&Value>,
+        view: &View,
+    ) -> Result<(), ProviderError> {
+        let (ContainerState::Running(at) | ContainerState::Paused(at)) = state else { return Ok(()) };
+        let Some(pid) = translate::isolated(object, host).filter(|_| view.machine.is_loopback()) else { return Ok(()) };
+        let id = translate::text(object, "/Id");
+        let until = Instant::now() + END_TOLD;
+        loop {
+            let found = docker_namespace::find(Path::new(docker_namespace::PROCESSES), pid, id);
+            if matches!(found, Namespace::Of(_)) || Instant::now() > until {
+                at.namespace = Some(found);
+                return Ok(());
+            }
+            sleep(LAG_PAUSE).await;
+            let again = self.inspect(id).await?;
+            if again.is_none_or(|again| translate::isolated(&again, host) != Some(pid)) {
+                *state = ContainerState::Changing;
+                return Ok(());
+            }
+        }
     }
 
     async fn all(&self) -> Result<Vec<Container>, ProviderError> {

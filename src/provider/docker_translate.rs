@@ -10,6 +10,7 @@ use std::{
 
 use serde_json::Value;
 
+use super::docker_namespace;
 use crate::model::{Container, ContainerPort, ContainerState, Health, Network, NodeName, Running, Transport};
 
 /// From where we look at an engine: what is needed to say how its containers are reached.
@@ -34,6 +35,7 @@ pub(super) fn container(object: &Value, view: &View, wanted: Option<&str>, host:
         networks: networks(object),
         mounts: mounts(object),
         network_mode: network_mode(object).to_owned(),
+        is_near: view.machine.is_loopback(),
         restart_policy: Some(text(object, "/HostConfig/RestartPolicy/Name"))
             .filter(|name| !name.is_empty())
             .unwrap_or("no")
@@ -71,13 +73,14 @@ fn stopped(object: &Value) -> ContainerState {
 }
 
 fn running(object: &Value, view: &View, wanted: Option<&str>, host: Option<&Value>) -> Running {
-    let reached =
-        Running { address: None, published: published(object, view), host_network: false, health: health(object) };
+    let reached = Running { published: published(object, view), health: health(object), ..Running::default() };
     let is_ours = view.machine.is_loopback();
     match network_mode(object) {
         "host" => Running { address: Some(view.machine), host_network: true, ..reached },
-        // It has no network: nothing to dial, also not by a published port.
-        "none" => reached,
+        // It has no network: nothing to dial, also not by a published port. One that is near is entered: the process that
+        // leads there is looked for afterwards.
+        "none" if is_ours => Running { published: BTreeMap::new(), ..reached },
+        "none" => Running { namespace: Some(docker_namespace::far()), ..reached },
         mode if mode.starts_with("container:") => match host {
             Some(host) => Running { health: reached.health, ..running(host, view, wanted, None) },
             None => reached,
@@ -113,6 +116,16 @@ pub(super) fn networks(object: &Value) -> Vec<Network> {
             address: ip(text(facts, "/IPAddress")).or_else(|| ip(text(facts, "/GlobalIPv6Address"))),
         })
         .collect()
+}
+
+/// The number of its first process, where its namespace alone leads to its ports; `host` is the container whose network
+/// it shares. One that shares keeps that namespace also when the other one is started anew in another.
+pub(super) fn isolated(object: &Value, host: Option<&Value>) -> Option<u32> {
+    if network_mode(host.unwrap_or(object)) != "none" {
+        return None;
+    }
+    let pid = object.pointer("/State/Pid").and_then(Value::as_u64).unwrap_or_default();
+    u32::try_from(pid).ok()
 }
 
 /// The container whose network this one shares.

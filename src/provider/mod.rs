@@ -17,6 +17,7 @@ mod docker_events;
 mod docker_inspect;
 mod docker_logs;
 mod docker_memory;
+mod docker_namespace;
 mod docker_own;
 mod docker_place;
 #[cfg(test)]

@@ -3,9 +3,9 @@
 //! Nothing is woken by them, nothing is kept awake, and what sleeps is not asked: a check goes through the same door as
 //! a request, quietly, and only when it stands open.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
-use tokio::{net::TcpStream, task::JoinSet};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -15,8 +15,8 @@ use super::{
 use crate::{
     backend::{Backend, Pass},
     control::{Control, Health, HealthState, LiveRoute},
-    model::{Cause, Endpoint, HostPattern, RouteTarget, Scheme, format_duration},
-    net::{Question, ask_http1, ask_http2},
+    model::{Cause, Endpoint, HostPattern, RouteTarget, Scheme, Spot, format_duration},
+    net::{Question, ask_http1, ask_http2, connect_tcp},
     telemetry::{Happening, Journal, chain},
 };
 
@@ -119,22 +119,22 @@ fn tell(journal: &Journal, route: &LiveRoute, health: &Health, outcome: Result<(
 /// Asks once. The error says in words why it is not healthy.
 async fn ask(shared: &Shared, route: &LiveRoute, health: &Health, pass: Option<&Pass>) -> Result<(), String> {
     let Some(Endpoint { scheme, port }) = route.spec.endpoint() else { return Err("it leads nowhere".to_owned()) };
-    let address = match (&route.spec.target, pass) {
-        (_, Some(pass)) => pass.dial(port).map(|(address, _)| address),
+    let at = match (&route.spec.target, pass) {
+        (_, Some(pass)) => pass.dial(port).map(|(at, _)| at),
         (RouteTarget::Address { host, .. }, None) => {
             let host = host.trim_start_matches('[').trim_end_matches(']');
             let found = tokio::net::lookup_host((host, port)).await;
-            found.map_err(|error| format!("`{host}` is not known: {error}"))?.next()
+            found.map_err(|error| format!("`{host}` is not known: {error}"))?.next().map(Spot::Network)
         }
         (RouteTarget::Backend { .. } | RouteTarget::Down { .. } | RouteTarget::Group(_), None) => None,
     };
-    let address = address.ok_or_else(|| "it has no address".to_owned())?;
+    let at = at.ok_or_else(|| "it has no address".to_owned())?;
     let mut method = if health.check.use_get { "GET" } else { "HEAD" };
-    let mut answered = status(shared, route, health, (scheme, address), method).await?;
+    let mut answered = status(shared, route, health, (scheme, at), method).await?;
     // There are those who know no HEAD.
     if answered == Some(501) && method == "HEAD" {
         method = "GET";
-        answered = status(shared, route, health, (scheme, address), method).await?;
+        answered = status(shared, route, health, (scheme, at), method).await?;
     }
     match answered {
         Some(status) if status >= 500 => Err(format!("it answered {status} to `{method} {}`", health.check.path)),
@@ -147,17 +147,17 @@ async fn status(
     shared: &Shared,
     route: &LiveRoute,
     health: &Health,
-    (scheme, address): (Scheme, SocketAddr),
+    (scheme, at): (Scheme, Spot),
     method: &str,
 ) -> Result<Option<u16>, String> {
-    let tcp = TcpStream::connect(address).await.map_err(|error| format!("it takes no connection: {error}"))?;
+    let tcp = connect_tcp(at).await.map_err(|error| format!("it takes no connection: {error}"))?;
     let host = host(route);
     let question = Question { method, host: &host, path: &health.check.path, agent: AGENT };
     let status = match scheme {
         Scheme::Tcp | Scheme::Udp | Scheme::TcpUdp => return Ok(None),
         Scheme::Http => ask_http1(tcp, question).await,
         Scheme::Https => {
-            let tls = tls_to(shared, &route.spec, address, tcp).await.map_err(|error| format!("no TLS: {error}"))?;
+            let tls = tls_to(shared, &route.spec, at, tcp).await.map_err(|error| format!("no TLS: {error}"))?;
             ask_http1(tls, question).await
         }
         Scheme::H2c => ask_http2(tcp, question).await,

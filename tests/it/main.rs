@@ -20,6 +20,7 @@ mod docker_engine_away;
 mod docker_failures;
 mod docker_first_byte;
 mod docker_hands;
+mod docker_no_network;
 mod docker_restart;
 mod docker_sleep;
 mod docker_ssh;

@@ -1,7 +1,7 @@
 //! What the Docker provider promises beyond the common verbs, on a real engine.
 
 use dormouse::{
-    model::{ContainerState, Running, SleepMethod, StopSignal, Unit},
+    model::{ContainerState, Running, SleepMethod, Spot, StopSignal, Unit},
     provider::{Changed, Docker, Hint, Provider, StopOrder},
 };
 use futures_util::StreamExt;
@@ -84,7 +84,10 @@ async fn host_and_no_network_are_told() {
     let how = reached(&provider, &host).await;
     assert!(how.host_network && how.address.unwrap().is_loopback());
     let none = unit(&cli.container(&["run", "-d"], "none", &["--network", "none"], &[]).await);
-    assert_eq!(reached(&provider, &none).await.address, None);
+    let how = reached(&provider, &none).await;
+    let pid = cli.inspect(&none.name, "{{.State.Pid}}").await;
+    let Some((Spot::Inside(process, 80), true)) = how.dial(80) else { panic!("{how:?}") };
+    assert_eq!((how.address, process.pid.to_string()), (None, pid));
 }
 
 #[tokio::test]

@@ -1,10 +1,11 @@
 //! One try to get a request answered, on one connection to the upstream.
 
-use std::{io, net::SocketAddr, rc::Rc, time::Duration};
+use std::{io, rc::Rc, time::Duration};
 
 use crate::{
     backend::Pass,
     control::LiveRoute,
+    model::Spot,
     net::{NoUpstreamTls, Offer, TlsTarget},
 };
 
@@ -26,8 +27,8 @@ use super::{
 /// Where a request goes.
 #[derive(Debug)]
 pub(super) struct Way {
-    pub(super) address: SocketAddr,
-    /// The address is the backend's own, not a forwarder that accepts for it.
+    pub(super) at: Spot,
+    /// That is the backend's own, not a forwarder that accepts for it.
     pub(super) own: bool,
     pub(super) generation: u64,
     /// HTTP/2 is spoken there, in clear.
@@ -62,7 +63,7 @@ pub(super) struct Job<'a> {
     /// How often it was tried again because its route wants that.
     pub(super) again: Again,
     /// The last life of a service that ended it without a word, and how many have.
-    pub(super) ended_by: (Option<(SocketAddr, u64)>, u8),
+    pub(super) ended_by: (Option<(Spot, u64)>, u8),
 }
 
 /// A request is given to so many lives of services that end its connection without a word.
@@ -76,7 +77,7 @@ impl Job<'_> {
         if !ended || failure.reused || failure.written == 0 || way.pass.is_none() {
             return false;
         }
-        let life = Some((way.address, way.generation));
+        let life = Some((way.at, way.generation));
         let (last, count) = &mut self.ended_by;
         if *last != life {
             (*last, *count) = (life, *count + 1);
@@ -159,7 +160,7 @@ pub(super) struct Failure {
 pub(super) async fn attempt(job: &mut Job<'_>, way: &Way, fresh: bool) -> Result<Next, Failure> {
     let early = |fault| Failure { fault, written: 0, reused: false };
     let tls = way.tls.as_ref().map_or(0, |tls| tls.id);
-    let key = Key { address: way.address, generation: way.generation, tls };
+    let key = Key { at: way.at, generation: way.generation, tls };
     let worker = Rc::clone(&job.client.worker);
     let pooled = if fresh || way.h2c { None } else { worker.pool.take(key, job.client.arrived) };
     let (mut upstream, reused) = match pooled {
@@ -218,7 +219,7 @@ fn start(job: &mut Job<'_>, way: &Way) -> Result<Pump, Fault> {
     let (mark, peer) =
         (&worker.shared.mark, (job.client.peer.as_ref(), job.client.settings.trusted_proxies.as_slice()));
     let cookie = job.turn.as_ref().and_then(|turn| turn.group.cookie.as_ref());
-    rewrite::request(job.head, &job.route.spec, job.edits, peer, mark, (way.address, cookie), &mut out);
+    rewrite::request(job.head, &job.route.spec, job.edits, peer, mark, (way.at, cookie), &mut out);
     let begun = if job.head.has_body() { job.client.input.take() } else { None };
     let most = job.route.spec.options.middlewares.as_ref().and_then(|all| all.max_body());
     let pump = Pump::request(job.head.framing, out, begun, &worker.buffers, most, &job.route.spec.options);

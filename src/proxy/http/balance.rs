@@ -244,7 +244,7 @@ pub(super) fn elsewhere(job: &mut Job<'_>, failure: &Failure, way: &Way) -> bool
         // What woke a moment ago may still be starting: it has its time.
         Fault::Dial(_) | Fault::Silent if settling => false,
         Fault::Dial(_) => {
-            job.client.worker.pool.forget(way.address);
+            job.client.worker.pool.forget(way.at);
             match backend {
                 Some(backend) => backend.suspect(),
                 None => job.client.worker.names.forget(),

@@ -50,13 +50,13 @@ async fn open(job: &Job<'_>, way: &Way, offer: Offer) -> Result<Opened, Fault> {
     let upstream = &job.route.spec.options.upstream;
     let patience = upstream.connect_timeout;
     let slot = match upstream.max_conns {
-        Some(bound) => Some(job.client.worker.pool.place(way.address, bound, patience).await.ok_or(Fault::Crowded)?),
+        Some(bound) => Some(job.client.worker.pool.place(way.at, bound, patience).await.ok_or(Fault::Crowded)?),
         None => None,
     };
     // Nobody answers at the address of a container that has ended, not even to say no.
     let stream = tokio::select! {
         biased;
-        stream = job.client.worker.connect(way.address, patience) => stream.map_err(Fault::Dial)?,
+        stream = job.client.worker.connect(way.at, patience) => stream.map_err(Fault::Dial)?,
         () = is_down(job.route.backend.as_ref()) => return Err(Fault::Dial(io::ErrorKind::HostUnreachable.into())),
     };
     let (stream, http2) = secured(job, way, stream, offer).await?;

@@ -13,7 +13,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::net;
+use crate::{model::Spot, net};
 
 /// How long a looked-up address is used.
 const KEPT: Duration = Duration::from_secs(10);
@@ -56,11 +56,10 @@ impl Names {
 }
 
 /// Connects, within a time.
-pub(super) async fn connect(address: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
-    let stream = tokio::time::timeout(patience, TcpStream::connect(address))
+pub(super) async fn connect(to: Spot, patience: Duration) -> io::Result<TcpStream> {
+    let stream = tokio::time::timeout(patience, net::connect_tcp(to))
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-    let stream = net::refuse_itself(stream, address)?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }

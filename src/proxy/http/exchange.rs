@@ -306,7 +306,7 @@ pub(super) async fn directly(job: &mut Job<'_>) -> Result<Way, Entry> {
     if let RouteTarget::Backend { endpoint, .. } | RouteTarget::Address { endpoint, .. } = &job.route.spec.target {
         match endpoint.scheme {
             Scheme::Https => {
-                let tls = secure::target(&job.route.spec, way.address).map_err(Entry::Answer)?;
+                let tls = secure::target(&job.route.spec, way.at).map_err(Entry::Answer)?;
                 return Ok(Way { tls: Some(tls), ..way });
             }
             Scheme::H2c => return Ok(Way { h2c: true, ..way }),
@@ -327,7 +327,7 @@ async fn reach(job: &mut Job<'_>) -> Result<Way, Entry> {
         RouteTarget::Address { host, endpoint } => {
             let found = job.client.worker.names.resolve(host, endpoint.port).await;
             let address = found.map_err(|_| Entry::Answer(Answer::new(502, "The service can not be reached.")))?;
-            Ok(Way { address, own: true, generation: 0, h2c: false, tls: None, pass: None })
+            Ok(Way { at: address.into(), own: true, generation: 0, h2c: false, tls: None, pass: None })
         }
         RouteTarget::Down { .. } | RouteTarget::Group(_) => Err(Entry::Answer(
             Answer::new(503, "The service is down, and no request starts it.").retry_after(Duration::from_secs(30)),
@@ -382,7 +382,7 @@ impl Tries {
             Fault::ClientSlow => Verdict::Say(Answer::new(408, "The request's body did not come in time.")),
             Fault::Dial(error) => {
                 let since = *self.dialling.get_or_insert_with(Instant::now);
-                job.client.worker.pool.forget(way.address);
+                job.client.worker.pool.forget(way.at);
                 if let Some(backend) = &job.route.backend {
                     backend.suspect();
                     if settling || since.elapsed() < DIAL_PATIENCE {

@@ -8,7 +8,6 @@ use std::{
     cell::{Cell, RefCell},
     collections::{HashMap, HashSet},
     hash::{BuildHasherDefault, Hasher},
-    net::SocketAddr,
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -19,7 +18,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::{backend::Backend, net::Stream};
+use crate::{backend::Backend, model::Spot, net::Stream};
 
 use super::{h2_hub::Hub, h2_link::Link, h2_upstream::Record};
 
@@ -35,7 +34,7 @@ const KEPT: usize = 128;
 /// What a connection leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Key {
-    pub(super) address: SocketAddr,
+    pub(super) at: Spot,
     /// Of the backend; 0 for an address that never sleeps.
     pub(super) generation: u64,
     /// How TLS is spoken on it; 0 for a connection in clear.
@@ -116,7 +115,7 @@ pub(super) struct Pool {
     hubs: RefCell<HashMap<Key, Rc<Hub>, BuildHasherDefault<Mixer>>>,
     idle: RefCell<HashMap<Key, Vec<Idle>, BuildHasherDefault<Mixer>>>,
     /// By address and bound; only where a route sets one.
-    places: RefCell<HashMap<(SocketAddr, usize), Rc<Places>>>,
+    places: RefCell<HashMap<(Spot, usize), Rc<Places>>>,
     sweeping: Cell<bool>,
     /// Of backends: someone waits for the end of this generation.
     watched: RefCell<HashSet<Key>>,
@@ -169,8 +168,8 @@ impl Pool {
 
     /// A place for one more connection to an address that takes at most `bound`. Waits until one is free, and not
     /// longer than that; dropping the future gives the wait up.
-    pub(super) async fn place(&self, address: SocketAddr, bound: usize, patience: Duration) -> Option<Slot> {
-        let places = Rc::clone(self.places.borrow_mut().entry((address, bound)).or_insert_with(|| {
+    pub(super) async fn place(&self, at: Spot, bound: usize, patience: Duration) -> Option<Slot> {
+        let places = Rc::clone(self.places.borrow_mut().entry((at, bound)).or_insert_with(|| {
             Rc::new(Places { free: Arc::new(Semaphore::new(bound.max(1))), waiting: Cell::new(0) })
         }));
         let _waiter = Waiter::new(&places);
@@ -191,7 +190,7 @@ impl Pool {
             Some(waiting) if waiting.len() < KEPT => waiting.push(item),
             Some(_) => {}
             None => {
-                idle.retain(|other, _| other.address != key.address || other.generation == key.generation);
+                idle.retain(|other, _| other.at != key.at || other.generation == key.generation);
                 idle.insert(key, vec![item]);
                 self.watch(key, backend);
             }
@@ -204,7 +203,7 @@ impl Pool {
         if let Some(hub) = hubs.get(&key) {
             return Rc::clone(hub);
         }
-        hubs.retain(|other, _| other.address != key.address || other.generation == key.generation);
+        hubs.retain(|other, _| other.at != key.at || other.generation == key.generation);
         self.watch(key, backend);
         self.sweep_from_now_on();
         Rc::clone(hubs.entry(key).or_default())
@@ -228,9 +227,9 @@ impl Pool {
     }
 
     /// Drops every waiting connection of an address.
-    pub(super) fn forget(&self, address: SocketAddr) {
-        self.idle.borrow_mut().retain(|key, _| key.address != address);
-        for (_, hub) in self.hubs.borrow().iter().filter(|(key, _)| key.address == address) {
+    pub(super) fn forget(&self, at: Spot) {
+        self.idle.borrow_mut().retain(|key, _| key.at != at);
+        for (_, hub) in self.hubs.borrow().iter().filter(|(key, _)| key.at == at) {
             hub.forget(false);
         }
     }

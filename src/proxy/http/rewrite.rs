@@ -1,13 +1,13 @@
 //! Heads as they are passed on: written anew from what was understood, never copied.
 
-use std::{net::SocketAddr, ops::Range, sync::LazyLock};
+use std::{ops::Range, sync::LazyLock};
 
 use ipnet::IpNet;
 use memchr::memmem;
 
 use crate::{
     control::{Cookie, crumbs},
-    model::{Oidc, RouteSpec},
+    model::{Oidc, RouteSpec, Spot},
     routing::behind_prefix,
 };
 
@@ -131,7 +131,7 @@ pub(super) fn request(
     edits: Option<&Edits>,
     (peer, trusted): (&Peer, &[IpNet]),
     mark: &str,
-    (upstream, cookie): (SocketAddr, Option<&Cookie>),
+    (upstream, cookie): (Spot, Option<&Cookie>),
     out: &mut Buf,
 ) {
     let set = route.options.set_request_headers.as_slice();
@@ -146,7 +146,7 @@ pub(super) fn request(
     out.push(b" HTTP/1.1\r\n");
     if !is_set(set, b"host") {
         if head.authority().is_empty() {
-            push_field(out, b"Host", upstream.to_string().as_bytes());
+            push_field(out, b"Host", upstream.address().to_string().as_bytes());
         } else {
             push_field(out, b"Host", head.authority().as_bytes());
         }

@@ -1,13 +1,11 @@
 //! What hangs on TLS: the handshake, who is sent to TLS, and what browsers are told to remember.
 
-use std::net::SocketAddr;
-
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     control::LiveRoute,
-    model::{RouteSpec, RouteTarget},
+    model::{RouteSpec, RouteTarget, Spot},
     net::{NoTls, NoUpstreamTls, Offer, Secured, TlsServer, TlsStream, TlsTarget},
     routing::Host,
 };
@@ -125,18 +123,18 @@ pub(super) fn over_tls(head: &RequestHead, port: u16) -> Answer {
 }
 
 /// Whom TLS is spoken to at an endpoint.
-pub(super) fn target(route: &RouteSpec, address: SocketAddr) -> Result<TlsTarget, Answer> {
-    TlsTarget::new(&server_name(route, address), &route.options.upstream.tls).map_err(|error| {
+pub(super) fn target(route: &RouteSpec, at: Spot) -> Result<TlsTarget, Answer> {
+    TlsTarget::new(&server_name(route, at), &route.options.upstream.tls).map_err(|error| {
         tracing::warn!(route = %route.alias, %error, "no TLS to the service");
         Answer::new(502, "The service can not be reached safely.")
     })
 }
 
 /// The name that the certificate of an endpoint must bear, where the route does not say another.
-fn server_name(route: &RouteSpec, address: SocketAddr) -> String {
+fn server_name(route: &RouteSpec, at: Spot) -> String {
     match &route.target {
         RouteTarget::Address { host, .. } => host.trim_start_matches('[').trim_end_matches(']').to_owned(),
-        RouteTarget::Backend { .. } | RouteTarget::Down { .. } | RouteTarget::Group(_) => address.ip().to_string(),
+        RouteTarget::Backend { .. } | RouteTarget::Down { .. } | RouteTarget::Group(_) => at.address().ip().to_string(),
     }
 }
 
@@ -144,11 +142,11 @@ fn server_name(route: &RouteSpec, address: SocketAddr) -> String {
 pub(in crate::proxy) async fn tls_to(
     shared: &Shared,
     route: &RouteSpec,
-    address: SocketAddr,
+    at: Spot,
     tcp: TcpStream,
 ) -> Result<Box<TlsStream>, NoUpstreamTls> {
     let settings = &route.options.upstream.tls;
-    let target = TlsTarget::new(&server_name(route, address), settings);
+    let target = TlsTarget::new(&server_name(route, at), settings);
     let target = target.map_err(|error| NoUpstreamTls::Settings(error.to_string()))?;
     Ok(shared.tls_clients.connect(tcp, &target, settings, Offer::Http1).await?.0)
 }

@@ -75,9 +75,9 @@ pub(super) async fn enter(job: &mut Job<'_>, port: u16) -> Result<Way, Entry> {
     if pass.waited() {
         job.wake = pass.woke().map(|woke| woke.took);
     }
-    let (address, own) =
+    let (at, own) =
         pass.dial(port).ok_or_else(|| Entry::Answer(Answer::new(502, "The service can not be reached.")))?;
-    Ok(Way { address, own, generation: pass.generation(), h2c: false, tls: None, pass: Some(pass) })
+    Ok(Way { at, own, generation: pass.generation(), h2c: false, tls: None, pass: Some(pass) })
 }
 
 /// Whether a request neither wakes nor keeps awake what this route leads to.

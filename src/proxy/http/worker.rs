@@ -23,7 +23,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     control::LiveTable,
-    model::AccessLog,
+    model::{AccessLog, Spot},
     net::{self, Lack, TlsClients, TlsServer},
     proxy::ports::{self, PortPost, PortPosts},
     telemetry::AccessWriter,
@@ -236,9 +236,9 @@ impl Inner {
     }
 
     /// Connects, within a time. Where descriptors have run out others give way.
-    pub(in crate::proxy) async fn connect(&self, address: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
+    pub(in crate::proxy) async fn connect(&self, to: Spot, patience: Duration) -> io::Result<TcpStream> {
         for _ in 0..GIVING_WAY {
-            match dial::connect(address, patience).await {
+            match dial::connect(to, patience).await {
                 Err(error) if net::is_scarcity(&error) && self.make_room(Lack::Descriptors) => {
                     // Who gives way does so before we go on.
                     tokio::task::yield_now().await;
@@ -246,7 +246,7 @@ impl Inner {
                 done => return done,
             }
         }
-        dial::connect(address, patience).await
+        dial::connect(to, patience).await
     }
 }
 

@@ -1,11 +1,11 @@
 //! The way into a backend for streams: who may wake it, who waits, who is turned away.
 
-use std::{net::SocketAddr, sync::atomic::Ordering, time::Instant};
+use std::{sync::atomic::Ordering, time::Instant};
 
 use crate::{
     backend::{Backend, Pass},
     control::LiveRoute,
-    model::{Audience, Cause, IgnoreCase, RequestFacts, RouteTarget, Transport},
+    model::{Audience, Cause, IgnoreCase, RequestFacts, RouteTarget, Spot, Transport},
     net::Ends,
     proxy::http::{Inner, causes_wake, is_private},
     telemetry::RouteCounters,
@@ -21,8 +21,8 @@ pub(in crate::proxy) struct Caller {
 /// Where a stream goes.
 #[derive(Debug)]
 pub(in crate::proxy) struct Way {
-    pub(in crate::proxy) address: SocketAddr,
-    /// The address is the backend's own, not a forwarder that accepts for it.
+    pub(in crate::proxy) at: Spot,
+    /// That is the backend's own, not a forwarder that accepts for it.
     pub(in crate::proxy) own: bool,
     /// Keeps the backend awake as long as it lives.
     pub(in crate::proxy) pass: Option<Pass>,
@@ -69,12 +69,14 @@ impl Caller {
 }
 
 impl Way {
-    /// Unless it leads back to one of our own ports: it might for ever.
+    /// Unless it leads back to one of our own ports: it might for ever. Inside another namespace none is ours.
     fn out_of(self, worker: &Inner, caller: Caller) -> Result<Self, Closed> {
-        if worker.shared.ports.listens_at(caller.transport, self.address) {
-            return Err(Closed(format!("it leads to `{}`, where a stream route itself listens", self.address)));
+        match self.at {
+            Spot::Network(address) if worker.shared.ports.listens_at(caller.transport, address) => {
+                Err(Closed(format!("it leads to `{address}`, where a stream route itself listens")))
+            }
+            Spot::Network(_) | Spot::Inside(..) => Ok(self),
         }
-        Ok(self)
     }
 
     /// The backend woke a moment ago and may still be starting.
@@ -96,7 +98,7 @@ pub(in crate::proxy) async fn look<'a>(
 ) -> Result<Look<'a>, Closed> {
     match &route.spec.target {
         RouteTarget::Address { host, endpoint } => match worker.names.resolve(host, endpoint.port).await {
-            Ok(address) => Way { address, own: true, pass: None }.out_of(worker, caller).map(Look::Open),
+            Ok(address) => Way { at: address.into(), own: true, pass: None }.out_of(worker, caller).map(Look::Open),
             Err(error) => Err(Closed(format!("`{host}` is not known: {error}"))),
         },
         RouteTarget::Down { .. } => Err(Closed("its owner switched it off".to_owned())),
@@ -134,9 +136,10 @@ pub(in crate::proxy) async fn enter(
 }
 
 fn through(pass: Pass, port: u16) -> Result<Way, Closed> {
-    match pass.dial(port) {
-        Some((address, own)) => Ok(Way { address, own, pass: Some(pass) }),
-        None => Err(Closed(format!("its port {port} can not be reached"))),
+    match (pass.dial(port), pass.running().closed()) {
+        (Some((at, own)), _) => Ok(Way { at, own, pass: Some(pass) }),
+        (None, Some(why)) => Err(Closed(why.to_string())),
+        (None, None) => Err(Closed(format!("its port {port} can not be reached"))),
     }
 }
 

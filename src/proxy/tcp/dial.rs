@@ -22,7 +22,7 @@ pub(super) async fn dial(session: &Session, way: &Way) -> Result<io::Result<TcpS
     let patience = session.route.spec.options.upstream.connect_timeout;
     let dialled = tokio::select! {
         biased;
-        dialled = session.worker.connect(way.address, patience) => dialled,
+        dialled = session.worker.connect(way.at, patience) => dialled,
         () = is_down(session.route.backend.as_ref()) => Err(io::ErrorKind::HostUnreachable.into()),
         () = gone(Beneath::Socket(&session.stream), session.first.is_empty()) => return Err(End::Left),
     };

@@ -4,7 +4,6 @@ use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
     io, mem,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     rc::Rc,
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -17,7 +16,7 @@ use crate::{
     backend::{Backend, Pass},
     control::LiveRoute,
     model::IdlePolicy,
-    net::Carries,
+    net::{self, Carries},
     proxy::{
         access::StreamNotes,
         dialling::dial_pause,
@@ -144,6 +143,14 @@ impl Flow {
         Closed(format!("the endpoint takes no datagrams: {error}"))
     }
 
+    /// There is no socket to send from.
+    fn not_made(&self, error: &io::Error) -> Closed {
+        if error.kind() == io::ErrorKind::PermissionDenied {
+            tracing::warn!(route = %self.route.spec.alias, %error, "datagrams can not be sent to the endpoint");
+        }
+        Closed(error.to_string())
+    }
+
     fn policy(&self) -> Arc<IdlePolicy> {
         self.route.backend.as_ref().map_or_else(Arc::default, |backend| backend.policy())
     }
@@ -184,7 +191,8 @@ async fn carry(common: &Rc<Common>, flow: &Flow, pair: Pair) -> Result<(), Close
             entered?
         }
     };
-    let upstream = Rc::new(connect(way.address).await.map_err(|error| Closed(error.to_string()))?);
+    let upstream = net::connect_udp(way.at).await.map_err(|error| flow.not_made(&error))?;
+    let upstream = Rc::new(upstream);
     deliver(common, flow, &way, &upstream).await?;
     // Nothing is awaited between the last datagram that was kept and this: none is overtaken.
     let pass = way.pass.map(Rc::new);
@@ -209,13 +217,6 @@ async fn is_over(backend: Option<&Backend>, pass: Option<&Pass>) {
         Some((backend, pass)) => backend.outlives(pass.generation()).await,
         None => std::future::pending().await,
     }
-}
-
-async fn connect(address: SocketAddr) -> io::Result<UdpSocket> {
-    let any = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = UdpSocket::bind(SocketAddr::new(any, 0)).await?;
-    socket.connect(address).await?;
-    Ok(socket)
 }
 
 /// Sends what was kept, in order. After a wake the first one tells whether somebody listens already, and what was there
@@ -319,12 +320,14 @@ async fn answers(common: &Common, flow: &Flow, pair: Pair, upstream: &UdpSocket,
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
     /// Connected to where nobody is, and told so.
     async fn refused() -> (UdpSocket, SocketAddr) {
         let address = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        let upstream = connect(address).await.unwrap();
+        let upstream = net::connect_udp(address.into()).await.unwrap();
         upstream.send(b"to nobody").await.unwrap();
         must(upstream.ready(Interest::ERROR)).await.unwrap();
         (upstream, address)

@@ -51,6 +51,7 @@ fn container(choice: u8, text: &str) -> Container {
         networks: vec![Network { name: "front".to_owned(), address: Some([172, 18, 0, 2].into()) }],
         mounts: Vec::new(),
         network_mode: if chosen(5) { "host" } else { "front" }.to_owned(),
+        is_near: true,
         restart_policy: if chosen(6) { "always" } else { "no" }.to_owned(),
         created: 0,
         has_health_check: chosen(7),

@@ -34,10 +34,10 @@ pub(crate) struct Dormouse {
     program: PathBuf,
     child: Option<Child>,
     environment: Vec<(String, String)>,
-    /// The bound on its descriptors, soft and hard.
-    descriptors: Option<u32>,
     /// It is given the orphans of what it starts, as the first process of a container is.
     adopts: bool,
+    /// A program that becomes this one, under the same pid, and its arguments.
+    under: Vec<String>,
     /// Where it serves HTTP.
     pub(crate) http: SocketAddr,
     /// Where it serves HTTPS, if it does.
@@ -67,8 +67,13 @@ impl Dormouse {
 
     /// As [`Self::start`], with a bound on its descriptors that it can not raise.
     pub(crate) async fn start_bounded(config: &str, descriptors: u32) -> Self {
+        Self::start_under(config, &["prlimit", &format!("--nofile={descriptors}:{descriptors}")]).await
+    }
+
+    /// As [`Self::start`], by a program that changes what a process may do, and becomes this one then.
+    pub(crate) async fn start_under(config: &str, under: &[&str]) -> Self {
         let mut dormouse = Self::new(&[], None);
-        dormouse.descriptors = Some(descriptors);
+        dormouse.under = under.iter().map(|word| (*word).to_owned()).collect();
         dormouse.configure(config);
         dormouse.start_again().await;
         dormouse
@@ -124,16 +129,8 @@ impl Dormouse {
         let http = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let program = PathBuf::from(env!("CARGO_BIN_EXE_dormouse"));
-        Self {
-            directory,
-            program,
-            child: None,
-            environment: environment.collect(),
-            descriptors: None,
-            adopts: false,
-            http,
-            https,
-        }
+        let environment = environment.collect();
+        Self { directory, program, child: None, environment, adopts: false, under: Vec::new(), http, https }
     }
 
     /// Writes the configuration anew, in place. One that runs reads it again by itself.
@@ -151,11 +148,10 @@ impl Dormouse {
         until("nobody listens", async || TcpStream::connect(http).await.is_err(), |is_free| *is_free).await;
         let log = fs::File::options().create(true).append(true).open(self.log_file()).expect("a log file");
         let program = &self.program;
-        let mut command = match self.descriptors {
-            Some(most) => {
-                // It becomes the program, under the same pid.
-                let mut command = Command::new("prlimit");
-                command.arg(format!("--nofile={most}:{most}")).arg(program.as_os_str());
+        let mut command = match self.under.split_first() {
+            Some((under, arguments)) => {
+                let mut command = Command::new(under);
+                command.args(arguments).arg(program.as_os_str());
                 command
             }
             None => Command::new(program),

@@ -2,7 +2,7 @@
 //!
 //! A question may be asked again: while nobody takes it, it is, for as long as an answer may take.
 
-use std::{error::Error, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{error::Error, io, pin::pin, sync::Arc, time::Duration};
 
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::{Request, Response, body::Bytes, client::conn::http1};
@@ -12,7 +12,7 @@ use tokio::{net::TcpStream, time::Instant};
 use crate::{
     backend::{Backend, Pass},
     control::LiveRoute,
-    model::{AuthServer, Endpoint, ForwardAuth, RouteTarget, Scheme, Upstream},
+    model::{AuthServer, Endpoint, ForwardAuth, RouteTarget, Scheme, Spot, Upstream},
     net::{NoUpstreamTls, Offer, Stream},
     proxy::dialling::{dial_pause, is_down},
 };
@@ -94,7 +94,7 @@ enum Fault {
 
 /// Where it is.
 struct Server {
-    at: SocketAddr,
+    at: Spot,
     /// The route that leads to it, if it is found by one.
     route: Option<Arc<LiveRoute>>,
     /// TLS is spoken to it.
@@ -122,7 +122,7 @@ async fn find(asker: &Asker<'_>, auth: &ForwardAuth) -> Result<Server, Refusal> 
     let alias = match &auth.at {
         AuthServer::Address { host, port } => {
             let at = resolve(&bracketed(host), *port).await?;
-            return Ok(Server { at, route: None, secure: false, _pass: None });
+            return Ok(Server { at: at.into(), route: None, secure: false, _pass: None });
         }
         AuthServer::Route(alias) => alias,
     };
@@ -132,7 +132,7 @@ async fn find(asker: &Asker<'_>, auth: &ForwardAuth) -> Result<Server, Refusal> 
     // Of several one decides.
     let route = route.group.as_ref().and_then(|group| group.any()).unwrap_or(route);
     let (at, endpoint, pass) = match (&route.spec.target, &route.backend) {
-        (RouteTarget::Address { host, endpoint }, _) => (resolve(host, endpoint.port).await?, *endpoint, None),
+        (RouteTarget::Address { host, endpoint }, _) => (resolve(host, endpoint.port).await?.into(), *endpoint, None),
         (RouteTarget::Backend { endpoint, .. }, Some(backend)) => {
             let pass = match backend.try_enter() {
                 Some(pass) => pass,

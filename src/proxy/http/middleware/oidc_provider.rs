@@ -331,7 +331,8 @@ impl Questions<'_> {
         let port = at.port_u16().unwrap_or(if secure { 443 } else { 80 });
         let told = |error: io::Error| away(format!("`{host}:{port}` can not be reached: {error}"));
         let address = self.worker.names.resolve(host, port).await.map_err(told)?;
-        let tcp = self.worker.connect(address, self.rule.timeout).await.inspect_err(|_| self.worker.names.forget());
+        let tcp =
+            self.worker.connect(address.into(), self.rule.timeout).await.inspect_err(|_| self.worker.names.forget());
         let tcp = tcp.map_err(told)?;
         if !secure {
             return Ok(Stream::Plain(tcp));
