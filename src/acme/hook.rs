@@ -4,7 +4,7 @@ use std::{process::Stdio, time::Duration};
 
 use tokio::process::Command;
 
-use crate::model::DnsHook;
+use crate::{model::DnsHook, provider};
 
 /// A command may take this long.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -18,8 +18,10 @@ pub(super) async fn run(hook: &DnsHook, what: &str, name: &str, value: &str) -> 
         return Err("no command is set that puts records into the DNS".to_owned());
     };
     let mut command = Command::new(program);
-    command.args(arguments).args([what, name, value]).stdin(Stdio::null()).kill_on_drop(true);
-    let ran = tokio::time::timeout(PATIENCE, command.output()).await;
+    command.args(arguments).args([what, name, value]).kill_on_drop(true);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let run = async { provider::spawn(&mut command)?.wait_with_output().await };
+    let ran = tokio::time::timeout(PATIENCE, run).await;
     let failed = |why: String| format!("`{program} {what} {name}` {why}");
     match ran {
         Err(_) => Err(failed(format!("did not end within {} s", PATIENCE.as_secs()))),

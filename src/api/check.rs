@@ -50,19 +50,24 @@ pub(super) async fn explain(
         [one] => Ok(Json(told(&api, one))),
         [] => Err(no_container(&api, &name)),
         several => {
-            let failure = Failure::new(Code::NoSuchContainer, format!("more than one container is named `{name}`"));
+            let is_alias = several.iter().all(|one| one.container.name != name);
+            let what = if is_alias { "leads to more than one backend" } else { "is the name of more than one backend" };
+            let failure = Failure::new(Code::NoSuchContainer, format!("`{name}` {what}"));
             let names = several.iter().map(|it| format!("`{}`", it.full_name()));
             Err(failure.with_hint(format!("name one of {}", names.collect::<Vec<_>>().join(", "))))
         }
     }
 }
 
-/// A process is listed by no engine: what it does is known from its backend.
+/// A process is listed by no engine: what it does is known from its backend, as are the failures of all.
 fn told(api: &Api, explained: &Explained) -> wire::Explained {
     let mut told = wire::Explained::from(explained);
-    let process = explained.backend.as_ref().filter(|backend| backend.unit.command.is_some());
-    if let Some(backend) = process.and_then(|process| api.control.backend(&process.id)) {
-        told.state = backend.status().borrow().state.as_str().to_owned();
+    if let Some(backend) = explained.backend.as_ref().and_then(|spec| api.control.backend(&spec.id)) {
+        let status = backend.status().borrow().clone();
+        if told.is_process {
+            told.state = status.state.as_str().to_owned();
+        }
+        told.failure = status.failure.as_deref().map(str::to_owned);
     }
     told
 }
@@ -116,7 +121,10 @@ pub(super) async fn check(
     responses((status = 200, body = wire::Reloaded), (status = 422, body = wire::ProblemDetails)))]
 pub(super) async fn reload(State(api): State<Api>) -> Result<Json<wire::Reloaded>, Failure> {
     match api.control.reload().await {
-        Ok(changes) => Ok(Json(wire::Reloaded { changes: changes.iter().map(wire::Change::from).collect() })),
+        Ok(changes) => {
+            let waiting = api.control.view().waiting.iter().map(|key| (*key).to_owned()).collect();
+            Ok(Json(wire::Reloaded { changes: changes.iter().map(wire::Change::from).collect(), waiting }))
+        }
         Err(ReloadFailed::Problems(problems)) => Err(Failure::refused(&problems)),
         Err(ReloadFailed::Ending) => Err(ending()),
         Err(fault @ ReloadFailed::Fault) => Err(Failure::new(Code::Fault, fault.to_string())),

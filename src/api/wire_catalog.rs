@@ -131,6 +131,10 @@ pub struct Explained {
     pub image: String,
     /// `running`, `paused`, `stopped`, `changing` or `gone`; of a process the state of its backend.
     pub state: String,
+    /// It is a process of a file rather than a container.
+    pub is_process: bool,
+    /// Why it is not up, after a failure.
+    pub failure: Option<String>,
     /// Its routes.
     pub routes: Vec<Route>,
     /// When and how it sleeps; `null`: it is no backend.
@@ -187,6 +191,8 @@ impl From<&control::Explained> for Explained {
             container: format!("{}/{}", container.node, container.name),
             image: container.image.clone(),
             state: state.to_owned(),
+            is_process: explained.backend.as_ref().is_some_and(|backend| backend.unit.command.is_some()),
+            failure: None,
             routes: explained.routes.iter().map(|route| Route::new(route, None)).collect(),
             policy: explained.backend.as_ref().map(|backend| Policy::from(&backend.policy)),
             depends_on: needs.map(|dependency| dependency.on.to_string()).collect(),

@@ -20,7 +20,7 @@ pub struct Event {
     /// Which backend, as `node/name`; `null`: a node or the whole program.
     pub backend: Option<String>,
     /// One of `waking`, `woke`, `wake_failed`, `draining`, `drain_ended`, `drain_denied`, `stopping`, `slept`,
-    /// `sleep_failed`, `ended`, `found_running`, `gone`, `pinned`, `unpinned`, `unhealthy`, `healthy`, `note`.
+    /// `sleep_failed`, `ended`, `paused`, `found_running`, `gone`, `pinned`, `unpinned`, `unhealthy`, `healthy`, `note`.
     #[schema(example = "woke")]
     pub what: String,
     /// The same in words, with its particulars.
@@ -182,6 +182,7 @@ impl Event {
                 self.exit_code = *code;
                 "ended"
             }
+            Happening::Paused => "paused",
             Happening::FoundRunning => "found_running",
             Happening::Gone => "gone",
             Happening::Pinned(until) => {

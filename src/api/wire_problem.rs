@@ -57,6 +57,8 @@ pub struct Checked {
 pub struct Reloaded {
     /// The changes, in the order in which they were made.
     pub changes: Vec<Change>,
+    /// Keys of the file that were changed, and that only a new process heeds: one that takes over, or a new start.
+    pub waiting: Vec<String>,
 }
 
 /// An error of a request, as `application/problem+json`.

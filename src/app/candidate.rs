@@ -18,6 +18,7 @@ use super::{
     predecessor::VARIABLE,
     upgrade_line::{Line, ToNew, ToOld, send_sockets},
 };
+use crate::provider;
 
 /// It may take so long until it is ready, and again until it serves.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -136,15 +137,15 @@ impl Candidate {
 fn run_again(line: UnixStream) -> anyhow::Result<Child> {
     let mut words = std::env::args_os();
     let program = words.next().context("the name of this program is not known")?;
-    Command::new(&program)
+    let mut command = Command::new(&program);
+    command
         .args(words)
         .env(VARIABLE, "1")
         .env_remove("LISTEN_PID")
         .env_remove("LISTEN_FDS")
         .env_remove("LISTEN_FDNAMES")
-        .stdin(Stdio::from(OwnedFd::from(line)))
-        .spawn()
-        .with_context(|| format!("`{}` can not be started", program.display()))
+        .stdin(Stdio::from(OwnedFd::from(line)));
+    provider::spawn(&mut command).with_context(|| format!("`{}` can not be started", program.display()))
 }
 
 impl Drop for Candidate {

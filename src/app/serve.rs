@@ -2,11 +2,12 @@
 
 use std::{
     collections::HashMap,
+    io,
     net::{SocketAddr, TcpListener},
     os::fd::AsFd,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context;
@@ -68,6 +69,9 @@ pub enum Failed {
 
 /// An engine that has not answered by then does not keep the routes of others waiting.
 const PREPARING: Duration = Duration::from_secs(3);
+
+/// An address that is in use may be that of a process before this one, which lets it go so soon.
+const LEAVING: Duration = Duration::from_secs(5);
 
 /// What is under way to the access log has so long to be written.
 const LAST_LINES: Duration = Duration::from_secs(2);
@@ -153,7 +157,9 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
         shared.seal_sessions_by(key);
     }
     let closing = CancellationToken::new();
-    let workers = bind_workers(workers, &settings.listen.http, &settings.listen.https).context(
+    let succeeds = predecessor.is_some();
+    let bind = || bind_workers(workers, &settings.listen.http, &settings.listen.https);
+    let workers = until_free(succeeds, bind).await.context(
         "listen for HTTP (`listen: http` and `https` in the configuration; ports below 1024 need root or CAP_NET_BIND_SERVICE)",
     )?;
     let (api_tcp, api_unix) = bind_api(&settings, &state_dir)?;
@@ -214,6 +220,7 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     let router = api::router(Api { control: control.clone(), run, access, upgrades });
     let api = tokio::spawn(api::serve(router, api_tcp, api_unix, api_ends.clone()));
     helpers.spawn(leftovers::give_back(end.clone()));
+    helpers.spawn(provider::reap_orphans(end.clone()));
     helpers.close();
     // What nobody wanted is not listened on any more.
     net::close_unwanted();
@@ -297,6 +304,19 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     }
     store.close().await;
     Ok(())
+}
+
+/// Binds. Where this process succeeds others, one of them may be about to let an address go: that is waited for.
+async fn until_free<T>(succeeds: bool, bind: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    let since = Instant::now();
+    loop {
+        match bind() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && succeeds && since.elapsed() < LEAVING => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            bound => return bound,
+        }
+    }
 }
 
 /// Opens the store, and tells what is wrong with it.

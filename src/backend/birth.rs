@@ -1,6 +1,9 @@
 //! How a backend comes to be: what it lives in, what is known of it from before, and its driver's first moment.
 
-use std::sync::{Arc, atomic::AtomicUsize};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, AtomicUsize},
+};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use jiff::Timestamp;
@@ -94,6 +97,7 @@ impl Backend {
             tries: 0,
             waits_for: Vec::new(),
             put_to_sleep: restored.put_to_sleep,
+            respected_until: None,
             pinned_until: restored.pinned_until,
             wakes: restored.stats.clone(),
         };
@@ -104,6 +108,7 @@ impl Backend {
             emptied: Notify::new(),
             reach: ArcSwapOption::empty(),
             moved: Notify::new(),
+            ordered_out: AtomicU64::new(0),
             policy: ArcSwap::from_pointee(spec.policy.clone()),
             held: AtomicUsize::new(0),
             letters,

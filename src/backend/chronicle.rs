@@ -1,6 +1,6 @@
 //! What the driver tells of each change: the journal, the statistics, the published status.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -10,7 +10,7 @@ use super::{
     driver::Driver,
     handle::Woke,
     machine::FOREIGN_PAUSE,
-    state::{Before, Down, Drain, Failure, Stage, State, Verdict, Waking},
+    state::{Before, Down, Drain, Failed, Failure, Stage, State, Verdict, Waking},
 };
 use crate::{
     model::{BackendId, Cause, Condition, Running, SleepMethod, format_duration},
@@ -35,6 +35,11 @@ impl Driver {
             (State::Stopping { .. } | State::Waking(Waking { stage: Stage::Gathering, .. }), State::Asleep(_)) => true,
             // As it was when the program ended, unless somebody has been at it.
             (State::Unknown { .. }, State::Asleep(_)) | (_, State::Unknown { .. }) => self.put_to_sleep,
+            // A wake that its engine was not there for has changed nothing.
+            (State::Asleep(_), State::Waking(_)) => self.put_to_sleep,
+            (State::Waking(_), State::Failed(failed)) | (State::Failed(failed), State::Asleep(_)) => {
+                self.put_to_sleep && failed.is_by_engine()
+            }
             _ => false,
         };
         let cause = self.cause.clone().unwrap_or(Cause::Idle);
@@ -76,7 +81,7 @@ impl Driver {
                 self.journal(Happening::DrainDenied(inside), cause);
             }
             (State::Stopping { .. }, State::Awake(_)) => {
-                let why = self.last_error.as_deref().unwrap_or("the engine still says that it runs").to_owned();
+                let why = self.last_error.as_deref().unwrap_or("its engine says that it runs").to_owned();
                 self.journal(Happening::SleepFailed(why), cause);
             }
             (_, State::Draining { why, .. }) => {
@@ -100,7 +105,11 @@ impl Driver {
                     Some(dependant) => Cause::Engine(format!("it has ended, as a job of `{dependant}`")),
                     None => Cause::Engine(by_another_hand(down)),
                 });
-                self.journal_now(Happening::Ended(None));
+                self.journal_now(if down.paused.is_some() { Happening::Paused } else { Happening::Ended(None) });
+            }
+            (State::Waking(_), State::Asleep(down)) if down.respected_until.is_some() => {
+                self.cause = Some(Cause::Engine(by_another_hand(down)));
+                self.journal_now(Happening::Paused);
             }
             (State::Awake(_) | State::Draining { .. } | State::Unknown { .. }, State::Failed(failed)) => {
                 let code = if let Failure::Died(code) = failed.why { code } else { None };
@@ -109,7 +118,7 @@ impl Driver {
             }
             (_, State::Failed(failed)) => {
                 self.stats.failed += 1;
-                let why = failed.why.to_string();
+                let why = self.reason(failed);
                 let retry_after = failed.until.saturating_duration_since(now);
                 self.journal(Happening::WakeFailed { why, retry_after }, cause);
             }
@@ -148,7 +157,7 @@ impl Driver {
             since: self.since.0,
             since_instant: self.since.1,
             cause: self.cause.clone(),
-            failure: failed.map(|failed| failed.why.to_string().into()),
+            failure: failed.map(|failed| self.reason(failed).into()),
             refusal: match self.state.verdict(Instant::now()) {
                 Verdict::Refuse(refusal) => Some(Refused::of(&refusal, Instant::now(), false)),
                 Verdict::Admit | Verdict::Wait => None,
@@ -156,7 +165,8 @@ impl Driver {
             retry_at: failed.map(|failed| failed.until),
             tries: failed.map_or(0, |failed| failed.tries),
             waits_for: self.waits_for(),
-            put_to_sleep: self.put_to_sleep,
+            put_to_sleep: self.put_to_sleep && !matches!(self.state, State::Waking(_)),
+            respected_until: self.respected_until(),
             pinned_until: self.pinned_until,
             wakes: self.stats.clone(),
         };
@@ -179,6 +189,39 @@ impl Driver {
             ..Status::clone(&last)
         };
         self.shared.status.send_replace(Arc::new(status));
+    }
+
+    /// Why it failed, and where its own words about that are to be found.
+    fn reason(&self, failed: &Failed) -> String {
+        format!("{}{}", failed.why, self.words_at(failed).unwrap_or_default())
+    }
+
+    /// Where what failed by itself has left its words.
+    pub(super) fn words_at(&self, failed: &Failed) -> Option<String> {
+        match failed.why {
+            Failure::ExitedEarly(_) | Failure::TimedOut(_) | Failure::Died(_) => {
+                let file = self.around.provider.log_file(&self.spec.unit)?;
+                Some(format!("; its output is in `{}`", file.display()))
+            }
+            Failure::Start(_) | Failure::Barred(_) | Failure::Dependency(_) | Failure::EngineAway(_) => None,
+        }
+    }
+
+    /// Until when requests wait for what another hand has paused.
+    fn respected_until(&self) -> Option<Instant> {
+        let State::Asleep(down) = &self.state else { return None };
+        down.respected_until.filter(|until| *until > Instant::now())
+    }
+
+    /// Says that the first request waits for what another hand has paused, and how long.
+    pub(super) fn note_respect(&self) {
+        if let (Some(until), [_]) = (self.respected_until(), self.waiters.as_slice()) {
+            let millis = until.duration_since(Instant::now()).as_millis();
+            let wait = format_duration(Duration::from_secs(u64::try_from(millis.div_ceil(1000)).unwrap_or(0)));
+            self.journal_now(Happening::Note(format!(
+                "is asked for while it is paused by another hand: {wait} more are waited, then it is thawed"
+            )));
+        }
     }
 
     pub(super) fn waits_for(&self) -> Vec<BackendId> {

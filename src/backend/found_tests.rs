@@ -9,7 +9,7 @@ use super::{
     *,
 };
 use crate::{
-    model::{BackendSpec, IdlePolicy},
+    model::{BackendSpec, IdlePolicy, SleepMethod},
     provider::Script,
 };
 
@@ -52,8 +52,62 @@ async fn a_pause_by_another_hand_is_respected_and_then_thawed_for_callers() {
     backend.hint().await;
     until(&backend, StatusState::Paused).await;
     let begun = Instant::now();
-    drop(backend.enter(cause(), minutes(5)).await.unwrap());
+    let (first, second) = tokio::join!(backend.enter(cause(), minutes(5)), backend.enter(cause(), minutes(5)));
+    drop((first.unwrap(), second.unwrap()));
     assert!((29..=31).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+    let told: Vec<String> = world.around.journal.since(0).0.iter().map(|entry| entry.what.to_string()).collect();
+    let count = |words: &str| told.iter().filter(|text| text.contains(words)).count();
+    assert_eq!(count("was paused by another hand"), 1, "{told:?}");
+    assert_eq!(count("is asked for while it is paused by another hand: 30s more are waited"), 1, "{told:?}");
+    assert_eq!(count("ended by itself"), 0, "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn once_its_engine_is_back_what_it_says_holds() {
+    let world = world();
+    let pauses = IdlePolicy { stop_method: SleepMethod::Pause, ..policy(60) };
+    let (slept, started) = (
+        world.backend("slept", policy(60), Script::default()),
+        world.backend("started", policy(3600), Script::default()),
+    );
+    let paused = world.backend("paused", pauses, Script::default());
+    for backend in [&slept, &paused] {
+        drop(backend.enter(cause(), secs(5)).await.unwrap());
+        until(backend, StatusState::Awake).await;
+    }
+    until(&slept, StatusState::Stopped).await;
+    until(&paused, StatusState::Paused).await;
+    world.engine.go_away("connection refused");
+    let all = [&slept, &started, &paused];
+    for backend in all {
+        assert!(matches!(backend.enter(cause(), secs(5)).await.unwrap_err(), Refused::EngineAway { .. }));
+        until(backend, StatusState::Failed).await;
+    }
+    world.engine.hand_start("started");
+    world.engine.come_back();
+    for backend in all {
+        backend.hint().await;
+    }
+    for (backend, state) in all.into_iter().zip([StatusState::Stopped, StatusState::Awake, StatusState::Paused]) {
+        until(backend, state).await;
+        assert_eq!(backend.status().borrow().failure, None);
+    }
+    assert!(slept.status().borrow().put_to_sleep, "it is down by our doing, as before");
+    assert_eq!(world.engine.start_calls("slept"), 2, "nobody has asked for it since");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sleep_that_fails_is_told_in_the_words_of_its_engine() {
+    let world = world();
+    let backend = world.backend("app", policy(60), Script::default());
+    drop(backend.enter(cause(), secs(5)).await.unwrap());
+    world.engine.go_away("connection refused");
+    tokio::time::sleep(minutes(2)).await;
+    let told: Vec<String> = world.around.journal.since(0).0.iter().map(|entry| entry.what.to_string()).collect();
+    let failed = told.iter().find(|text| text.contains("could not be let down")).expect("it failed");
+    assert!(failed.contains("its engine is away") && failed.contains("connection refused"), "{failed}");
+    let Answer::Denied(why) = backend.order(Order::SleepNow, "me").await else { panic!("it can not be") };
+    assert!(why.contains("connection refused"), "{why}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,7 +4,7 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -44,6 +44,8 @@ pub(super) struct Shared {
     pub(super) reach: ArcSwapOption<Reach>,
     /// Told when that is swapped.
     pub(super) moved: Notify,
+    /// The last generation that was let down by an order, whoever was inside.
+    pub(super) ordered_out: AtomicU64,
     pub(super) policy: ArcSwap<IdlePolicy>,
     /// Callers who wait to get in.
     pub(super) held: AtomicUsize,
@@ -457,6 +459,12 @@ impl Pass {
     /// The wake that made it awake; absent when it was found running.
     pub fn woke(&self) -> Option<Woke> {
         self.reach.woke
+    }
+
+    /// Whether an order has let it down under this caller. What came to nothing by it is not tried again: that would
+    /// wake it, against the order.
+    pub fn is_ordered_out(&self) -> bool {
+        self.shared.ordered_out.load(Ordering::Acquire) == self.reach.generation
     }
 
     /// Whether this caller waited for the wake.

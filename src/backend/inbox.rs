@@ -8,7 +8,7 @@ use super::{
     Refused,
     driver::{Done, Driver},
     handle::{Letter, Pass},
-    state::{Event, Stage, State, Waking},
+    state::{CallFailed, Event, Stage, State, Waking},
 };
 use crate::model::{Cause, ContainerState};
 
@@ -100,6 +100,7 @@ impl Driver {
             self.waiters.push(reply);
         }
         self.advance(Event::Wanted);
+        self.note_respect();
     }
 
     /// A list was taken before it reached us: only a look of our own decides where it differs.
@@ -110,7 +111,8 @@ impl Driver {
                 down.paused.as_ref().is_some_and(|paused| paused.at.as_deref() == Some(at))
             }
             (State::Asleep(down), ContainerState::Stopped { .. }) => down.paused.is_none(),
-            (State::Failed(_), ContainerState::Stopped { .. }) | (State::Gone, ContainerState::Gone) => true,
+            (State::Failed(failed), ContainerState::Stopped { .. }) => !failed.is_by_engine(),
+            (State::Gone, ContainerState::Gone) => true,
             (State::Waking(_) | State::Stopping { .. }, _) => true,
             _ => false,
         };
@@ -147,6 +149,7 @@ impl Driver {
             }
             Done::LetDown(memory, event) if epoch == self.epoch => {
                 self.stats.memory = memory.or(self.stats.memory);
+                self.last_error = if let Event::Stopped(Err(failed)) = &event { Some(words(failed)) } else { None };
                 self.advance(event);
             }
             Done::Event(event @ (Event::Seen(_) | Event::Unreachable(_))) => {
@@ -201,5 +204,13 @@ impl Driver {
             return;
         }
         self.advance(event);
+    }
+}
+
+/// What is told of a sleep that came to nothing.
+fn words(failed: &CallFailed) -> Arc<str> {
+    match failed {
+        CallFailed { away: true, why } => format!("its engine is away: {why}").into(),
+        CallFailed { away: false, why } => Arc::clone(why),
     }
 }

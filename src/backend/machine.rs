@@ -318,11 +318,17 @@ fn seen_stopped(
             (State::Failed(cool_down(why, tries, facts)), None)
         }
         State::Stopping { .. } => stopped(state, Ok(()), facts, rules),
-        State::Unknown { before: Some(Before::Failed(failed)), .. } => (State::Failed(failed), None),
+        State::Unknown { before: Some(Before::Failed(failed)), .. } if !failed.is_by_engine() => {
+            (State::Failed(failed), None)
+        }
         State::Unknown { before: Some(Before::Asleep(down)), .. } if down.paused.is_none() => {
             (State::Asleep(down), None)
         }
         State::Unknown { .. } | State::Gone => {
+            (State::Asleep(Down { paused: None, respected_until: None, stays_down: false }), None)
+        }
+        // Only its engine had failed, which is back.
+        State::Failed(failed) if failed.is_by_engine() => {
             (State::Asleep(Down { paused: None, respected_until: None, stays_down: false }), None)
         }
         State::Asleep(down) => (State::Asleep(Down { paused: None, respected_until: None, ..down }), None),

@@ -1,5 +1,7 @@
 //! Orders from people, and what is answered to them.
 
+use std::sync::atomic::Ordering;
+
 use jiff::Timestamp;
 use tokio::{sync::oneshot, time::Instant};
 
@@ -35,8 +37,13 @@ impl Driver {
             }
             _ => {
                 self.cause = Some(Cause::Person(person));
-                if matches!(order, Order::Sleep | Order::SleepNow) && matches!(self.state, State::Waking(_)) {
-                    self.call_off();
+                match (order, &self.state) {
+                    (Order::Sleep | Order::SleepNow, State::Waking(_)) => self.call_off(),
+                    (Order::SleepNow, State::Awake(_) | State::Draining { .. }) => {
+                        self.shared.ordered_out.store(self.generation, Ordering::Release);
+                        self.call_off();
+                    }
+                    _ => {}
                 }
                 self.orders.push(PendingOrder { order, reply, went_down: false });
                 return self.advance(Event::Ordered(order));
@@ -45,12 +52,13 @@ impl Driver {
         let _ = reply.send(answer);
     }
 
-    /// The wake is called off: whoever waits for it is told so. Who comes from now on meets a stop.
+    /// Whoever waits for it to be up is told that it is called off. Who comes from now on meets a stop.
     fn call_off(&mut self) {
         for waiter in self.waiters.drain(..) {
             let _ = waiter.send(Err(Refused::PutToSleep));
         }
-        for pending in self.orders.drain(..) {
+        let wants_it_up = |pending: &mut PendingOrder| matches!(pending.order, Order::Wake | Order::Restart);
+        for pending in self.orders.extract_if(.., wants_it_up) {
             let _ = pending.reply.send(Answer::Denied(Refused::PutToSleep.to_string()));
         }
     }
@@ -110,7 +118,10 @@ impl Driver {
 
     pub(super) fn answer_to(&self, pending: &PendingOrder) -> Option<Answer> {
         let refusal = match self.state.verdict(Instant::now()) {
-            Verdict::Refuse(refusal) => Some(Refused::of(&refusal, Instant::now(), false).to_string()),
+            Verdict::Refuse(refusal) => {
+                let words_at = self.state.failed().and_then(|failed| self.words_at(failed)).unwrap_or_default();
+                Some(format!("{}{words_at}", Refused::of(&refusal, Instant::now(), false)))
+            }
             Verdict::Admit | Verdict::Wait => None,
         };
         let inside = || format!("{} still use it", self.shared.gate.inside());

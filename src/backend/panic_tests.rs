@@ -96,6 +96,10 @@ impl Provider for Faulty {
         self.engine.may_own(unit, port)
     }
 
+    fn log_file(&self, _: &Unit) -> Option<std::path::PathBuf> {
+        None
+    }
+
     fn log_lines<'a>(&'a self, unit: &'a Unit) -> BoxStream<'a, String> {
         self.engine.log_lines(unit)
     }

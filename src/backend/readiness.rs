@@ -19,7 +19,7 @@ use tokio::{
 use crate::{
     model::{BackendSpec, ContainerState, Health, Namespace, Readiness, Running, Spot},
     net::{self, NoStatus, Question, ask_http1, ask_http2},
-    provider::{Provider, ProviderError},
+    provider::{self, Provider, ProviderError},
 };
 
 /// How a wait for readiness ended.
@@ -308,14 +308,11 @@ async fn succeeds(argv: &[String]) -> bool {
 /// How a command ends; absent where it does not in time, or can not be begun.
 async fn exit_code(argv: &[String]) -> Option<i32> {
     let (program, arguments) = argv.split_first()?;
-    let run = tokio::process::Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .status();
-    timeout(Duration::from_secs(5), run).await.ok()?.ok()?.code()
+    let mut command = tokio::process::Command::new(program);
+    command.args(arguments).kill_on_drop(true);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = provider::spawn(&mut command).ok()?;
+    timeout(Duration::from_secs(5), child.wait()).await.ok()?.ok()?.code()
 }
 
 /// Asks the busy check of a policy: an address that answers 2xx while busy, or a command that exits with 0 while busy.

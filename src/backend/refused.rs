@@ -47,8 +47,8 @@ pub enum Refused {
         /// When it is worth asking again.
         retry_after: Duration,
     },
-    /// A person put it to sleep while it woke.
-    #[error("it was put to sleep by an order while it woke")]
+    /// A person put it to sleep while it was waited for, or in use.
+    #[error("it was put to sleep by an order")]
     PutToSleep,
     /// Its owner stopped it, and it stays down until ordered up.
     #[error("its owner stopped it")]

@@ -320,6 +320,13 @@ impl Before {
     }
 }
 
+impl Failed {
+    /// Its engine was away: nothing is known of the backend itself.
+    pub(super) fn is_by_engine(&self) -> bool {
+        matches!(self.why, Failure::EngineAway(_))
+    }
+}
+
 impl State {
     /// When to look again if nothing happens.
     pub fn deadline(&self, facts: Facts, policy: &IdlePolicy) -> Option<Instant> {

@@ -59,6 +59,8 @@ pub struct Status {
     pub waits_for: Vec<BackendId>,
     /// Its present sleep is Dormouse's doing, rather than its owner's.
     pub put_to_sleep: bool,
+    /// Another hand has paused it: requests wait until then before they wake it.
+    pub respected_until: Option<Instant>,
     /// It is kept awake until then by a person.
     pub pinned_until: Option<Timestamp>,
     /// What is known of its wakes and sleeps.

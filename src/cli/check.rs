@@ -70,7 +70,12 @@ pub(super) async fn reload(json: bool, client: &Client, output: &Output) -> Resu
     for change in &reloaded.changes {
         output.line(&change.text)?;
     }
-    if reloaded.changes.is_empty() { output.line("nothing changed") } else { Ok(()) }
+    for key in &reloaded.waiting {
+        let how = "the running process can not change to it, `dormouse upgrade` (or a new start) does";
+        output.line(&format!("`{key}` was changed: {how}"))?;
+    }
+    let is_same = reloaded.changes.is_empty() && reloaded.waiting.is_empty();
+    if is_same { output.line("nothing changed") } else { Ok(()) }
 }
 
 /// Has a new process take over.

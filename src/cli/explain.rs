@@ -88,7 +88,7 @@ fn alone(containers: &[Container], options: &Explain) -> Result<Vec<wire::Explai
         None => all.iter().collect(),
     };
     match &options.container {
-        Some(name) if meant.is_empty() => Err(Trouble::Failed(format!("there is no container `{name}`"))),
+        Some(name) if meant.is_empty() => Err(Trouble::Failed(format!("there is no container or process `{name}`"))),
         _ => Ok(meant.into_iter().map(wire::Explained::from).collect()),
     }
 }
@@ -122,6 +122,9 @@ async fn from_engine() -> Result<Vec<Container>, Trouble> {
 
 fn print(explained: &wire::Explained, output: &Output) -> Result<(), Trouble> {
     output.line(&format!("{}  {}  {}", explained.container, explained.image, explained.state))?;
+    if let Some(why) = &explained.failure {
+        output.line(&format!("  {} {why}", output.paint("failed:", Tone::Bad)))?;
+    }
     if let Some(why) = &explained.excluded {
         output.line(&format!("  {} {why}", output.paint("no routes:", Tone::Busy)))?;
     }
@@ -133,7 +136,7 @@ fn print(explained: &wire::Explained, output: &Output) -> Result<(), Trouble> {
         }
     }
     if let Some(policy) = explained.policy.as_ref().filter(|_| !explained.routes.is_empty()) {
-        output.line(&format!("  sleep: {}", sleep(policy)))?;
+        output.line(&format!("  sleep: {}", sleep(policy, explained)))?;
     }
     if !explained.depends_on.is_empty() {
         output.line(&format!("  needs: {}", explained.depends_on.join(", ")))?;
@@ -154,10 +157,16 @@ fn print(explained: &wire::Explained, output: &Output) -> Result<(), Trouble> {
         .try_for_each(|problem| output.line(&format!("  {}", painted(problem, output).replace('\n', "\n  "))))
 }
 
-fn sleep(policy: &wire::Policy) -> String {
+fn sleep(policy: &wire::Policy, of: &wire::Explained) -> String {
     let mut text = match &policy.idle_timeout {
         Some(timeout) => format!("{} after {timeout} of quiet", policy.stop_method),
         None if policy.dependency_only => "with its last dependant, if one of them woke it".to_owned(),
+        None if of.is_process => {
+            return format!(
+                "never by itself (set `idle: {{ idle_timeout: 15m }}` of `{}` below `backends`)",
+                of.container
+            );
+        }
         None => return "never by itself (set `dormouse.idle_timeout`)".to_owned(),
     };
     if let Some(after) = &policy.stop_after {

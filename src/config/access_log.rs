@@ -46,6 +46,11 @@ pub(super) fn route(node: &Node, author: Author, problems: &mut Problems) -> Rou
         let format = match values::parse_bool(text) {
             Some(false) => return RouteLog::Off,
             Some(true) => AccessFormat::default(),
+            None if text.contains('/') => {
+                let problem = node.wrong("is no format of an access log");
+                problems.0.push(problem.with_hint(format!("write `access_log: {{path: {text}}}`, if a file is meant")));
+                AccessFormat::default()
+            }
             None => values::word(node, "format of an access log", &FORMATS, problems).unwrap_or_default(),
         };
         return RouteLog::Own(Arc::new(AccessLog { format, ..AccessLog::default() }));

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    tree::{Fields, Value},
+    tree::{Fields, Node, Value},
     values,
 };
 use crate::model::{Command, Problem, Problems};
@@ -59,14 +59,35 @@ pub(super) fn command(
             }
         }
     }
-    let directory = directory.and_then(|node| values::text(node, problems)).map(PathBuf::from);
-    let user = user.and_then(|node| values::text(node, problems)).map(str::to_owned);
-    let command = Command { argv, env: variables, directory, user };
-    if let Some(what) = lacks_its_program(&command, variable) {
-        let hint = "it can not be started until the program is there";
-        problems.0.push(Problem::warning(node.place.clone(), what).with_hint(hint));
+    let start = directory.and_then(|node| values::text(node, problems)).map(PathBuf::from);
+    let name = user.and_then(|node| values::text(node, problems)).map(str::to_owned);
+    let command = Command { argv, env: variables, directory: start, user: name };
+    let is_missing = command.directory.as_deref().is_some_and(is_no_directory);
+    let mut warn = |at: &Node, what: String, lacks: &str| {
+        let hint = format!("it can not be started until {lacks} is there");
+        problems.0.push(Problem::warning(at.place.clone(), what).with_hint(hint));
+    };
+    if let (Some(at), true) = (directory, is_missing) {
+        warn(at, format!("there is no directory {}", at.shown()), "the directory");
+    } else if let Some(what) = lacks_its_program(&command, variable) {
+        warn(node, what, "the program");
+    }
+    if let (Some(at), Some(name)) = (user, &command.user)
+        && is_nobody(name)
+    {
+        warn(at, format!("there is no user {}", at.shown()), "the user");
     }
     Some(command)
+}
+
+/// Whether there is certainly no such directory.
+fn is_no_directory(path: &Path) -> bool {
+    std::fs::metadata(path).map_or_else(|error| error.kind() == ErrorKind::NotFound, |facts| !facts.is_dir())
+}
+
+/// Whether there is certainly no such user. A number needs none.
+fn is_nobody(name: &str) -> bool {
+    name.parse::<u32>().is_err() && matches!(nix::unistd::User::from_name(name), Ok(None))
 }
 
 /// What is wrong with the program of a command, as far as can be seen from here. No error: it may yet be installed.

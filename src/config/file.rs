@@ -10,12 +10,14 @@ use super::{
     expand::{Sources, read_text},
     include, middleware_bodies, own_address,
     settings::{self, FILE_KEYS},
-    static_routes::{self, Draft, Read},
+    static_routes::{self, Draft, Read, Runs},
     tree::{Fields, Node, Value, normal},
     written::Written,
     yaml,
 };
-use crate::model::{BackendId, BackendSpec, EngineAddress, NodeName, Place, Problem, Problems, RouteSpec, Settings};
+use crate::model::{
+    BackendId, BackendSpec, EngineAddress, NodeName, NodeSpec, Place, Problem, Problems, RouteSpec, Settings,
+};
 
 /// What a file says, checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -111,7 +113,7 @@ fn tree(text: &str, name: &str, sources: &mut Sources<'_>, problems: &mut Proble
 
 fn finish(draft: &FileDraft, sources: &mut Sources<'_>, problems: &mut Problems) -> (Settings, Read) {
     let mut fields = Fields::open(&draft.main, "configuration", problems);
-    let mut settings = settings::read(&mut fields, &sources.base, problems);
+    let (mut settings, unclear) = settings::read(&mut fields, &sources.base, problems);
     settings.middlewares.values_mut().for_each(|set| middleware_bodies::read_pages(set, sources, problems));
     let mut all = Draft::default();
     if let Some(node) = fields.get("routes") {
@@ -125,7 +127,7 @@ fn finish(draft: &FileDraft, sources: &mut Sources<'_>, problems: &mut Problems)
     for node in &draft.included {
         add_included(node, &mut all, problems);
     }
-    let nodes = known_nodes(&settings);
+    let nodes = known_nodes(&settings, unclear);
     let read = static_routes::check(&all, &settings, &nodes, sources, problems);
     let of_own = |route: &Arc<RouteSpec>| {
         own_address::refusal(route, &settings).or_else(|| own_address::taken(route, &settings))
@@ -161,6 +163,8 @@ fn add_included<'a>(node: &'a Node, all: &mut Draft<'a>, problems: &mut Problems
 }
 
 /// The nodes that backends may name.
-fn known_nodes(settings: &Settings) -> BTreeMap<NodeName, bool> {
-    settings.nodes.iter().map(|(name, spec)| (name.clone(), spec.engine == EngineAddress::Process)).collect()
+fn known_nodes(settings: &Settings, unclear: Vec<NodeName>) -> BTreeMap<NodeName, Runs> {
+    let runs = |spec: &NodeSpec| if spec.engine == EngineAddress::Process { Runs::Processes } else { Runs::Units };
+    let known = settings.nodes.iter().map(|(name, spec)| (name.clone(), runs(spec)));
+    known.chain(unclear.into_iter().map(|name| (name, Runs::Unclear))).collect()
 }

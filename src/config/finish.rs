@@ -47,7 +47,9 @@ pub(super) fn check_profile(draft: &RouteDraft, settings: &Settings, problems: &
     let Some((name, place)) = &draft.client_profile else { return };
     if !settings.tls.clients.contains_key(name) {
         let known: Vec<&str> = settings.tls.clients.keys().map(String::as_str).collect();
-        problems.0.push(unknown(place, "profile of client certificates", name, &known));
+        let problem = unknown(place, "profile of client certificates", name, &known);
+        let hint = format!("describe it: `tls: {{clients: {{{name}: clients.pem}}}}`");
+        problems.0.push(if known.is_empty() { problem.with_hint(hint) } else { problem });
     }
 }
 

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     idle::IDLE_KEYS,
+    label_prefix,
     route::ROUTE_KEYS,
     tree::{Node, Value, nearest, normal},
     values,
@@ -14,10 +15,10 @@ use super::{
 use crate::model::{Alias, Container, Place, Problem, Problems};
 
 /// Labels of the container itself, beside the idle settings.
-const CONTAINER_KEYS: [&str; 3] = ["aliases", "exclude", "network"];
+pub(super) const CONTAINER_KEYS: [&str; 3] = ["aliases", "exclude", "network"];
 
 /// Plurals that give the n-th item to the n-th alias.
-const SHORTCUTS: [(&str, &str); 22] = [
+pub(super) const SHORTCUTS: [(&str, &str); 22] = [
     ("ports", "port"),
     ("protos", "scheme"),
     ("protocols", "scheme"),
@@ -97,7 +98,9 @@ pub(super) fn gather(container: &Container, prefixes: &[String], problems: &mut 
     for prefix in prefixes.iter().rev() {
         gatherer.layer(prefix, &container.labels);
     }
-    gatherer.finish(&container.name)
+    let labelled = gatherer.finish(&container.name);
+    label_prefix::warn_of_misspelt(container, prefixes, problems);
+    labelled
 }
 
 struct Gatherer<'p> {

@@ -158,6 +158,11 @@ fn unknown(one: &Use<'_>, named: &Named) -> Problem {
     match nearest(&one.name, names) {
         Some(near) => problem.with_hint(format!("did you mean `{near}`?")),
         None if one.name.contains('@') => problem.with_hint("middleware files are not in this version yet"),
+        None if named.is_empty() => problem.with_hint("the file names no sets of middlewares that could be meant"),
+        None if named.len() <= 12 => {
+            let sets: Vec<&str> = named.keys().map(String::as_str).collect();
+            problem.with_hint(format!("sets that the file names: `{}`", sets.join("`, `")))
+        }
         None => problem,
     }
 }

@@ -23,6 +23,7 @@ mod finish;
 mod idle;
 mod images;
 mod include;
+mod label_prefix;
 mod labels;
 mod later;
 mod middleware_access;

@@ -19,11 +19,12 @@ pub(super) const NODE_TLS_KEYS: &[&str] = &["ca", "cert", "key"];
 /// How addresses of a Docker-compatible engine begin.
 const SCHEMES: [&str; 5] = ["unix:///", "tcp://", "http://", "https://", "ssh://"];
 
-/// Reads all nodes; relative paths start at `base`.
-pub(super) fn read(node: &Node, base: &Path, settings: &mut Settings, problems: &mut Problems) {
+/// Reads all nodes; relative paths start at `base`. Returns the names of those whose engines can not be understood.
+pub(super) fn read(node: &Node, base: &Path, settings: &mut Settings, problems: &mut Problems) -> Vec<NodeName> {
+    let mut unclear = Vec::new();
     let Value::Map(entries) = &node.value else {
         problems.0.push(node.wrong("is no mapping of node names to engines, such as `local: docker`"));
-        return;
+        return unclear;
     };
     for entry in entries.iter().filter(|entry| !entry.key.starts_with("x-")) {
         let name = match entry.key.parse::<NodeName>() {
@@ -33,11 +34,15 @@ pub(super) fn read(node: &Node, base: &Path, settings: &mut Settings, problems: 
                 continue;
             }
         };
-        let Some(spec) = spec(&entry.node, base, problems) else { continue };
+        let Some(spec) = spec(&entry.node, base, problems) else {
+            unclear.push(name);
+            continue;
+        };
         if settings.nodes.insert(name.clone(), spec).is_some() {
             problems.0.push(Problem::error(entry.place.clone(), format!("node `{name}` is set twice")));
         }
     }
+    unclear
 }
 
 fn spec(node: &Node, base: &Path, problems: &mut Problems) -> Option<NodeSpec> {

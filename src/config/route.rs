@@ -77,6 +77,8 @@ pub(super) struct RouteDraft {
     pub(super) port: Option<(u16, Place)>,
     /// The listening part of `port`.
     pub(super) listen_port: Option<u16>,
+    /// Whether a port is written, sound or not.
+    pub(super) names_port: bool,
     /// The addresses to listen on, with `listen_port`.
     pub(super) bind: Vec<IpAddr>,
     pub(super) sni: Option<(Sni, Place)>,
@@ -229,6 +231,7 @@ pub(super) fn target(fields: &mut Fields<'_>, draft: &mut RouteDraft, author: Au
 
 /// `target`, `listen:target` or `:target`.
 fn port(node: &Node, draft: &mut RouteDraft, problems: &mut Problems) {
+    draft.names_port = true;
     let Some(text) = values::text(node, problems) else { return };
     let (listen, target) = match text.split_once(':') {
         Some((listen, target)) => (listen.trim(), target.trim()),

@@ -280,7 +280,11 @@ const IDLE: &[Key] = &[
     ("hold_timeout", Kind::Duration, "How long a request is held; `wake_timeout` when absent"),
     ("drain_timeout", Kind::Duration, "How long an ordered sleep waits for those inside"),
     ("on_wake_timeout", Kind::OneOf(&["stop", "leave"]), "What becomes of a backend that did not get ready"),
-    ("wake_after_manual_stop", Kind::Bool, "Whether a request wakes what was stopped by hand"),
+    (
+        "wake_after_manual_stop",
+        Kind::Bool,
+        "Whether a request wakes what was stopped by hand, or, after 30 seconds, paused",
+    ),
 ];
 
 const WAITING: &[&str] = &["page", "hold", "reject"];

@@ -12,7 +12,7 @@ use super::{
     tree::{Fields, Node},
     values,
 };
-use crate::model::{Discover, HostPattern, Listen, OnExit, Problem, Problems, Settings};
+use crate::model::{Discover, HostPattern, Listen, NodeName, OnExit, Place, Problem, Problems, Settings};
 
 /// Every key of the file.
 pub(super) const FILE_KEYS: &[&str] = &[
@@ -50,9 +50,10 @@ const GODOXY_KEYS: &[(&str, &str)] = &[
     ("webui", "Dormouse has no start page"),
 ];
 
-/// Reads every setting of the file except routes, backends and includes.
-pub(super) fn read(fields: &mut Fields<'_>, base: &Path, problems: &mut Problems) -> Settings {
-    let mut settings = Settings::default();
+/// Reads every setting of the file except routes, backends and includes. Beside them the names of nodes whose engines
+/// can not be understood.
+pub(super) fn read(fields: &mut Fields<'_>, base: &Path, problems: &mut Problems) -> (Settings, Vec<NodeName>) {
+    let (mut settings, mut unclear) = (Settings::default(), Vec::new());
     let usual_nodes = std::mem::take(&mut settings.nodes);
     if let Some(node) = fields.get("listen") {
         listen(node, &mut settings.listen, problems);
@@ -61,7 +62,7 @@ pub(super) fn read(fields: &mut Fields<'_>, base: &Path, problems: &mut Problems
         settings.domains.extend(domain(&item, problems).filter(|d| !settings.domains.contains(d)));
     }
     if let Some(node) = fields.get("nodes") {
-        nodes::read(node, base, &mut settings, problems);
+        unclear = nodes::read(node, base, &mut settings, problems);
     }
     if settings.nodes.is_empty() {
         settings.nodes = usual_nodes;
@@ -113,7 +114,7 @@ pub(super) fn read(fields: &mut Fields<'_>, base: &Path, problems: &mut Problems
     if let Some(node) = fields.get("https_redirect") {
         settings.tls.redirect = tls::redirect(node, problems);
     }
-    settings
+    (settings, unclear)
 }
 
 /// Reports what nobody has read, with advice for GoDoxy's keys.
@@ -129,27 +130,47 @@ pub(super) fn finish(mut fields: Fields<'_>, problems: &mut Problems) {
 
 fn listen(node: &Node, listen: &mut Listen, problems: &mut Problems) {
     let mut fields = Fields::open(node, "`listen`", problems);
+    let mut all = Vec::new();
+    let mut read = |node: &Node, everywhere: Ipv4Addr, problems: &mut Problems| {
+        let found = addresses(node, everywhere.into(), problems);
+        all.extend(found.iter().cloned());
+        found.into_iter().map(|(address, _)| address).collect::<Vec<_>>()
+    };
     if let Some(node) = fields.get("http") {
-        listen.http = addresses(node, Ipv4Addr::UNSPECIFIED.into(), problems);
+        listen.http = read(node, Ipv4Addr::UNSPECIFIED, problems);
     }
     if let Some(node) = fields.get("https") {
         let off = node.as_text().and_then(values::parse_bool) == Some(false);
-        listen.https = if off { Vec::new() } else { addresses(node, Ipv4Addr::UNSPECIFIED.into(), problems) };
+        listen.https = if off { Vec::new() } else { read(node, Ipv4Addr::UNSPECIFIED, problems) };
     }
     if let Some(node) = fields.get("api") {
         let off = node.as_text().and_then(values::parse_bool) == Some(false);
-        listen.api = if off { None } else { addresses(node, Ipv4Addr::LOCALHOST.into(), problems).into_iter().next() };
-        if listen.api.is_some_and(|address| !address.ip().is_loopback()) {
-            let what = "management listens on loopback until an administrator exists";
-            let problem = Problem::error(node.place.clone(), what);
-            problems.0.push(problem.with_hint("write `api: 127.0.0.1:8000`, or `api: off` for the Unix socket alone"));
+        listen.api = if off { None } else { read(node, Ipv4Addr::LOCALHOST, problems).into_iter().next() };
+        if let Some(address) = listen.api.filter(|address| !address.ip().is_loopback()) {
+            let what = format!(
+                "the API can not listen on `{address}`: other machines reach it, and nobody could be asked to log in yet"
+            );
+            let hint = "write `api: 127.0.0.1:8000`, or `api: off` for the Unix socket alone; from elsewhere it is reached \
+                        by `ssh -L 8000:127.0.0.1:8000 HOST`";
+            problems.0.push(Problem::error(node.place.clone(), what).with_hint(hint));
         }
     }
+    each_once(&all, problems);
     fields.finish(&["http", "https", "api"], problems);
 }
 
+/// An address can be listened on once. Each free port is another one.
+fn each_once(all: &[(SocketAddr, Place)], problems: &mut Problems) {
+    for (index, (address, place)) in all.iter().enumerate().filter(|(_, (address, _))| address.port() != 0) {
+        if let Some((_, first)) = all.iter().take(index).find(|(other, _)| other == address) {
+            let problem = Problem::error(place.clone(), format!("`{address}` is also listened on at {first}"));
+            problems.0.push(problem.with_hint("remove one of them, or write another port"));
+        }
+    }
+}
+
 /// `:80`, `80`, `127.0.0.1:80`, `[::]:80`; several as a list.
-fn addresses(node: &Node, everywhere: IpAddr, problems: &mut Problems) -> Vec<SocketAddr> {
+fn addresses(node: &Node, everywhere: IpAddr, problems: &mut Problems) -> Vec<(SocketAddr, Place)> {
     let mut found = Vec::new();
     for item in values::items(node, problems) {
         let Some(text) = values::text(&item, problems) else { continue };
@@ -161,7 +182,7 @@ fn addresses(node: &Node, everywhere: IpAddr, problems: &mut Problems) -> Vec<So
             _ => text.parse().ok(),
         };
         match address {
-            Some(address) => found.push(address),
+            Some(address) => found.push((address, item.place.clone())),
             None => problems.0.push(item.wrong("is no listening address: write `:80`, `127.0.0.1:8000` or `[::]:80`")),
         }
     }

@@ -51,6 +51,17 @@ fn add<'a>(all: &mut Vec<&'a Entry>, node: &'a Node, what: &str, problems: &mut 
     }
 }
 
+/// What runs on a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Runs {
+    /// What an engine has.
+    Units,
+    /// Plain processes.
+    Processes,
+    /// That can not be understood, which has been told.
+    Unclear,
+}
+
 /// What the files say.
 pub(super) struct Read {
     pub(super) routes: Vec<Arc<RouteSpec>>,
@@ -77,7 +88,7 @@ impl Gathered {
 pub(super) fn check(
     draft: &Draft<'_>,
     settings: &Settings,
-    nodes: &BTreeMap<NodeName, bool>,
+    nodes: &BTreeMap<NodeName, Runs>,
     sources: &mut Sources<'_>,
     problems: &mut Problems,
 ) -> Read {
@@ -104,7 +115,7 @@ pub(super) fn check(
 
 struct Checker<'a, 's, 'e> {
     settings: &'a Settings,
-    nodes: &'a BTreeMap<NodeName, bool>,
+    nodes: &'a BTreeMap<NodeName, Runs>,
     sources: &'s mut Sources<'e>,
     problems: &'s mut Problems,
     backends: BTreeMap<BackendId, Gathered>,
@@ -292,7 +303,7 @@ impl Checker<'_, '_, '_> {
             self.problems.0.push(Problem::error(docker.place.clone(), what));
             return None;
         };
-        let mut engines = self.nodes.iter().filter(|(_, is_process)| !**is_process).map(|(name, _)| name);
+        let mut engines = self.nodes.iter().filter(|(_, runs)| **runs != Runs::Processes).map(|(name, _)| name);
         match (engines.next(), engines.next()) {
             (Some(node), None) => match BackendId::new(node.clone(), name) {
                 Ok(id) => Some(id),
@@ -342,8 +353,10 @@ impl Checker<'_, '_, '_> {
         }
         self.backends.insert(id.clone(), gathered);
         let Some(port) = port else {
-            let what = format!("route `{}` lacks the `port` of its backend", entry.key);
-            self.problems.0.push(Problem::error(entry.place.clone(), what));
+            if !draft.names_port {
+                let what = format!("route `{}` lacks the `port` of its backend", entry.key);
+                self.problems.0.push(Problem::error(entry.place.clone(), what));
+            }
             return None;
         };
         Some(RouteTarget::Backend { id: id.clone(), endpoint: Endpoint { scheme, port } })
@@ -353,7 +366,7 @@ impl Checker<'_, '_, '_> {
         if draft.host.is_none() && draft.names_target {
             return None;
         }
-        if draft.host.is_none() && draft.port.is_none() {
+        if draft.host.is_none() && !draft.names_port {
             let problem = Problem::error(entry.place.clone(), format!("route `{}` leads nowhere", entry.key));
             self.problems.0.push(problem.with_hint("name a `backend: node/name` with a `port`, or a `host`"));
             return None;
@@ -373,6 +386,9 @@ impl Checker<'_, '_, '_> {
             }
         };
         let port = draft.port.as_ref().map(|(port, _)| *port);
+        if port.is_none() && draft.names_port {
+            return None;
+        }
         if scheme.is_stream() && port.is_none() {
             let what = format!("route `{}` lacks the `port` of its endpoint", entry.key);
             self.problems.0.push(Problem::error(entry.place.clone(), what));
@@ -406,10 +422,10 @@ impl Checker<'_, '_, '_> {
     /// A backend of a process node needs a command; one of an engine can not have one.
     fn commands(&mut self) {
         for gathered in self.backends.values() {
-            let is_process = self.nodes.get(gathered.spec.id.node()).copied().unwrap_or(false);
-            let what = match (is_process, &gathered.spec.unit.command) {
-                (true, None) => format!("backend `{}` has no `command`", gathered.spec.id),
-                (false, Some(_)) => {
+            let runs = self.nodes.get(gathered.spec.id.node()).copied().unwrap_or(Runs::Unclear);
+            let what = match (runs, &gathered.spec.unit.command) {
+                (Runs::Processes, None) => format!("backend `{}` has no `command`", gathered.spec.id),
+                (Runs::Units, Some(_)) => {
                     format!("backend `{}` has a `command`, which only processes have", gathered.spec.id)
                 }
                 _ => continue,
@@ -426,7 +442,7 @@ impl Checker<'_, '_, '_> {
         let mut taken: BTreeMap<(bool, u16), (&BackendId, &RouteSpec)> = BTreeMap::new();
         for route in routes {
             let RouteTarget::Backend { id, endpoint } = &route.target else { continue };
-            if !self.nodes.get(id.node()).copied().unwrap_or(false) {
+            if self.nodes.get(id.node()) != Some(&Runs::Processes) {
                 continue;
             }
             let port = endpoint.port;

@@ -172,6 +172,7 @@ pub(super) fn unknown(place: &Place, kind: &str, word: &str, known: &[&str]) -> 
     let problem = Problem::error(place.clone(), format!("{kind} `{word}` is unknown"));
     match nearest(word, known.iter().copied()) {
         Some(near) => problem.with_hint(format!("did you mean `{near}`?")),
+        None if known.is_empty() => problem,
         None if known.len() <= 12 => problem.with_hint(format!("known: `{}`", known.join("`, `"))),
         None => problem,
     }

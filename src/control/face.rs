@@ -50,6 +50,8 @@ pub struct View {
     pub nodes: BTreeMap<NodeName, NodeView>,
     /// Problems of the last reload that was refused; empty when the last one was taken.
     pub refused: Problems,
+    /// Keys of the file that were changed, and that only a new process can heed.
+    pub waiting: Vec<&'static str>,
     /// All units that the nodes told of, by node and name, where they are discovered.
     pub containers: Arc<Vec<Container>>,
     /// The networks of the container that Dormouse itself runs in.

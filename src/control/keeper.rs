@@ -90,6 +90,8 @@ pub struct Keeper {
     pub(super) awaited: HashMap<BackendId, Waiter>,
     pub(super) catalog: Arc<Catalog>,
     pub(super) refused: Problems,
+    /// Keys of the file that were changed, and that only a new process can heed.
+    waiting: Vec<&'static str>,
     pub(super) loaded_at: Timestamp,
     pub(super) requests: mpsc::Receiver<Request>,
     pub(super) news: mpsc::Receiver<News>,
@@ -119,6 +121,7 @@ impl Keeper {
             settings: Arc::new(loaded.settings.clone()),
             nodes: BTreeMap::new(),
             refused: Problems::default(),
+            waiting: Vec::new(),
             containers: Arc::default(),
             own_networks: Vec::new(),
             loaded_at: Timestamp::now(),
@@ -168,6 +171,7 @@ impl Keeper {
             awaited: HashMap::new(),
             catalog,
             refused: Problems::default(),
+            waiting: Vec::new(),
             loaded_at: Timestamp::now(),
             requests,
             news,
@@ -274,7 +278,7 @@ impl Keeper {
                 keep_equal_routes(&self.catalog, &mut loaded);
                 self.refused = Problems::default();
                 let before = std::mem::replace(&mut self.loaded, loaded);
-                warn_of_restarts(&before.settings, &mut self.loaded);
+                self.waiting = keep_for_this_process(&before.settings, &mut self.loaded);
                 drop(before);
                 self.loaded_at = Timestamp::now();
                 self.files.send_replace(self.loaded.files.clone());
@@ -331,6 +335,7 @@ impl Keeper {
             settings: Arc::new(self.settings().clone()),
             nodes: nodes.collect(),
             refused: self.refused.clone(),
+            waiting: self.waiting.clone(),
             containers: Arc::new(self.discovered().cloned().collect()),
             own_networks: catalog::own_networks(self.discovered(), self.own_container.as_deref()),
             loaded_at: self.loaded_at,
@@ -351,8 +356,8 @@ fn keep_equal_routes(before: &Catalog, loaded: &mut Loaded) {
     }
 }
 
-/// Keys that are read at the start only keep their value; that they were changed is told.
-fn warn_of_restarts(before: &Settings, loaded: &mut Loaded) {
+/// Keys that are read at the start only keep their value; that they were changed is told. Returns those.
+fn keep_for_this_process(before: &Settings, loaded: &mut Loaded) -> Vec<&'static str> {
     let now = &mut loaded.settings;
     let changed = [
         ("listen", before.listen != now.listen),
@@ -361,13 +366,15 @@ fn warn_of_restarts(before: &Settings, loaded: &mut Loaded) {
     ];
     (now.listen, now.nodes) = (before.listen.clone(), before.nodes.clone());
     now.max_parallel_wakes = before.max_parallel_wakes;
-    for (key, _) in changed.iter().filter(|(_, changed)| *changed) {
+    let waiting: Vec<&'static str> = changed.iter().filter(|(_, changed)| *changed).map(|(key, _)| *key).collect();
+    for key in &waiting {
         let place = Place::File {
             path: loaded.files.first().map_or_else(String::new, |file| file.display().to_string()).into(),
             line: None,
             column: None,
         };
-        let problem = Problem::warning(place, format!("`{key}` was changed, which takes effect at the next start"));
-        loaded.problems.0.push(problem.with_hint("start Dormouse again"));
+        let problem = Problem::warning(place, format!("`{key}` was changed, which only a new process heeds"));
+        loaded.problems.0.push(problem.with_hint("run `dormouse upgrade`, which cuts nobody, or start Dormouse again"));
     }
+    waiting
 }

@@ -430,6 +430,10 @@ impl Provider for Docker {
         docker_events::listen(Arc::clone(&self.client))
     }
 
+    fn log_file(&self, _: &Unit) -> Option<std::path::PathBuf> {
+        None
+    }
+
     fn log_lines<'a>(&'a self, unit: &'a Unit) -> BoxStream<'a, String> {
         let open = async move {
             self.log(unit).await.unwrap_or_else(|error| {

@@ -23,6 +23,8 @@ use tokio::{
     process::{Child, ChildStdin, ChildStdout, Command},
 };
 
+use super::children;
+
 /// Where the SSH server is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SshPlace {
@@ -91,7 +93,8 @@ impl SshPlace {
         let mut command = self.program(&["-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-T"]);
         command.args(["docker", "system", "dial-stdio"]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(|error| io::Error::new(error.kind(), format!("run `ssh`: {error}")))?;
+        let mut child = children::spawn(&mut command)
+            .map_err(|error| io::Error::new(error.kind(), format!("run `ssh`: {error}")))?;
         let (Some(input), Some(output), Some(errors)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {
             return Err(io::Error::from(io::ErrorKind::BrokenPipe));
@@ -108,7 +111,9 @@ impl SshPlace {
 
     /// The address of the machine that the program goes to: the host may be an alias that only its configuration knows.
     async fn machine(&self) -> io::Result<IpAddr> {
-        let told = self.program(&["-G"]).stdin(Stdio::null()).stderr(Stdio::null()).output().await?;
+        let mut program = self.program(&["-G"]);
+        program.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let told = children::spawn(&mut program)?.wait_with_output().await?;
         let told = String::from_utf8_lossy(&told.stdout);
         let host = hostname(&told).unwrap_or(&self.host);
         let failed = |error: io::Error| io::Error::new(error.kind(), format!("look up `{host}`: {error}"));

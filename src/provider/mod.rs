@@ -9,6 +9,7 @@
 //! - Every call ends within its own deadline, also when the engine hangs.
 //! - Starting what runs and stopping what is stopped is no error but [`Changed::Already`].
 
+mod children;
 mod deadlines;
 mod docker;
 mod docker_client;
@@ -40,6 +41,7 @@ mod simulated;
 mod simulated_script;
 mod simulated_world;
 
+pub use children::{reap_orphans, spawn};
 pub use docker::Docker;
 pub use docker_inspect::{BadInspect, parse_inspect};
 pub use docker_own::own_container;
@@ -51,7 +53,7 @@ pub use process_book::{FileBook, ProcessBook, ProcessRecord};
 pub use simulated::Simulated;
 pub use simulated_script::{Call, Inhabitant, MoveIn, Script};
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use futures_util::{future::BoxFuture, stream::BoxStream};
 
@@ -129,6 +131,9 @@ pub trait Provider: Send + Sync + fmt::Debug {
 
     /// The lines of its log since its last start, then each new one; ends with the unit, or when the engine breaks off.
     fn log_lines<'a>(&'a self, unit: &'a Unit) -> BoxStream<'a, String>;
+
+    /// The file of its log, where there is one that only Dormouse knows of.
+    fn log_file(&self, unit: &Unit) -> Option<PathBuf>;
 }
 
 /// A provider as it is shared.

@@ -182,6 +182,10 @@ impl Provider for Process {
         self.unit(unit).is_none_or(|unit| unit.may_own(port))
     }
 
+    fn log_file(&self, unit: &Unit) -> Option<PathBuf> {
+        Some(process_log::path(&self.surroundings.directory, &unit.name)).filter(|path| path.exists())
+    }
+
     fn log_lines<'a>(&'a self, unit: &'a Unit) -> BoxStream<'a, String> {
         let Some(unit) = self.unit(unit) else { return stream::empty().boxed() };
         let path = process_log::path(&self.surroundings.directory, unit.name());

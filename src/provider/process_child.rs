@@ -14,7 +14,10 @@ use std::{
 
 use nix::unistd::{Gid, Uid, User};
 
-use super::process_os::{Identity, parse_stat};
+use super::{
+    children,
+    process_os::{Identity, parse_stat},
+};
 use crate::model::Command;
 
 /// Variables that every child gets where Dormouse has them.
@@ -30,7 +33,7 @@ pub(super) fn give_birth(command: &Command, log: fs::File, note: &Path) -> io::R
     let note_file = fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(note)?;
     child.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
     write_note_before_exec(&mut child, note_file);
-    child.spawn().map_err(|error| with_program(&error, command))
+    children::spawn(&mut child).map_err(|error| with_program(&error, command))
 }
 
 /// Ends a child that was just born, with its group, and waits for it.

@@ -55,6 +55,11 @@ impl Identity {
         }
     }
 
+    /// Whether it still has its number, dead or alive, as far as can be told.
+    pub(super) fn is_there(self) -> bool {
+        stat(self.pid).map_or(true, |found| found.is_some_and(|(_, start_time)| start_time == self.start_time))
+    }
+
     /// Sends a signal to the whole group. A group that is gone is no error.
     pub(super) fn signal_group(self, number: i32) -> io::Result<()> {
         let sent = match Signal::try_from(number) {

@@ -249,6 +249,10 @@ impl Provider for Simulated {
         self.world.hints.listen(first)
     }
 
+    fn log_file(&self, _: &Unit) -> Option<std::path::PathBuf> {
+        None
+    }
+
     fn log_lines<'a>(&'a self, unit: &'a Unit) -> BoxStream<'a, String> {
         let log = self.world.memory().units.get(&unit.name).map(|unit| unit.script.log.clone());
         stream::iter(log.unwrap_or_default())

@@ -61,6 +61,8 @@ pub enum Happening {
     SleepFailed(String),
     /// It ended by itself or by another hand while awake, with the exit code.
     Ended(Option<i64>),
+    /// It was paused by another hand while it was up.
+    Paused,
     /// Found running that was thought down.
     FoundRunning,
     /// It is no longer there.
@@ -92,6 +94,7 @@ impl fmt::Display for Happening {
             Self::SleepFailed(why) => write!(f, "could not be let down: {why}"),
             Self::Ended(None) => f.write_str("ended by itself or by another hand"),
             Self::Ended(Some(code)) => write!(f, "ended by itself or by another hand with exit code {code}"),
+            Self::Paused => f.write_str("was paused by another hand"),
             Self::FoundRunning => f.write_str("was found running"),
             Self::Gone => f.write_str("is no longer there"),
             Self::Pinned(until) => write!(f, "is kept awake until {until}"),

@@ -114,6 +114,7 @@ impl Metrics {
             Happening::Waking
             | Happening::Draining
             | Happening::Stopping
+            | Happening::Paused
             | Happening::FoundRunning
             | Happening::Gone
             | Happening::Pinned(_)

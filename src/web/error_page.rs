@@ -110,6 +110,11 @@ pub fn status_phrase(status: u16) -> &'static str {
         505 => "HTTP Version Not Supported",
         508 => "Loop Detected",
         200..=299 => "OK",
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        304 => "Not Modified",
+        307 => "Temporary Redirect",
         308 => "Permanent Redirect",
         300..=399 => "Redirect",
         _ => "Error",
@@ -137,6 +142,14 @@ mod tests {
         ] {
             assert_eq!(Kind::choose(accept), expected, "{accept}");
         }
+    }
+
+    #[test]
+    fn redirects_have_the_phrases_of_the_standard() {
+        let told = [301, 302, 303, 304, 307, 308].map(status_phrase);
+        let standard = ["Moved Permanently", "Found", "See Other", "Not Modified"];
+        assert_eq!(told[..4], standard);
+        assert_eq!(told[4..], ["Temporary Redirect", "Permanent Redirect"]);
     }
 
     #[test]

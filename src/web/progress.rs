@@ -11,6 +11,8 @@ use super::{DependencyView, Failure, Language, words::fill};
 pub enum Phase {
     /// It waits for its turn.
     Queued,
+    /// Its owner has paused it, which is respected for a while.
+    Paused,
     /// What it needs is being woken.
     Dependencies,
     /// The engine was asked to start it.
@@ -41,6 +43,7 @@ impl Progress<'_> {
         }
         match self.phase {
             Phase::Queued => words.queued.to_owned(),
+            Phase::Paused => words.paused.to_owned(),
             Phase::Dependencies => words.needs.to_owned(),
             Phase::Starting => format!("{} {}", words.starting, language.usual(self.expected)),
             Phase::Checking if self.expected.is_some_and(|expected| self.elapsed < expected / 2) => {
@@ -92,6 +95,7 @@ mod tests {
         assert_eq!(status(Phase::Checking, 1, Some(4)), "Starting. Usually ready in about 4 s.");
         assert_eq!(status(Phase::Checking, 3, Some(4)), "Almost there.");
         assert_eq!(status(Phase::Checking, 7, Some(4)), "It takes a little longer than usual.");
+        assert_eq!(status(Phase::Paused, 0, Some(4)), "It was paused by its owner, and goes on within half a minute.");
         assert_eq!(status(Phase::Queued, 0, None), "Waiting for others that are waking up first.");
     }
 

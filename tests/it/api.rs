@@ -389,7 +389,7 @@ async fn a_configuration_is_checked_against_what_runs() {
         assert!(told.contains("over TCP"), "{text}: {told}");
     }
     assert_eq!(world.get("/api/v1/routes").await.good()["routes"].as_array().unwrap().len(), 2);
-    assert_eq!(world.post("/api/v1/reload", "").await.good(), json!({"changes": []}));
+    assert_eq!(world.post("/api/v1/reload", "").await.good(), json!({"changes": [], "waiting": []}));
     world.finish().await;
 }
 

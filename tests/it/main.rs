@@ -40,6 +40,7 @@ mod killed;
 mod middlewares;
 mod not_woken;
 mod oidc;
+mod orphans;
 mod outside;
 mod provider_conformance;
 mod provider_docker;

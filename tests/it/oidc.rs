@@ -307,6 +307,11 @@ async fn a_provider_that_is_away_or_slow_lets_nobody_in_and_may_change_its_keys(
     });
     let reply = returned(&dormouse, &provider, "app").await.finish(&dormouse, "app").await;
     assert_eq!(reply.status, 403, "what is said is about another: {reply:?}");
+    provider.conducts(|conduct| conduct.userinfo = json!(null));
+    let reply = returned(&dormouse, &provider, "app").await.finish(&dormouse, "app").await;
+    assert_eq!(reply.status, 502, "{reply:?}");
+    assert!(reply.body.contains("does not answer as it should"), "it can be reached: {reply:?}");
+    assert!(dormouse.log().contains("/userinfo` answers with status 404"), "{}", dormouse.log());
     provider.conducts(|conduct| {
         conduct.userinfo = json!({ "sub": "id-of-mia", "preferred_username": "M", "email": "mia@test", "groups": ["x,staff", "staff"] });
     });

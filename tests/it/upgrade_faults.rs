@@ -44,6 +44,36 @@ async fn with_a_broken_configuration_nothing_changes_and_with_a_good_one_it_is_u
     line.end().await;
 }
 
+#[tokio::test]
+async fn a_changed_address_is_told_by_a_reload_and_taken_by_the_next_process_once_it_is_let_go() {
+    let app = App::new("app").idle("idle_timeout: 1h");
+    let mut line = Line::of(Dormouse::start(&config(&[&app])).await);
+    line.serves("app").await;
+    let at = line.dormouse.http;
+    // Somebody who is about to leave has it, as a process before may.
+    let moved = std::net::SocketAddr::from(([127, 0, 0, 1], crate::support::apps::free_port()));
+    let leaving = std::net::TcpListener::bind(moved).unwrap();
+    line.dormouse.http = moved;
+    line.dormouse.configure(&config(&[&app]));
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_dormouse"));
+    let said = command.args(["reload", "--state-dir"]).arg(line.dormouse.state_dir()).output().await.unwrap();
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert_eq!(
+        said,
+        "`listen` was changed: the running process can not change to it, `dormouse upgrade` (or a new start) does\n"
+    );
+    assert!(TcpStream::connect(at).await.is_ok(), "it goes on where it is");
+    let leaves = async {
+        tokio::time::sleep(std::time::Duration::from_millis(700)).await;
+        drop(leaving);
+    };
+    tokio::join!(line.upgrade(), leaves);
+    line.serves("app").await;
+    assert!(!line.dormouse.log().contains("not upgraded"), "{}", line.dormouse.log());
+    line.is_one_process().await;
+    line.end().await;
+}
+
 fn write_program(path: &Path, text: &str) {
     // As an installer does: the program that runs is not written to.
     let new = path.with_extension("new");

@@ -166,3 +166,61 @@ async fn the_refusal_comes_within_50_ms_of_the_end_of_the_process() {
     println!("503 came {:.1} ms after the last word of the process", after.as_secs_f64() * 1e3);
     assert!(after < Duration::from_millis(50), "{after:?} after the end");
 }
+
+#[tokio::test]
+async fn an_order_to_sleep_at_once_holds_and_who_is_cut_by_it_is_told_so() {
+    // It dies in the middle of what it does, so that its clients get no answer of its own.
+    let app = App::new("app").idle("idle_timeout: 1h, stop_method: kill");
+    let dormouse = Dormouse::start(&config(&[&app])).await;
+    let cut = futures_util::future::join_all((0..5).map(|_| dormouse.get("app", "/slow?ms=60000")));
+    let order = async {
+        until("requests in hand", async || app.journal().arrivals("/slow"), |arrived| *arrived == 5).await;
+        dormouse.api_with("POST", "/api/v1/backends/jobs/app/sleep", "{\"now\": true}").await
+    };
+    let (cut, told) = tokio::join!(cut, order);
+    assert_eq!((told["result"].as_str(), told["cut"].as_u64()), (Some("done"), Some(5)), "{told}");
+    for reply in cut {
+        assert_eq!(reply.status, 503, "{reply:?}");
+        assert!(reply.body.contains("put to sleep by an order"), "{reply:?}");
+        assert!(reply.field("retry-after").is_some(), "{reply:?}");
+    }
+    assert_eq!(dormouse.state("app").await, "asleep");
+    assert_eq!((app.journal().starts(), app.journal().living().len()), (1, 0));
+    // Who comes after the order is a new wish.
+    assert_eq!(dormouse.get("app", "/").await.status, 200);
+    assert_eq!(app.journal().starts(), 2);
+}
+
+#[tokio::test]
+async fn why_one_is_not_up_is_told_wherever_one_asks_and_where_its_own_words_are() {
+    let app = App::new("app").options(&["--exit-code", "3"]).idle("stop_timeout: 5s");
+    let twins: Vec<App> = ["one", "two"].map(|name| App::new(name).route(", load_balance: { link: twins }")).into();
+    let dormouse = Dormouse::start(&config(&[&app, &twins[0], &twins[1]])).await;
+    assert_eq!(dormouse.get("app", "/").await.status, 503);
+    let file = dormouse.state_dir().join("processes/jobs/app.log");
+    assert!(std::fs::read_to_string(&file).expect("its words").contains("ready"));
+    let why = format!("it ended before it was ready with exit code 3; its output is in `{}`", file.display());
+    let explained = dormouse.api("GET", "/api/v1/explain/jobs/app").await;
+    assert_eq!(explained["failure"].as_str(), Some(why.as_str()), "{explained}");
+    let backend = dormouse.api("GET", "/api/v1/backends/jobs/app").await;
+    assert_eq!(backend["failure"].as_str(), Some(why.as_str()), "{backend}");
+    assert_eq!(dormouse.logged("app", &why).len(), 1, "{}", dormouse.log());
+    let told = dormouse.api("POST", "/api/v1/backends/jobs/app/wake").await.to_string();
+    assert!(told.contains("its output is in"), "{told}");
+    // By the command line, too, and what to set is named where it stands.
+    let state_dir = dormouse.state_dir();
+    let explain = async |name: &str| {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_dormouse"));
+        let said = command.args(["explain", name, "--state-dir"]).arg(&state_dir).output().await.unwrap();
+        [said.stdout, said.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat()
+    };
+    let said = explain("app").await;
+    assert!(said.contains(&format!("failed: {why}")), "{said}");
+    assert!(
+        said.contains("never by itself (set `idle: { idle_timeout: 15m }` of `jobs/app` below `backends`)"),
+        "{said}"
+    );
+    let said = explain("twins").await;
+    assert!(said.contains("`twins` leads to more than one backend"), "{said}");
+    assert!(said.contains("name one of `jobs/one`, `jobs/two`"), "{said}");
+}

@@ -139,6 +139,13 @@ pub(super) enum Fault {
     ClientSlow,
 }
 
+impl Fault {
+    /// Whether it is the client's.
+    pub(super) fn is_of_client(&self) -> bool {
+        matches!(self, Self::ClientLeft | Self::ClientBad | Self::ClientTooMuch | Self::ClientSlow)
+    }
+}
+
 /// A try that failed.
 #[derive(Debug)]
 pub(super) struct Failure {

@@ -5,7 +5,7 @@ use std::{borrow::Cow, rc::Rc, sync::Arc, sync::atomic::Ordering, time::Duration
 use tokio::time::Instant;
 
 use crate::{
-    backend::StatusState,
+    backend::{Pass, Refused, StatusState},
     control::LiveRoute,
     model::{Audience, Middlewares, RouteTarget, Scheme},
     proxy::{
@@ -164,6 +164,9 @@ async fn stay_out(job: &mut Job<'_>, entry: Entry) -> Option<Next> {
 /// What becomes of a request after a try that failed; nothing: it is tried again, after the wait that it had here. The
 /// pass is given back meanwhile: what has died can be seen as such, and woken.
 async fn fail(job: &mut Job<'_>, tries: &mut Tries, way: Way, failure: Failure) -> Option<Next> {
+    if let Some(next) = Box::pin(ordered_out(job, &failure, &way)).await {
+        return Some(next);
+    }
     if job.is_deadly(&failure, &way) {
         if let Some(backend) = &job.route.backend {
             backend.suspect();
@@ -198,6 +201,22 @@ async fn fail(job: &mut Job<'_>, tries: &mut Tries, way: Way, failure: Failure) 
             Some(Next::Reset)
         }
     }
+}
+
+/// What becomes of a request that was cut by an order to sleep. Another try would wake what was put to sleep; only
+/// another member of its group that is awake may still answer.
+async fn ordered_out(job: &mut Job<'_>, failure: &Failure, way: &Way) -> Option<Next> {
+    if failure.fault.is_of_client() || !way.pass.as_ref().is_some_and(Pass::is_ordered_out) {
+        return None;
+    }
+    let others = job.turn.as_ref().is_some_and(|turn| turn.group.is_awake());
+    if others && balance::elsewhere(job, failure, way) {
+        return None;
+    }
+    if let Some(backend) = &job.route.backend {
+        backend.count_refusal(Refused::PutToSleep.kind());
+    }
+    Some(say(job, &wake::refusal(&Refused::PutToSleep)).await)
 }
 
 /// How long until a request that failed is tried again because its route wants that, where that is safe. What took
@@ -354,9 +373,7 @@ impl Tries {
             job.route.backend.as_ref().is_some_and(|backend| way.settles_at(backend.policy().settle).is_some());
         self.count += 1;
         let pause = dial_pause(self.count);
-        let upstream_fault =
-            !matches!(failure.fault, Fault::ClientLeft | Fault::ClientBad | Fault::ClientTooMuch | Fault::ClientSlow);
-        if upstream_fault {
+        if !failure.fault.is_of_client() {
             tracing::debug!(route = %job.route.spec.alias, fault = ?failure.fault, reused = failure.reused, "try failed");
         }
         let counted = |kind, answer| {

@@ -242,7 +242,11 @@ fn dependencies(job: &Job<'_>, backend: &Backend) -> Vec<DependencyView> {
 fn progress_of<'a>(status: &Status, dependencies: &'a [DependencyView]) -> Progress<'a> {
     let waking = status.state == StatusState::Waking;
     Progress {
-        phase: if status.waits_for.is_empty() { Phase::Starting } else { Phase::Dependencies },
+        phase: match status {
+            Status { respected_until: Some(until), .. } if *until > Instant::now() => Phase::Paused,
+            Status { waits_for, .. } if waits_for.is_empty() => Phase::Starting,
+            Status { .. } => Phase::Dependencies,
+        },
         elapsed: if waking { status.since_instant.elapsed() } else { Duration::ZERO },
         expected: status.wakes.quantile(0.5),
         dependencies,

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fmt, fs, io,
     net::SocketAddr,
-    os::unix::process::ExitStatusExt,
+    os::unix::process::{CommandExt, ExitStatusExt},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
@@ -34,6 +34,8 @@ pub(crate) struct Dormouse {
     program: PathBuf,
     child: Option<Child>,
     environment: Vec<(String, String)>,
+    /// It is given the orphans of what it starts, as the first process of a container is.
+    adopts: bool,
     /// A program that becomes this one, under the same pid, and its arguments.
     under: Vec<String>,
     /// Where it serves HTTP.
@@ -72,6 +74,15 @@ impl Dormouse {
     pub(crate) async fn start_under(config: &str, under: &[&str]) -> Self {
         let mut dormouse = Self::new(&[], None);
         dormouse.under = under.iter().map(|word| (*word).to_owned()).collect();
+        dormouse.configure(config);
+        dormouse.start_again().await;
+        dormouse
+    }
+
+    /// As [`Self::start`], as one to whom orphans come.
+    pub(crate) async fn start_adopting(config: &str) -> Self {
+        let mut dormouse = Self::new(&[], None);
+        dormouse.adopts = true;
         dormouse.configure(config);
         dormouse.start_again().await;
         dormouse
@@ -118,7 +129,8 @@ impl Dormouse {
         let http = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let program = PathBuf::from(env!("CARGO_BIN_EXE_dormouse"));
-        Self { directory, program, child: None, environment: environment.collect(), under: Vec::new(), http, https }
+        let environment = environment.collect();
+        Self { directory, program, child: None, environment, adopts: false, under: Vec::new(), http, https }
     }
 
     /// Writes the configuration anew, in place. One that runs reads it again by itself.
@@ -144,6 +156,9 @@ impl Dormouse {
             }
             None => Command::new(program),
         };
+        if self.adopts {
+            adopt(&mut command);
+        }
         let child = command
             .args(serve(&self.directory.path().join("dormouse.yaml"), &self.state_dir()))
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
@@ -319,6 +334,13 @@ impl Dormouse {
         let known = |status: &io::Result<u16>| matches!(status, Ok(status) if *status != 404);
         let _ = until(&format!("a route for {name}"), ask, known).await;
     }
+}
+
+/// Has orphans come to the program.
+#[allow(unsafe_code)]
+fn adopt(command: &mut Command) {
+    // SAFETY: between fork and exec there is this one system call, which takes no lock and no memory.
+    unsafe { command.pre_exec(|| Ok(nix::sys::prctl::set_child_subreaper(true)?)) };
 }
 
 /// The words with which it serves.

@@ -63,7 +63,7 @@ pub(crate) struct Conduct {
     pub(crate) redirect_uris: Vec<String>,
     /// More claims, or others than those that would be right.
     pub(crate) claims: Vec<(&'static str, Value)>,
-    /// Claims that are told only when they are asked for.
+    /// Claims that are told only when they are asked for; `null`: nothing is there.
     pub(crate) userinfo: Value,
     pub(crate) signature: Signature,
     /// How long it thinks before each answer.
@@ -251,7 +251,7 @@ impl Conduct {
                 let token = self.token(issuer, &grant.nonce);
                 (200, String::new(), json!({ "id_token": token, "access_token": "mias", "token_type": "Bearer" }))
             }
-            ("GET", "/userinfo") if head.contains("authorization: Bearer mias\r\n") => {
+            ("GET", "/userinfo") if head.contains("authorization: Bearer mias\r\n") && !self.userinfo.is_null() => {
                 (200, String::new(), self.userinfo.clone())
             }
             _ => (404, String::new(), Value::Null),

@@ -210,7 +210,7 @@ impl Visit<'_> {
             match &fault {
                 // Anybody may come with a code of their own making.
                 Fault::Refused(why) => tracing::debug!(provider = %self.rule.issuer, "a login is refused: {why}"),
-                Fault::Away(_) | Fault::Late => {
+                Fault::Away(_) | Fault::Odd(_) | Fault::Late => {
                     tracing::warn!(provider = %self.rule.issuer, "nobody can log in by the provider of `oidc`: {fault}");
                 }
             }
@@ -308,6 +308,10 @@ impl Visit<'_> {
             Fault::Away(_) => {
                 let answer = Answer::new(503, "The provider by which one logs in can not be reached.");
                 refusal("the provider is away", answer.retry_after(Duration::from_secs(5)))
+            }
+            Fault::Odd(_) => {
+                let answer = Answer::new(502, "The provider by which one logs in does not answer as it should.");
+                refusal("the provider does not answer as it should", answer)
             }
             Fault::Late => {
                 let answer = Answer::new(504, "The provider by which one logs in did not answer in time.");

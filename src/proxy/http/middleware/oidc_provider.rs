@@ -39,6 +39,9 @@ pub(super) enum Fault {
     /// It is away, or not what it should be. The words are for the log.
     #[error("{0}")]
     Away(String),
+    /// It answers, though not as it should. The words are for the log.
+    #[error("{0}")]
+    Odd(String),
     /// It takes too long.
     #[error("it did not answer in time")]
     Late,
@@ -296,6 +299,9 @@ impl Questions<'_> {
         }
         match self.ask(request, String::new()).await? {
             (200, document) => Ok(document),
+            (status @ 400..500, _) if access.is_some() => {
+                Err(Fault::Odd(format!("its own `userinfo_endpoint` `{at}` answers with status {status}")))
+            }
             (status, _) => Err(away(format!("`{at}` answers with status {status}"))),
         }
     }

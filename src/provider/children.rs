@@ -1,0 +1,102 @@
+//! The children of this program: who was started by it, and who came to it as an orphan.
+//!
+//! In a container of its own Dormouse is the first process, to which the kernel gives every process whose parent has
+//! ended. Nobody else asks how those ended, and until somebody does each keeps its number. Dormouse asks, except for those
+//! that it has started itself: their ends are awaited by whoever started them. So that it can tell, each start goes
+//! through here.
+
+use std::{
+    fs, io,
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Duration,
+};
+
+use nix::{
+    errno::Errno,
+    sys::wait::{WaitPidFlag, waitpid},
+    unistd::Pid,
+};
+use tokio::{
+    process::{Child, Command},
+    signal::unix::{SignalKind, signal},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::process_os::{Identity, parse_stat};
+
+/// Several ends in a row are answered by one look.
+const SETTLE: Duration = Duration::from_millis(100);
+
+/// Those that were started here, and may live. A std mutex, held from before a start until it is noted, and for a look at
+/// the dead; never across an await. Of the whole process, as its children are.
+static STARTED: Mutex<Vec<Identity>> = Mutex::new(Vec::new());
+
+fn started() -> MutexGuard<'static, Vec<Identity>> {
+    STARTED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Starts a child, whose end is awaited by whoever has it.
+pub fn spawn(command: &mut Command) -> io::Result<Child> {
+    if !adopts() {
+        return command.spawn();
+    }
+    let mut started = started();
+    let child = command.spawn()?;
+    // Also one that has ended is there until it is asked how.
+    started.extend(child.id().and_then(|pid| Identity::of(i32::try_from(pid).ok()?)));
+    Ok(child)
+}
+
+/// Asks the orphans how they ended, until the token ends it; at once where none can come.
+pub async fn reap_orphans(end: CancellationToken) {
+    if !adopts() {
+        return;
+    }
+    let mut ends = match signal(SignalKind::child()) {
+        Ok(ends) => ends,
+        Err(error) => return tracing::warn!("orphans are not reaped: {error}"),
+    };
+    loop {
+        let reaped = reap();
+        if reaped > 0 {
+            tracing::debug!(reaped, "orphans have ended");
+        }
+        tokio::select! {
+            () = end.cancelled() => return,
+            _ = ends.recv() => tokio::time::sleep(SETTLE).await,
+        }
+    }
+}
+
+/// Whether the kernel gives orphans to this process: to the first of a container, and to who wants them.
+fn adopts() -> bool {
+    static ADOPTS: OnceLock<bool> = OnceLock::new();
+    *ADOPTS.get_or_init(|| std::process::id() == 1 || nix::sys::prctl::get_child_subreaper().unwrap_or(false))
+}
+
+/// Asks all orphans that have ended. Meanwhile nobody is started, so that no number gets another owner.
+fn reap() -> usize {
+    let mut started = started();
+    started.retain(|child| child.is_there());
+    let orphans = dead_children().filter(|dead| !started.contains(dead));
+    orphans.filter(|orphan| ask(orphan.pid).is_ok()).count()
+}
+
+fn ask(pid: i32) -> Result<(), Errno> {
+    waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG)).map(|_| ())
+}
+
+/// Our children that have ended and wait to be asked how.
+fn dead_children() -> impl Iterator<Item = Identity> {
+    let own = i32::try_from(std::process::id()).unwrap_or_default();
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes.filter_map(move |entry| {
+        let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+        let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+        let text = String::from_utf8_lossy(&stat);
+        let (pid, state, start_time) = parse_stat(&text)?;
+        // After the name in parentheses: state, parent.
+        let parent = text.get(text.rfind(')')? + 1..)?.split_ascii_whitespace().nth(1)?;
+        (state == 'Z' && parent.parse() == Ok(own)).then_some(Identity { pid, start_time })
+    })
+}
