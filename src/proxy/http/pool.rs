@@ -75,7 +75,8 @@ impl Hasher for Mixer {
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) stream: Stream,
-    born: Instant,
+    /// It is not kept for another request from then on.
+    dies: Instant,
     /// Its place among those that the route allows.
     slot: Option<Slot>,
     /// Of a stream of HTTP/2: what is known of it. What is shared is not put back.
@@ -98,7 +99,8 @@ struct Places {
 #[derive(Debug)]
 struct Idle {
     connection: Box<Connection>,
-    since: Instant,
+    /// It is not used any more from then on.
+    until: Instant,
 }
 
 impl Slot {
@@ -123,12 +125,12 @@ pub(super) struct Pool {
 
 impl Connection {
     pub(super) fn new(stream: Stream, slot: Option<Slot>) -> Box<Self> {
-        Box::new(Self { stream, born: Instant::now(), slot, record: None })
+        Box::new(Self { stream, dies: Instant::now() + AGE, slot, record: None })
     }
 
     /// A stream of a connection of HTTP/2.
     pub(super) fn shared(stream: Stream, record: Rc<Record>) -> Box<Self> {
-        Box::new(Self { stream, born: Instant::now(), slot: None, record: Some(record) })
+        Box::new(Self { stream, dies: Instant::now() + AGE, slot: None, record: Some(record) })
     }
 
     /// Whether nothing came while it waited: neither its end nor bytes that nobody asked for.
@@ -158,8 +160,8 @@ impl Pool {
     pub(super) fn take(&self, key: Key, now: Instant) -> Option<Box<Connection>> {
         let mut idle = self.idle.borrow_mut();
         let waiting = idle.get_mut(&key)?;
-        while let Some(Idle { mut connection, since }) = waiting.pop() {
-            if now - since < IDLE && now - connection.born < AGE && connection.is_quiet() {
+        while let Some(Idle { mut connection, until }) = waiting.pop() {
+            if now < until && connection.is_quiet() {
                 return Some(connection);
             }
         }
@@ -185,7 +187,8 @@ impl Pool {
         }
         self.sweep_from_now_on();
         let mut idle = self.idle.borrow_mut();
-        let item = Idle { connection, since: now };
+        let until = connection.dies.min(now + IDLE);
+        let item = Idle { connection, until };
         match idle.get_mut(&key) {
             Some(waiting) if waiting.len() < KEPT => waiting.push(item),
             Some(_) => {}
@@ -258,7 +261,7 @@ impl Pool {
             let now = Instant::now();
             let mut idle = self.idle.borrow_mut();
             idle.retain(|_, waiting| {
-                waiting.retain_mut(|item| now - item.since < IDLE && item.connection.is_quiet());
+                waiting.retain_mut(|item| now < item.until && item.connection.is_quiet());
                 !waiting.is_empty()
             });
             let mut hubs = self.hubs.borrow_mut();
