@@ -10,7 +10,7 @@ use std::{
 use dormouse::{
     model::{
         AuthServer, ForwardAuth, HostPattern, IdlePolicy, InFlightLimit, Middleware, Middlewares, RouteOptions,
-        RouteSpec, Scheme,
+        RouteSpec,
     },
     provider::Script,
     proxy::ProxySettings,
@@ -50,7 +50,7 @@ fn decider(
     app: impl Fn(usize, &mut TcpStream) + Send + Sync + 'static,
 ) -> Sleeper {
     let route = guarded(upstream(echo), vec![asking(AuthServer::Route("app".parse().unwrap()))]);
-    sleeper_beside(vec![route], Scheme::Http, policy, script, settings, app)
+    Asleep { routes: vec![route], policy, script, settings, ..Asleep::default() }.with(app)
 }
 
 fn reset(client: TcpStream) {

@@ -20,7 +20,7 @@ use dormouse::{
 use crate::{frames::*, h2_service::*, sleeper::*, support::*};
 
 fn sleeper(policy: IdlePolicy, app: impl Fn(usize, &mut TcpStream) + Send + Sync + 'static) -> Sleeper {
-    sleeper_of(Scheme::H2c, policy, slow_start(), settings(), app)
+    Asleep { scheme: Scheme::H2c, policy, ..Asleep::default() }.with(app)
 }
 
 /// Answers each request with the body that came with it, as it comes.
@@ -132,7 +132,8 @@ fn a_backend_that_died_unseen_is_woken_again() {
 #[test]
 fn a_503_of_an_app_that_settles_is_asked_again_where_that_is_safe() {
     let patient = IdlePolicy { settle: Duration::from_secs(60), ..policy() };
-    let sleeper = sleeper_of(Scheme::H2c, patient, Script::default(), settings(), |_, stream| {
+    let asleep = Asleep { scheme: Scheme::H2c, policy: patient, script: Script::default(), ..Asleep::default() };
+    let sleeper = asleep.with(|_, stream| {
         let Some(mut raw) = Raw::begin(stream, &[]) else { return };
         let mut count = 0;
         while let Some(stream) = raw.whole_request() {

@@ -9,7 +9,7 @@ use crate::{
         Expected::{Ended, Error, Refused, Seen},
         ambiguous, check,
     },
-    sleeper::{policy, sleeper_of, slow_start},
+    sleeper::Asleep,
     support::*,
 };
 
@@ -325,7 +325,7 @@ fn windows_are_kept_to_the_byte() {
 
 #[test]
 fn what_is_refused_wakes_nobody() {
-    let sleeper = sleeper_of(dormouse::model::Scheme::Http, policy(), slow_start(), settings(), echo);
+    let sleeper = Asleep::default().with(echo);
     let refused = |expected: Expected| matches!(expected, Refused | Error(_) | Ended);
     let heads = ambiguous().into_iter().map(|(name, block, expected)| (name, frame(HEADERS, 5, 1, &block), expected));
     // What comes behind a good head is too late: the head has woken already.

@@ -18,7 +18,7 @@ use dormouse::model::{
 
 use crate::{
     frames::H2,
-    sleeper::sleeper_behind,
+    sleeper::Asleep,
     support::{
         Proxy, ask, connect, header, proxy_with, read_all, read_chunked, read_exactly, read_head, settings, spec, text,
         upstream,
@@ -453,7 +453,9 @@ fn a_sleeping_service_is_woken_for_those_who_are_let_in_alone() {
     };
     let steps =
         vec![Middleware::RealIp(real_ip), pages(), retry(2), compress(&[Coding::Gzip]), Middleware::Clients(office)];
-    let sleeper = sleeper_behind(Middlewares { steps, ..Middlewares::default() }, |_, stream| {
+    let middlewares = Some(Arc::new(Middlewares { steps, ..Middlewares::default() }));
+    let options = RouteOptions { middlewares, ..RouteOptions::default() };
+    let sleeper = Asleep { options, ..Asleep::default() }.with(|_, stream| {
         loop {
             let head = read_head(stream);
             let Some(answer) = header(&head, "x-answer") else { return };

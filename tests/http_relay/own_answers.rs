@@ -3,12 +3,12 @@
 use std::{io::Write, sync::Arc};
 
 use dormouse::{
-    model::{ClientList, Cors, ErrorPages, Middleware, Middlewares, RouteOptions, RouteSpec, Scheme},
+    model::{ClientList, Cors, ErrorPages, Middleware, Middlewares, RouteOptions, RouteSpec},
     provider::Script,
 };
 
 use crate::{
-    sleeper::{Sleeper, policy, sleeper_whose, slow_start},
+    sleeper::{Asleep, Sleeper, slow_start},
     support::{Proxy, ask, connect, echo, header, proxy_with, read_chunked, read_head, settings, spec, text, upstream},
 };
 
@@ -53,7 +53,7 @@ fn nowhere(steps: Vec<Middleware>) -> Proxy {
 }
 
 fn sleeper(steps: Vec<Middleware>, script: Script) -> Sleeper {
-    sleeper_whose(options(steps), Vec::new(), (Scheme::Http, policy()), script, settings(), echo)
+    Asleep { options: options(steps), script, ..Asleep::default() }.with(echo)
 }
 
 fn is_as_wanted(head: &str) {

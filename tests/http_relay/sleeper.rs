@@ -12,7 +12,7 @@ use std::{
 
 use dormouse::{
     backend::Backend,
-    model::{BackendId, Endpoint, IdlePolicy, Middlewares, RouteOptions, RouteSpec, RouteTarget, Scheme},
+    model::{BackendId, Endpoint, IdlePolicy, RouteOptions, RouteSpec, RouteTarget, Scheme},
     provider::{Script, Simulated},
     proxy::ProxySettings,
 };
@@ -71,70 +71,48 @@ fn move_in(address: SocketAddr, app: App, count: Arc<AtomicUsize>) -> Listening 
     Listening { address, ended, open }
 }
 
-/// A sleeping backend that speaks HTTP/1.1.
-pub(crate) fn sleeper_with(
-    policy: IdlePolicy,
-    script: Script,
-    settings: ProxySettings,
-    app: impl Fn(usize, &mut TcpStream) + Send + Sync + 'static,
-) -> Sleeper {
-    sleeper_of(Scheme::Http, policy, script, settings, app)
+/// What is to be known of a sleeping backend and its route.
+pub(crate) struct Asleep {
+    pub(crate) scheme: Scheme,
+    pub(crate) policy: IdlePolicy,
+    pub(crate) script: Script,
+    pub(crate) settings: ProxySettings,
+    pub(crate) options: RouteOptions,
+    /// Others beside it.
+    pub(crate) routes: Vec<RouteSpec>,
 }
 
-/// A sleeping backend that speaks this.
-pub(crate) fn sleeper_of(
-    scheme: Scheme,
-    policy: IdlePolicy,
-    script: Script,
-    settings: ProxySettings,
-    app: impl Fn(usize, &mut TcpStream) + Send + Sync + 'static,
-) -> Sleeper {
-    sleeper_beside(Vec::new(), scheme, policy, script, settings, app)
+impl Default for Asleep {
+    fn default() -> Self {
+        Self {
+            scheme: Scheme::Http,
+            policy: policy(),
+            script: slow_start(),
+            settings: settings(),
+            options: RouteOptions::default(),
+            routes: Vec::new(),
+        }
+    }
 }
 
-/// A sleeping backend behind these middlewares.
-pub(crate) fn sleeper_behind(
-    middlewares: Middlewares,
-    app: impl Fn(usize, &mut TcpStream) + Send + Sync + 'static,
-) -> Sleeper {
-    let options = RouteOptions { middlewares: Some(Arc::new(middlewares)), ..RouteOptions::default() };
-    sleeper_whose(options, Vec::new(), (Scheme::Http, policy()), slow_start(), settings(), app)
-}
-
-/// The same, beside these routes.
-pub(crate) fn sleeper_beside(
-    routes: Vec<RouteSpec>,
-    scheme: Scheme,
-    policy: IdlePolicy,
-    script: Script,
-    settings: ProxySettings,
-    app: impl Fn(usize, &mut TcpStream) + Send + Sync + 'static,
-) -> Sleeper {
-    sleeper_whose(RouteOptions::default(), routes, (scheme, policy), script, settings, app)
-}
-
-/// The same, with these options of its route.
-pub(crate) fn sleeper_whose(
-    options: RouteOptions,
-    routes: Vec<RouteSpec>,
-    (scheme, policy): (Scheme, IdlePolicy),
-    script: Script,
-    settings: ProxySettings,
-    app: impl Fn(usize, &mut TcpStream) + Send + Sync + 'static,
-) -> Sleeper {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let (app, count): (App, _) = (Arc::new(app), Arc::new(AtomicUsize::new(0)));
-    let inhabitant = move |ip: IpAddr| -> Box<dyn std::any::Any + Send> {
-        Box::new(move_in(SocketAddr::new(ip, port), Arc::clone(&app), Arc::clone(&count)))
-    };
-    let script = Script { inhabitant: Some(Arc::new(inhabitant)), ..script };
-    let Sleeping { engine, backend, runtime } = Sleeping::new(script, policy);
-    let mut route = spec_of(Sleeping::id(), scheme, port);
-    route.options = Arc::new(RouteOptions { title: Some("My App".into()), ..options });
-    let mut all = vec![(route, Some(backend.clone()))];
-    all.extend(routes.into_iter().map(|route| (route, None)));
-    let proxy = proxy_of(all, settings);
-    Sleeper { engine, backend, proxy, _runtime: runtime }
+impl Asleep {
+    /// With this app in it.
+    pub(crate) fn with(self, app: impl Fn(usize, &mut TcpStream) + Send + Sync + 'static) -> Sleeper {
+        let Self { scheme, policy, script, settings, options, routes } = self;
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let (app, count): (App, _) = (Arc::new(app), Arc::new(AtomicUsize::new(0)));
+        let inhabitant = move |ip: IpAddr| -> Box<dyn std::any::Any + Send> {
+            Box::new(move_in(SocketAddr::new(ip, port), Arc::clone(&app), Arc::clone(&count)))
+        };
+        let script = Script { inhabitant: Some(Arc::new(inhabitant)), ..script };
+        let Sleeping { engine, backend, runtime } = Sleeping::new(script, policy);
+        let mut route = spec_of(Sleeping::id(), scheme, port);
+        route.options = Arc::new(RouteOptions { title: Some("My App".into()), ..options });
+        let mut all = vec![(route, Some(backend.clone()))];
+        all.extend(routes.into_iter().map(|route| (route, None)));
+        let proxy = proxy_of(all, settings);
+        Sleeper { engine, backend, proxy, _runtime: runtime }
+    }
 }
 
 fn spec_of(id: BackendId, scheme: Scheme, port: u16) -> RouteSpec {
@@ -151,9 +129,9 @@ pub(crate) fn slow_start() -> Script {
     Script { start_delay: Duration::from_millis(150), ..Script::default() }
 }
 
-/// The same, as most are.
+/// A sleeping backend as most are.
 pub(crate) fn sleeper(app: impl Fn(usize, &mut TcpStream) + Send + Sync + 'static) -> Sleeper {
-    sleeper_with(policy(), slow_start(), settings(), app)
+    Asleep::default().with(app)
 }
 
 impl Sleeper {

@@ -65,7 +65,7 @@ fn a_page_load_gets_the_page_at_once_and_its_end_when_the_app_is_awake() {
 #[test]
 fn the_page_of_a_wake_that_fails_says_so() {
     let script = Script { start_fails: Some("secret words of the engine".into()), ..slow_start() };
-    let sleeper = sleeper_with(policy(), script, settings(), echo);
+    let sleeper = Asleep { script, ..Asleep::default() }.with(echo);
     let (head, body) = sleeper.ask(PAGE_LOAD);
     assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
     let page = text(body);
@@ -100,12 +100,11 @@ fn what_must_not_wake_does_not() {
     let ignore = Ignore { paths: vec!["/health".into()], ..Ignore::default() };
     let asleep_response = AsleepResponse { status: 200, body: Some("asleep".into()) };
     let only = Some("/start".to_owned());
-    let sleeper = sleeper_with(
-        IdlePolicy { ignore, asleep_response, start_endpoint: only, ..policy() },
-        slow_start(),
-        settings(),
-        echo,
-    );
+    let sleeper = Asleep {
+        policy: IdlePolicy { ignore, asleep_response, start_endpoint: only, ..policy() },
+        ..Asleep::default()
+    }
+    .with(echo);
     let (head, body) = sleeper.ask("GET /health HTTP/1.1\r\nHost: a\r\n\r\n");
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
     assert_eq!(text(body), "asleep");
@@ -132,14 +131,15 @@ fn what_must_not_wake_does_not() {
 fn a_client_may_wake_so_often_and_no_more() {
     let few = ProxySettings { wakes_per_client: 2, ..settings() };
     let script = Script { start_fails: Some("no".into()), ..Script::default() };
-    let sleeper = sleeper_with(policy(), script, few, echo);
+    let sleeper = Asleep { script, settings: few, ..Asleep::default() }.with(echo);
     let statuses: Vec<String> = (0..4).map(|_| sleeper.ask(GET).0[9..12].to_owned()).collect();
     assert_eq!(statuses, ["503", "503", "429", "429"]);
 }
 
 #[test]
 fn a_route_may_reject_page_loads_while_it_wakes() {
-    let sleeper = sleeper_with(IdlePolicy { waiting: Waiting::Reject, ..policy() }, slow_start(), settings(), echo);
+    let sleeper =
+        Asleep { policy: IdlePolicy { waiting: Waiting::Reject, ..policy() }, ..Asleep::default() }.with(echo);
     let (head, _) = sleeper.ask(PAGE_LOAD);
     assert!(head.starts_with("HTTP/1.1 503 ") && header(&head, "retry-after").is_some(), "{head}");
     until("awake", || sleeper.backend.status().borrow().state == StatusState::Awake);
@@ -148,7 +148,8 @@ fn a_route_may_reject_page_loads_while_it_wakes() {
 
 #[test]
 fn a_route_that_rejects_page_loads_holds_all_else() {
-    let sleeper = sleeper_with(IdlePolicy { waiting: Waiting::Reject, ..policy() }, slow_start(), settings(), echo);
+    let sleeper =
+        Asleep { policy: IdlePolicy { waiting: Waiting::Reject, ..policy() }, ..Asleep::default() }.with(echo);
     assert!(sleeper.ask(GET).0.starts_with("HTTP/1.1 200 "));
     assert_eq!(sleeper.starts(), 1);
 }
@@ -157,7 +158,8 @@ fn a_route_that_rejects_page_loads_holds_all_else() {
 fn patience_ends_with_a_504() {
     let patience = Some(Duration::from_millis(50));
     let script = Script { start_delay: Duration::from_secs(5), ..Script::default() };
-    let sleeper = sleeper_with(IdlePolicy { hold_timeout: patience, ..policy() }, script, settings(), echo);
+    let sleeper =
+        Asleep { policy: IdlePolicy { hold_timeout: patience, ..policy() }, script, ..Asleep::default() }.with(echo);
     let (head, _) = sleeper.ask(GET);
     assert!(head.starts_with("HTTP/1.1 504 "), "{head}");
 }
@@ -165,7 +167,7 @@ fn patience_ends_with_a_504() {
 #[test]
 fn a_held_client_that_leaves_frees_its_place() {
     let script = Script { start_delay: Duration::from_secs(30), ..Script::default() };
-    let sleeper = sleeper_with(policy(), script, settings(), echo);
+    let sleeper = Asleep { script, ..Asleep::default() }.with(echo);
     let reset = connect(&sleeper.proxy);
     let mut cut = connect(&sleeper.proxy);
     (&reset).write_all(GET.as_bytes()).unwrap();
@@ -179,7 +181,7 @@ fn a_held_client_that_leaves_frees_its_place() {
 #[test]
 fn a_held_client_that_closes_one_way_stays_until_it_is_reset() {
     let script = Script { start_delay: Duration::from_secs(30), ..Script::default() };
-    let sleeper = sleeper_with(policy(), script, settings(), echo);
+    let sleeper = Asleep { script, ..Asleep::default() }.with(echo);
     let (half, mut other) = (connect(&sleeper.proxy), connect(&sleeper.proxy));
     (&half).write_all(GET.as_bytes()).unwrap();
     until("it is held", || sleeper.backend.held() == 1);
@@ -194,18 +196,15 @@ fn a_held_client_that_closes_one_way_stays_until_it_is_reset() {
 
 #[test]
 fn a_large_body_waits_outside_and_arrives_once_and_whole() {
-    let sleeper = sleeper_with(
-        policy(),
-        Script { start_delay: Duration::from_millis(400), ..Script::default() },
-        settings(),
-        |_, stream| {
-            let head = read_head(stream);
-            let body = read_body(&head, stream);
-            let sum = body.iter().fold(0u64, |sum, b| sum.wrapping_mul(31).wrapping_add(u64::from(*b)));
-            let text = format!("{} {sum}", body.len());
-            write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{text}", text.len()).unwrap();
-        },
-    );
+    let sleeper =
+        Asleep { script: Script { start_delay: Duration::from_millis(400), ..Script::default() }, ..Asleep::default() }
+            .with(|_, stream| {
+                let head = read_head(stream);
+                let body = read_body(&head, stream);
+                let sum = body.iter().fold(0u64, |sum, b| sum.wrapping_mul(31).wrapping_add(u64::from(*b)));
+                let text = format!("{} {sum}", body.len());
+                write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{text}", text.len()).unwrap();
+            });
     let body: Vec<u8> = (0..8u32 << 20).map(|n| (n % 253) as u8).collect();
     let sum = body.iter().fold(0u64, |sum, b| sum.wrapping_mul(31).wrapping_add(u64::from(*b)));
     let mut client = connect(&sleeper.proxy);
@@ -233,7 +232,7 @@ fn an_app_that_settles_is_asked_again_where_that_is_safe() {
     };
     // As long as the test may take, lest the time decides.
     let patient = IdlePolicy { settle: Duration::from_secs(60), ..policy() };
-    let sleeper = sleeper_with(patient, slow_start(), settings(), half_started);
+    let sleeper = Asleep { policy: patient, ..Asleep::default() }.with(half_started);
     let (head, _) = sleeper.ask(GET);
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
     let (head, _) = sleeper.ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
@@ -243,7 +242,7 @@ fn an_app_that_settles_is_asked_again_where_that_is_safe() {
 #[test]
 fn the_apps_own_503_passes_when_settling_is_over() {
     let hurried = IdlePolicy { settle: Duration::from_millis(1), ..policy() };
-    let sleeper = sleeper_with(hurried, slow_start(), settings(), |_, stream| {
+    let sleeper = Asleep { policy: hurried, ..Asleep::default() }.with(|_, stream| {
         loop {
             if read_head(stream).is_empty() {
                 return;
@@ -269,7 +268,7 @@ fn a_backend_that_died_unseen_is_woken_again() {
 #[test]
 fn a_silent_websocket_is_closed_with_1001_after_stream_idle() {
     let short = IdlePolicy { stream_idle: Some(Duration::from_millis(200)), ..policy() };
-    let sleeper = sleeper_with(short, slow_start(), settings(), |_, stream| {
+    let sleeper = Asleep { policy: short, ..Asleep::default() }.with(|_, stream| {
         read_head(stream);
         let switch = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
         stream.write_all(switch).unwrap();
@@ -328,7 +327,7 @@ fn a_held_request_of_http2_that_is_taken_back_is_not_forwarded() {
     let script = Script { start_delay: Duration::from_millis(400), ..Script::default() };
     let seen = Arc::new(Mutex::new(Vec::new()));
     let heads = Arc::clone(&seen);
-    let sleeper = sleeper_with(policy(), script, settings(), move |_, stream| {
+    let sleeper = Asleep { script, ..Asleep::default() }.with(move |_, stream| {
         let head = read_head(stream);
         heads.lock().unwrap().push(head.clone());
         write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
