@@ -159,7 +159,7 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     let closing = CancellationToken::new();
     let succeeds = predecessor.is_some();
     let bind = || bind_workers(workers, &settings.listen.http, &settings.listen.https);
-    let workers = until_free(succeeds, bind).await.context(
+    let mut workers = until_free(succeeds, bind).await.context(
         "listen for HTTP (`listen: http` and `https` in the configuration; ports below 1024 need root or CAP_NET_BIND_SERVICE)",
     )?;
     let (api_tcp, api_unix) = bind_api(&settings, &state_dir)?;
@@ -194,14 +194,15 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     keeper.prepare(PREPARING).await;
     // What is kept is shown to the very first of them.
     let acme = Acme::open(state_dir.clone(), Arc::clone(control.certificates()), in_force.clone());
+    // Who comes first may want a stream route on the port of HTTPS, and whoever is told that we serve finds all open.
+    workers.make_known(&shared).context("start to serve HTTP")?;
+    let keeping_ports = keep_ports(Arc::clone(&shared), control.clone(), end.clone());
     let workers = workers.run(&shared, &closing).context("start to serve HTTP")?;
     for (index, address) in workers.addresses().iter().enumerate() {
         let what = if index < settings.listen.http.len() { "HTTP" } else { "HTTPS" };
         tracing::info!(%address, "serving {what}");
     }
 
-    // Whoever is told that we serve finds them open.
-    let keeping_ports = keep_ports(Arc::clone(&shared), control.clone(), end.clone());
     let world_ends = CancellationToken::new();
     let keeper = tokio::spawn(keeper.run(world_ends.clone()));
     let helpers = tokio_util::task::TaskTracker::new();

@@ -204,6 +204,23 @@ mod tests {
         got
     }
 
+    /// As FTP and Telnet send them: the read before them ends there, however much has come by then.
+    #[tokio::test]
+    async fn what_follows_urgent_data_is_not_left_behind() {
+        let Four { client, ours: [near, far], mut upstream } = four().await;
+        let (urgent, mut got) = (socket2::SockRef::from(&client), [0; 6]);
+        assert_eq!(urgent.send(b"abc").unwrap(), 3);
+        assert_eq!(urgent.send_out_of_band(b"!").unwrap(), 1);
+        assert_eq!(urgent.send(b"def").unwrap(), 3);
+        tokio::select! {
+            _ = copy_both_ways(&near, &far, Vec::new(), None, |_| ()) => panic!("nobody has ended"),
+            read = tokio::time::timeout(Duration::from_secs(60), upstream.read_exact(&mut got)) => {
+                read.expect("what follows").unwrap();
+            }
+        }
+        assert_eq!(&got, b"abcdef");
+    }
+
     #[tokio::test]
     async fn bytes_arrive_whole_and_in_order_in_both_directions_at_once() {
         // Around the size of a buffer, and far into what goes through the pipe.

@@ -6,8 +6,7 @@
 use std::{
     cell::RefCell,
     future::Future,
-    io::{self, Read},
-    mem,
+    io, mem,
     net::Shutdown,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -192,7 +191,9 @@ impl<'a> Direction<'a> {
 
     fn read(&mut self) -> io::Result<usize> {
         let mut bytes = lend();
-        match read_some(self.from, &mut bytes) {
+        // Until the kernel says that there is no more: a read ends before urgent data, and what lies behind it is no new
+        // event.
+        match self.from.try_read(&mut bytes) {
             Ok(0) => {
                 give_back(bytes);
                 Ok(0)
@@ -208,21 +209,6 @@ impl<'a> Direction<'a> {
             }
         }
     }
-}
-
-/// Reads once. What does not fill the buffer was all there was: the runtime is told so, which saves asking the socket
-/// again. Bytes that come meanwhile are a new event.
-fn read_some(from: &TcpStream, bytes: &mut [u8]) -> io::Result<usize> {
-    let (room, mut little) = (bytes.len(), 0);
-    let read = from.try_io(Interest::READABLE, || {
-        let count = (&mut &*SockRef::from(from)).read(bytes)?;
-        if count == 0 || count == room {
-            return Ok(count);
-        }
-        little = count;
-        Err(io::ErrorKind::WouldBlock.into())
-    });
-    if little > 0 { Ok(little) } else { read }
 }
 
 fn again(error: &io::Error) -> bool {

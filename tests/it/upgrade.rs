@@ -1,19 +1,20 @@
 //! A new process takes over from a running one: nobody is refused or cut, and what is in use is kept.
 
 use std::{
-    sync::atomic::Ordering,
+    net::SocketAddr,
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
 use tokio::task::JoinSet;
 
 use crate::support::{
-    apps::{App, config},
+    apps::{App, config, free_port},
     docker::DockerCli,
     dormouse::{Dormouse, Load, get, outcomes},
     line::{Line, is_answered},
     shift::{Shift, comes_anew, keeps_alive, speaks_http2, streams, talks},
-    streams::connect,
+    streams::{connect, echoed, hello, talk},
     tls::{Authority, YEAR},
     wait::{must, until},
 };
@@ -150,6 +151,35 @@ async fn clients_of_https_notice_nothing() {
     };
     let (asked, ()) = tokio::join!(asks, upgrades);
     assert_eq!(asked, 4 * 41);
+    line.is_one_process().await;
+    assert_eq!(app.journal().starts(), 1);
+    line.end().await;
+}
+
+/// The new process knows the streams on the port of HTTPS before it takes its first client: HTTPS answers none of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_on_the_port_of_https_are_never_taken_for_https() {
+    let [http, at] = [free_port(), free_port()].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+    let mut app = App::echoing("pass", "tcp").route(", sni: [pass.test]").idle("idle_timeout: 1h");
+    app.listen = Some(at.port());
+    let mut line = Line::of(Dormouse::start_at(&config(&[&app]), http, at).await);
+    let (over, text) = (AtomicBool::new(false), hello("pass.test"));
+    let asks = || async {
+        let mut asked = 0;
+        while !over.load(Ordering::SeqCst) {
+            assert_eq!(talk(at, &text).await.unwrap(), echoed(&text));
+            asked += 1;
+        }
+        asked
+    };
+    let upgrades = async {
+        for _ in 0..10 {
+            line.upgrade().await;
+        }
+        over.store(true, Ordering::SeqCst);
+    };
+    let (one, two, three, four, ()) = tokio::join!(asks(), asks(), asks(), asks(), upgrades);
+    assert!([one, two, three, four].iter().all(|asked| *asked > 0));
     line.is_one_process().await;
     assert_eq!(app.journal().starts(), 1);
     line.end().await;

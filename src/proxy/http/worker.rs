@@ -349,6 +349,8 @@ pub struct BoundWorkers {
     addresses: Vec<SocketAddr>,
     /// For each worker.
     sets: Vec<Vec<Bound>>,
+    /// Where each is told of ports, once it is known.
+    posts: Vec<PortPost>,
 }
 
 /// A listener, in clear or with TLS.
@@ -371,7 +373,7 @@ pub fn bind_workers(count: usize, clear: &[SocketAddr], secure: &[SocketAddr]) -
             set.extend(listeners.into_iter().map(|listener| Bound { listener, secure }));
         }
     }
-    Ok(BoundWorkers { addresses, sets })
+    Ok(BoundWorkers { addresses, sets, posts: Vec::new() })
 }
 
 impl BoundWorkers {
@@ -380,15 +382,24 @@ impl BoundWorkers {
         self.sets.iter().flatten().map(|bound| bound.listener.as_fd().try_clone_to_owned()).collect()
     }
 
-    /// Starts to accept.
-    pub fn run(self, shared: &Arc<Shared>, shutdown: &CancellationToken) -> io::Result<Workers> {
-        let mut threads = Vec::new();
+    /// Makes known where they listen, so that ports can be opened before anybody is accepted: the first client of HTTPS
+    /// may want a stream route on its port.
+    pub fn make_known(&mut self, shared: &Shared) -> io::Result<()> {
         for bound in self.sets.iter().flatten().filter(|bound| bound.secure) {
             shared.ports.serves_https_at(bound.listener.local_addr()?);
         }
-        for (index, listeners) in self.sets.into_iter().enumerate() {
+        self.posts = self.sets.iter().map(|_| shared.ports.worker()).collect();
+        Ok(())
+    }
+
+    /// Starts to accept.
+    pub fn run(mut self, shared: &Arc<Shared>, shutdown: &CancellationToken) -> io::Result<Workers> {
+        if self.posts.is_empty() {
+            self.make_known(shared)?;
+        }
+        let mut threads = Vec::new();
+        for (index, (listeners, opened)) in self.sets.into_iter().zip(self.posts).enumerate() {
             let (shared, shutdown) = (Arc::clone(shared), shutdown.child_token());
-            let opened = shared.ports.worker();
             let thread = std::thread::Builder::new()
                 .name(format!("http-{index}"))
                 .spawn(move || work(listeners, opened, &shared, &shutdown))?;

@@ -43,8 +43,8 @@ struct Ports {
     told: Problems,
 }
 
-/// Opens what the stream routes want, and then keeps that open as they change, until `end`. The workers must have been
-/// started.
+/// Opens what the stream routes want, and then keeps that open as they change, until `end`. The workers must be
+/// known; they serve what was opened before they start as soon as they do.
 pub fn keep_ports(
     shared: Arc<Shared>,
     control: Control,
