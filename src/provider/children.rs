@@ -13,7 +13,10 @@ use std::{
 
 use nix::{
     errno::Errno,
-    sys::wait::{WaitPidFlag, waitpid},
+    sys::{
+        signal::kill,
+        wait::{WaitPidFlag, waitpid},
+    },
     unistd::Pid,
 };
 use tokio::{
@@ -23,6 +26,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::process_os::{Identity, parse_stat};
+
+/// In the place of the start of a child of which it is not known; no process has it but the first of the machine.
+const UNSEEN: u64 = 0;
 
 /// Several ends in a row are answered by one look.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -42,8 +48,10 @@ pub fn spawn(command: &mut Command) -> io::Result<Child> {
     }
     let mut started = started();
     let child = command.spawn()?;
-    // Also one that has ended is there until it is asked how.
-    started.extend(child.id().and_then(|pid| Identity::of(i32::try_from(pid).ok()?)));
+    // Also one that has ended is there until it is asked how. Where no descriptor is free to look when it was started,
+    // whoever has its number is taken for it.
+    let known = child.id().and_then(|pid| i32::try_from(pid).ok());
+    started.extend(known.map(|pid| Identity::of(pid).unwrap_or(Identity { pid, start_time: UNSEEN })));
     Ok(child)
 }
 
@@ -77,9 +85,17 @@ fn adopts() -> bool {
 /// Asks all orphans that have ended. Meanwhile nobody is started, so that no number gets another owner.
 fn reap() -> usize {
     let mut started = started();
-    started.retain(|child| child.is_there());
-    let orphans = dead_children().filter(|dead| !started.contains(dead));
+    started.retain(|child| if child.start_time == UNSEEN { has_owner(child.pid) } else { child.is_there() });
+    let is_ours = |dead: &Identity| {
+        started.iter().any(|child| child == dead || (child.start_time == UNSEEN && child.pid == dead.pid))
+    };
+    let orphans = dead_children().filter(|dead| !is_ours(dead));
     orphans.filter(|orphan| ask(orphan.pid).is_ok()).count()
+}
+
+/// Whether a number is somebody's.
+fn has_owner(pid: i32) -> bool {
+    kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH)
 }
 
 fn ask(pid: i32) -> Result<(), Errno> {

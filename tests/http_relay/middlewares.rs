@@ -259,7 +259,7 @@ fn a_path_that_is_guarded_is_so_in_every_spelling() {
     let mut stripped = spec(upstream(echo));
     stripped.matches.paths = [PathPattern::Prefix("/api".to_owned())].into_iter().collect();
     stripped.matches.strip_prefix = Some("/api".into());
-    let routes = [guarded("/admin"), guarded("/oth%65r"), stripped, spec(upstream(echo))];
+    let routes = [guarded("/admin"), guarded("/oth%65r"), guarded("/deep/in"), stripped, spec(upstream(echo))];
     let proxy = proxy_of(routes.map(|spec| (spec, None)).into(), settings());
     let mut client = connect(&proxy);
     for (path, expected) in [
@@ -271,6 +271,12 @@ fn a_path_that_is_guarded_is_so_in_every_spelling() {
         ("/admin%2Fx", Err("400")),
         ("/x%2fadmin", Err("400")),
         ("/admin%5Cx", Err("400")),
+        ("//admin/x", Err("400")),
+        ("//other.test/x", Err("400")),
+        ("/deep//in", Err("403")),
+        ("/deep///in//x", Err("403")),
+        ("/deep//out", Ok("/deep//out")),
+        ("/api//b", Ok("//b")),
         ("/%2561dmin", Ok("/%2561dmin")),
         ("/adm%20in?%2F", Ok("/adm%20in?%2F")),
         ("/%61dmins", Ok("/%61dmins")),
@@ -287,6 +293,8 @@ fn a_path_that_is_guarded_is_so_in_every_spelling() {
         }
     }
     // Where no route has a path, nothing is behind a slash that is hidden.
-    let (head, body) = ask(&mut connect(&behind(Vec::new())), get("/a%2Fb", ""));
-    assert!(head.starts_with("HTTP/1.1 200 ") && text(body).starts_with("GET /a%2Fb "), "{head}");
+    for path in ["/a%2Fb", "//b"] {
+        let (head, body) = ask(&mut connect(&behind(Vec::new())), get(path, ""));
+        assert!(head.starts_with("HTTP/1.1 200 ") && text(body).starts_with(&format!("GET {path} ")), "{head}");
+    }
 }

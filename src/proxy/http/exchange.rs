@@ -278,12 +278,13 @@ fn find(client: &Client, head: &RequestHead) -> Result<Arc<LiveRoute>, Box<Unser
     let unserved = |answer| Box::new(Unserved { answer, route: Some(Arc::clone(route)) });
     secure::check(client, head, route).map_err(unserved)?;
     // Where routes differ by path, a slash that is hidden from us must not be one to the backend: it could be found
-    // under the path of one route by way of another.
-    if is_odd
-        && hides_slash(&path)
+    // under the path of one route by way of another. So it could where what follows two slashes is read as a host.
+    let begins_twice = written.starts_with("//");
+    if (begins_twice || (is_odd && hides_slash(&path)))
         && table.by_host.of_host(head.host()).iter().any(|route| !route.spec.matches.paths.is_empty())
     {
-        return Err(unserved(Answer::new(400, "The path hides a slash.")));
+        let why = if begins_twice { "The path begins with two slashes." } else { "The path hides a slash." };
+        return Err(unserved(Answer::new(400, why)));
     }
     Ok(Arc::clone(route))
 }

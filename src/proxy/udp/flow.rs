@@ -67,6 +67,10 @@ impl Flow {
                 let at = turn_of(worker, group, caller)?;
                 let member = group.members.get(at)?;
                 let load = member.under_way();
+                let bound = member.route.spec.options.upstream.max_conns;
+                if bound.is_some_and(|most| member.load() as usize > most) {
+                    return None;
+                }
                 (Arc::clone(&member.route), Some((route, at, load)))
             }
         };
