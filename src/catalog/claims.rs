@@ -145,19 +145,24 @@ fn same_port(first: &RouteSpec, route: &RouteSpec) -> Option<Problem> {
     let (there, here) =
         ours.iter().find_map(|here| Some((theirs.iter().find(|there| overlap(**there, *here))?, here)))?;
     let (names, others) = (&route.matches.sni, &first.matches.sni);
+    let both = names.iter().find(|name| others.contains(name));
+    let all_named = !names.is_empty() && !others.is_empty();
     // The kernel takes one listener for each address: those who share it by name must share all of it.
-    let told_apart =
-        there == here && names.iter().all(|name| !others.contains(name)) && !(names.is_empty() && others.is_empty());
-    if told_apart {
+    if there == here && both.is_none() && !(names.is_empty() && others.is_empty()) {
         return None;
     }
+    let of_name = both.map(|name| format!(" for `{name}`")).unwrap_or_default();
     let what = format!(
-        "route `{}` listens on `{here}`, where route `{}` of {} listens",
+        "route `{}` listens on `{here}`{of_name}, where route `{}` of {} listens",
         route.alias,
         first.alias,
         owner(&first.place)
     );
-    let hint = "give one of them another listening port, or tell them apart by names of TLS with `sni`";
+    let hint = match both {
+        Some(_) => "give one of them another name in `sni`, or another listening port",
+        None if all_named => "give both the same `bind`, or one of them another listening port",
+        None => "give one of them another listening port, or tell them apart by names of TLS with `sni`",
+    };
     Some(Problem::error(route.place.clone(), what).with_hint(hint))
 }
 

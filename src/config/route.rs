@@ -305,11 +305,23 @@ fn path_pattern(node: &Node, problems: &mut Problems) -> Option<PathPattern> {
         problems.0.push(node.wrong("is no path: write `/api`, `/api/*` or `=/api`"));
         return None;
     }
+    if never_asked(path) {
+        let what = "is the path of no request: those with `.` or `..` between slashes, or a hidden slash, are refused";
+        problems.0.push(node.wrong(what));
+        return None;
+    }
     Some(match (exact, path) {
         (true, path) => PathPattern::Exact(path.to_owned()),
         (false, "/") => PathPattern::Prefix("/".to_owned()),
         (false, path) => PathPattern::Prefix(path.trim_end_matches('/').to_owned()),
     })
+}
+
+/// What is refused in a request before a route is chosen by it, whichever way it is spelt.
+fn never_asked(path: &str) -> bool {
+    let path = path.to_ascii_lowercase().replace("%2e", ".");
+    ["\\", "%2f", "%5c"].iter().any(|slash| path.contains(slash))
+        || path.split('/').any(|segment| matches!(segment, "." | ".."))
 }
 
 fn header_matches(node: &Node, matches: &mut RouteMatch, problems: &mut Problems) {

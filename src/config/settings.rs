@@ -12,7 +12,7 @@ use super::{
     tree::{Fields, Node},
     values,
 };
-use crate::model::{Discover, HostPattern, Listen, NodeName, OnExit, Place, Problem, Problems, Settings};
+use crate::model::{Discover, HostPattern, Listen, NodeName, OnExit, Place, Problem, Problems, Settings, overlap};
 
 /// Every key of the file.
 pub(super) const FILE_KEYS: &[&str] = &[
@@ -156,17 +156,34 @@ fn listen(node: &Node, listen: &mut Listen, problems: &mut Problems) {
         }
     }
     each_once(&all, problems);
+    if let Some(api) = listen.api.filter(|_| fields.get("api").is_none()) {
+        beside_api(&all, api, problems);
+    }
     fields.finish(&["http", "https", "api"], problems);
 }
 
 /// An address can be listened on once. Each free port is another one.
 fn each_once(all: &[(SocketAddr, Place)], problems: &mut Problems) {
     for (index, (address, place)) in all.iter().enumerate().filter(|(_, (address, _))| address.port() != 0) {
-        if let Some((_, first)) = all.iter().take(index).find(|(other, _)| other == address) {
+        if let Some((_, first)) = all.iter().take(index).find(|(other, _)| collide(*other, *address)) {
             let problem = Problem::error(place.clone(), format!("`{address}` is also listened on at {first}"));
             problems.0.push(problem.with_hint("remove one of them, or write another port"));
         }
     }
+}
+
+/// The API listens where nobody has written so: what is in its way must say it.
+fn beside_api(all: &[(SocketAddr, Place)], api: SocketAddr, problems: &mut Problems) {
+    for (address, place) in all.iter().filter(|(address, _)| collide(*address, api)) {
+        let what = format!("`{address}` is also listened on by the API, which has `{api}` unless `api` says otherwise");
+        let hint = "write another port, or `api: off` for the Unix socket alone";
+        problems.0.push(Problem::error(place.clone(), what).with_hint(hint));
+    }
+}
+
+/// Whether the kernel refuses the second: they are the same, or one takes all addresses of its family.
+fn collide(a: SocketAddr, b: SocketAddr) -> bool {
+    a.is_ipv4() == b.is_ipv4() && overlap(a, b)
 }
 
 /// `:80`, `80`, `127.0.0.1:80`, `[::]:80`; several as a list.
@@ -252,7 +269,9 @@ fn prefix(node: &Node, problems: &mut Problems) -> Option<String> {
     let text = values::text(node, problems)?.trim_end_matches('.');
     let sound = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
     if !sound {
-        problems.0.push(node.wrong("is no prefix of labels"));
+        problems
+            .0
+            .push(node.wrong("is no prefix of labels: write letters, digits, `-`, `_` and `.`, such as `dormouse`"));
         return None;
     }
     Some(text.to_ascii_lowercase())
