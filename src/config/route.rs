@@ -306,7 +306,7 @@ fn path_pattern(node: &Node, problems: &mut Problems) -> Option<PathPattern> {
         return None;
     }
     if never_asked(path) {
-        let what = "is the path of no request: those with `.` or `..` between slashes, or a hidden slash, are refused";
+        let what = "is the path of no request: those with `.` or `..` between slashes, a hidden slash, or two to begin with are refused";
         problems.0.push(node.wrong(what));
         return None;
     }
@@ -320,7 +320,8 @@ fn path_pattern(node: &Node, problems: &mut Problems) -> Option<PathPattern> {
 /// What is refused in a request before a route is chosen by it, whichever way it is spelt.
 fn never_asked(path: &str) -> bool {
     let path = path.to_ascii_lowercase().replace("%2e", ".");
-    ["\\", "%2f", "%5c"].iter().any(|slash| path.contains(slash))
+    path.starts_with("//")
+        || ["\\", "%2f", "%5c"].iter().any(|slash| path.contains(slash))
         || path.split('/').any(|segment| matches!(segment, "." | ".."))
 }
 
