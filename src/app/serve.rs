@@ -82,8 +82,8 @@ const REMEMBER: Duration = Duration::from_secs(5);
 /// Serves until SIGTERM or SIGINT.
 pub async fn serve(options: ServeOptions) -> Result<(), Failed> {
     control::keep_little();
-    // Until it can be heeded it is not to end us: from the first look on it is ours.
-    let _ = signal(SignalKind::user_defined2());
+    // Until they can be heeded they are not to end us: from the first look on they are ours.
+    let _ = (signal(SignalKind::user_defined2()), signal(SignalKind::hangup()));
     let source = match (options.config.clone(), options.explicit) {
         (Some(path), _) => FileSource::File(path),
         (None, explicit) => FileSource::None { explicit, https: usual_https() },
@@ -459,17 +459,17 @@ async fn follow_settings(
     }
 }
 
-async fn reload_on_hangup(control: Control, end: CancellationToken) {
-    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
-    loop {
-        tokio::select! {
-            () = end.cancelled() => return,
-            _ = hangup.recv() => {
-                // The end does not wait for a slow disk.
-                let Some(taken) = end.run_until_cancelled(control.reload()).await else { return };
-                if let Err(error) = taken {
-                    tracing::error!("{}", chain(&error));
-                }
+/// Heeds the signal from this call on, also before the future is first polled.
+fn reload_on_hangup(control: Control, end: CancellationToken) -> impl Future<Output = ()> {
+    let hangup = signal(SignalKind::hangup());
+    async move {
+        let Ok(mut hangup) = hangup else { return };
+        // The end does not wait for a slow disk.
+        while let Some(Some(())) = end.run_until_cancelled(hangup.recv()).await
+            && let Some(taken) = end.run_until_cancelled(control.reload()).await
+        {
+            if let Err(error) = taken {
+                tracing::error!("{}", chain(&error));
             }
         }
     }

@@ -5,13 +5,13 @@ use std::{
     io::Write,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
     time::Duration,
 };
 
-use crate::{frames::*, h2_service::*, support::*};
+use crate::{frames::*, h2_service::*, sleeper::until, support::*};
 
 /// What is expected of a case.
 #[derive(Debug, Clone, Copy)]
@@ -326,15 +326,19 @@ fn a_service_that_refuses_everything_gets_no_endless_requests() {
 fn a_service_that_refused_one_for_a_moment_gets_as_many_again() {
     const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
     const ALONE: usize = 40;
-    let proxy = Arc::new(h2c_proxy(raw_service(|index, raw| {
+    let is_elsewhere = AtomicBool::new(false);
+    let proxy = Arc::new(h2c_proxy(raw_service(move |index, raw| {
         if index > 0 {
             while let Some(stream) = raw.whole_request() {
+                is_elsewhere.store(true, Ordering::SeqCst);
                 raw.answer(stream, "elsewhere");
             }
             return;
         }
         let (Some(first), Some(second)) = (raw.whole_request(), raw.whole_request()) else { return };
         raw.send(RST_STREAM, 0, second, REFUSED_STREAM.to_be_bytes());
+        // With this one under way there is no room for the other.
+        until("it is asked elsewhere", || is_elsewhere.load(Ordering::SeqCst));
         raw.answer(first, "here");
         for _ in 0..ALONE {
             let Some(stream) = raw.whole_request() else { return };
