@@ -15,7 +15,10 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::serve::{Succession, World, run, until_told_to_end};
+use super::{
+    serve::{Succession, World, run},
+    signals::until_told_to_end,
+};
 use crate::{
     backend::{Backend, StatusState},
     config::Loaded,

@@ -13,6 +13,7 @@ mod predecessor;
 mod serve;
 mod service_manager;
 mod session_key;
+mod signals;
 mod sticky_key;
 mod successor;
 mod upgrade_line;

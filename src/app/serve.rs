@@ -16,7 +16,6 @@ use jiff::Timestamp;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     net::UnixListener,
-    signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
 };
 use tokio_util::sync::CancellationToken;
@@ -26,6 +25,7 @@ use super::{
     predecessor::{Before, Predecessor, Told},
     service_manager,
     session_key::session_key,
+    signals,
     sticky_key::sticky_key,
     successor::Estate,
     wake_all::wake_all,
@@ -40,7 +40,7 @@ use crate::{
     provider,
     proxy::{Limits, ProxySettings, Shared, Workers, bind_workers, check_health, keep_ports},
     store::Store,
-    telemetry::{Journal, chain},
+    telemetry::Journal,
 };
 
 /// What the command line says.
@@ -82,8 +82,7 @@ const REMEMBER: Duration = Duration::from_secs(5);
 /// Serves until SIGTERM or SIGINT.
 pub async fn serve(options: ServeOptions) -> Result<(), Failed> {
     control::keep_little();
-    // Until they can be heeded they are not to end us: from the first look on they are ours.
-    let _ = (signal(SignalKind::user_defined2()), signal(SignalKind::hangup()));
+    signals::claim();
     let source = match (options.config.clone(), options.explicit) {
         (Some(path), _) => FileSource::File(path),
         (None, explicit) => FileSource::None { explicit, https: usual_https() },
@@ -93,7 +92,7 @@ pub async fn serve(options: ServeOptions) -> Result<(), Failed> {
     let end = CancellationToken::new();
     let ending = end.clone();
     tokio::spawn(async move {
-        until_told_to_end().await;
+        signals::until_told_to_end().await;
         ending.cancel();
     });
     let succession = Succession::Of(options.predecessor);
@@ -212,7 +211,7 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     helpers.spawn(files::watch_files(control.clone(), (files, read_at), end.clone()));
     helpers.spawn(certificates::watch(Arc::clone(control.certificates()), in_force.clone(), end.clone()));
     helpers.spawn(acme.run(end.clone()));
-    helpers.spawn(reload_on_hangup(control.clone(), end.clone()));
+    helpers.spawn(signals::reload_on_hangup(control.clone(), end.clone()));
     helpers.spawn(follow_settings(in_force, proxy, connections, end.clone()));
     helpers.spawn(remember_now_and_then(control.clone(), store.clone(), end.clone()));
     let (orders_in, orders) = mpsc::channel(1);
@@ -252,7 +251,7 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
         closing.cancel();
         end.cancel();
         api_ends.cancel();
-        let signals = tokio::spawn(heed_signals(Arc::clone(&shared)));
+        let signals = tokio::spawn(signals::heed_ends(Arc::clone(&shared)));
         leave(workers, &shared).await?;
         helpers.wait().await;
         // What is in use in the one before this is kept awake through this one.
@@ -276,7 +275,7 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     closing.cancel();
     let hurry = shared.hurry.clone();
     let second = tokio::spawn(async move {
-        until_told_to_end().await;
+        signals::until_told_to_end().await;
         hurry.cancel();
     });
     // First of all: whoever ends us may lose patience with what follows.
@@ -334,16 +333,6 @@ async fn leave(workers: Workers, shared: &Shared) -> anyhow::Result<()> {
     tokio::task::spawn_blocking(move || workers.join()).await.context("join the workers")?;
     let access = shared.access.clone();
     tokio::task::spawn_blocking(move || access.flush(LAST_LINES)).await.context("write the access log")
-}
-
-/// Once another process has taken over: clients have a deadline from the first signal on, and are cut by the second.
-async fn heed_signals(shared: Arc<Shared>) {
-    until_told_to_end().await;
-    let within = format_duration(shared.settings.load().shutdown_timeout);
-    tracing::info!("ending: what is in use may finish within {within} (a second signal cuts it)");
-    shared.at_leisure.send_replace(false);
-    until_told_to_end().await;
-    shared.hurry.cancel();
 }
 
 /// Tells the one before when clients have no time without end any more.
@@ -423,22 +412,6 @@ fn redirect_port(settings: &Settings) -> Option<u16> {
     }
 }
 
-pub(super) async fn until_told_to_end() {
-    let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
-    match (terminate, interrupt) {
-        (Ok(mut terminate), Ok(mut interrupt)) => {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        }
-        (Err(error), _) | (_, Err(error)) => {
-            tracing::error!(%error, "signals can not be waited for");
-            std::future::pending().await
-        }
-    }
-}
-
 /// Gives the data plane its settings anew after each reload.
 async fn follow_settings(
     mut in_force: watch::Receiver<Arc<Settings>>,
@@ -456,22 +429,6 @@ async fn follow_settings(
             }
         }
         proxy.store(Arc::new(proxy_settings(&in_force.borrow_and_update(), connections)));
-    }
-}
-
-/// Heeds the signal from this call on, also before the future is first polled.
-fn reload_on_hangup(control: Control, end: CancellationToken) -> impl Future<Output = ()> {
-    let hangup = signal(SignalKind::hangup());
-    async move {
-        let Ok(mut hangup) = hangup else { return };
-        // The end does not wait for a slow disk.
-        while let Some(Some(())) = end.run_until_cancelled(hangup.recv()).await
-            && let Some(taken) = end.run_until_cancelled(control.reload()).await
-        {
-            if let Err(error) = taken {
-                tracing::error!("{}", chain(&error));
-            }
-        }
     }
 }
 

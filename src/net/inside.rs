@@ -100,6 +100,10 @@ fn serve(wishes: &mpsc::Receiver<Wish>) {
     // Where it can not be known how to come home, nobody leaves.
     let Ok(home) = File::open("/proc/thread-self/ns/net") else { return };
     while let Ok(Wish { process, kind, made }) = wishes.recv() {
+        // Who has given up keeps nobody waiting.
+        if made.is_closed() {
+            continue;
+        }
         let (socket, is_home) = match leave_for(process) {
             Ok(()) => (make(kind), setns(&home, CloneFlags::CLONE_NEWNET).is_ok()),
             Err(no_way) => (Err(no_way), true),

@@ -1,0 +1,56 @@
+//! The signals that this program heeds.
+
+use std::{future::Future, sync::Arc};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::{control::Control, model::format_duration, proxy::Shared, telemetry::chain};
+
+/// Those that only ask for something are ours from now on: until they can be heeded they are not to end us.
+pub(super) fn claim() {
+    let _ = (signal(SignalKind::user_defined2()), signal(SignalKind::hangup()));
+}
+
+/// Waits for SIGTERM or SIGINT.
+pub(super) async fn until_told_to_end() {
+    let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    match (terminate, interrupt) {
+        (Ok(mut terminate), Ok(mut interrupt)) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        }
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::error!(%error, "signals can not be waited for");
+            std::future::pending().await
+        }
+    }
+}
+
+/// Heeds the signal from this call on, also before the future is first polled.
+pub(super) fn reload_on_hangup(control: Control, end: CancellationToken) -> impl Future<Output = ()> {
+    let hangup = signal(SignalKind::hangup());
+    async move {
+        let Ok(mut hangup) = hangup else { return };
+        // The end does not wait for a slow disk.
+        while let Some(Some(())) = end.run_until_cancelled(hangup.recv()).await
+            && let Some(taken) = end.run_until_cancelled(control.reload()).await
+        {
+            if let Err(error) = taken {
+                tracing::error!("{}", chain(&error));
+            }
+        }
+    }
+}
+
+/// Once another process has taken over: clients have a deadline from the first signal on, and are cut by the second.
+pub(super) async fn heed_ends(shared: Arc<Shared>) {
+    until_told_to_end().await;
+    let within = format_duration(shared.settings.load().shutdown_timeout);
+    tracing::info!("ending: what is in use may finish within {within} (a second signal cuts it)");
+    shared.at_leisure.send_replace(false);
+    until_told_to_end().await;
+    shared.hurry.cancel();
+}
