@@ -16,6 +16,9 @@ use super::{
     rewrite::{self, Ending},
 };
 
+/// A head has at most so many fields.
+pub const MAX_FIELDS: usize = request_head::MAX_FIELDS;
+
 /// A field as it passes.
 pub type Field = (Vec<u8>, Vec<u8>);
 
