@@ -243,4 +243,5 @@ fn time(element: Element<'_>) -> Option<Timestamp> {
 }
 
 #[cfg(test)]
-mod tests {}
+#[path = "answer_tests.rs"]
+mod tests;

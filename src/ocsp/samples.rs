@@ -1,6 +1,9 @@
 //! Authorities, certificates and answers for tests.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::{Arc, OnceLock},
+    time::{Duration, SystemTime},
+};
 
 use jiff::{Timestamp, tz::TimeZone};
 use rcgen::{
@@ -10,7 +13,7 @@ use rcgen::{
 
 use super::{
     answer::BASIC,
-    der::{BITS, BYTES, ENUMERATED, OID, Reader, SEQUENCE, TIME, element, numbered},
+    der::{BITS, BYTES, ENUMERATED, OID, SEQUENCE, TIME, element, numbered},
     parts::{Parts, sha1},
     question::{Facts, Question, id},
 };
@@ -22,6 +25,19 @@ pub(super) struct Authority {
     der: Vec<u8>,
 }
 
+/// A certificate with its chain and its key.
+pub(super) struct Pem {
+    chain: String,
+    key: String,
+}
+
+impl Pem {
+    pub(super) fn read(&self) -> Arc<Certificate> {
+        let source = CertificateSource::File("a.pem".into());
+        Arc::new(Certificate::from_pem(self.chain.as_bytes(), self.key.as_bytes(), source).unwrap())
+    }
+}
+
 /// What is answered about a certificate.
 pub(super) struct Words {
     pub(super) status: Vec<u8>,
@@ -29,9 +45,7 @@ pub(super) struct Words {
     pub(super) until: Option<Timestamp>,
 }
 
-fn year() -> Duration {
-    Duration::from_secs(365 * 24 * 3600)
-}
+pub(super) const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 impl Authority {
     pub(super) fn new(name: &str) -> Self {
@@ -49,7 +63,7 @@ impl Authority {
 
     /// A certificate that names these responders.
     pub(super) fn issue(&self, host: &str, responders: &[&str], must_staple: bool) -> Vec<u8> {
-        self.issue_with_key(host, responders, must_staple, year()).0
+        self.issue_with_key(host, responders, must_staple, YEAR).0
     }
 
     fn issue_with_key(&self, host: &str, responders: &[&str], must_staple: bool, good: Duration) -> (Vec<u8>, KeyPair) {
@@ -71,21 +85,14 @@ impl Authority {
         (certificate.der().to_vec(), key)
     }
 
-    /// A certificate as it is shown, good for so long.
-    pub(super) fn certificate(
-        &self,
-        host: &str,
-        responders: &[&str],
-        must_staple: bool,
-        good: Duration,
-    ) -> Certificate {
+    /// PEM of a certificate as it is shown, good for so long, and of its key.
+    pub(super) fn pem(&self, host: &str, responders: &[&str], must_staple: bool, good: Duration) -> Pem {
         let (leaf, key) = self.issue_with_key(host, responders, must_staple, good);
         let pem = |der: &[u8]| {
             let text = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, der);
             format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
         };
-        let (chain, key) = (pem(&leaf) + &pem(&self.der), key.serialize_pem());
-        Certificate::from_pem(chain.as_bytes(), key.as_bytes(), CertificateSource::File("a.pem".into())).unwrap()
+        Pem { chain: pem(&leaf) + &pem(&self.der), key: key.serialize_pem() }
     }
 
     /// A question about a certificate of its own.
@@ -157,18 +164,10 @@ fn time(at: Timestamp) -> Vec<u8> {
 
 /// A fingerprint of a certificate that is like no other.
 pub(super) fn fingerprint(of: u8) -> Fingerprint {
-    use std::sync::OnceLock;
     static SOME: OnceLock<Vec<Fingerprint>> = OnceLock::new();
     let some = SOME.get_or_init(|| {
         let authority = Authority::new("of fingerprints");
-        (0..64).map(|_| authority.certificate("app.test", &[], false, year()).fingerprint).collect()
+        (0..64).map(|_| authority.pem("app.test", &[], false, YEAR).read().fingerprint).collect()
     });
     some[usize::from(of)]
-}
-
-/// The certificate id of a question as it is sent.
-pub(super) fn id_in(request: &[u8]) -> Vec<u8> {
-    let list = |mut reader: Reader<'_>| reader.inside(SEQUENCE).unwrap().0.to_vec();
-    let inside = (0..3).fold(request.to_vec(), |bytes, _| list(Reader(&bytes)));
-    Reader(&list(Reader(&inside))).any().unwrap().whole.to_vec()
 }

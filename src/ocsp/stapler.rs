@@ -283,4 +283,5 @@ impl Watched {
 }
 
 #[cfg(test)]
-mod tests {}
+#[path = "stapler_tests.rs"]
+mod tests;
