@@ -3,7 +3,11 @@
 use jiff::Timestamp;
 use ring::digest;
 use rustls::crypto::ring::default_provider;
-use x509_parser::{certificate::X509Certificate, extensions::ParsedExtension, parse_x509_certificate};
+use x509_parser::{
+    certificate::X509Certificate,
+    extensions::{GeneralName, ParsedExtension},
+    parse_x509_certificate,
+};
 
 use super::der::{INTEGER, Reader, SEQUENCE, numbered};
 
@@ -98,12 +102,11 @@ impl<'a> Parts<'a> {
         let mut found = Vec::new();
         for extension in self.rest.extensions() {
             let ParsedExtension::AuthorityInfoAccess(access) = extension.parsed_extension() else { continue };
-            found.extend(access.accessdescs.iter().filter_map(|one| match &one.access_location {
-                x509_parser::extensions::GeneralName::URI(uri) if one.access_method.as_bytes() == RESPONDER => {
-                    Some(*uri)
+            for one in access.accessdescs.iter().filter(|one| one.access_method.as_bytes() == RESPONDER) {
+                if let GeneralName::URI(address) = one.access_location {
+                    found.push(address);
                 }
-                _ => None,
-            }));
+            }
         }
         found
     }

@@ -104,10 +104,9 @@ async fn one_who_was_told_to_answers_and_what_is_revoked_or_unknown_is_told_and_
     let bare = |host: &str, why: &str| {
         format!("the certificate of `{host}` must be shown with an OCSP answer, and there is none: {why}")
     };
-    // Its issuer would have another key: this is about no certificate of ours.
-    let stranger = bare("forged.test", "it");
+    let forged = bare("forged.test", "the signature of its answer is wrong");
     let unknown = bare("unknown.test", "it does not know the certificate");
-    let expected = [revoked, &stranger, &unknown];
+    let expected = [revoked, &forged, &unknown];
     until("what is wrong", all, |all| expected.iter().all(|words| all.contains(words))).await;
     assert!(dormouse.log().contains("the authority has revoked this certificate"), "{}", dormouse.log());
     for (host, status) in [("gone.test", "revoked"), ("forged.test", "none"), ("unknown.test", "none")] {
