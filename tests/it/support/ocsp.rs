@@ -97,7 +97,8 @@ impl Desk {
             let Some(end) = seen.windows(4).position(|four| four == b"\r\n\r\n") else { continue };
             let head = String::from_utf8_lossy(&seen[..end + 2]).into_owned();
             assert!(head.starts_with("POST /ocsp HTTP/1.1\r\n"), "{head}");
-            let length = super::dormouse::field(&head, "content-length").expect("a length").parse().expect("a length");
+            let length = super::dormouse::field(&head, "content-length").expect("a length");
+            let length: usize = length.parse().expect("a length");
             if let Some(body) = seen.get(end + 4..end + 4 + length) {
                 break body.to_vec();
             }
