@@ -60,7 +60,8 @@ impl Fingerprint {
     /// A number that is the same for the same certificate, below this one.
     pub fn share_of(&self, whole: u64) -> u64 {
         let [a, b, c, d, ..] = self.0;
-        u64::from(u32::from_be_bytes([a, b, c, d])) * whole >> 32
+        let product = u128::from(u32::from_be_bytes([a, b, c, d])) * u128::from(whole);
+        u64::try_from(product >> 32).unwrap_or(whole)
     }
 }
 
@@ -167,6 +168,7 @@ mod tests {
         assert!(shares.iter().all(|share| *share < 100));
         assert!(shares.iter().any(|share| *share < 25) && shares.iter().any(|share| *share >= 75), "{shares:?}");
         assert_eq!(Fingerprint([0xff; 32]).share_of(100), 99);
+        assert!(Fingerprint([0xff; 32]).share_of(u64::MAX) < u64::MAX);
         assert_eq!(Fingerprint([0xab; 32]).to_string(), "ab".repeat(32));
     }
 }

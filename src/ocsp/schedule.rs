@@ -63,6 +63,7 @@ mod tests {
         check(90.hours(), 96.hours(), 1.hour(), 1.hour());
         check(59.minutes(), 1.hour(), 15.seconds(), 15.seconds());
         check(0.hours(), 8.seconds(), 10.seconds(), 10.seconds());
+        check(0.hours(), (24 * 365 * 5000).hours(), (24 * 7).hours(), (24 * 7).hours());
         check(0.hours(), (24 * 365).hours(), (24 * 7).hours(), (24 * 7).hours());
     }
 
