@@ -7,10 +7,12 @@ use socket2::SockRef;
 use crate::support::*;
 
 /// Far more than all buffers between two sockets hold.
-const LARGE: usize = (9 << 20) + 4_321;
+const LARGE: usize = (32 << 20) + 4_321;
 
 fn body(seed: usize, size: usize) -> Vec<u8> {
-    (0..size).map(|at| u8::try_from((at / 3 + at * seed) % 251).unwrap()).collect()
+    // Repeats at a distance that is no size of any buffer.
+    let block: Vec<u8> = (0..65_521).map(|at| u8::try_from((at / 3 + at * seed) % 251).unwrap()).collect();
+    block.iter().copied().cycle().take(size).collect()
 }
 
 fn answer(body: &[u8]) -> Vec<u8> {
