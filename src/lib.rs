@@ -18,6 +18,7 @@
 //! | 3 | [`acme`] | certificates from an authority |
 //! | 3 | [`backend`] | the life of one backend, asleep to awake and back |
 //! | 3 | [`catalog`] | what should exist: file and labels merged, compared with before |
+//! | 3 | [`ocsp`] | what the authority behind a certificate says of it |
 //! | 4 | [`control`] | make it exist: own the backends and the live routes |
 //! | 5 | [`proxy`] | the data plane |
 //! | 5 | [`api`] | the management interface |
@@ -40,6 +41,7 @@ pub mod control;
 pub mod demo;
 pub mod model;
 pub mod net;
+pub mod ocsp;
 pub mod provider;
 pub mod proxy;
 pub mod routing;

@@ -4,7 +4,7 @@ use axum::{Json, extract::State};
 use jiff::Timestamp;
 
 use super::{Api, wire};
-use crate::net::{Certificate, CertificateSource};
+use crate::net::{Certificate, CertificateSource, Stapling};
 
 /// All certificates, and the hosts that have none.
 #[utoipa::path(get, path = "/api/v1/certificates", tag = "configuration",
@@ -30,5 +30,23 @@ fn tell(certificate: &Certificate, now: Timestamp) -> wire::Certificate {
         expired: certificate.has_expired(now),
         source: source.to_owned(),
         from,
+        ocsp: certificate.stapling().map(|stapling| standing(&stapling, now)),
+    }
+}
+
+fn standing(stapling: &Stapling, now: Timestamp) -> wire::Ocsp {
+    let staple = stapling.good_staple(now);
+    let status = match (stapling.revoked, staple) {
+        (Some(_), _) => "revoked",
+        (None, Some(_)) => "stapled",
+        (None, None) => "none",
+    };
+    wire::Ocsp {
+        status: status.to_owned(),
+        responder: stapling.responder.clone(),
+        until: staple.map(|staple| staple.until.to_string()),
+        revoked: stapling.revoked.map(|since| since.to_string()),
+        must_staple: stapling.must_staple,
+        trouble: stapling.trouble.clone(),
     }
 }

@@ -7,7 +7,7 @@ pub(super) use super::wire_event::{millis, seconds};
 pub use super::{
     wire_backend::{Backend, Backends, LastWake, Policy, WakeMillis, Wakes},
     wire_catalog::{Change, Excluded, Explained, Explanations, Member, Node, Nodes, Route, Routes},
-    wire_certificate::{Certificate, Certificates},
+    wire_certificate::{Certificate, Certificates, Ocsp},
     wire_event::{Cause, Event, PhaseMillis, Request},
     wire_order::{Done, Pin, Sleep, Upgraded},
     wire_problem::{Checked, Problem, ProblemDetails, Reloaded, Standing},

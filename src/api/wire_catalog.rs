@@ -7,7 +7,7 @@ use super::wire::{Policy, Problem};
 use crate::{
     backend::StatusState,
     catalog, control,
-    model::{self, Audience, BackendId, ContainerState, Endpoint, PathPattern, RouteSpec, RouteTarget},
+    model::{self, Audience, BackendId, ContainerState, Endpoint, PathPattern, RouteSpec, RouteTarget, WakeOn},
 };
 
 /// All routes, by alias.
@@ -35,6 +35,13 @@ pub struct Route {
     pub listen: Vec<String>,
     /// The names in the TLS hello by which a stream route shares its port; empty: whatever comes.
     pub sni: Vec<String>,
+    /// Whether TLS ends at Dormouse and what is within goes to the endpoint of a stream route in clear.
+    pub tls_termination: bool,
+    /// What of a stream wakes its backend: `connect`, or `data` for the client's first bytes; `null`: it is no stream.
+    pub wake_on: Option<String>,
+    /// How a client must begin to wake it: `tls`, `http`, `postgres`, `minecraft`; empty: as it likes.
+    #[serde(rename = "match")]
+    pub openings: Vec<String>,
     /// The backend it leads to, as `node/name`; `null`: an address that never sleeps.
     pub backend: Option<String>,
     /// The address it leads to, when it is no backend.
@@ -218,6 +225,10 @@ impl Route {
             Audience::Everyone => "everyone",
             Audience::PrivateNetworks => "private",
         };
+        let (wake_on, openings) = match &spec.options.wake_on {
+            WakeOn::Connect => ("connect", Vec::new()),
+            WakeOn::Data(openings) => ("data", openings.iter().map(|one| one.as_str().to_owned()).collect()),
+        };
         Self {
             alias: spec.alias.to_string(),
             hosts: spec.matches.hosts.iter().map(ToString::to_string).collect(),
@@ -226,6 +237,9 @@ impl Route {
             headers: spec.matches.headers.iter().map(|header| header.name.clone()).collect(),
             listen: spec.matches.listen.iter().map(ToString::to_string).collect(),
             sni: spec.matches.sni.iter().map(ToString::to_string).collect(),
+            tls_termination: spec.options.tls_termination,
+            wake_on: (!spec.matches.listen.is_empty()).then(|| wake_on.to_owned()),
+            openings,
             backend: spec.backend().map(BackendId::to_string),
             address,
             scheme: endpoint.map(|Endpoint { scheme, .. }| scheme.to_string()),

@@ -37,6 +37,7 @@ use crate::{
     control::{self, Control, FileSource, Keeper},
     model::{HttpsRedirect, OnExit, Problems, Settings, format_duration},
     net::{self, TlsServer},
+    ocsp::Stapler,
     provider,
     proxy::{Limits, ProxySettings, Shared, Workers, bind_workers, check_health, keep_ports},
     store::Store,
@@ -193,6 +194,7 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     keeper.prepare(PREPARING).await;
     // What is kept is shown to the very first of them.
     let acme = Acme::open(state_dir.clone(), Arc::clone(control.certificates()), in_force.clone());
+    let stapler = Stapler::open(&state_dir, Arc::clone(control.certificates()), in_force.clone());
     // Who comes first may want a stream route on the port of HTTPS, and whoever is told that we serve finds all open.
     workers.make_known(&shared).context("start to serve HTTP")?;
     let keeping_ports = keep_ports(Arc::clone(&shared), control.clone(), end.clone());
@@ -211,6 +213,7 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     helpers.spawn(files::watch_files(control.clone(), (files, read_at), end.clone()));
     helpers.spawn(certificates::watch(Arc::clone(control.certificates()), in_force.clone(), end.clone()));
     helpers.spawn(acme.run(end.clone()));
+    helpers.spawn(stapler.run(end.clone()));
     helpers.spawn(signals::reload_on_hangup(control.clone(), end.clone()));
     helpers.spawn(follow_settings(in_force, proxy, connections, end.clone()));
     helpers.spawn(remember_now_and_then(control.clone(), store.clone(), end.clone()));

@@ -160,6 +160,11 @@ const TLS: &[Key] = &[
         Kind::Any,
         "Authorities whose certificates let clients in, by the name that routes give: `{staff: ca.pem}`",
     ),
+    (
+        "ocsp",
+        Kind::Bool,
+        "Whether the authorities behind certificates are asked if these are still good, for clients to be shown that",
+    ),
     ("hsts", Kind::Either(HSTS), "How long browsers use nothing but TLS: `180d`"),
 ];
 

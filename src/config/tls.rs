@@ -7,11 +7,12 @@ use super::{
     values,
 };
 use crate::model::{
-    CertificateFiles, CertificateFolder, ClientProfile, Hsts, HttpsRedirect, Problem, Problems, TlsSettings,
+    CertificateFiles, CertificateFolder, ClientProfile, Hsts, HttpsRedirect, OcspStapling, Problem, Problems,
+    TlsSettings,
 };
 
 /// Every key of `tls`.
-pub(super) const TLS_KEYS: &[&str] = &["certificates", "folder", "hsts", "clients"];
+pub(super) const TLS_KEYS: &[&str] = &["certificates", "folder", "hsts", "clients", "ocsp"];
 
 /// Reads `tls`; relative paths start at `base`.
 pub(super) fn read(node: &Node, base: &Path, problems: &mut Problems) -> TlsSettings {
@@ -34,6 +35,9 @@ pub(super) fn read(node: &Node, base: &Path, problems: &mut Problems) -> TlsSett
     }
     if let Some(node) = fields.get("clients") {
         settings.clients = clients(node, base, problems);
+    }
+    if fields.get("ocsp").and_then(|node| values::boolean(node, problems)) == Some(false) {
+        settings.ocsp = OcspStapling::Off;
     }
     settings.hsts = fields.get("hsts").and_then(|node| hsts(node, problems));
     fields.finish(TLS_KEYS, problems);

@@ -56,5 +56,5 @@ pub use spot::{Namespace, Process, Spot};
 pub use text::{escaped_byte, is_token, without_escapes};
 pub use tls::{
     AcmeChallenge, AcmeSettings, CertificateFiles, CertificateFolder, ClientProfile, DnsHook, ExternalAccount, Hsts,
-    HttpsRedirect, Secret, TlsSettings, UpstreamTls,
+    HttpsRedirect, OcspStapling, Secret, TlsSettings, UpstreamTls,
 };

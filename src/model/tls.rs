@@ -15,6 +15,8 @@ pub struct TlsSettings {
     pub hsts: Option<Hsts>,
     /// Whether who comes in clear is sent to TLS.
     pub redirect: HttpsRedirect,
+    /// Whether certificates are shown with what their authorities say of them.
+    pub ocsp: OcspStapling,
     /// Certificates from an authority; absent: none.
     pub acme: Option<AcmeSettings>,
     /// Whose certificates let clients in, by the names that routes give.
@@ -71,6 +73,17 @@ pub enum HttpsRedirect {
     On,
     /// To this port, which is the one seen from outside.
     Port(u16),
+    /// No.
+    Off,
+}
+
+/// Whether the authorities behind certificates are asked for proof that these are still good (OCSP, RFC 6960), which is
+/// then shown to clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OcspStapling {
+    /// Where a certificate names whom to ask.
+    #[default]
+    On,
     /// No.
     Off,
 }

@@ -31,6 +31,7 @@ mod tls_files;
 mod tls_samples;
 mod tls_self_signed;
 mod tls_session;
+mod tls_staple;
 mod tls_stream;
 
 pub use ask::{NoStatus, Question, ask_http1, ask_http2};
@@ -57,4 +58,5 @@ pub use tls_challenges::Challenges;
 pub use tls_connect::{NoUpstreamTls, Offer, TlsClients, TlsTarget};
 pub use tls_demand::Wish;
 pub use tls_self_signed::{challenge_certificate, signing_request};
+pub use tls_staple::{Fingerprint, Staple, Stapling};
 pub use tls_stream::{Came, TlsBeneath, TlsReadHalf, TlsStream, TlsWriteHalf};

@@ -14,6 +14,8 @@ use rustls::{
 };
 use x509_parser::{extensions::GeneralName, parse_x509_certificate};
 
+use super::tls_staple::{Attached, Fingerprint};
+
 /// Where a certificate comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CertificateSource {
@@ -36,7 +38,11 @@ pub struct Certificate {
     pub not_after: Timestamp,
     /// Where it comes from.
     pub source: CertificateSource,
+    /// Tells it apart from all others.
+    pub fingerprint: Fingerprint,
     pub(super) key: Arc<CertifiedKey>,
+    /// What its authority says of it.
+    pub(super) attached: Arc<Attached>,
 }
 
 impl fmt::Debug for Certificate {
@@ -119,12 +125,19 @@ impl Certificate {
             return Err(BadCertificate::NoHost);
         }
         let Facts { names, issuer, not_before, not_after, .. } = facts;
-        Ok(Self { names, issuer, not_before, not_after, source, key: Arc::new(key) })
+        let fingerprint = Fingerprint::of(key.cert.first().map_or(&[], |leaf| leaf.as_ref()));
+        let (key, attached) = (Arc::new(key), Arc::default());
+        Ok(Self { names, issuer, not_before, not_after, source, fingerprint, key, attached })
     }
 
     /// The certificate's own bytes, by which it is known.
     pub(super) fn leaf(&self) -> &[u8] {
         self.key.cert.first().map_or(&[], |leaf| leaf.as_ref())
+    }
+
+    /// It and those that are shown with it, itself first (DER).
+    pub fn chain(&self) -> impl Iterator<Item = &[u8]> {
+        self.key.cert.iter().map(AsRef::as_ref)
     }
 
     /// How many certificates are shown with it.

@@ -1,7 +1,7 @@
 //! The certificates in force: chosen for each client, read anew when their files change.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     fmt,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
@@ -13,7 +13,7 @@ use rustls::{
     server::{ClientHello, ResolvesServerCert, danger::ClientCertVerifier},
     sign::CertifiedKey,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::{
     tls_certificate::Certificate,
@@ -24,6 +24,7 @@ use super::{
     tls_entries::{Entry, beside, ending, loaded},
     tls_files::Found,
     tls_self_signed::SelfSigned,
+    tls_staple::{Fingerprint, Stapling},
 };
 use crate::model::{Place, Problem, Problems, Served, TlsSettings};
 
@@ -47,6 +48,8 @@ pub struct Certificates {
     profiles: ArcSwap<Profiles>,
     // Held while files are read and the choice is built: changes come one after the other.
     sources: Mutex<Sources>,
+    /// Told after each change of what is in force.
+    changes: watch::Sender<()>,
 }
 
 #[derive(Debug, Default)]
@@ -54,6 +57,21 @@ struct Sources {
     entries: Vec<(Entry, Found)>,
     authority: Vec<Arc<Certificate>>,
     authority_problems: Vec<Problem>,
+    stapling: HashMap<Fingerprint, Arc<Stapling>>,
+}
+
+impl Sources {
+    /// All certificates, those of files first.
+    fn all(&self) -> impl Iterator<Item = &Arc<Certificate>> {
+        self.entries.iter().flat_map(|(_, found)| &found.certificates).chain(&self.authority)
+    }
+
+    /// Gives each certificate what is known of it.
+    fn attach(&self) {
+        for certificate in self.all() {
+            certificate.attached.set(&certificate.key, self.stapling.get(&certificate.fingerprint));
+        }
+    }
 }
 
 /// Reads every certificate that the settings name, and tells what is wrong with them.
@@ -74,6 +92,7 @@ impl Certificates {
             asks,
             profiles: ArcSwap::default(),
             sources: Mutex::default(),
+            changes: watch::Sender::default(),
         }
     }
 
@@ -108,8 +127,23 @@ impl Certificates {
     fn change(&self, change: impl FnOnce(&mut Sources)) {
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut sources);
-        let files = sources.entries.iter().flat_map(|(_, found)| &found.certificates);
-        self.choice.store(Arc::new(Choice::build(files.chain(&sources.authority), Timestamp::now())));
+        // One that was read again keeps its staple.
+        sources.attach();
+        self.choice.store(Arc::new(Choice::build(sources.all(), Timestamp::now())));
+        drop(sources);
+        self.changes.send_replace(());
+    }
+
+    /// Takes what the authorities behind certificates say of them, in place of all that was known before.
+    pub fn set_stapling(&self, stapling: HashMap<Fingerprint, Arc<Stapling>>) {
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        sources.stapling = stapling;
+        sources.attach();
+    }
+
+    /// Tells of every change of the certificates in force.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
     }
 
     fn take_profiles(&self, read: impl FnOnce(&Profiles) -> Profiles) {
@@ -170,8 +204,7 @@ impl Certificates {
     /// All of them, those of files first.
     pub fn all(&self) -> Vec<Arc<Certificate>> {
         let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        let files = sources.entries.iter().flat_map(|(_, found)| &found.certificates);
-        files.chain(&sources.authority).cloned().collect()
+        sources.all().cloned().collect()
     }
 
     /// The hosts that were shown a self-signed certificate.
@@ -189,7 +222,12 @@ impl Certificates {
         for (entry, found) in &sources.entries {
             problems.extend(found.problems.iter().cloned());
             problems.extend(found.certificates.iter().filter_map(|one| ending(one, entry.place(), now)));
+            problems.extend(found.certificates.iter().filter_map(|one| one.stapling_problem(entry.place(), now)));
         }
+        problems.extend(sources.authority.iter().filter_map(|one| {
+            let place = Place::Host(one.names.first()?.clone());
+            one.stapling_problem(&place, now)
+        }));
         problems.extend(sources.authority_problems.iter().cloned());
         drop(sources);
         problems.extend(self.profiles.load().problems());
@@ -221,7 +259,7 @@ impl Certificates {
             None => choice.first(),
         };
         if let Some(certificate) = certificate {
-            return Some(Arc::clone(&certificate.key));
+            return Some(certificate.shown(Timestamp::now()));
         }
         let made = match name {
             Some(name) if (self.serves)(name) != Served::No => self.self_signed.of(name).map(|(key, new)| {

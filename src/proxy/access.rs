@@ -94,6 +94,8 @@ pub(super) struct StreamNotes {
     pub(super) status: Cell<u16>,
     /// Who ended it early.
     pub(super) cut: Cell<Option<&'static str>>,
+    /// It came through TLS, which ended here.
+    pub(super) secure: Cell<bool>,
     pub(super) waited: Cell<Duration>,
     pub(super) bytes_in: Cell<u64>,
     pub(super) bytes_out: Cell<u64>,
@@ -111,6 +113,7 @@ impl StreamNotes {
             began: Instant::now(),
             status: Cell::new(499),
             cut: Cell::default(),
+            secure: Cell::default(),
             waited: Cell::default(),
             bytes_in: Cell::default(),
             bytes_out: Cell::default(),
@@ -144,6 +147,7 @@ impl Drop for StreamNotes {
         let record = AccessRecord {
             method,
             protocol,
+            secure: self.secure.get(),
             target: &target,
             status: self.status.get(),
             cut: self.cut.get(),

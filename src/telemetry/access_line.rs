@@ -138,6 +138,16 @@ impl AccessRecord<'_> {
         Some(if name == "referer" { target(&text, &log.fields.query) } else { text.into_owned() })
     }
 
+    fn scheme(&self) -> &'static str {
+        match (self.protocol, self.secure) {
+            ("UDP", _) => "udp",
+            ("TCP", false) => "tcp",
+            ("TCP", true) => "tls",
+            (_, false) => "http",
+            (_, true) => "https",
+        }
+    }
+
     fn json(&self, log: &AccessLog) -> String {
         let mut out = String::with_capacity(512);
         let _ = write!(out, "{{\"time\":\"{:.3}\"", self.at);
@@ -147,7 +157,7 @@ impl AccessRecord<'_> {
         };
         text("client", &self.client.to_string());
         text("method", self.method);
-        text("scheme", if self.secure { "https" } else { "http" });
+        text("scheme", self.scheme());
         text("host", self.host);
         text("path", &target(self.target, &log.fields.query));
         text("protocol", self.protocol);

@@ -203,6 +203,7 @@ async fn streams_have_a_line_at_their_end() {
     assert_eq!((&line["status"], &line["route"], &line["bytes_in"]), (&200.into(), &"tcp".into(), &5.into()), "{line}");
     assert_eq!((&line["path"], &line["bytes_out"]), (&tcp.front().to_string().into(), &10.into()), "{line}");
     assert!(line["wake_ms"].as_f64() > Some(0.0), "{line}");
+    assert_eq!(line["scheme"], "tcp", "{line}");
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     socket.connect(udp.front()).await.unwrap();
     let ask = async || {
@@ -213,6 +214,7 @@ async fn streams_have_a_line_at_their_end() {
     until("an answer", ask, |count| *count == Some(5)).await;
     let line = log.line("\"UDP\"").await;
     assert_eq!((&line["status"], &line["route"]), (&200.into(), &"udp".into()), "{line}");
+    assert_eq!(line["scheme"], "udp", "{line}");
 }
 
 #[tokio::test]

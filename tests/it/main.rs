@@ -39,6 +39,7 @@ mod keep_awake;
 mod killed;
 mod middlewares;
 mod not_woken;
+mod ocsp;
 mod oidc;
 mod orphans;
 mod outside;

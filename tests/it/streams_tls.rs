@@ -83,9 +83,22 @@ async fn tls_ends_here_and_the_service_has_what_is_within() {
     let authority = Authority::new("an authority of tests");
     authority.issue("db", &["db.test", "*.db.test", "any.test"], YEAR);
     // Nothing listens for HTTPS, and certificates are there all the same.
-    let text = format!("{}tls: {{ certificates: [{}] }}\n", config(&[&db, &bare, &raw, &any]), authority.entry("db"));
+    let log = authority.path("access.log");
+    let text = format!(
+        "{}tls: {{ certificates: [{}] }}\naccess_log: {{ format: json, path: \"{}\" }}\n",
+        config(&[&db, &bare, &raw, &any]),
+        authority.entry("db"),
+        log.display()
+    );
     let dormouse = Dormouse::start(&text).await;
     let at = db.front();
+    let routes = dormouse.api("GET", "/api/v1/routes").await["routes"].clone();
+    let said = ["any", "db", "raw"].map(|alias| {
+        let route = routes.as_array().unwrap().iter().find(|route| route["alias"] == alias).unwrap();
+        (route["tls_termination"].clone(), route["wake_on"].clone(), route["match"].clone())
+    });
+    let stream = |ends: bool, wake_on: &str| (ends.into(), wake_on.into(), serde_json::json!([]));
+    assert_eq!(said, [stream(true, "data"), stream(true, "connect"), stream(false, "connect")]);
     let starts = || [&db, &bare, &raw, &any].map(|app| app.journal().starts());
     // Whoever names somebody else, or nobody, is told so; who does not finish its handshake wakes nobody.
     assert_eq!(talk(at, &hello("other.test")).await.unwrap(), NOBODY);
@@ -113,6 +126,16 @@ async fn tls_ends_here_and_the_service_has_what_is_within() {
     // Beside them what is passed on stays as it is.
     assert_eq!(talk(at, &hello("raw.test")).await.unwrap(), echoed(&hello("raw.test")));
     assert_eq!(raw.journal().starts(), 1);
+    // Of the log, only what came through TLS that ended here is said to have done so.
+    let lines = async || std::fs::read_to_string(&log).unwrap_or_default();
+    let of = |text: &str, route: &str, scheme: &str, status: u16| {
+        let lines = text.lines().flat_map(serde_json::from_str::<serde_json::Value>);
+        let mut lines = lines.filter(|line| line["route"] == route && line["status"] == status);
+        lines.any(|line| line["scheme"] == scheme)
+    };
+    until("their lines", lines, |text| of(text, "db", "tls", 200) && of(text, "raw", "tcp", 200)).await;
+    let text = lines().await;
+    assert!(!of(&text, "db", "tcp", 200) && !of(&text, "raw", "tls", 200) && of(&text, "db", "tcp", 503), "{text}");
 }
 
 #[tokio::test]

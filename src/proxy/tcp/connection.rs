@@ -86,6 +86,9 @@ pub(in crate::proxy) async fn serve(met: Met) {
     };
     let ended = match begun {
         Ok(stream) => {
+            if let Some(notes) = &notes {
+                notes.secure.set(ends_here);
+            }
             let turn = route.group.as_deref().map(Turn::new);
             let session = Session { worker, stream, caller, route: Arc::clone(&route), first, turn, notes: &notes };
             session.run().await

@@ -5,6 +5,7 @@ pub(crate) mod dormouse;
 pub(crate) mod history;
 pub(crate) mod line;
 pub(crate) mod not_run;
+pub(crate) mod ocsp;
 pub(crate) mod oidc;
 pub(crate) mod pebble;
 pub(crate) mod rig;

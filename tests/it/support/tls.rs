@@ -8,7 +8,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SerialNumber,
+};
 use tempfile::TempDir;
 
 /// An authority, and the directory in which its certificates lie.
@@ -16,6 +19,15 @@ use tempfile::TempDir;
 pub(crate) struct Authority {
     directory: TempDir,
     issuer: Issuer<'static, KeyPair>,
+}
+
+/// What a certificate says of whom to ask about it.
+#[derive(Debug, Clone)]
+pub(crate) struct Asked {
+    /// The responder's address.
+    pub(crate) at: String,
+    /// Clients are to refuse it without an answer.
+    pub(crate) must_staple: bool,
 }
 
 /// What `curl` got.
@@ -40,6 +52,7 @@ impl Authority {
         let key = KeyPair::generate().expect("a key");
         let own = params.self_signed(&key).expect("a certificate");
         fs::write(directory.path().join("ca.pem"), own.pem()).expect("a file");
+        fs::write(directory.path().join("ca.key"), key.serialize_pem()).expect("a file");
         Self { directory, issuer: Issuer::new(params, key) }
     }
 
@@ -56,7 +69,58 @@ impl Authority {
     /// Writes `NAME.pem` and `NAME.key`: a certificate by which a client shows who it is.
     pub(crate) fn issue_to_client(&self, name: &str) {
         let mut params = CertificateParams::new(vec![format!("{name}.client.test")]).expect("names");
-        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.distinguished_name.push(DnType::CommonName, name);
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        fs::write(self.path(&format!("{name}.key")), key.serialize_pem()).expect("a file");
+        fs::write(self.path(&format!("{name}.pem")), certificate.pem()).expect("a file");
+    }
+
+    /// A number for a certificate, as it is written in an authority's index.
+    pub(crate) fn serial(&self) -> String {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a time");
+        format!("{:016X}", 1 << 62 | u64::try_from(now.as_nanos()).expect("a time"))
+    }
+
+    /// As [`Self::issue`], a certificate that says whom to ask about it, with this authority's own one behind it in the
+    /// file. Its number is returned.
+    pub(crate) fn issue_asked(&self, name: &str, hosts: &[&str], good: Duration, asked: &Asked) -> String {
+        let serial = self.serial();
+        self.issue_numbered(name, hosts, good, asked, &serial);
+        serial
+    }
+
+    /// As [`Self::issue_asked`], with this number.
+    pub(crate) fn issue_numbered(&self, name: &str, hosts: &[&str], good: Duration, asked: &Asked, serial: &str) {
+        let mut params =
+            CertificateParams::new(hosts.iter().map(|host| (*host).to_owned()).collect::<Vec<_>>()).expect("names");
+        let now = SystemTime::now();
+        params.not_before = (now - Duration::from_secs(60)).into();
+        params.not_after = (now + good).into();
+        params.serial_number = Some(SerialNumber::from(u64::from_str_radix(serial, 16).expect("a number")));
+        // `id-ad-ocsp`, and where that is.
+        let length = |bytes: &[u8]| u8::try_from(bytes.len()).expect("a short text");
+        let at = asked.at.as_bytes();
+        let method = [6, 8, 0x2b, 6, 1, 5, 5, 7, 0x30, 1, 0x86, length(at)];
+        let one = [&method[..], at].concat();
+        let all = [&[0x30, length(&one) + 2, 0x30, length(&one)], &one[..]].concat();
+        let own = &mut params.custom_extensions;
+        own.push(CustomExtension::from_oid_content(&[1, 3, 6, 1, 5, 5, 7, 1, 1], all));
+        if asked.must_staple {
+            own.push(CustomExtension::from_oid_content(&[1, 3, 6, 1, 5, 5, 7, 1, 24], vec![0x30, 3, 2, 1, 5]));
+        }
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        let chain = certificate.pem() + &fs::read_to_string(self.path("ca.pem")).expect("a file");
+        fs::write(self.path(&format!("{name}.key")), key.serialize_pem()).expect("a file");
+        fs::write(self.path(&format!("{name}.pem")), chain).expect("a file");
+    }
+
+    /// Writes `NAME.pem` and `NAME.key`: a certificate by which somebody may answer for this authority.
+    pub(crate) fn issue_responder(&self, name: &str) {
+        let mut params = CertificateParams::default();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::OcspSigning];
         params.distinguished_name.push(DnType::CommonName, name);
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
