@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::model::DNS_PROVIDERS;
+
 /// The schema of the configuration file.
 pub fn schema() -> Value {
     let mut schema = object(FILE, "Configuration of Dormouse");
@@ -29,6 +31,8 @@ enum Kind {
     MapOf(&'static [Key]),
     /// A mapping of names to such objects, or to a word each.
     MapOfEither(&'static [Key]),
+    /// `acme: dns`, with the options of all providers.
+    Dns,
     /// Checked by the program only.
     Any,
 }
@@ -67,7 +71,7 @@ fn property(kind: Kind, text: &str) -> Value {
             "additionalProperties": { "type": scalar },
             "description": text,
         }),
-        Kind::OneOf(words) => json!({ "type": "string", "enum": words, "description": text }),
+        Kind::OneOf(words) => property_of_words(words, text),
         Kind::Object(keys) => object(keys, text),
         Kind::Either(keys) => json!({
             "anyOf": [{ "type": scalar }, { "type": "array" }, object(keys, text)],
@@ -85,8 +89,35 @@ fn property(kind: Kind, text: &str) -> Value {
             "additionalProperties": property(Kind::Either(keys), text),
             "description": text,
         }),
+        Kind::Dns => {
+            let mut schema = property(Kind::Either(DNS), text);
+            schema["anyOf"][2]["properties"].as_object_mut().into_iter().for_each(with_dns_providers);
+            schema
+        }
         Kind::Any => json!({ "description": text }),
     }
+}
+
+/// Adds the providers of DNS, and what each of them needs.
+fn with_dns_providers(properties: &mut Map<String, Value>) {
+    let names: Vec<&str> = DNS_PROVIDERS.iter().map(|kind| kind.name).collect();
+    properties.insert("provider".to_owned(), property_of_words(&names, "The provider of the zone's DNS"));
+    let options = DNS_PROVIDERS.iter().flat_map(|kind| kind.options.iter().map(move |option| (kind, option)));
+    for (kind, option) in options {
+        let written = option.written();
+        let variables = option.variables.join("` or `");
+        let told = format!("`{}` (or the variable `{variables}`)", kind.name);
+        let kind = if option.secret { "A file that holds the secret of" } else { "Of" };
+        let text = match properties.get(&written).and_then(|known| known["description"].as_str()) {
+            Some(known) => format!("{known}, {told}"),
+            None => format!("{kind} {told}"),
+        };
+        properties.insert(written, property(Kind::Text, &text));
+    }
+}
+
+fn property_of_words(words: &[&str], text: &str) -> Value {
+    json!({ "type": "string", "enum": words, "description": text })
 }
 
 const FILE: &[Key] = &[
@@ -173,7 +204,7 @@ const ACME: &[Key] = &[
     ("email", Kind::Text, "Whom the authority writes to"),
     ("eab", Kind::Object(EAB), "An account of the authority that ours belongs to"),
     ("challenge", Kind::List, "How a host is shown to be ours: `http-01`, `tls-alpn-01`, `dns-01`"),
-    ("dns", Kind::Either(DNS), "A command that puts records into the DNS"),
+    ("dns", Kind::Dns, "What puts records into the DNS: a provider, or a command"),
     (
         "certificates",
         Kind::Any,
@@ -189,8 +220,15 @@ const ACME: &[Key] = &[
 const EAB: &[Key] = &[("kid", Kind::Text, "The id of the key"), ("hmac", Kind::Text, "The key, base64url")];
 
 const DNS: &[Key] = &[
-    ("command", Kind::List, "Run with `present NAME VALUE` and `cleanup NAME VALUE`"),
-    ("wait", Kind::Duration, "How long a record takes until everybody sees it"),
+    ("command", Kind::List, "Run with `present NAME VALUE` and `cleanup NAME VALUE`; instead of `provider`"),
+    ("wait", Kind::Duration, "With `command`: how long a record takes until everybody sees it"),
+    ("zone", Kind::Text, "The zone in which the records are; looked for when absent"),
+    (
+        "resolvers",
+        Kind::List,
+        "Who is asked for records and zones, `address` or `address:port`; the zone's own servers when absent",
+    ),
+    ("propagation_timeout", Kind::Duration, "So long it may take until a record is seen; `0s`: nobody looks"),
 ];
 
 const ACCESS_LOG: &[Key] = &[
