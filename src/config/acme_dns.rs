@@ -1,7 +1,7 @@
 //! `acme: dns`: what puts records into the DNS.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     path::Path,
     time::Duration,
@@ -18,6 +18,9 @@ use crate::model::{
 
 /// What to write where there is none.
 pub(super) const HINT: &str = "write `dns: {provider: cloudflare, token_file: /run/secrets/cloudflare}` or `dns: {command: [/usr/local/bin/dns-hook]}`";
+
+/// What may stand beside what a provider needs.
+const COMMON: [&str; 3] = ["zone", "resolvers", "propagation_timeout"];
 
 /// How long a record of a provider may take until it is seen.
 const PROPAGATION: Duration = Duration::from_secs(120);
@@ -48,6 +51,15 @@ pub(super) fn read(node: &Node, base: &Path, problems: &mut Problems) -> Option<
     let wait = fields.get("wait").and_then(|node| values::duration(node, problems));
     let command = command.map(|node| values::texts(node, problems)).unwrap_or_default();
     let known = problems.0.len();
+    let options = DNS_PROVIDERS.iter().flat_map(|kind| kind.options).map(DnsOption::written);
+    // Each once, though several need it.
+    let keys: BTreeSet<String> = COMMON.into_iter().map(str::to_owned).chain(options).collect();
+    for key in keys {
+        if let Some(entry) = fields.entry(&key) {
+            let what = format!("`{}` goes with a `provider`, and there is none", entry.key);
+            problems.0.push(Problem::error(entry.place.clone(), what).with_hint(HINT));
+        }
+    }
     fields.finish(&["command", "provider", "wait"], problems);
     if command.is_empty() && problems.has_errors_since(known) {
         // What is missing is likely what has another spelling.
@@ -98,8 +110,8 @@ fn provider_of(
         problems.0.push(Problem::error(entry.place.clone(), what).with_hint("write `propagation_timeout: 2m`"));
     }
     let written: Vec<String> = kind.options.iter().map(DnsOption::written).collect();
-    let known = ["provider", "zone", "resolvers", "propagation_timeout"];
-    let known: Vec<&str> = known.into_iter().chain(written.iter().map(String::as_str)).collect();
+    let written = written.iter().map(String::as_str);
+    let known: Vec<&str> = COMMON.into_iter().chain(["provider"]).chain(written).collect();
     fields.finish(&known, problems);
     DnsProvider {
         kind,

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::model::DNS_PROVIDERS;
+use crate::model::{DNS_PROVIDERS, DnsProviderKind};
 
 /// The schema of the configuration file.
 pub fn schema() -> Value {
@@ -71,7 +71,7 @@ fn property(kind: Kind, text: &str) -> Value {
             "additionalProperties": { "type": scalar },
             "description": text,
         }),
-        Kind::OneOf(words) => property_of_words(words, text),
+        Kind::OneOf(words) => json!({ "type": "string", "enum": words, "description": text }),
         Kind::Object(keys) => object(keys, text),
         Kind::Either(keys) => json!({
             "anyOf": [{ "type": scalar }, { "type": "array" }, object(keys, text)],
@@ -91,33 +91,25 @@ fn property(kind: Kind, text: &str) -> Value {
         }),
         Kind::Dns => {
             let mut schema = property(Kind::Either(DNS), text);
-            schema["anyOf"][2]["properties"].as_object_mut().into_iter().for_each(with_dns_providers);
+            let forms = schema.get_mut("anyOf").and_then(Value::as_array_mut);
+            forms.into_iter().for_each(|forms| forms.extend(DNS_PROVIDERS.iter().map(dns_provider)));
             schema
         }
         Kind::Any => json!({ "description": text }),
     }
 }
 
-/// Adds the providers of DNS, and what each of them needs.
-fn with_dns_providers(properties: &mut Map<String, Value>) {
-    let names: Vec<&str> = DNS_PROVIDERS.iter().map(|kind| kind.name).collect();
-    properties.insert("provider".to_owned(), property_of_words(&names, "The provider of the zone's DNS"));
-    let options = DNS_PROVIDERS.iter().flat_map(|kind| kind.options.iter().map(move |option| (kind, option)));
-    for (kind, option) in options {
-        let written = option.written();
-        let variables = option.variables.join("` or `");
-        let told = format!("`{}` (or the variable `{variables}`)", kind.name);
-        let kind = if option.secret { "A file that holds the secret of" } else { "Of" };
-        let text = match properties.get(&written).and_then(|known| known["description"].as_str()) {
-            Some(known) => format!("{known}, {told}"),
-            None => format!("{kind} {told}"),
-        };
-        properties.insert(written, property(Kind::Text, &text));
+/// A provider of DNS, and what it needs.
+fn dns_provider(kind: &DnsProviderKind) -> Value {
+    let mut schema = object(WITH_PROVIDER, "A provider of DNS");
+    schema["required"] = json!(["provider"]);
+    schema["properties"]["provider"] = json!({ "const": kind.name });
+    for option in kind.options {
+        let what = if option.secret { "A file that holds the secret; or" } else { "Or" };
+        let text = format!("{what} the variable `{}`", option.variables.join("` or `"));
+        schema["properties"][option.written()] = property(Kind::Text, &text);
     }
-}
-
-fn property_of_words(words: &[&str], text: &str) -> Value {
-    json!({ "type": "string", "enum": words, "description": text })
+    schema
 }
 
 const FILE: &[Key] = &[
@@ -220,13 +212,17 @@ const ACME: &[Key] = &[
 const EAB: &[Key] = &[("kid", Kind::Text, "The id of the key"), ("hmac", Kind::Text, "The key, base64url")];
 
 const DNS: &[Key] = &[
-    ("command", Kind::List, "Run with `present NAME VALUE` and `cleanup NAME VALUE`; instead of `provider`"),
-    ("wait", Kind::Duration, "With `command`: how long a record takes until everybody sees it"),
+    ("command", Kind::List, "Run with `present NAME VALUE` and `cleanup NAME VALUE`"),
+    ("wait", Kind::Duration, "How long a record takes until everybody sees it"),
+];
+
+/// What may stand beside what a DNS provider needs.
+const WITH_PROVIDER: &[Key] = &[
     ("zone", Kind::Text, "The zone in which the records are; looked for when absent"),
     (
         "resolvers",
         Kind::List,
-        "Who is asked for records and zones, `address` or `address:port`; the zone's own servers when absent",
+        "Who is asked for records and zones, as `address` or `address:port`; the zone's own servers when absent",
     ),
     ("propagation_timeout", Kind::Duration, "So long it may take until a record is seen; `0s`: nobody looks"),
 ];
