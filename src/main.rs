@@ -13,6 +13,7 @@ use dormouse::{
 
 #[allow(clippy::wildcard_enum_match_arm, reason = "all other commands are the command line's own")]
 fn main() -> ExitCode {
+    net::use_one_provider();
     let Arguments { command, state_dir } = Arguments::parse();
     let handed = match &command {
         // Before anything else opens descriptors.

@@ -19,12 +19,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     order::{self, Failed},
+    records::Turns,
     schedule::{Kind, Plan},
     vault::Vault,
 };
 use crate::{
     model::{AcmeSettings, Place, Problem, Settings},
-    net::{Certificate, Certificates, Wish},
+    net::{Certificate, Certificates, Wish, use_one_provider},
 };
 
 /// Orders at once.
@@ -67,6 +68,7 @@ enum Work {
 impl Acme {
     /// Shows the certificates that are kept. Nothing is ordered before it runs.
     pub fn open(state_dir: PathBuf, certificates: Arc<Certificates>, settings: watch::Receiver<Arc<Settings>>) -> Self {
+        use_one_provider();
         let wishes = certificates.wishes();
         let mut acme = Self { state_dir, certificates, settings, wishes, work: Work::Off };
         acme.begin();
@@ -147,6 +149,7 @@ struct Manager {
     vault: Vault,
     // Held while an account is looked up or made: once.
     account: Arc<Mutex<Option<Account>>>,
+    turns: Turns,
     plans: Vec<Plan>,
     got: HashMap<Vec<String>, Arc<Certificate>>,
     orders: JoinSet<Outcome>,
@@ -182,6 +185,7 @@ impl Manager {
             certificates,
             vault,
             account: Arc::default(),
+            turns: Turns::default(),
             plans,
             got,
             orders: JoinSet::new(),
@@ -259,6 +263,7 @@ impl Manager {
     fn begin(&mut self, names: Vec<String>) {
         let (settings, vault) = (Arc::clone(&self.settings), self.vault.clone());
         let (account, certificates) = (Arc::clone(&self.account), Arc::clone(&self.certificates));
+        let turns = Arc::clone(&self.turns);
         tracing::info!(names = names.join(" "), authority = settings.directory, "ordering a certificate");
         let wanted = names.clone();
         let order = self.orders.spawn(async move {
@@ -269,7 +274,7 @@ impl Manager {
                     None => known.insert(order::account(&settings, &vault).await?).clone(),
                 };
                 drop(known);
-                let (key, chain) = order::order(&account, &names, &settings, certificates.challenges()).await?;
+                let (key, chain) = order::order(&account, &names, &settings, certificates.challenges(), turns).await?;
                 Ok(vault.keep(&names, &key, &chain)?)
             };
             let outcome = tokio::time::timeout(PATIENCE, get).await.unwrap_or_else(|_| {

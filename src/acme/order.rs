@@ -1,6 +1,6 @@
 //! One order: from its names to a certificate.
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use instant_acme::{
@@ -8,7 +8,11 @@ use instant_acme::{
     NewOrder, Order, OrderStatus, RetryPolicy,
 };
 
-use super::{hook, schedule::Kind, vault::Vault};
+use super::{
+    records::{Records, Turns},
+    schedule::Kind,
+    vault::Vault,
+};
 use crate::{
     model::{AcmeChallenge, AcmeSettings},
     net::{BadCertificate, Challenges, challenge_certificate, signing_request},
@@ -100,12 +104,17 @@ pub(super) async fn order(
     names: &[String],
     settings: &AcmeSettings,
     challenges: &Challenges,
+    turns: Turns,
 ) -> Result<(String, String), Failed> {
     let identifiers: Vec<Identifier> = names.iter().cloned().map(Identifier::Dns).collect();
     let mut order = account.new_order(&NewOrder::new(&identifiers)).await?;
-    let mut answers = Answers { challenges, settings, given: Vec::new() };
+    let mut answers = Answers { challenges, settings, turns, given: Vec::new(), records: None };
     let shown = show(&mut order, &mut answers).await;
-    answers.take_back().await;
+    if let Some(records) = &mut answers.records {
+        records.take_back().await;
+    }
+    // Whoever waits for a turn need not wait for the certificate.
+    answers.records = None;
     shown?;
     let (key, request) = signing_request(names)?;
     order.finalize_csr(&request).await?;
@@ -152,7 +161,9 @@ async fn show(order: &mut Order, answers: &mut Answers<'_>) -> Result<(), Failed
         }
         chosen.push(Some(challenge));
     }
-    answers.settle().await;
+    if let Some(records) = &answers.records {
+        records.settle().await.map_err(Failed::refused)?;
+    }
     let mut chosen = chosen.into_iter();
     let mut authorizations = order.authorizations();
     while let Some(authorization) = authorizations.next().await {
@@ -197,13 +208,15 @@ fn kind_of(challenge: AcmeChallenge) -> ChallengeType {
 enum Given {
     Token(String),
     Certificate(String),
-    Record(String, String),
 }
 
 struct Answers<'a> {
     challenges: &'a Challenges,
     settings: &'a AcmeSettings,
+    turns: Turns,
     given: Vec<Given>,
+    /// What is in the DNS; absent until the first.
+    records: Option<Records<'a>>,
 }
 
 impl Answers<'_> {
@@ -226,37 +239,17 @@ impl Answers<'_> {
                 self.given.push(Given::Certificate(host.to_owned()));
             }
             AcmeChallenge::Dns => {
-                let Some(hook) = &self.settings.dns else { return Err(Failed::refused("`acme: dns` is not set")) };
-                let name = format!("_acme-challenge.{host}.");
-                // Noted first: it may be there although this breaks off.
-                self.given.push(Given::Record(name.clone(), record.clone()));
-                if let Err(why) = hook::run(hook, "present", &name, &record).await {
-                    self.given.pop();
-                    return Err(Failed::refused(why));
+                let Some(access) = &self.settings.dns else { return Err(Failed::refused("`acme: dns` is not set")) };
+                if self.records.is_none() {
+                    let opened = Records::open(access, Arc::clone(&self.turns)).await;
+                    self.records = Some(opened.map_err(Failed::refused)?);
+                }
+                if let Some(records) = &mut self.records {
+                    records.put(host, record).await.map_err(Failed::refused)?;
                 }
             }
         }
         Ok(())
-    }
-
-    /// Waits until everybody sees what was put into the DNS.
-    async fn settle(&self) {
-        let in_dns = self.given.iter().any(|given| matches!(given, Given::Record(..)));
-        if let Some(hook) = self.settings.dns.as_ref().filter(|_| in_dns) {
-            tokio::time::sleep(hook.wait).await;
-        }
-    }
-
-    /// Takes the records out of the DNS. The rest is taken back by itself.
-    async fn take_back(&mut self) {
-        while let Some(index) = self.given.iter().position(|given| matches!(given, Given::Record(..))) {
-            if let (Some(Given::Record(name, value)), Some(hook)) = (self.given.get(index), &self.settings.dns)
-                && let Err(why) = hook::run(hook, "cleanup", name, value).await
-            {
-                tracing::warn!(record = name, why, "a record stays in the DNS");
-            }
-            self.given.remove(index);
-        }
     }
 }
 
@@ -267,9 +260,6 @@ impl Drop for Answers<'_> {
             match given {
                 Given::Token(token) => self.challenges.remove_answer(token),
                 Given::Certificate(host) => self.challenges.remove_certificate(host),
-                Given::Record(name, _) => {
-                    tracing::warn!(record = name, "an order broke off: a record stays in the DNS");
-                }
             }
         }
     }

@@ -145,7 +145,7 @@ fn run_again(line: UnixStream) -> anyhow::Result<Child> {
         .env_remove("LISTEN_FDS")
         .env_remove("LISTEN_FDNAMES")
         .stdin(Stdio::from(OwnedFd::from(line)));
-    provider::spawn(&mut command).with_context(|| format!("`{}` can not be started", program.display()))
+    provider::spawn_heir(&mut command).with_context(|| format!("`{}` can not be started", program.display()))
 }
 
 impl Drop for Candidate {

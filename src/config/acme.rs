@@ -1,12 +1,13 @@
 //! `acme`: certificates from an authority.
 
-use std::{path::Path, time::Duration};
+use std::path::Path;
 
 use super::{
+    acme_dns,
     tree::{Entry, Fields, Node, Value},
     values,
 };
-use crate::model::{AcmeChallenge, AcmeSettings, DnsHook, ExternalAccount, HostPattern, Problem, Problems, Secret};
+use crate::model::{AcmeChallenge, AcmeSettings, ExternalAccount, HostPattern, Problem, Problems, Secret};
 
 /// Authorities by name.
 const DIRECTORIES: [(&str, &str); 3] = [
@@ -60,14 +61,15 @@ pub(super) fn read(entry: &Entry, base: &Path, problems: &mut Problems) -> Optio
         }
     }
     settings.external = fields.get("eab").and_then(|node| external(node, problems));
-    settings.dns = fields.get("dns").and_then(|node| dns(node, problems));
+    let dns = fields.get("dns");
+    settings.dns = dns.and_then(|node| acme_dns::read(node, base, problems));
     settings.challenges = match fields.get("challenge") {
-        Some(node) => challenges(node, settings.dns.is_some(), problems),
-        None if settings.dns.is_some() => vec![AcmeChallenge::Dns],
+        Some(node) => challenges(node, dns.is_some(), problems),
+        None if dns.is_some() => vec![AcmeChallenge::Dns],
         None => vec![AcmeChallenge::Http, AcmeChallenge::TlsAlpn],
     };
     if let Some(node) = fields.get("certificates") {
-        settings.certificates = certificates(node, settings.dns.is_some(), problems);
+        settings.certificates = certificates(node, dns.is_some(), problems);
     }
     if let Some(node) = fields.get("on_demand") {
         settings.on_demand = values::boolean(node, problems).unwrap_or(true);
@@ -104,36 +106,14 @@ fn external(node: &Node, problems: &mut Problems) -> Option<ExternalAccount> {
     Some(ExternalAccount { id, key: Secret::new(key) })
 }
 
-/// A command, or a mapping.
-fn dns(node: &Node, problems: &mut Problems) -> Option<DnsHook> {
-    let mut wait = Duration::from_secs(30);
-    let command = if matches!(node.value, Value::Map(_)) {
-        let mut fields = Fields::open(node, "`dns`", problems);
-        if let Some(node) = fields.get("wait") {
-            wait = values::duration(node, problems).unwrap_or(wait);
-        }
-        let command = fields.get("command").map(|node| values::texts(node, problems)).unwrap_or_default();
-        fields.finish(&["command", "wait"], problems);
-        command
-    } else {
-        values::texts(node, problems)
-    };
-    if command.is_empty() {
-        let problem = Problem::error(node.place.clone(), "`dns` names no command");
-        problems.0.push(problem.with_hint("write `dns: {command: [/usr/local/bin/dns-hook]}`"));
-        return None;
-    }
-    Some(DnsHook { command, wait })
-}
-
 fn challenges(node: &Node, dns: bool, problems: &mut Problems) -> Vec<AcmeChallenge> {
     let known = AcmeChallenge::ALL.map(|challenge| (challenge.as_str(), challenge));
     let mut challenges = Vec::new();
     for item in values::items(node, problems) {
         let Some(challenge) = values::word(&item, "challenge", &known, problems) else { continue };
         if challenge == AcmeChallenge::Dns && !dns {
-            let problem = Problem::error(item.place.clone(), "`dns-01` needs a command that puts records into the DNS");
-            problems.0.push(problem.with_hint("write `dns: {command: [/usr/local/bin/dns-hook]}`"));
+            let problem = Problem::error(item.place.clone(), "`dns-01` needs something that puts records into the DNS");
+            problems.0.push(problem.with_hint(acme_dns::HINT));
         }
         challenges.push(challenge);
     }
@@ -160,7 +140,7 @@ fn certificates(node: &Node, dns: bool, problems: &mut Problems) -> Vec<Vec<Stri
                     HostPattern::Wildcard(_) if dns => {}
                     HostPattern::Wildcard(_) => {
                         let problem = name.wrong("stands for many hosts, which only `dns-01` can show to be ours");
-                        problems.0.push(problem.with_hint("write `dns: {command: [/usr/local/bin/dns-hook]}`"));
+                        problems.0.push(problem.with_hint(acme_dns::HINT));
                     }
                     HostPattern::FirstLabel(_) | HostPattern::Any => {
                         problems.0.push(name.wrong("is no host that a certificate can be for"));

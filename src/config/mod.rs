@@ -13,6 +13,7 @@
 
 mod access_log;
 mod acme;
+mod acme_dns;
 mod balance;
 mod command;
 mod compose;

@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::model::{DNS_PROVIDERS, DnsProviderKind};
+
 /// The schema of the configuration file.
 pub fn schema() -> Value {
     let mut schema = object(FILE, "Configuration of Dormouse");
@@ -29,6 +31,8 @@ enum Kind {
     MapOf(&'static [Key]),
     /// A mapping of names to such objects, or to a word each.
     MapOfEither(&'static [Key]),
+    /// `acme: dns`, with the options of all providers.
+    Dns,
     /// Checked by the program only.
     Any,
 }
@@ -85,8 +89,27 @@ fn property(kind: Kind, text: &str) -> Value {
             "additionalProperties": property(Kind::Either(keys), text),
             "description": text,
         }),
+        Kind::Dns => {
+            let mut schema = property(Kind::Either(DNS), text);
+            let forms = schema.get_mut("anyOf").and_then(Value::as_array_mut);
+            forms.into_iter().for_each(|forms| forms.extend(DNS_PROVIDERS.iter().map(dns_provider)));
+            schema
+        }
         Kind::Any => json!({ "description": text }),
     }
+}
+
+/// A provider of DNS, and what it needs.
+fn dns_provider(kind: &DnsProviderKind) -> Value {
+    let mut schema = object(WITH_PROVIDER, "A provider of DNS");
+    schema["required"] = json!(["provider"]);
+    schema["properties"]["provider"] = json!({ "const": kind.name });
+    for option in kind.options {
+        let what = if option.secret { "A file that holds the secret; or" } else { "Or" };
+        let text = format!("{what} the variable `{}`", option.variables.join("` or `"));
+        schema["properties"][option.written()] = property(Kind::Text, &text);
+    }
+    schema
 }
 
 const FILE: &[Key] = &[
@@ -178,7 +201,7 @@ const ACME: &[Key] = &[
     ("email", Kind::Text, "Whom the authority writes to"),
     ("eab", Kind::Object(EAB), "An account of the authority that ours belongs to"),
     ("challenge", Kind::List, "How a host is shown to be ours: `http-01`, `tls-alpn-01`, `dns-01`"),
-    ("dns", Kind::Either(DNS), "A command that puts records into the DNS"),
+    ("dns", Kind::Dns, "What puts records into the DNS: a provider, or a command"),
     (
         "certificates",
         Kind::Any,
@@ -196,6 +219,17 @@ const EAB: &[Key] = &[("kid", Kind::Text, "The id of the key"), ("hmac", Kind::T
 const DNS: &[Key] = &[
     ("command", Kind::List, "Run with `present NAME VALUE` and `cleanup NAME VALUE`"),
     ("wait", Kind::Duration, "How long a record takes until everybody sees it"),
+];
+
+/// What may stand beside what a DNS provider needs.
+const WITH_PROVIDER: &[Key] = &[
+    ("zone", Kind::Text, "The zone in which the records are; looked for when absent"),
+    (
+        "resolvers",
+        Kind::List,
+        "Who is asked for records and zones, as `address` or `address:port`; the zone's own servers when absent",
+    ),
+    ("propagation_timeout", Kind::Duration, "So long it may take until a record is seen; `0s`: nobody looks"),
 ];
 
 const ACCESS_LOG: &[Key] = &[

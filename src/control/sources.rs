@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use crate::{
+    acme::check_dns,
     config::{self, Loaded},
     model::{EngineAddress, NodeSpec, Problem, Problems},
     net::check_certificates,
@@ -60,14 +61,17 @@ impl FileSource {
 }
 
 /// Reads the certificates too: one that can not be read is an error of the file that names it. What is wrong beside
-/// that is told by those who show the certificates. So are the addresses of engines, and what TLS to them needs.
+/// that is told by those who show the certificates. So are the addresses of engines, what TLS to them needs, and what a
+/// provider of DNS does.
 fn with_what_it_names(mut loaded: Loaded) -> Result<Loaded, Problems> {
     let mut found = check_certificates(&loaded.settings.tls);
     found.0.extend(loaded.settings.nodes.values().filter_map(bad_node));
-    if !found.has_errors() {
+    let of_dns = loaded.settings.tls.acme.as_ref().map(check_dns).unwrap_or_default();
+    if !found.has_errors() && !of_dns.has_errors() {
+        loaded.problems.0.extend(of_dns.0);
         return Ok(loaded);
     }
-    loaded.problems.0.extend(found.0);
+    loaded.problems.0.extend(found.0.into_iter().chain(of_dns.0));
     Err(loaded.problems)
 }
 

@@ -9,6 +9,7 @@ mod backend_spec;
 mod balance;
 mod cause;
 mod container;
+mod dns;
 mod duration;
 mod endpoint;
 mod engine;
@@ -34,6 +35,7 @@ pub use backend_spec::{BackendSpec, Command, Condition, Dependency, Provenance, 
 pub use balance::{BalanceMode, Group, Link, Member};
 pub use cause::{Cause, RequestFacts};
 pub use container::{Container, ContainerPort, ContainerState, Health, Network, Running, Transport};
+pub use dns::{DNS_PROVIDERS, DnsAccess, DnsHook, DnsOption, DnsProvider, DnsProviderKind, DnsValue, TSIG_ALGORITHMS};
 pub use duration::{BadDuration, format_duration, parse_duration};
 pub use endpoint::{BadScheme, Endpoint, Scheme};
 pub use engine::{DockerAddress, EngineAddress, EngineTls, NodeSpec, Pem};
@@ -55,6 +57,6 @@ pub use settings::{Discover, Listen, OnExit, Settings};
 pub use spot::{Namespace, Process, Spot};
 pub use text::{escaped_byte, is_token, without_escapes};
 pub use tls::{
-    AcmeChallenge, AcmeSettings, CertificateFiles, CertificateFolder, ClientProfile, DnsHook, ExternalAccount, Hsts,
+    AcmeChallenge, AcmeSettings, CertificateFiles, CertificateFolder, ClientProfile, ExternalAccount, Hsts,
     HttpsRedirect, OcspStapling, Secret, TlsSettings, UpstreamTls,
 };

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
-use super::Place;
+use super::{DnsAccess, Place};
 
 /// What the file says about TLS on the clients' side.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -102,7 +102,7 @@ pub struct AcmeSettings {
     /// How we show that a host is ours, best first.
     pub challenges: Vec<AcmeChallenge>,
     /// What puts records into the DNS.
-    pub dns: Option<DnsHook>,
+    pub dns: Option<DnsAccess>,
     /// Certificates to have, each for one name or several.
     pub certificates: Vec<Vec<String>>,
     /// Hosts that routes name, not by a pattern, get one of their own when they are first asked for.
@@ -114,7 +114,11 @@ pub struct AcmeSettings {
 impl AcmeSettings {
     /// Whether both ask for the same, wherever that is written.
     pub fn is_same(&self, other: &Self) -> bool {
-        Self { place: other.place.clone(), ..self.clone() } == *other
+        let mut moved = Self { place: other.place.clone(), ..self.clone() };
+        if let (Some(DnsAccess::Provider(moved)), Some(DnsAccess::Provider(there))) = (&mut moved.dns, &other.dns) {
+            moved.place = there.place.clone();
+        }
+        moved == *other
     }
 }
 
@@ -127,15 +131,6 @@ pub enum AcmeChallenge {
     TlsAlpn,
     /// By a record in the DNS.
     Dns,
-}
-
-/// A command that puts records into the DNS and takes them out: `command present NAME VALUE`, `command cleanup …`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DnsHook {
-    /// The program and its first arguments.
-    pub command: Vec<String>,
-    /// How long a record takes until everybody sees it.
-    pub wait: Duration,
 }
 
 /// An account of the authority that ours belongs to (external account binding).

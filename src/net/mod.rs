@@ -52,7 +52,7 @@ pub use proxy_header::{Carries, Ends, ProxyHeader, proxy_header, take_proxy_head
 pub use stream::{Beneath, ReadHalf, Stream, Within, WriteHalf};
 pub use tls_accept::{NoTls, Secured, TlsServer};
 pub use tls_any::AnyCertificate;
-pub use tls_certificate::{BadCertificate, Certificate, CertificateSource};
+pub use tls_certificate::{BadCertificate, Certificate, CertificateSource, use_one_provider};
 pub use tls_certificates::{Asks, Certificates, Serves, check_certificates};
 pub use tls_challenges::Challenges;
 pub use tls_connect::{NoUpstreamTls, Offer, TlsClients, TlsTarget};

@@ -193,6 +193,12 @@ impl Facts {
     }
 }
 
+/// Has also those clients use the one provider of cryptography whose libraries would choose among all that are there.
+pub fn use_one_provider() {
+    // It is an error that there is one already: this one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
 /// The one provider of cryptography.
 pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())

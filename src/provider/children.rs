@@ -6,7 +6,8 @@
 //! through here.
 
 use std::{
-    fs, io,
+    collections::BTreeSet,
+    env, fs, io,
     sync::{Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
@@ -41,8 +42,29 @@ fn started() -> MutexGuard<'static, Vec<Identity>> {
     STARTED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Variables of the environment that hold secrets of ours. Of the whole process, as its environment is.
+static KEPT: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+
+/// A variable of the environment with a secret in it. From now on no child is given it that is not told to have it.
+pub fn secret_variable(name: &'static str) -> Option<String> {
+    let value = env::var(name).ok().filter(|value| !value.is_empty())?;
+    KEPT.lock().unwrap_or_else(PoisonError::into_inner).insert(name);
+    Some(value)
+}
+
 /// Starts a child, whose end is awaited by whoever has it.
 pub fn spawn(command: &mut Command) -> io::Result<Child> {
+    let kept: Vec<&str> = KEPT.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect();
+    for name in kept {
+        if !command.as_std().get_envs().any(|(set, _)| set == name) {
+            command.env_remove(name);
+        }
+    }
+    spawn_heir(command)
+}
+
+/// The same for a child that takes over from this process, and so needs all that it was given.
+pub fn spawn_heir(command: &mut Command) -> io::Result<Child> {
     if !adopts() {
         return command.spawn();
     }

@@ -12,7 +12,7 @@ use crate::support::{
     apps::{App, config, free_port},
     dormouse::Dormouse,
     pebble::{KEY, Options, Pebble},
-    tls::{Curled, curl, s_client},
+    tls::{Curled, client_config, curl, s_client},
     wait::{LONG, until},
 };
 
@@ -113,7 +113,7 @@ fn first_handshake(at: SocketAddr, root: &[u8]) -> std::io::Result<()> {
     let mut roots = rustls::RootCertStore::empty();
     let root: rustls::pki_types::CertificateDer<'_> = rustls::pki_types::pem::PemObject::from_pem_slice(root).unwrap();
     roots.add(root.into_owned()).unwrap();
-    let config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let config = client_config().with_root_certificates(roots).with_no_client_auth();
     let mut session = rustls::ClientConnection::new(config.into(), "app.example.com".try_into().unwrap()).unwrap();
     let since = Instant::now();
     let mut tcp = loop {

@@ -8,6 +8,7 @@
 )]
 mod access_log;
 mod acme;
+mod acme_dns;
 mod api;
 mod attacks;
 mod balance;

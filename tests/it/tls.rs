@@ -11,7 +11,7 @@ use std::{
 use crate::support::{
     apps::{App, config, free_port},
     dormouse::Dormouse,
-    tls::{Authority, YEAR, curl, s_client},
+    tls::{Authority, YEAR, client_config, curl, s_client},
     wait::until,
 };
 
@@ -323,7 +323,7 @@ fn session(at: SocketAddr, ca: &Path) -> Session {
         let one: rustls::pki_types::CertificateDer<'_> = one.unwrap();
         roots.add(one.into_owned()).unwrap();
     }
-    let config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let config = client_config().with_root_certificates(roots).with_no_client_auth();
     let session = rustls::ClientConnection::new(config.into(), "app.test".try_into().unwrap()).unwrap();
     let stream = rustls::StreamOwned::new(session, std::net::TcpStream::connect(at).unwrap());
     stream.sock.set_read_timeout(Some(Duration::from_secs(60))).unwrap();

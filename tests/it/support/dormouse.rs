@@ -114,6 +114,14 @@ impl Dormouse {
         dormouse
     }
 
+    /// As [`Self::start_secure`], with variables of its environment.
+    pub(crate) async fn start_secure_in(config: &str, environment: &[(&str, &str)]) -> Self {
+        let mut dormouse = Self::new(environment, Some(SocketAddr::from(([127, 0, 0, 1], free_port()))));
+        dormouse.configure(config);
+        dormouse.start_again().await;
+        dormouse
+    }
+
     /// As [`Self::start_secure`], at these addresses.
     pub(crate) async fn start_at(config: &str, http: SocketAddr, https: SocketAddr) -> Self {
         let mut dormouse = Self::new(&[], Some(https));

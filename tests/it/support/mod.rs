@@ -1,5 +1,7 @@
 //! Helpers of the tests.
 pub(crate) mod apps;
+pub(crate) mod bind;
+pub(crate) mod dns_stub;
 pub(crate) mod docker;
 pub(crate) mod dormouse;
 pub(crate) mod history;

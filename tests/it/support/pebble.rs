@@ -42,11 +42,13 @@ pub(crate) struct Options {
     pub(crate) good: Duration,
     /// Only for accounts that belong to one of its own.
     pub(crate) bound: bool,
+    /// It asks this DNS server of the loopback instead of its own.
+    pub(crate) dns: Option<u16>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { good: Duration::from_secs(90 * 24 * 3600), bound: false }
+        Self { good: Duration::from_secs(90 * 24 * 3600), bound: false, dns: None }
     }
 }
 
@@ -94,7 +96,10 @@ impl Pebble {
         dns.args(["-dns01", &format!("127.0.0.1:{}", self.dns)]);
         dns.args(["-management", &format!("127.0.0.1:{}", self.dns_management)]);
         let mut server = Command::new("pebble");
-        server.arg("-config").arg(&file).args(["-dnsserver", &format!("127.0.0.1:{}", self.dns)]);
+        server
+            .arg("-config")
+            .arg(&file)
+            .args(["-dnsserver", &format!("127.0.0.1:{}", self.options.dns.unwrap_or(self.dns))]);
         server.env("PEBBLE_VA_NOSLEEP", "1");
         for mut command in [dns, server] {
             let log = fs::File::options().create(true).append(true).open(self.log_file()).expect("a log");
@@ -162,18 +167,20 @@ impl Pebble {
         self.directory.path().join("hook.log")
     }
 
+    /// Where its DNS is asked.
+    pub(crate) fn dns(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.dns).into()
+    }
+
+    /// Where its DNS is told what to answer.
+    pub(crate) fn dns_management(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.dns_management).into()
+    }
+
     /// Has the DNS answer so for a host.
     pub(crate) async fn set_address(&self, host: &str, address: &str) {
-        let body = format!("{{\"host\":\"{host}\",\"addresses\":[\"{address}\"]}}");
-        let request = format!(
-            "POST /add-a HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        let mut stream = TcpStream::connect(("127.0.0.1", self.dns_management)).await.expect("the DNS of the tests");
-        stream.write_all(request.as_bytes()).await.expect("the DNS of the tests");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.expect("the DNS of the tests");
-        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        let answer = serde_json::json!({ "host": host, "addresses": [address] });
+        tell(self.dns_management(), "add-a", &answer).await;
     }
 }
 
@@ -184,4 +191,18 @@ impl Drop for Pebble {
             println!("the log of pebble:\n{}", self.log());
         }
     }
+}
+
+/// Tells the DNS of the tests what to answer.
+pub(crate) async fn tell(at: SocketAddr, word: &str, what: &serde_json::Value) {
+    let body = what.to_string();
+    let request = format!(
+        "POST /{word} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut stream = TcpStream::connect(at).await.expect("the DNS of the tests");
+    stream.write_all(request.as_bytes()).await.expect("the DNS of the tests");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("the DNS of the tests");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }

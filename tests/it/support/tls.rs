@@ -42,6 +42,12 @@ pub(crate) struct Curled {
     pub(crate) ok: bool,
 }
 
+/// A client that has yet to be told whom it trusts.
+pub(crate) fn client_config() -> rustls::ConfigBuilder<rustls::ClientConfig, rustls::WantsVerifier> {
+    let provider = rustls::crypto::ring::default_provider().into();
+    rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("versions")
+}
+
 impl Authority {
     pub(crate) fn new(name: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
