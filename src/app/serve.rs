@@ -158,9 +158,8 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     let closing = CancellationToken::new();
     let succeeds = predecessor.is_some();
     let bind = || bind_workers(workers, &settings.listen.http, &settings.listen.https);
-    let mut workers = until_free(succeeds, bind).await.context(
-        "listen for HTTP (`listen: http` and `https` in the configuration; ports below 1024 need root or CAP_NET_BIND_SERVICE)",
-    )?;
+    let listens = "listen for HTTP (`listen: http` and `https` in the configuration)";
+    let mut workers = until_free(succeeds, bind).await.context(listens)?;
     let (api_tcp, api_unix) = bind_api(&settings, &state_dir)?;
     let mut listeners = workers.copies().context("copy the listeners")?;
     listeners.push(api_unix.as_fd().try_clone_to_owned().context("copy the listeners")?);
@@ -350,8 +349,10 @@ fn bind_api(settings: &Settings, state_dir: &Path) -> anyhow::Result<(Option<Tcp
         Some(address) => {
             let bound = net::handed_tcp(address)
                 .and_then(|handed| handed.into_iter().next().map_or_else(|| TcpListener::bind(address), Ok));
-            let listener = bound.with_context(|| {
-                format!("listen on `{address}` for the management interface (`listen: api` in the configuration)")
+            let listener = bound.map_err(|error| {
+                let advice = net::listen_advice(address, &error);
+                let what = "for the management interface (`listen: api` in the configuration)";
+                anyhow::Error::from(error).context(format!("listen on `{address}` {what} ({advice})"))
             })?;
             tracing::info!(address = %listener.local_addr()?, "serving the management interface");
             Some(listener)
