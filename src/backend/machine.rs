@@ -36,7 +36,7 @@ const SLEEP_AGAIN: Duration = Duration::from_secs(5);
 pub fn step(state: State, event: Event, facts: Facts, rules: Rules<'_>) -> (State, Option<Action>) {
     let by_pager = matches!(state, State::Unknown { wanted: true, .. });
     let (next, action) = react(state, event, facts, rules);
-    let somebody_wants_it = facts.waiting > 0 || by_pager;
+    let somebody_wants_it = facts.waiting > 0 || by_pager || next.is_wanted_from_inside(facts);
     if action.is_none() && somebody_wants_it && matches!(next, State::Asleep(_) | State::Failed(_)) {
         return wanted(next, facts, rules, false);
     }
@@ -124,6 +124,10 @@ fn ordered(state: State, order: Order, facts: Facts, rules: Rules<'_>) -> (State
             (State::Asleep(Down { paused: None, respected_until: None, stays_down: false }), Some(Action::Look))
         }
         (Order::Sleep | Order::SleepNow, State::Waking(_)) => give_up_wake(false),
+        // What is half started is let down, and started anew for those who wait; what is not comes up fresh anyway.
+        (Order::Restart, State::Waking(Waking { stage: Stage::Starting(_) | Stage::Probing(_), .. })) => {
+            give_up_wake(true)
+        }
         (Order::Restart, state @ (State::Asleep(_) | State::Failed(_))) => wanted(state, facts, rules, true),
         (Order::Sleep | Order::SleepNow | Order::Restart, state) => (state, None),
     }
