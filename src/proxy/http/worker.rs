@@ -145,6 +145,11 @@ impl Shared {
         }
     }
 
+    /// The same, if there is one already.
+    pub(super) fn drawn_session_key(&self) -> Option<&SessionKey> {
+        self.sessions.get()
+    }
+
     /// Whether another process serves whoever comes.
     pub(in crate::proxy) fn is_succeeded(&self) -> bool {
         *self.at_leisure.borrow()
