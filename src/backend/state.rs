@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::machine::{idle_deadline, stop_after};
+use super::elapsed::{idle_deadline, stop_after};
 use crate::{
     model::{ContainerState, IdlePolicy, Running, SleepMethod, format_duration},
     provider::Changed,
