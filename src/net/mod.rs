@@ -46,6 +46,7 @@ pub use listen::{Lack, accept, bind_for, bind_udp, check_free, is_scarcity, list
 pub use minecraft::{Handshake, handshake, pong, status_answer};
 pub use opening::{Judgement, judge};
 pub use own::{is_own, refuse_itself};
+pub use pipe::Pipe;
 pub use proxy_header::{Carries, Ends, ProxyHeader, proxy_header, take_proxy_header};
 pub use stream::{Beneath, ReadHalf, Stream, Within, WriteHalf};
 pub use tls_accept::{NoTls, Secured, TlsServer};

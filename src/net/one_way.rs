@@ -153,7 +153,7 @@ impl<'a> Direction<'a> {
                 self.held = Held::Piped(pipe);
             }
             let read = match &mut self.held {
-                Held::Piped(pipe) => pipe.fill(self.from),
+                Held::Piped(pipe) => pipe.fill(self.from, usize::MAX),
                 Held::Nothing | Held::Bytes { .. } => self.read(),
             };
             match read {
@@ -165,8 +165,8 @@ impl<'a> Direction<'a> {
                     }
                 }
                 Err(error) if again(&error) => continue,
-                // Some sockets can not be spliced: then by buffers, for good.
-                Err(error) if self.is_piped() && error.raw_os_error() == Some(libc::EINVAL) => {
+                // By buffers, for good.
+                Err(error) if self.is_piped() && Pipe::is_refusal(&error) => {
                     (self.splices, self.held) = (false, Held::Nothing);
                     continue;
                 }

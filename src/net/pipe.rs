@@ -12,6 +12,8 @@ use nix::{
 };
 use tokio::{io::Interest, net::TcpStream};
 
+use super::both_ways::has_unread;
+
 /// How much a pipe is asked to hold. The kernel may grant less.
 const ROOM: i32 = 256 * 1024;
 
@@ -34,14 +36,14 @@ struct Ends {
 
 /// A pipe and how much is in it. Goes back to its thread when it is dropped empty.
 #[derive(Debug)]
-pub(super) struct Pipe {
+pub struct Pipe {
     ends: Option<Ends>,
     filled: usize,
 }
 
 impl Pipe {
     /// Lends a pipe; none when there are too many, or the system gives none.
-    pub(super) fn lend() -> Option<Self> {
+    pub fn lend() -> Option<Self> {
         if LENT.get() >= MOST {
             return None;
         }
@@ -55,24 +57,39 @@ impl Pipe {
         LENT.get()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    /// Everything that was moved in was moved out.
+    pub fn is_empty(&self) -> bool {
         self.filled == 0
     }
 
-    /// Moves what a socket has into the pipe, which must be empty: only then does `WouldBlock` tell of the socket.
-    pub(super) fn fill(&mut self, from: &TcpStream) -> io::Result<usize> {
-        let Some(ends) = &self.ends else { return Err(io::ErrorKind::Unsupported.into()) };
-        let room = usize::try_from(ROOM).unwrap_or_default();
-        let moved = from.try_io(Interest::READABLE, || {
-            splice(from, None, &ends.write, None, room, flags()).map_err(io::Error::from)
+    /// Moves what a socket has into the pipe, `most` bytes of it at most. The pipe must be empty: only then does
+    /// `WouldBlock` tell of the socket.
+    ///
+    /// # Errors
+    ///
+    /// The socket's, `WouldBlock` among them, and [a refusal](Self::is_refusal).
+    pub fn fill(&mut self, from: &TcpStream, most: usize) -> io::Result<usize> {
+        let Some(ends) = &self.ends else { return Err(refusal()) };
+        let room = usize::try_from(ROOM).unwrap_or_default().min(most);
+        let fill = || splice(from, None, &ends.write, None, room, flags()).map_err(io::Error::from);
+        let moved = from.try_io(Interest::READABLE, || match fill() {
+            // Before urgent data the kernel splices nothing, for ever, where a read goes on behind it.
+            Err(error) if would_block(&error) && has_unread(from) => {
+                fill().map_err(|error| if would_block(&error) { refusal() } else { error })
+            }
+            other => other,
         })?;
         self.filled += moved;
         Ok(moved)
     }
 
     /// Moves what is in the pipe into a socket.
-    pub(super) fn drain(&mut self, to: &TcpStream) -> io::Result<usize> {
-        let Some(ends) = &self.ends else { return Err(io::ErrorKind::Unsupported.into()) };
+    ///
+    /// # Errors
+    ///
+    /// The socket's, `WouldBlock` among them.
+    pub fn drain(&mut self, to: &TcpStream) -> io::Result<usize> {
+        let Some(ends) = &self.ends else { return Err(refusal()) };
         let filled = self.filled;
         let moved = to.try_io(Interest::WRITABLE, || {
             splice(&ends.read, None, to, None, filled, flags()).map_err(io::Error::from)
@@ -80,6 +97,20 @@ impl Pipe {
         self.filled -= moved;
         Ok(moved)
     }
+
+    /// Whether an error says that this socket's bytes can only be read.
+    pub fn is_refusal(error: &io::Error) -> bool {
+        error.raw_os_error() == Some(libc::EINVAL)
+    }
+}
+
+/// What the kernel says of sockets that can not be spliced.
+fn refusal() -> io::Error {
+    io::Error::from_raw_os_error(libc::EINVAL)
+}
+
+fn would_block(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
 }
 
 impl Ends {

@@ -165,6 +165,15 @@ impl ReadHalf<'_> {
         }
     }
 
+    /// The socket whose bytes are read as they are.
+    #[inline]
+    pub fn plain(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Plain(tcp) => Some(tcp.as_ref()),
+            Self::Tls(_) | Self::Within(_) => None,
+        }
+    }
+
     /// Ready when there is something to read, or an end or a failure to be told of. May be ready for nothing.
     #[inline]
     pub fn poll_read_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -172,6 +181,17 @@ impl ReadHalf<'_> {
             Self::Plain(tcp) => tcp.as_ref().poll_read_ready(cx),
             Self::Tls(tls) => tls.poll_read_ready(cx),
             Self::Within(within) => within.poll_read_ready(cx),
+        }
+    }
+}
+
+impl WriteHalf<'_> {
+    /// The socket whose bytes are written as they are.
+    #[inline]
+    pub fn plain(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Plain(tcp) => Some(tcp.as_ref()),
+            Self::Tls(_) | Self::Within(_) => None,
         }
     }
 }

@@ -4,6 +4,7 @@
 
 mod balance;
 mod body_sizes;
+mod bulk;
 mod crowded;
 mod forward_auth;
 mod frames;

@@ -5,7 +5,7 @@ use std::io;
 use crate::{
     Options,
     contender::{Kind, Routes},
-    counters, loads, scenario, table,
+    counters, loads, pairs, scenario, table,
     upstream::Upstream,
 };
 
@@ -13,8 +13,6 @@ use crate::{
 const INSTRUCTIONS: f64 = 18_000.0;
 /// Its system calls.
 const CALLS: f64 = 4.5;
-/// A backend that may sleep costs so much more than an address that may not.
-const TRACKING: f64 = 1.03;
 
 /// Prints the figures, and fails when one is above its bound.
 pub(crate) fn run(options: &Options) -> io::Result<()> {
@@ -29,11 +27,13 @@ pub(crate) fn run(options: &Options) -> io::Result<()> {
     let instructions = |routes| counters::instructions(&load, routes, requests);
     let fixed = instructions(Routes::Fixed(10))?;
     let sleeping = instructions(Routes::Sleeping)?;
+    let everything = instructions(Routes::Everything(pairs::MANY))?;
     let calls = counters::system_calls(&load, requests)?;
     let bounds = [
         ("user instructions", fixed, INSTRUCTIONS, 0),
         ("user instructions, backend that may sleep", sleeping, INSTRUCTIONS, 0),
-        ("ratio of the two: idle tracking", sleeping / fixed, TRACKING, 3),
+        ("ratio of the two: idle tracking", sleeping / fixed, pairs::EVERYTHING, 3),
+        ("ratio with many routes and a silent access log, too", everything / fixed, pairs::EVERYTHING, 3),
         ("system calls", calls, CALLS, 2),
     ];
     let row = |(name, value, bound, digits): &(&str, f64, f64, usize)| {

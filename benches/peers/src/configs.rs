@@ -36,6 +36,17 @@ pub(crate) fn dormouse(directory: &Path, ports: Ports, upstream: u16, hosts: &[S
     text
 }
 
+/// All that is on in earnest: a backend that may sleep, many other routes, and an access log that nothing gets into.
+pub(crate) fn everything(directory: &Path, ports: Ports, upstream: u16, hosts: &[String]) -> io::Result<String> {
+    let mut text = sleeping(directory, ports)?;
+    for (number, host) in hosts.iter().enumerate().skip(1) {
+        let _ = writeln!(text, "  app-{number}: {{ hosts: [\"{host}\"], host: 127.0.0.1, port: {upstream} }}");
+    }
+    let place = directory.display();
+    let _ = writeln!(text, "access_log: {{ path: {place}/access.log, filters: {{ status_codes: [500-599] }} }}");
+    Ok(text)
+}
+
 /// The route leads to a backend that is started by the first request, and is this program again.
 pub(crate) fn sleeping(directory: &Path, ports: Ports) -> io::Result<String> {
     let (own, app) = (env::current_exe()?, free_port()?);

@@ -37,6 +37,8 @@ pub(crate) enum Routes {
     Fixed(usize),
     /// One host, to an upstream of its own that sleeps until it is asked for; Dormouse alone can do that.
     Sleeping,
+    /// The same beside so many other hosts, with an access log whose filters let nothing through.
+    Everything(usize),
 }
 
 /// A program with its arguments, ready to be started under something else.
@@ -118,11 +120,20 @@ impl Kind {
     fn prepare(self, directory: &Path, ports: Ports, upstream: u16, routes: Routes) -> io::Result<Recipe> {
         fs::create_dir_all(directory)?;
         configs::write_identity(directory)?;
-        let count = if let Routes::Fixed(count) = routes { count } else { 1 };
+        let count = match routes {
+            Routes::Fixed(count) | Routes::Everything(count) => count,
+            Routes::Sleeping => 1,
+        };
         let hosts: Vec<String> = (0..count).map(host).collect();
         let (name, text) = match self {
-            Self::Dormouse if routes == Routes::Sleeping => ("dormouse.yaml", configs::sleeping(directory, ports)?),
-            Self::Dormouse => ("dormouse.yaml", configs::dormouse(directory, ports, upstream, &hosts)),
+            Self::Dormouse => {
+                let text = match routes {
+                    Routes::Fixed(_) => configs::dormouse(directory, ports, upstream, &hosts),
+                    Routes::Sleeping => configs::sleeping(directory, ports)?,
+                    Routes::Everything(_) => configs::everything(directory, ports, upstream, &hosts)?,
+                };
+                ("dormouse.yaml", text)
+            }
             Self::Nginx => ("nginx.conf", configs::nginx(directory, ports, upstream, &hosts)),
             Self::HaProxy => {
                 let map: String = hosts.iter().fold(String::new(), |mut map, host| {

@@ -10,6 +10,8 @@ mod counters;
 mod http2;
 mod load;
 mod loads;
+mod memory;
+mod pairs;
 mod process;
 mod scenario;
 mod table;

@@ -4,18 +4,17 @@ use std::{io, path::Path, time::Duration};
 
 use crate::{
     Options, attack,
-    contender::{self, Kind, Routes, Running, host, request},
+    contender::{self, Kind, Routes, Running},
     counters,
-    load::{self, Manner, Outcome, Plan, Until},
+    load::{self, Outcome, Plan, Until},
     loads::{Scenario, scenarios},
-    process,
+    memory, pairs, process,
     table::{self, Spread},
     upstream::Upstream,
-    wire::Front,
 };
 
 /// Names that `--scenario` knows beside those of the processor-time table.
-const OTHERS: [&str; 5] = ["memory", "routes", "instructions", "calls", "attack"];
+const OTHERS: [&str; 6] = ["memory", "routes", "everything", "instructions", "calls", "attack"];
 
 pub(crate) fn run_all(options: &Options) -> io::Result<()> {
     let scenarios = scenarios();
@@ -35,7 +34,10 @@ pub(crate) fn run_all(options: &Options) -> io::Result<()> {
         processor_time_and_memory(options, &upstream, &chosen, wanted("memory"))?;
     }
     if wanted("routes") {
-        routes(options, &upstream)?;
+        pairs::routes(options, &upstream)?;
+    }
+    if wanted("everything") {
+        pairs::everything(options, &upstream)?;
     }
     if wanted("instructions") || wanted("calls") {
         per_request_counters(options, &upstream, &scenarios, wanted("instructions"), wanted("calls"))?;
@@ -47,7 +49,7 @@ pub(crate) fn run_all(options: &Options) -> io::Result<()> {
 }
 
 /// Processor microseconds per request of one visit.
-fn visit(running: &Running, plan: &Plan, time: Duration) -> io::Result<(f64, Outcome)> {
+pub(crate) fn visit(running: &Running, plan: &Plan, time: Duration) -> io::Result<(f64, Outcome)> {
     let before = process::processor_time(running.pid());
     let outcome = load::drive(running.ports, plan, Until::Elapsed(time))?;
     let used = process::processor_time(running.pid()).saturating_sub(before);
@@ -123,90 +125,7 @@ fn processor_time_and_memory(
             println!("Over what must be kept: {}.\n", over.join(", "));
         }
     }
-    if memory { memory_table(options, upstream, &running, &at_start) } else { Ok(()) }
-}
-
-/// Memory at the start, after the load, and with idle connections in clear and in TLS.
-fn memory_table(options: &Options, upstream: &Upstream, running: &[Running], at_start: &[u64]) -> io::Result<()> {
-    let count = if options.quick { 500 } else { 5_000 };
-    let of_tls = count * 2 / 5;
-    let mut rows = Vec::new();
-    for (contender, start) in running.iter().zip(at_start) {
-        let loaded = process::memory(contender.pid());
-        let secure = if contender.kind.speaks(Front::Tls) {
-            // One that nothing was asked of yet: what earlier connections left behind would hide what these take.
-            let place = directory(options, contender.kind).join("fresh");
-            let fresh = contender::start(contender.kind, &place, upstream.port, Routes::Fixed(10), &[])?;
-            format!("{:.2}", per_connection(&fresh, Front::Tls, of_tls)?)
-        } else {
-            String::new()
-        };
-        rows.push(vec![
-            contender.kind.name().to_owned(),
-            format!("{:.1}", *start as f64 / 1024.0),
-            format!("{:.1}", loaded as f64 / 1024.0),
-            format!("{:.2}", per_connection(contender, Front::Plain, count)?),
-            secure,
-        ]);
-    }
-    println!("Memory (PSS); {count} idle connections in clear, {of_tls} in TLS.");
-    println!("Must and goal for Dormouse: 15 / 8, 40 / 20, 6 / 2, 20 / 10.\n");
-    let head = ["contender", "MiB at start", "MiB after the load", "KiB a connection", "KiB a TLS connection"];
-    table::print(&head, &rows);
-    Ok(())
-}
-
-/// KiB that one of so many idle connections takes.
-fn per_connection(contender: &Running, front: Front, count: usize) -> io::Result<f64> {
-    let before = process::memory(contender.pid());
-    let _held = load::idle_connections(contender.ports, front, count, &request("/1k", &host(0), ""))?;
-    Ok(process::memory(contender.pid()).saturating_sub(before) as f64 / count as f64)
-}
-
-/// The cost of many routes: the same contender with ten and with fifty thousand, asked for any of them.
-fn routes(options: &Options, upstream: &Upstream) -> io::Result<()> {
-    const MANY: usize = 50_000;
-    let (repetitions, time) = if options.quick { (3, 300) } else { (15, 1_000) };
-    let time = Duration::from_millis(time);
-    let mut rows = Vec::new();
-    for kind in options.contenders.iter().filter(|kind| kind.is_close()) {
-        let place = directory(options, *kind);
-        let few = contender::start(*kind, &place.join("few"), upstream.port, Routes::Fixed(10), &[])?;
-        let many = contender::start(*kind, &place.join("many"), upstream.port, Routes::Fixed(MANY), &[])?;
-        let bytes =
-            process::memory(many.pid()).saturating_sub(process::memory(few.pid())) as f64 * 1024.0 / (MANY - 10) as f64;
-        let plan = |routes: usize| Plan {
-            front: Front::Plain,
-            connections: 64,
-            // A prime step visits the hosts in no order that a cache would like.
-            requests: (0..routes.min(5_000)).map(|number| request("/1k", &host(number * 7_919 % routes), "")).collect(),
-            manner: Manner::KeepAlive,
-        };
-        let plans = [plan(10), plan(MANY)];
-        let mut costs = [Vec::new(), Vec::new()];
-        let mut failed = 0;
-        for repetition in 0..=repetitions {
-            for step in 0..2 {
-                let which = (repetition + step) % 2;
-                let (cost, outcome) = visit([&few, &many][which], &plans[which], time)?;
-                failed += outcome.failed;
-                // The first round warms up.
-                if repetition > 0 {
-                    costs[which].push(cost);
-                }
-            }
-        }
-        let ratio = Spread::of(costs[1].iter().zip(&costs[0]).map(|(many, few)| many / few));
-        rows.push(vec![
-            kind.name().to_owned(),
-            ratio.map_or_else(String::new, |ratio| format!("{:.2} ({:.2}–{:.2})", ratio.median, ratio.low, ratio.high)),
-            format!("{bytes:.0}"),
-            failed.to_string(),
-        ]);
-    }
-    println!("{MANY} host routes against 10. Must and goal for Dormouse: 1.15 / 1.03, 1024 / 300 bytes a route.\n");
-    table::print(&["contender", "processor time, ratio (quartiles)", "bytes a route", "failed"], &rows);
-    Ok(())
+    if memory { memory::table(options, upstream, &running, &at_start) } else { Ok(()) }
 }
 
 /// What processor time is a noisy measure of, for every scenario that is made of requests.

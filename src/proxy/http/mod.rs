@@ -81,6 +81,7 @@ mod secure;
 mod send;
 mod session_key;
 mod shelf;
+mod spliced;
 mod tell;
 mod tunnel;
 mod waiting;

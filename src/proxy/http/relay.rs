@@ -8,7 +8,10 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::{
+    io::{AsyncRead, ReadBuf},
+    net::TcpStream,
+};
 
 use crate::{
     model::RouteOptions,
@@ -21,6 +24,7 @@ use super::{
     coding::Coder,
     pieces::Pieces,
     request_head::Framing,
+    spliced::Spliced,
 };
 
 /// Why a body did not arrive whole.
@@ -82,6 +86,8 @@ pub(super) struct Pump {
     failed: Option<Cut>,
     /// Puts the body into another coding.
     coder: Option<Box<Coder>>,
+    /// What passes by us.
+    spliced: Spliced,
     home: Rc<Buffers>,
 }
 
@@ -158,6 +164,7 @@ impl Pump {
             ahead: false,
             failed: None,
             coder,
+            spliced: Spliced::new(begun.as_ref().is_some_and(Buf::is_full)),
             home: Rc::clone(home),
         };
         let mut rest = None;
@@ -212,12 +219,12 @@ impl Pump {
 
     /// Everything was read and written.
     pub(super) fn finished(&self) -> bool {
-        self.finished_reading() && self.out.is_empty() && self.tail.is_empty()
+        self.finished_reading() && !self.has_output()
     }
 
     /// Something waits to be written.
     pub(super) fn has_output(&self) -> bool {
-        !self.out.is_empty() || !self.tail.is_empty()
+        !self.out.is_empty() || !self.tail.is_empty() || !self.spliced.is_empty()
     }
 
     /// How much of the body is still to come, where that is known.
@@ -241,6 +248,7 @@ impl Pump {
         sink: &mut WriteHalf<'_>,
     ) -> Poll<Result<(), Cut>> {
         if mem::take(&mut self.ahead)
+            && self.passing(source, sink).is_none()
             && let Poll::Ready(Err(cut)) = self.poll_fill(cx, source)
         {
             self.failed = Some(cut);
@@ -257,8 +265,22 @@ impl Pump {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
+            if let Some((from, left)) = self.passing(source, sink)
+                && let Some(count) = ready!(self.spliced.poll_fill(cx, from, left)).map_err(Cut::Source)?
+            {
+                self.received += count;
+                self.body = if count < left { Body::Length(left - count) } else { Body::Done };
+                continue;
+            }
             ready!(self.poll_fill(cx, source))?;
         }
+    }
+
+    /// The socket whose bytes need not be seen, and how many of them belong to the body.
+    fn passing<'s>(&self, source: &'s ReadHalf<'_>, sink: &WriteHalf<'_>) -> Option<(&'s TcpStream, u64)> {
+        let Body::Length(left) = self.body else { return None };
+        let passes = self.spliced.takes(left) && self.coder.is_none() && sink.plain().is_some();
+        passes.then(|| source.plain()).flatten().map(|from| (from, left))
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>, sink: &mut WriteHalf<'_>) -> Poll<Result<(), Cut>> {
@@ -269,6 +291,11 @@ impl Pump {
                     return Poll::Ready(Err(Cut::Sink(io::ErrorKind::WriteZero.into())));
                 }
                 self.sent += count as u64;
+            }
+            while !self.spliced.is_empty()
+                && let Some(to) = sink.plain()
+            {
+                self.sent += ready!(self.spliced.poll_drain(cx, to)).map_err(Cut::Sink)?;
             }
             if self.tail.is_empty() {
                 return Poll::Ready(Ok(()));
@@ -313,6 +340,7 @@ impl Pump {
         ready!(Pin::new(source).poll_read(cx, &mut spare)).map_err(Cut::Source)?;
         let count = spare.filled().len();
         self.bulk = spare.remaining() == 0;
+        self.spliced.saw(count);
         if count == 0 {
             return Poll::Ready(self.source_ended());
         }
