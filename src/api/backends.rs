@@ -23,7 +23,14 @@ pub(super) async fn list(State(api): State<Api>) -> Json<wire::Backends> {
     let view = api.control.view();
     let backends = api.control.backends();
     let ill = ill(&api.control);
-    Json(wire::Backends { backends: backends.iter().map(|backend| tell(backend, &view, &ill)).collect() })
+    let left_out = view.left_out().into_iter().map(|(id, problems)| wire::LeftOut {
+        id: id.to_owned(),
+        problems: problems.into_iter().map(wire::Problem::from).collect(),
+    });
+    Json(wire::Backends {
+        backends: backends.iter().map(|backend| tell(backend, &view, &ill)).collect(),
+        left_out: left_out.collect(),
+    })
 }
 
 /// One backend.

@@ -5,7 +5,7 @@
 
 pub(super) use super::wire_event::{millis, seconds};
 pub use super::{
-    wire_backend::{Backend, Backends, LastWake, Policy, WakeMillis, Wakes},
+    wire_backend::{Backend, Backends, LastWake, LeftOut, Policy, WakeMillis, Wakes},
     wire_catalog::{Change, Excluded, Explained, Explanations, Member, Node, Nodes, Route, Routes},
     wire_certificate::{Certificate, Certificates, Ocsp},
     wire_event::{Cause, Event, PhaseMillis, Request},

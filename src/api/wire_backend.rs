@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::wire::Cause;
+use super::wire::{Cause, Problem};
 use crate::model::{self, IdlePolicy, format_duration};
 
 /// All backends, by name.
@@ -11,6 +11,19 @@ use crate::model::{self, IdlePolicy, format_duration};
 pub struct Backends {
     /// The backends.
     pub backends: Vec<Backend>,
+    /// Containers of which no backend is made because their labels are refused, by name.
+    #[serde(default)]
+    pub left_out: Vec<LeftOut>,
+}
+
+/// A container of which no backend is made because its labels are refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LeftOut {
+    /// `node/name`.
+    #[schema(example = "local/jellyfin")]
+    pub id: String,
+    /// Why: the errors in its labels, at least one.
+    pub problems: Vec<Problem>,
 }
 
 /// A backend: what it does now, and what is known of its wakes.

@@ -1,5 +1,6 @@
 //! The composition root: builds every room, owns every task, ends them in order.
 
+mod bind;
 mod candidate;
 mod certificates;
 mod demo;
@@ -9,7 +10,9 @@ mod leftovers;
 mod legacy;
 mod legacy_events;
 mod nodes;
+mod plane;
 mod predecessor;
+mod remember;
 mod serve;
 mod service_manager;
 mod session_key;

@@ -1,28 +1,19 @@
 //! `dormouse serve`: build the world, run it, end it in order.
 
-use std::{
-    collections::HashMap,
-    io,
-    net::{SocketAddr, TcpListener},
-    os::fd::AsFd,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, os::fd::AsFd, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tokio::{
-    net::UnixListener,
-    sync::{mpsc, watch},
-};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    bind::{bind_api, until_free, usual_https},
     certificates, files, leftovers, nodes,
+    plane::{connections, follow_settings, proxy_settings, raise_descriptors},
     predecessor::{Before, Predecessor, Told},
+    remember::{open_store, remember_all, remember_now_and_then},
     service_manager,
     session_key::session_key,
     signals,
@@ -35,12 +26,11 @@ use crate::{
     api::{self, Api, Upgrades},
     config::Loaded,
     control::{self, Control, FileSource, Keeper},
-    model::{HttpsRedirect, OnExit, Problems, Settings, format_duration},
+    model::{OnExit, Problems, format_duration},
     net::{self, TlsServer},
     ocsp::Stapler,
     provider,
-    proxy::{Limits, ProxySettings, Shared, Workers, bind_workers, check_health, keep_ports},
-    store::Store,
+    proxy::{Shared, Workers, bind_workers, check_health, keep_ports},
     telemetry::Journal,
 };
 
@@ -71,14 +61,8 @@ pub enum Failed {
 /// An engine that has not answered by then does not keep the routes of others waiting.
 const PREPARING: Duration = Duration::from_secs(3);
 
-/// An address that is in use may be that of a process before this one, which lets it go so soon.
-const LEAVING: Duration = Duration::from_secs(5);
-
 /// What is under way to the access log has so long to be written.
 const LAST_LINES: Duration = Duration::from_secs(2);
-
-/// What is remembered is saved this often, when it has changed.
-const REMEMBER: Duration = Duration::from_secs(5);
 
 /// Serves until SIGTERM or SIGINT.
 pub async fn serve(options: ServeOptions) -> Result<(), Failed> {
@@ -99,12 +83,6 @@ pub async fn serve(options: ServeOptions) -> Result<(), Failed> {
     let succession = Succession::Of(options.predecessor);
     let world = World { source, loaded, read_at, state_dir: options.state_dir, succession };
     run(world, end, |_| ()).await.map_err(Failed::Other)
-}
-
-/// The usual address of HTTPS, where it can be had.
-fn usual_https() -> Option<SocketAddr> {
-    let address = SocketAddr::from(([0, 0, 0, 0], 443));
-    (net::is_handed(address) || net::check_free(address).is_ok()).then_some(address)
 }
 
 /// A checked configuration, and where its state is kept.
@@ -159,9 +137,8 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     let closing = CancellationToken::new();
     let succeeds = predecessor.is_some();
     let bind = || bind_workers(workers, &settings.listen.http, &settings.listen.https);
-    let mut workers = until_free(succeeds, bind).await.context(
-        "listen for HTTP (`listen: http` and `https` in the configuration; ports below 1024 need root or CAP_NET_BIND_SERVICE)",
-    )?;
+    let listens = "listen for HTTP (`listen: http` and `https` in the configuration)";
+    let mut workers = until_free(succeeds, bind).await.context(listens)?;
     let (api_tcp, api_unix) = bind_api(&settings, &state_dir)?;
     let mut listeners = workers.copies().context("copy the listeners")?;
     listeners.push(api_unix.as_fd().try_clone_to_owned().context("copy the listeners")?);
@@ -309,28 +286,6 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     Ok(())
 }
 
-/// Binds. Where this process succeeds others, one of them may be about to let an address go: that is waited for.
-async fn until_free<T>(succeeds: bool, bind: impl Fn() -> io::Result<T>) -> io::Result<T> {
-    let since = Instant::now();
-    loop {
-        match bind() {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && succeeds && since.elapsed() < LEAVING => {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-            bound => return bound,
-        }
-    }
-}
-
-/// Opens the store, and tells what is wrong with it.
-async fn open_store(state_dir: &Path) -> anyhow::Result<Store> {
-    let (store, notices) = Store::open(state_dir).await.context("open the state directory")?;
-    for notice in notices {
-        tracing::error!("{notice}");
-    }
-    Ok(store)
-}
-
 /// Waits until the last client has left, and its line is written.
 async fn leave(workers: Workers, shared: &Shared) -> anyhow::Result<()> {
     tokio::task::spawn_blocking(move || workers.join()).await.context("join the workers")?;
@@ -343,119 +298,4 @@ async fn tell_the_hurry(mut at_leisure: watch::Receiver<bool>, ending: Cancellat
     // The other side lives as long as what is served.
     let _ = at_leisure.wait_for(|at_leisure| !at_leisure).await;
     ending.cancel();
-}
-
-/// Binds the management interface: the Unix socket in the state directory, and a loopback address.
-fn bind_api(settings: &Settings, state_dir: &Path) -> anyhow::Result<(Option<TcpListener>, UnixListener)> {
-    let socket = state_dir.join(api::SOCKET);
-    let unix = bind_socket(&socket).with_context(|| format!("listen on `{}`", socket.display()))?;
-    let tcp = match settings.listen.api {
-        Some(address) => {
-            let bound = net::handed_tcp(address)
-                .and_then(|handed| handed.into_iter().next().map_or_else(|| TcpListener::bind(address), Ok));
-            let listener = bound.with_context(|| {
-                format!("listen on `{address}` for the management interface (`listen: api` in the configuration)")
-            })?;
-            tracing::info!(address = %listener.local_addr()?, "serving the management interface");
-            Some(listener)
-        }
-        None => None,
-    };
-    Ok((tcp, unix))
-}
-
-/// The socket of the command line: the one that was handed over, or a new one.
-fn bind_socket(path: &Path) -> std::io::Result<UnixListener> {
-    match net::handed_unix(path)? {
-        Some(handed) => UnixListener::from_std(handed),
-        None => api::bind_unix(path),
-    }
-}
-
-/// Takes as many descriptors as the system lets us have, and says how many that is.
-fn raise_descriptors() -> u64 {
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
-    match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
-        Ok(()) => hard,
-        Err(error) => {
-            tracing::warn!(%error, soft, "the bound on open descriptors can not be raised");
-            soft
-        }
-    }
-}
-
-/// Client connections for each worker. A request that is forwarded needs two descriptors, and engines, probes and
-/// the management interface have a reserve.
-fn connections(descriptors: u64, workers: usize) -> usize {
-    let reserve = (descriptors / 4).min(512);
-    let each = (descriptors - reserve) / 2 / u64::try_from(workers).unwrap_or(1).max(1);
-    usize::try_from(each).unwrap_or(usize::MAX).clamp(16, Limits::default().connections)
-}
-
-fn proxy_settings(settings: &Settings, connections: usize) -> ProxySettings {
-    ProxySettings {
-        limits: Limits { connections, ..Limits::default() },
-        trusted_proxies: settings.trusted_proxies.clone(),
-        proxy_protocol: settings.proxy_protocol.clone(),
-        wakes_per_client: settings.wakes_per_client,
-        https_redirect: redirect_port(settings),
-        hsts: settings.tls.hsts.map(|hsts| hsts.value()),
-        access_log: settings.access_log.clone(),
-        shutdown_timeout: settings.shutdown_timeout,
-    }
-}
-
-/// The port that those are sent to who come in clear.
-fn redirect_port(settings: &Settings) -> Option<u16> {
-    let listening = settings.listen.https.first().map(SocketAddr::port)?;
-    match settings.tls.redirect {
-        HttpsRedirect::On => Some(listening),
-        HttpsRedirect::Port(port) => Some(port),
-        HttpsRedirect::Off => None,
-    }
-}
-
-/// Gives the data plane its settings anew after each reload.
-async fn follow_settings(
-    mut in_force: watch::Receiver<Arc<Settings>>,
-    proxy: Arc<ArcSwap<ProxySettings>>,
-    connections: usize,
-    end: CancellationToken,
-) {
-    loop {
-        tokio::select! {
-            () = end.cancelled() => return,
-            changed = in_force.changed() => {
-                if changed.is_err() {
-                    return;
-                }
-            }
-        }
-        proxy.store(Arc::new(proxy_settings(&in_force.borrow_and_update(), connections)));
-    }
-}
-
-/// Keeps what is known of all backends, and waits until it is written.
-pub(super) async fn remember_all(control: &Control, store: &Store) {
-    for backend in control.backends() {
-        store.save(control::remember(&backend));
-    }
-    store.flush().await;
-}
-
-async fn remember_now_and_then(control: Control, store: Store, end: CancellationToken) {
-    let mut written = HashMap::new();
-    loop {
-        for backend in control.backends() {
-            let status = backend.status().borrow().version;
-            let mark = (status, backend.last_used());
-            if written.insert(backend.id().clone(), mark) != Some(mark) {
-                store.save(control::remember(&backend));
-            }
-        }
-        tokio::select! {
-            () = end.cancelled() => return,
-            () = tokio::time::sleep(REMEMBER) => {}
-        }
-    }
 }

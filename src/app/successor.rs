@@ -22,7 +22,7 @@ use super::{
     legacy::Legacy,
     legacy_events::Events,
     nodes::Nodes,
-    serve::remember_all,
+    remember::remember_all,
     upgrade_line::ToNew,
 };
 use crate::{

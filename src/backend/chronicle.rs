@@ -55,6 +55,7 @@ impl Driver {
                 self.journal_now(Happening::FoundRunning);
             }
             (before, State::Waking(_)) => {
+                let cause = self.cause_of_wake(before, cause);
                 let thawed = frozen(before);
                 self.thawing = thawed.is_some();
                 self.frozen_at = thawed.flatten();
@@ -106,6 +107,7 @@ impl Driver {
                     None => Cause::Engine(by_another_hand(down)),
                 });
                 self.journal_now(if down.paused.is_some() { Happening::Paused } else { Happening::Ended(None) });
+                self.note_those_inside();
             }
             (State::Waking(_), State::Asleep(down)) if down.respected_until.is_some() => {
                 self.cause = Some(Cause::Engine(by_another_hand(down)));
@@ -207,6 +209,15 @@ impl Driver {
         }
     }
 
+    /// Whoever comes says what for; those who were inside when it was paused can not.
+    fn cause_of_wake(&mut self, before: &State, cause: Cause) -> Cause {
+        if !before.is_wanted_from_inside(self.facts()) || !matches!(cause, Cause::Engine(_)) {
+            return cause;
+        }
+        let cause = Cause::Dormouse("those who were inside when it was paused wait for it".into());
+        self.cause.insert(cause).clone()
+    }
+
     /// Until when requests wait for what another hand has paused.
     fn respected_until(&self) -> Option<Instant> {
         let State::Asleep(down) = &self.state else { return None };
@@ -220,6 +231,18 @@ impl Driver {
             let wait = format_duration(Duration::from_secs(u64::try_from(millis.div_ceil(1000)).unwrap_or(0)));
             self.journal_now(Happening::Note(format!(
                 "is asked for while it is paused by another hand: {wait} more are waited, then it is thawed"
+            )));
+        }
+    }
+
+    /// Says the same of those who are inside while it is paused.
+    fn note_those_inside(&self) {
+        let facts = self.facts();
+        if self.state.is_wanted_from_inside(facts) {
+            self.journal_now(Happening::Note(format!(
+                "is paused by another hand with {} inside: {} are waited, then it is thawed",
+                facts.inside,
+                format_duration(FOREIGN_PAUSE)
             )));
         }
     }

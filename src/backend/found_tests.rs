@@ -63,6 +63,47 @@ async fn a_pause_by_another_hand_is_respected_and_then_thawed_for_callers() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_is_inside_when_another_hand_pauses_it_is_a_reason_to_thaw_it() {
+    let world = world();
+    let backend = world.backend("app", policy(600), Script::default());
+    let pass = backend.enter(cause(), secs(5)).await.unwrap();
+    world.engine.hand_pause("app");
+    backend.hint().await;
+    until(&backend, StatusState::Paused).await;
+    let begun = Instant::now();
+    tokio::time::timeout(minutes(5), until(&backend, StatusState::Awake))
+        .await
+        .expect("it is thawed for who is inside");
+    assert!((29..=31).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+    let journal = world.around.journal.since(0).0;
+    let told: Vec<String> = journal.iter().map(|entry| format!("{} {}", entry.what, entry.cause)).collect();
+    let count = |words: &str| told.iter().filter(|text| text.contains(words)).count();
+    assert_eq!(count("is paused by another hand with 1 inside: 30s are waited"), 1, "{told:?}");
+    assert!(count("those who were inside when it was paused wait for it") > 0, "{told:?}");
+    drop(pass);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_by_another_hand_holds_where_nobody_is_inside_or_its_owner_keeps_it_down() {
+    let world = world();
+    let left = world.backend("left", policy(600), Script::default());
+    let stays_down = IdlePolicy { wake_after_manual_stop: false, ..policy(600) };
+    let kept = world.backend("kept", stays_down, Script::default());
+    drop(left.enter(cause(), secs(5)).await.unwrap());
+    let pass = kept.enter(cause(), secs(5)).await.unwrap();
+    for (backend, name) in [(&left, "left"), (&kept, "kept")] {
+        world.engine.hand_pause(name);
+        backend.hint().await;
+        until(backend, StatusState::Paused).await;
+    }
+    tokio::time::sleep(minutes(10)).await;
+    for backend in [&left, &kept] {
+        assert_eq!(backend.status().borrow().state, StatusState::Paused);
+    }
+    drop(pass);
+}
+
+#[tokio::test(start_paused = true)]
 async fn once_its_engine_is_back_what_it_says_holds() {
     let world = world();
     let pauses = IdlePolicy { stop_method: SleepMethod::Pause, ..policy(60) };

@@ -13,14 +13,14 @@
 //!                          └───────────────────────────────  Stopping ──▶ Waking (wanted meanwhile)
 //! ```
 //!
-//! A wake that is called off by an order to sleep goes by Stopping to Asleep; one whose command has changed meanwhile
-//! goes by Stopping to Waking.
+//! A wake that is called off by an order to sleep goes by Stopping to Asleep; one whose command has changed meanwhile,
+//! or that is to be restarted, goes by Stopping to Waking.
 //!
 //! Who may cause each move: callers and dependants (`wanted`), the policy by its clock (`idle`), a person or a
 //! schedule (orders), the engine and whoever works on it by hand (`seen`), and the answers to our own engine calls.
 //!
 //! What always holds:
-//! - The decisions are in the `machine`, pure; one driver task per backend acts; it awaits only its inbox.
+//! - The decisions are in the `machine`, pure (`found`: what its engine tells; `elapsed`: what time does); one driver task per backend acts; it awaits only its inbox.
 //! - A pass is proof that the backend is awake; a backend is never let down while a pass is out, but by an order
 //!   that says `now`.
 //! - Timer, gate, answers to those who wait and the published status follow from the state after each step.
@@ -37,6 +37,8 @@ mod chronicle;
 #[cfg(test)]
 mod dependency_tests;
 mod driver;
+mod elapsed;
+mod found;
 #[cfg(test)]
 mod found_tests;
 mod gate;

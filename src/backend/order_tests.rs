@@ -29,6 +29,41 @@ async fn an_ordered_sleep_drains_is_denied_in_time_and_now_cuts() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_restart_while_it_wakes_begins_anew_and_who_waits_goes_on_waiting() {
+    let world = world();
+    let script = Script { start_delay: secs(5), ..Script::default() };
+    let backend = world.backend("app", policy(600), script);
+    let waits = async { backend.enter(cause(), minutes(5)).await };
+    let restart = async {
+        until(&backend, StatusState::Waking).await;
+        while world.engine.start_calls("app") == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        backend.order(Order::Restart, "me").await
+    };
+    let (entered, restarted) = tokio::join!(waits, restart);
+    assert_eq!(restarted, Answer::Done);
+    drop(entered.expect("whoever waits is let in by the second start"));
+    assert_eq!((world.engine.start_calls("app"), world.engine.stop_calls("app")), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_of_what_has_not_been_started_yet_is_its_start() {
+    let world = world();
+    let db = world.backend("db", policy(600), Script { start_delay: secs(10), ..Script::default() });
+    let app = world.dependent("app", policy(600), Script::default(), vec![(db, Condition::Started)]);
+    let waits = async { app.enter(cause(), minutes(5)).await };
+    let restart = async {
+        until(&app, StatusState::Waking).await;
+        app.order(Order::Restart, "me").await
+    };
+    let (entered, restarted) = tokio::join!(waits, restart);
+    assert_eq!(restarted, Answer::Done);
+    drop(entered.unwrap());
+    assert_eq!((world.engine.start_calls("app"), world.engine.stop_calls("app")), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_that_starts_again_waits_for_no_dependency_that_waits_for_it() {
     let world = world();
     let database = world.backend("db", policy(600), Script::default());

@@ -25,7 +25,6 @@ impl Driver {
         let answer = match (order, &self.state) {
             (Order::Wake, State::Awake(_)) | (Order::Sleep | Order::SleepNow, State::Asleep(_)) => Answer::AlreadySo,
             (_, State::Gone) => Answer::Denied("the engine knows no such unit".to_owned()),
-            (Order::Restart, State::Waking(_)) => Answer::Denied("it is waking".to_owned()),
             (Order::Sleep | Order::SleepNow, _) if self.is_pinned() => {
                 Answer::Denied("it is pinned awake; unpin it first".to_owned())
             }

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::machine::{idle_deadline, stop_after};
+use super::elapsed::{idle_deadline, stop_after};
 use crate::{
     model::{ContainerState, IdlePolicy, Running, SleepMethod, format_duration},
     provider::Changed,
@@ -332,7 +332,7 @@ impl State {
     pub fn deadline(&self, facts: Facts, policy: &IdlePolicy) -> Option<Instant> {
         match self {
             Self::Unknown { again, .. } => *again,
-            Self::Asleep(down) if facts.waiting > 0 => down.respected_until,
+            Self::Asleep(down) if facts.waiting > 0 || self.is_wanted_from_inside(facts) => down.respected_until,
             Self::Asleep(down) => stop_after(down, policy),
             Self::Waking(waking) => match waking.stage {
                 Stage::Gathering => None,
@@ -345,6 +345,12 @@ impl State {
             Self::Failed(failed) if facts.waiting > 0 => Some(failed.until),
             Self::Stopping { .. } | Self::Failed(_) | Self::Gone => None,
         }
+    }
+
+    /// Whether those who were inside when another hand paused it have it thawed: their answers are frozen with it.
+    pub(super) fn is_wanted_from_inside(&self, facts: Facts) -> bool {
+        let Self::Asleep(down) = self else { return false };
+        facts.inside > 0 && down.respected_until.is_some() && !down.stays_down
     }
 
     /// The failure that it cools down from, or is being let down for.

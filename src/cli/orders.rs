@@ -48,7 +48,21 @@ pub(super) async fn ps(json: bool, client: &Client, output: &Output) -> Result<(
             output.line(&format!("{}: {why}", backend.id))?;
         }
     }
-    Ok(())
+    all.left_out.iter().try_for_each(|left_out| output.line(&why_left_out(left_out)))
+}
+
+/// Why a container has no row.
+fn why_left_out(left_out: &wire::LeftOut) -> String {
+    let wire::LeftOut { id, problems } = left_out;
+    let why = problems.first().map_or_else(dash, |problem| match &problem.label {
+        Some(label) => format!("label `{label}`: {}", problem.what),
+        None => problem.what.clone(),
+    });
+    let more = match problems.len() {
+        0 | 1 => String::new(),
+        all => format!(" (and {} more)", all - 1),
+    };
+    format!("{id}: left out: {why}{more}; see `dormouse explain {id}`")
 }
 
 fn row(backend: &wire::Backend, now: Timestamp) -> Vec<(String, Tone)> {

@@ -74,6 +74,7 @@ pub fn from_container(container: &Container, settings: &Settings, own_networks: 
     let labelled = labels::gather(container, &settings.prefixes, &mut made.problems);
     made.labelled = labelled.any;
     Reading { container, settings, own_networks, id, labelled: &labelled, made: &mut made }.read();
+    made.problems.tell_once();
     made
 }
 

@@ -72,6 +72,7 @@ fn check(
     let draft = read(text, name, &mut sources, &mut problems);
     let checked = draft.map(|draft| finish(&draft, &mut sources, &mut problems));
     problems.0.sort_by(|a, b| a.place.cmp(&b.place));
+    problems.tell_once();
     match checked {
         Some((settings, Read { routes, backends, written })) if !problems.has_errors() => {
             Ok(Loaded { settings, routes, backends, written, problems, files: sources.files })

@@ -310,10 +310,18 @@ fn path_pattern(node: &Node, problems: &mut Problems) -> Option<PathPattern> {
         problems.0.push(node.wrong(what));
         return None;
     }
+    let path = if exact || path == "/" { path } else { path.trim_end_matches('/') };
+    if path.contains("//") {
+        let what = "takes requests that double just these slashes and no others: in a path several count as one";
+        let single = path.split('/').filter(|segment| !segment.is_empty()).collect::<Vec<_>>().join("/");
+        let (mark, end) = (if exact { "=" } else { "" }, if path.ends_with('/') { "/" } else { "" });
+        let hint = format!("write `{mark}/{single}{end}`, which takes them too");
+        let wrong = node.wrong(what);
+        problems.0.push(Problem { severity: Severity::Warning, ..wrong }.with_hint(hint));
+    }
     Some(match (exact, path) {
         (true, path) => PathPattern::Exact(path.to_owned()),
-        (false, "/") => PathPattern::Prefix("/".to_owned()),
-        (false, path) => PathPattern::Prefix(path.trim_end_matches('/').to_owned()),
+        (false, path) => PathPattern::Prefix(path.to_owned()),
     })
 }
 

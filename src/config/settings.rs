@@ -165,9 +165,14 @@ fn listen(node: &Node, listen: &mut Listen, problems: &mut Problems) {
 /// An address can be listened on once. Each free port is another one.
 fn each_once(all: &[(SocketAddr, Place)], problems: &mut Problems) {
     for (index, (address, place)) in all.iter().enumerate().filter(|(_, (address, _))| address.port() != 0) {
-        if let Some((_, first)) = all.iter().take(index).find(|(other, _)| collide(*other, *address)) {
+        if let Some((other, first)) = all.iter().take(index).find(|(other, _)| collide(*other, *address)) {
             let problem = Problem::error(place.clone(), format!("`{address}` is also listened on at {first}"));
-            problems.0.push(problem.with_hint("remove one of them, or write another port"));
+            let hint = if address.is_ipv4() == other.is_ipv4() {
+                "remove one of them, or write another port"
+            } else {
+                "`[::]` takes the addresses of IPv4, too: remove the other one, or write another port"
+            };
+            problems.0.push(problem.with_hint(hint));
         }
     }
 }
@@ -181,9 +186,11 @@ fn beside_api(all: &[(SocketAddr, Place)], api: SocketAddr, problems: &mut Probl
     }
 }
 
-/// Whether the kernel refuses the second: they are the same, or one takes all addresses of its family.
+/// Whether the kernel refuses the second: they are the same, or one takes all addresses of its family; `[::]` takes
+/// those of both.
 fn collide(a: SocketAddr, b: SocketAddr) -> bool {
-    a.is_ipv4() == b.is_ipv4() && overlap(a, b)
+    let takes_both = |address: SocketAddr| address.is_ipv6() && address.ip().is_unspecified();
+    overlap(a, b) && (a.is_ipv4() == b.is_ipv4() || takes_both(a) || takes_both(b))
 }
 
 /// `:80`, `80`, `127.0.0.1:80`, `[::]:80`; several as a list.

@@ -26,8 +26,9 @@ impl Keeper {
         let told: HashSet<&Problem> = self.catalog.problems.0.iter().collect();
         for problem in catalog.problems.0.iter().filter(|problem| !told.contains(problem)) {
             match problem.severity {
-                Severity::Error | Severity::Warning => tracing::warn!("{problem}"),
-                Severity::Hint => tracing::info!("{problem}"),
+                Severity::Error => tracing::error!("{problem:#}"),
+                Severity::Warning => tracing::warn!("{problem:#}"),
+                Severity::Hint => tracing::info!("{problem:#}"),
             }
         }
         self.catalog = catalog;

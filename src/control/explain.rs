@@ -1,12 +1,12 @@
 //! What is made of a container, and why.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{FileSource, View};
 use crate::{
     catalog::{self, Catalog, FilePart},
     config::{self, Loaded},
-    model::{BackendSpec, Container, Place, Problem, Problems, RouteSpec, Settings},
+    model::{BackendId, BackendSpec, Container, Place, Problem, Problems, RouteSpec, Settings, Severity},
     net::check_certificates,
 };
 
@@ -43,6 +43,19 @@ impl Explained {
 }
 
 impl View {
+    /// The containers of which no backend is made because their labels are refused, by name, with what is wrong.
+    pub fn left_out(&self) -> BTreeMap<&str, Vec<&Problem>> {
+        let mut left_out: BTreeMap<&str, Vec<&Problem>> = BTreeMap::new();
+        for problem in self.catalog.problems.0.iter().filter(|problem| problem.severity == Severity::Error) {
+            let Place::Label { container, .. } = &problem.place else { continue };
+            let is_backend = container.parse().is_ok_and(|id: BackendId| self.catalog.backends.contains_key(&id));
+            if !is_backend {
+                left_out.entry(container).or_default().push(problem);
+            }
+        }
+        left_out
+    }
+
     /// What is made of each listed container and of each process, by name.
     pub fn explain(&self) -> Vec<Explained> {
         let explain = |container: &Container| explain(container, &self.catalog, &self.settings, &self.own_networks);

@@ -52,7 +52,8 @@ impl Oidc {
     /// Header fields of requests that say who somebody is. Those of clients are not believed.
     pub const FIELDS: [&str; 4] = ["Remote-User", "Remote-Name", "Remote-Email", "Remote-Groups"];
 
-    /// Cookies whose names begin so are ours, and not for services. The second has none of them set by another host.
+    /// The cookies of a Dormouse have names that begin so, and go on with a mark of its key: only those of that key are
+    /// ours, and not for services. The second has none of them set by another host.
     pub const COOKIES: [&str; 2] = ["dormouse_oidc_", "__Host-dormouse_oidc_"];
 
     /// Whether somebody is let in. An address counts only when the provider has seen that it is theirs. A user name that

@@ -1,6 +1,6 @@
 //! Problems: what is wrong in a configuration, where, and what to do about it.
 
-use std::{fmt, sync::Arc};
+use std::{collections::HashSet, fmt, sync::Arc};
 
 /// Where a problem is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -85,6 +85,12 @@ impl Problems {
         self.has_errors_since(0)
     }
 
+    /// Each is told once: what several endpoints or aliases have from one place is one mistake.
+    pub fn tell_once(&mut self) {
+        let mut told = HashSet::new();
+        self.0.retain(|problem| told.insert(problem.clone()));
+    }
+
     /// Whether any of those found after the first `before` is an error.
     pub fn has_errors_since(&self, before: usize) -> bool {
         self.0.iter().skip(before).any(|p| p.severity == Severity::Error)
@@ -124,8 +130,12 @@ impl fmt::Display for Place {
 }
 
 impl fmt::Display for Problem {
+    /// The alternate form leaves out how bad it is, for where that is told already.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}: {}", self.severity.as_str(), self.place, self.what)?;
+        if !f.alternate() {
+            write!(f, "{}: ", self.severity.as_str())?;
+        }
+        write!(f, "{}: {}", self.place, self.what)?;
         if let Some(hint) = &self.hint {
             write!(f, "\n  hint: {hint}")?;
         }

@@ -41,7 +41,27 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_m
 pub fn check_free(address: SocketAddr) -> io::Result<()> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
+    take_families(&socket, address)?;
     socket.bind(&address.into())
+}
+
+/// All addresses are those of both families, whatever this system takes them for by itself.
+fn take_families(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+    if address.is_ipv6() { socket.set_only_v6(!address.ip().is_unspecified()) } else { Ok(()) }
+}
+
+/// What to do about an address that can not be listened on.
+pub fn listen_advice(address: SocketAddr, error: &io::Error) -> String {
+    let (port, kind) = (address.port(), error.kind());
+    if kind == io::ErrorKind::AddrInUse {
+        format!("`ss -ltnp 'sport = :{port}'` as root tells who has it")
+    } else if kind == io::ErrorKind::PermissionDenied && port < 1024 {
+        "ports below 1024 need root or CAP_NET_BIND_SERVICE".to_owned()
+    } else if kind == io::ErrorKind::AddrNotAvailable {
+        "`ip address` tells which addresses this machine has".to_owned()
+    } else {
+        "write another address".to_owned()
+    }
 }
 
 /// Binds a listener that shares its port with the other workers' (`SO_REUSEPORT`).
@@ -49,9 +69,7 @@ fn bind(address: SocketAddr) -> io::Result<StdListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
-    if address.is_ipv6() && !address.ip().is_unspecified() {
-        socket.set_only_v6(true)?;
-    }
+    take_families(&socket, address)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
@@ -89,9 +107,7 @@ pub fn bind_for(address: SocketAddr, workers: usize) -> io::Result<Vec<Vec<StdLi
 /// Binds a socket for datagrams, alone on its address. It tells for each of them where it was sent to.
 pub fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-    if address.is_ipv6() && !address.ip().is_unspecified() {
-        socket.set_only_v6(true)?;
-    }
+    take_families(&socket, address)?;
     socket.set_nonblocking(true)?;
     // A crowd that comes while the backend wakes is kept here until it is looked at; the system grants what it allows.
     if setsockopt(&socket, sockopt::RcvBufForce, &DATAGRAM_QUEUE).is_err() {
@@ -214,6 +230,15 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    #[test]
+    fn each_failure_to_listen_has_its_own_advice() {
+        let advice = |port: u16, kind: io::ErrorKind| listen_advice(([127, 0, 0, 1], port).into(), &kind.into());
+        assert!(advice(80, io::ErrorKind::AddrInUse).contains("ss -ltnp 'sport = :80'"));
+        assert!(advice(80, io::ErrorKind::PermissionDenied).contains("CAP_NET_BIND_SERVICE"));
+        assert!(!advice(8080, io::ErrorKind::PermissionDenied).contains("CAP_NET_BIND_SERVICE"));
+        assert!(advice(80, io::ErrorKind::AddrNotAvailable).contains("ip address"));
+    }
     use crate::net::handed::take_over_sockets;
 
     #[test]

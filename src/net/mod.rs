@@ -43,7 +43,7 @@ pub use handed::{
     take_over_sockets,
 };
 pub use inside::may_enter;
-pub use listen::{Lack, accept, bind_for, bind_udp, check_free, is_scarcity};
+pub use listen::{Lack, accept, bind_for, bind_udp, check_free, is_scarcity, listen_advice};
 pub use minecraft::{Handshake, handshake, pong, status_answer};
 pub use opening::{Judgement, judge};
 pub use own::{is_own, refuse_itself};

@@ -150,7 +150,7 @@ impl Certificates {
         let before = self.profiles.load();
         let (now, known) = (read(&before), before.problems());
         for problem in now.problems().iter().filter(|problem| !known.contains(problem)) {
-            tracing::warn!("{problem}");
+            tracing::warn!("{problem:#}");
         }
         self.profiles.store(Arc::new(now));
     }

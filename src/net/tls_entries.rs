@@ -71,7 +71,7 @@ pub(super) fn loaded(entry: Entry, before: &[(Entry, Found)]) -> (Entry, Found) 
     let mut found = entry.load();
     let last = before.iter().find(|(other, _)| other.is_same(&entry)).map(|(_, found)| found);
     for problem in found.problems.iter().filter(|problem| last.is_none_or(|last| !last.problems.contains(problem))) {
-        tracing::warn!("{problem}");
+        tracing::warn!("{problem:#}");
     }
     if let Some(last) = last.filter(|_| !found.problems.is_empty()) {
         // What is gone from a folder that can be read was taken out.

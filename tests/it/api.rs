@@ -168,6 +168,30 @@ async fn exchange(
     Answer { status, head: head.to_owned(), body: body.to_owned() }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_container_whose_labels_are_refused_is_told_beside_the_backends() {
+    let world = world().await;
+    assert_eq!(world.get("/api/v1/backends").await.good()["left_out"], json!([]));
+    world.engine.add("wrong", Script::default());
+    world.engine.facts("wrong", |container| {
+        container.labels.insert("dormouse.idle_timeout".to_owned(), "30".to_owned());
+        container.labels.insert("dormouse.stop_method".to_owned(), "doze".to_owned());
+    });
+    let left_out = async || world.get("/api/v1/backends").await.good()["left_out"].clone();
+    let told = until("it is listed", left_out, |told| told.as_array().is_some_and(|all| !all.is_empty())).await;
+    assert_eq!((told.as_array().unwrap().len(), &told[0]["id"]), (1, &json!("local/wrong")));
+    let labels: Vec<&str> =
+        told[0]["problems"].as_array().unwrap().iter().map(|problem| problem["label"].as_str().unwrap()).collect();
+    assert_eq!(labels, ["dormouse.idle_timeout", "dormouse.stop_method"]);
+    let mut ps = tokio::process::Command::new(env!("CARGO_BIN_EXE_dormouse"));
+    ps.arg("--state-dir").arg(world.unix.parent().unwrap()).arg("ps");
+    let shown = String::from_utf8(must("it answers", ps.output()).await.unwrap().stdout).unwrap();
+    let last = shown.lines().last().unwrap();
+    assert!(last.starts_with("local/wrong: left out: label `dormouse.idle_timeout`: "), "{shown}");
+    assert!(last.ends_with(" (and 1 more); see `dormouse explain local/wrong`"), "{shown}");
+    world.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_that_exists_is_told() {
     let world = world().await;

@@ -118,6 +118,43 @@ fn a_file_is_checked_with_places_and_exit_codes() {
 }
 
 #[test]
+fn a_taken_port_is_told_with_how_to_find_out_who_has_it() {
+    let place = place();
+    let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = holder.local_addr().unwrap();
+    let find = format!("ss -ltnp 'sport = :{}'", taken.port());
+    for listen in [format!("{{http: \"{taken}\", api: off}}"), format!("{{http: 127.0.0.1:0, api: \"{taken}\"}}")] {
+        write(place.path(), "d.yaml", &format!("listen: {listen}\nnodes: {{here: process}}\n"));
+        let (code, _, err) = ran(place.path(), &["serve", "--config", "d.yaml"]);
+        assert_eq!(code, 1, "{err}");
+        assert!(err.contains(&taken.to_string()) && err.contains("in use") && err.contains(&find), "{err}");
+        assert!(!err.contains("CAP_NET_BIND_SERVICE"), "no right is missing: {err}");
+    }
+}
+
+#[test]
+fn a_line_of_the_log_says_its_level_once() {
+    let place = place();
+    let routes = "routes: {a: {host: 127.0.0.1, port: 9, load_balance: {weight: 2}}}";
+    let config = format!("listen: {{http: 127.0.0.1:0, api: off}}\nnodes: {{here: process}}\n{routes}\n");
+    write(place.path(), "d.yaml", &config);
+    let log = std::fs::File::create(place.path().join("log")).unwrap();
+    let mut child = dormouse(place.path(), &["serve", "--config", "d.yaml"]).stderr(log).spawn().unwrap();
+    let since = Instant::now();
+    let told = loop {
+        let log = std::fs::read_to_string(place.path().join("log")).unwrap();
+        if let Some(line) = log.lines().find(|line| line.contains("load_balance")) {
+            break line.to_owned();
+        }
+        assert!(since.elapsed() < LONG, "{log}");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    };
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(told.contains(" WARN ") && told.contains(": d.yaml:3:") && !told.contains("warning:"), "{told}");
+}
+
+#[test]
 fn what_needs_nothing_works_anywhere() {
     let place = place();
     let (code, out, _) = ran(place.path(), &["schema"]);

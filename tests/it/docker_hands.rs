@@ -8,6 +8,7 @@ use std::{
 use crate::support::{
     docker::DockerCli,
     dormouse::{Dormouse, Load, outcomes},
+    wait::until,
 };
 
 /// What a hand does is seen within this time.
@@ -103,6 +104,26 @@ async fn requests_during_stop_restart_kill_and_pause_by_hand_are_all_answered() 
     println!("lives: {}, starts: {}", lives.len(), cli.count(&name, "start").await);
     // One by us after each end, and those of the hand: no fight with it.
     assert!((4..=6).contains(&lives.len()), "{lives:?}");
+}
+
+#[tokio::test]
+async fn a_request_that_is_inside_when_a_hand_pauses_it_is_answered_without_anybody_else() {
+    let Some(cli) = DockerCli::new() else { return };
+    let name = cli.sleeper(&["run", "-d"], "app", &["idle_timeout=1h"], &[]).await;
+    let dormouse = Dormouse::start(&cli.config()).await;
+    dormouse.knows(&name).await;
+    dormouse.comes_to(&name, "awake").await;
+    let act = async {
+        let inside = async || dormouse.container(&name).await["passes"].as_u64();
+        until("the request is inside", inside, |passes| *passes == Some(1)).await;
+        cli.run(&["pause", &name]).await;
+        dormouse.comes_to(&name, "paused").await;
+    };
+    let (reply, ()) = tokio::join!(dormouse.get(&name, "/slow?ms=3000"), act);
+    assert_eq!((reply.status, reply.body.as_str()), (200, "slow\n"), "{reply:?}");
+    dormouse.has_logged(&name, "is paused by another hand with 1 inside: 30s are waited", 1).await;
+    assert_eq!((cli.count(&name, "unpause").await, cli.count(&name, "start").await), (1, 1));
+    assert_eq!(dormouse.container_state(&name).await, "awake");
 }
 
 #[tokio::test]

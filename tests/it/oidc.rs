@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use serde_json::json;
 use tokio::net::TcpStream;
 use tokio_tungstenite::{client_async, tungstenite};
@@ -335,6 +336,59 @@ async fn a_provider_that_is_away_or_slow_lets_nobody_in_and_may_change_its_keys(
         (vec!["M".to_owned()], vec!["staff".to_owned()])
     );
     assert_eq!(app.journal().starts(), 1);
+}
+
+#[tokio::test]
+async fn one_logs_in_through_a_dormouse_before_another() {
+    let provider = Provider::start(SigningKey::es256()).await;
+    let app = behind("app", &provider, "");
+    let inner = start(&provider, &[&app]).await;
+    let (id, secret) = CLIENT;
+    let rule = format!(
+        "{{ oidc: {{ issuer_url: \"{}\", client_id: \"{id}\", client_secret: \"{secret}\", allowed_users: mia, \
+         callback_path: /outer/callback, logout_path: /outer/logout }} }}",
+        provider.issuer
+    );
+    let (host, port) = (inner.http.ip(), inner.http.port());
+    let outer = Dormouse::start(&format!(
+        "nodes: {{ jobs: process }}\nroutes:\n  app: {{ host: {host}, port: {port}, middlewares: {rule} }}\n"
+    ))
+    .await;
+    let paths = ["/auth/callback", "/outer/callback"];
+    provider.conducts(|conduct| conduct.redirect_uris = paths.map(|path| format!("http://app.test{path}")).into());
+    let of_outer = log_in(&outer, &provider, "app").await;
+    let mut jar = vec![of_outer];
+    let visit = async |jar: &[String], path: &str| {
+        get(outer.http, "app", path, &format!("{HTML}Cookie: {}\r\n", jar.join("; "))).await.unwrap()
+    };
+    let led = visit(&jar, "/echo").await;
+    assert_eq!(led.status, 303, "the inner one asks, too: {led:?}");
+    let begun = Begun { cookie: cookies(&led).concat(), to: location(&led).to_owned() };
+    let back = begun.authorize(&provider, "app").await;
+    assert!(back.path.starts_with(paths[0]), "{}", back.path);
+    jar.push(back.cookie);
+    let reply = visit(&jar, &back.path).await;
+    assert_eq!((reply.status, location(&reply)), (303, "/echo"), "{reply:?}\n{}", inner.log());
+    jar.extend(cookies(&reply).into_iter().filter(|cookie| !cookie.ends_with('=')));
+    let reply = ask(&outer, "app", &jar.join("; ")).await;
+    assert_eq!((reply.status, got(&reply, "remote-user")), (200, vec!["mia".to_owned()]), "{reply:?}");
+    assert!(got(&reply, "cookie").is_empty(), "each has taken its own ones out: {reply:?}");
+}
+
+#[tokio::test]
+async fn all_who_need_the_keys_of_a_slow_provider_fail_together_by_one_question() {
+    let provider = Provider::start(SigningKey::es256()).await;
+    let app = behind("app", &provider, ", timeout: 2s");
+    let dormouse = start(&provider, &[&app]).await;
+    let mut late = Vec::new();
+    for _ in 0..4 {
+        late.push(returned(&dormouse, &provider, "app").await);
+    }
+    provider.conducts(|conduct| conduct.thinks_of_keys = Duration::from_secs(30));
+    let replies = join_all(late.iter().map(|late| late.finish(&dormouse, "app"))).await;
+    let statuses: Vec<u16> = replies.iter().map(|reply| reply.status).collect();
+    assert_eq!(statuses, [504; 4]);
+    provider.conducts(|conduct| assert_eq!(conduct.asked_for_keys, 1));
 }
 
 #[tokio::test]

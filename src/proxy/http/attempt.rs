@@ -219,7 +219,8 @@ fn start(job: &mut Job<'_>, way: &Way) -> Result<Pump, Fault> {
     let (mark, peer) =
         (&worker.shared.mark, (job.client.peer.as_ref(), job.client.settings.trusted_proxies.as_slice()));
     let cookie = job.turn.as_ref().and_then(|turn| turn.group.cookie.as_ref());
-    rewrite::request(job.head, &job.route.spec, job.edits, peer, mark, (way.at, cookie), &mut out);
+    let ours = (way.at, cookie, worker.shared.drawn_session_key());
+    rewrite::request(job.head, &job.route.spec, job.edits, peer, mark, ours, &mut out);
     let begun = if job.head.has_body() { job.client.input.take() } else { None };
     let most = job.route.spec.options.middlewares.as_ref().and_then(|all| all.max_body());
     let pump = Pump::request(job.head.framing, out, begun, &worker.buffers, most, &job.route.spec.options);

@@ -76,7 +76,7 @@ pub fn request(bytes: &[u8]) -> Result<Option<ReadRequest>, BadRequest> {
         None,
         (&peer, &[]),
         "mark",
-        (SocketAddr::from(([192, 0, 2, 2], 80)).into(), None),
+        (SocketAddr::from(([192, 0, 2, 2], 80)).into(), None, None),
         &mut out,
     );
     let passing = head.fields().iter().filter(|field| field.known == Known::Other);

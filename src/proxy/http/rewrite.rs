@@ -19,6 +19,7 @@ use super::{
     relay::Emit,
     request_head::{Field, Framing, RequestHead},
     response_head::ResponseHead,
+    session_key::SessionKey,
 };
 
 /// The field by which browsers are told to use nothing but TLS.
@@ -102,15 +103,14 @@ const COOKIE: &[u8] = b"cookie";
 /// Looks for our own ones. Made once: making it costs more than most searches.
 static OURS: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(Oidc::COOKIES[0]));
 
-/// Whether a `Cookie` field may hold cookies of our own: they let somebody in, maybe to another route of the host, and
-/// no service is to see them.
+/// Whether a `Cookie` field may hold cookies of our own.
 pub(super) fn holds_ours(field: &[u8]) -> bool {
     OURS.find(field).is_some()
 }
 
-/// The others.
-pub(super) fn foreign_crumbs(field: &[u8]) -> impl Iterator<Item = &[u8]> {
-    crumbs(field).filter(|crumb| !Oidc::COOKIES.iter().any(|own| crumb.starts_with(own.as_bytes())))
+/// The cookies that are not ours; without a key none has been. Those of another Dormouse belong to the service.
+pub(super) fn foreign_crumbs<'a>(field: &'a [u8], key: Option<&SessionKey>) -> impl Iterator<Item = &'a [u8]> {
+    crumbs(field).filter(move |crumb| !key.is_some_and(|key| key.has_named(crumb)))
 }
 
 /// Writes a `Cookie` field of these, unless there are none.
@@ -124,14 +124,14 @@ fn push_crumbs<'a>(crumbs: impl Iterator<Item = &'a [u8]>, out: &mut Buf) {
     out.push(if any { b"\r\n" } else { b"" });
 }
 
-/// Writes the request head for the upstream. `cookie` is ours, and not for the service.
+/// Writes the request head for the upstream. `cookie` is ours, and not for the service; so are those of the key.
 pub(super) fn request(
     head: &RequestHead,
     route: &RouteSpec,
     edits: Option<&Edits>,
     (peer, trusted): (&Peer, &[IpNet]),
     mark: &str,
-    (upstream, cookie): (Spot, Option<&Cookie>),
+    (upstream, cookie, key): (Spot, Option<&Cookie>, Option<&SessionKey>),
     out: &mut Buf,
 ) {
     let set = route.options.set_request_headers.as_slice();
@@ -183,7 +183,7 @@ pub(super) fn request(
             continue;
         }
         run.end(out);
-        let passes = foreign_crumbs(head.part(&field.value));
+        let passes = foreign_crumbs(head.part(&field.value), key);
         push_crumbs(passes.filter(|crumb| cookie.is_none_or(|cookie| !cookie.has_set(crumb))), out);
     }
     run.end(out);

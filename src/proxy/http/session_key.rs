@@ -5,8 +5,11 @@ use std::fmt;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use ring::{
     aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
+    digest::{SHA256, digest},
     rand::{SecureRandom, SystemRandom},
 };
+
+use crate::model::Oidc;
 
 /// Bytes of a key.
 const LENGTH: usize = 32;
@@ -15,6 +18,8 @@ const LENGTH: usize = 32;
 pub struct SessionKey {
     bytes: [u8; LENGTH],
     key: LessSafeKey,
+    /// How the names of our cookies begin: in clear and with TLS. Another Dormouse in front or behind has other ones.
+    names: [String; 2],
 }
 
 impl SessionKey {
@@ -35,7 +40,22 @@ impl SessionKey {
 
     fn of(bytes: [u8; LENGTH]) -> Option<Self> {
         let key = UnboundKey::new(&CHACHA20_POLY1305, &bytes).ok()?;
-        Some(Self { bytes, key: LessSafeKey::new(key) })
+        let hash = digest(&SHA256, &[b"names of cookies\0", bytes.as_slice()].concat());
+        let mark: String = hash.as_ref().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        let names = Oidc::COOKIES.map(|kind| format!("{kind}{mark}"));
+        Some(Self { bytes, key: LessSafeKey::new(key), names })
+    }
+
+    /// How the names of our cookies begin.
+    pub(super) fn names(&self, secure: bool) -> &str {
+        let [clear, with_tls] = &self.names;
+        if secure { with_tls } else { clear }
+    }
+
+    /// Whether a cookie is named by us: it lets somebody in, maybe to another route of the host, and no service is to
+    /// see it.
+    pub(super) fn has_named(&self, crumb: &[u8]) -> bool {
+        self.names.iter().any(|name| crumb.starts_with(name.as_bytes()))
     }
 
     /// Seals a text. It can be opened only by who says the same of what it is about.
@@ -73,6 +93,16 @@ impl fmt::Debug for SessionKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_key_names_its_cookies_otherwise() {
+        let (key, other) = (SessionKey::random().unwrap(), SessionKey::random().unwrap());
+        for secure in [false, true] {
+            let cookie = format!("{}0123=x", key.names(secure));
+            assert!(key.has_named(cookie.as_bytes()) && !other.has_named(cookie.as_bytes()), "{cookie}");
+            assert_eq!(SessionKey::read(&key.text()).unwrap().names(secure), key.names(secure));
+        }
+    }
 
     #[test]
     fn only_what_was_sealed_by_the_same_key_about_the_same_is_opened() {

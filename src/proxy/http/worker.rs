@@ -145,6 +145,11 @@ impl Shared {
         }
     }
 
+    /// The same, if there is one already.
+    pub(super) fn drawn_session_key(&self) -> Option<&SessionKey> {
+        self.sessions.get()
+    }
+
     /// Whether another process serves whoever comes.
     pub(in crate::proxy) fn is_succeeded(&self) -> bool {
         *self.at_leisure.borrow()
@@ -366,7 +371,10 @@ pub fn bind_workers(count: usize, clear: &[SocketAddr], secure: &[SocketAddr]) -
     let mut sets: Vec<Vec<Bound>> = (0..count.max(1)).map(|_| Vec::new()).collect();
     let wanted = clear.iter().map(|address| (address, false)).chain(secure.iter().map(|address| (address, true)));
     for (address, secure) in wanted {
-        let told = |error: io::Error| io::Error::new(error.kind(), format!("`{address}`: {error}"));
+        let told = |error: io::Error| {
+            let advice = net::listen_advice(*address, &error);
+            io::Error::new(error.kind(), format!("`{address}`: {error} ({advice})"))
+        };
         let bound = net::bind_for(*address, count).map_err(told)?;
         addresses.extend(bound.iter().flatten().next().map(StdListener::local_addr).transpose()?);
         for (set, listeners) in sets.iter_mut().zip(bound) {

@@ -1,17 +1,12 @@
 //! The program itself, run as a user runs it, and clients of it.
 
 use std::{
-    collections::BTreeMap,
-    fmt, fs, io,
+    fs, io,
     net::SocketAddr,
     os::unix::process::{CommandExt, ExitStatusExt},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -19,12 +14,16 @@ use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpStream, UnixStream},
-    task::JoinSet,
 };
 
 use super::{
     apps::free_port,
     wait::{LONG, must, until},
+};
+pub(crate) use super::{
+    client::{Reply, field, get, read_reply, request},
+    figures::Figures,
+    load::{Asked, Load, outcomes},
 };
 
 /// A running Dormouse with a configuration, a state directory and a log of its own. Ended in order when dropped.
@@ -42,20 +41,6 @@ pub(crate) struct Dormouse {
     pub(crate) http: SocketAddr,
     /// Where it serves HTTPS, if it does.
     pub(crate) https: Option<SocketAddr>,
-}
-
-/// What a client got, and when.
-#[derive(Debug, Clone)]
-pub(crate) struct Reply {
-    pub(crate) status: u16,
-    /// The head as it came, without the status line.
-    pub(crate) head: String,
-    pub(crate) body: String,
-    /// When the request was written.
-    pub(crate) sent: SystemTime,
-    /// When the first byte of the answer came.
-    pub(crate) first_byte: SystemTime,
-    pub(crate) took: Duration,
 }
 
 impl Dormouse {
@@ -372,163 +357,5 @@ impl Drop for Dormouse {
         if std::thread::panicking() {
             println!("the log of Dormouse:\n{}", self.log());
         }
-    }
-}
-
-/// One GET by a plain client: no browser, so that it is held.
-pub(crate) async fn get(at: SocketAddr, name: &str, path: &str, fields: &str) -> io::Result<Reply> {
-    request(at, &format!("GET {path} HTTP/1.1\r\nHost: {name}.test\r\nConnection: close\r\n{fields}\r\n")).await
-}
-
-/// Writes a whole request and reads the answer until the connection ends.
-pub(crate) async fn request(at: SocketAddr, text: &str) -> io::Result<Reply> {
-    let talk = async {
-        let mut stream = TcpStream::connect(at).await?;
-        stream.set_nodelay(true)?;
-        let sent = SystemTime::now();
-        stream.write_all(text.as_bytes()).await?;
-        read_reply(&mut stream, sent).await
-    };
-    tokio::time::timeout(LONG, talk).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-}
-
-/// Reads an answer until the connection ends.
-pub(crate) async fn read_reply(stream: &mut TcpStream, sent: SystemTime) -> io::Result<Reply> {
-    let mut bytes = vec![0; 16 << 10];
-    let count = stream.read(&mut bytes).await?;
-    let first_byte = SystemTime::now();
-    bytes.truncate(count);
-    stream.read_to_end(&mut bytes).await?;
-    let text = String::from_utf8_lossy(&bytes);
-    let broken = || io::Error::other(format!("no answer, but {text:?}"));
-    let (start, rest) = text.split_once("\r\n").ok_or_else(broken)?;
-    let (head, body) = rest.split_once("\r\n\r\n").ok_or_else(broken)?;
-    let status = start.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(broken)?;
-    let length = field(head, "content-length").and_then(|length| length.parse::<usize>().ok());
-    if length.is_some_and(|length| length != body.len()) {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    let took = SystemTime::now().duration_since(sent).unwrap_or_default();
-    Ok(Reply { status, head: head.to_owned(), body: body.to_owned(), sent, first_byte, took })
-}
-
-pub(crate) fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
-    let fields = head.lines().filter_map(|line| line.split_once(':'));
-    fields.into_iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
-}
-
-impl Reply {
-    /// A field of its head.
-    pub(crate) fn field(&self, name: &str) -> Option<&str> {
-        field(&self.head, name)
-    }
-
-    /// A number that the app tells about itself: `pid`, or the nanosecond at which it `started` or `listened`.
-    pub(crate) fn told(&self, word: &str) -> u128 {
-        let words: Vec<_> = self.body.split_whitespace().collect();
-        let found = words.windows(2).find(|pair| pair[0] == word).and_then(|pair| pair[1].parse().ok());
-        found.unwrap_or_else(|| panic!("no {word:?} in {self:?}"))
-    }
-
-    /// From the moment the app listened to the first byte of the answer, in milliseconds.
-    pub(crate) fn after_listening(&self) -> f64 {
-        let first = self.first_byte.duration_since(UNIX_EPOCH).expect("a time after 1970").as_nanos();
-        (first as f64 - self.told("listened") as f64) / 1e6
-    }
-}
-
-/// Clients that ask for a container again and again until told to end, each of their requests recorded.
-#[derive(Debug)]
-pub(crate) struct Load {
-    end: Arc<AtomicBool>,
-    clients: JoinSet<Vec<Asked>>,
-}
-
-/// One request of a load, and what came of it.
-#[derive(Debug)]
-pub(crate) struct Asked {
-    pub(crate) at: SystemTime,
-    pub(crate) took: Duration,
-    pub(crate) got: Result<Reply, String>,
-}
-
-impl Load {
-    /// So many clients, each of which rests 20 ms between its requests.
-    pub(crate) fn begin(dormouse: &Dormouse, name: &str, path: &str, clients: usize) -> Self {
-        let end = Arc::new(AtomicBool::new(false));
-        let (http, mut tasks) = (dormouse.http, JoinSet::new());
-        for _ in 0..clients {
-            let (end, name, path) = (Arc::clone(&end), name.to_owned(), path.to_owned());
-            tasks.spawn(async move {
-                let mut history = Vec::new();
-                while !end.load(Ordering::SeqCst) {
-                    let (at, since) = (SystemTime::now(), Instant::now());
-                    let got = get(http, &name, &path, "").await.map_err(|error| error.to_string());
-                    history.push(Asked { at, took: since.elapsed(), got });
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
-                history
-            });
-        }
-        Self { end, clients: tasks }
-    }
-
-    /// Ends it and returns its history in order.
-    pub(crate) async fn end(self) -> Vec<Asked> {
-        self.end.store(true, Ordering::SeqCst);
-        let mut history = self.clients.join_all().await.into_iter().flatten().collect::<Vec<_>>();
-        history.sort_by_key(|asked| asked.at);
-        history
-    }
-}
-
-impl Asked {
-    /// The status of the answer, or what went wrong in words.
-    pub(crate) fn outcome(&self) -> String {
-        self.got.as_ref().map_or_else(Clone::clone, |reply| reply.status.to_string())
-    }
-}
-
-/// How often each outcome is in a history.
-pub(crate) fn outcomes(history: &[Asked]) -> BTreeMap<String, usize> {
-    let mut counts = BTreeMap::new();
-    for asked in history {
-        *counts.entry(asked.outcome()).or_default() += 1;
-    }
-    counts
-}
-
-/// Figures of one kind, to be printed and compared.
-#[derive(Debug, Clone)]
-pub(crate) struct Figures(Vec<f64>);
-
-impl Figures {
-    pub(crate) fn new(mut figures: Vec<f64>) -> Self {
-        assert!(!figures.is_empty(), "no figures");
-        figures.sort_by(f64::total_cmp);
-        Self(figures)
-    }
-
-    /// All of them, the least first.
-    pub(crate) fn all(&self) -> &[f64] {
-        &self.0
-    }
-
-    pub(crate) fn median(&self) -> f64 {
-        self.quantile(0.5)
-    }
-
-    /// The smallest figure that this share of all does not exceed.
-    pub(crate) fn quantile(&self, share: f64) -> f64 {
-        let rank = (share * self.0.len() as f64).ceil() as usize;
-        self.0[rank.clamp(1, self.0.len()) - 1]
-    }
-}
-
-impl fmt::Display for Figures {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (least, most) = (self.0[0], self.0[self.0.len() - 1]);
-        let (count, median, p95) = (self.0.len(), self.median(), self.quantile(0.95));
-        write!(f, "{count} times: least {least:.2}, median {median:.2}, p95 {p95:.2}, most {most:.2} ms")
     }
 }

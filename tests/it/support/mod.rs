@@ -1,11 +1,14 @@
 //! Helpers of the tests.
 pub(crate) mod apps;
 pub(crate) mod bind;
+pub(crate) mod client;
 pub(crate) mod dns_stub;
 pub(crate) mod docker;
 pub(crate) mod dormouse;
+pub(crate) mod figures;
 pub(crate) mod history;
 pub(crate) mod line;
+pub(crate) mod load;
 pub(crate) mod not_run;
 pub(crate) mod ocsp;
 pub(crate) mod oidc;

@@ -70,6 +70,8 @@ pub(crate) struct Conduct {
     pub(crate) thinks: Duration,
     /// How long it thinks of its keys besides.
     pub(crate) thinks_of_keys: Duration,
+    /// How often it was asked for them.
+    pub(crate) asked_for_keys: usize,
     key: (u32, SigningKey),
     grants: HashMap<String, Grant>,
     /// Codes that were given tokens for.
@@ -277,6 +279,7 @@ impl Provider {
             signature: Signature::Good,
             thinks: Duration::ZERO,
             thinks_of_keys: Duration::ZERO,
+            asked_for_keys: 0,
             key: (1, key),
             grants: HashMap::new(),
             tokens: 0,
@@ -319,8 +322,10 @@ async fn serve(mut stream: TcpStream, issuer: &str, conduct: &Mutex<Conduct>) ->
     let mut line = head.split_whitespace();
     let what = (line.next()?, line.next()?);
     let (thinks, of_keys) = {
-        let conduct = conduct.lock().unwrap();
-        (conduct.thinks, if what.1 == "/jwks" { conduct.thinks_of_keys } else { Duration::ZERO })
+        let mut conduct = conduct.lock().unwrap();
+        let of_keys = what.1 == "/jwks";
+        conduct.asked_for_keys += usize::from(of_keys);
+        (conduct.thinks, if of_keys { conduct.thinks_of_keys } else { Duration::ZERO })
     };
     tokio::time::sleep(thinks + of_keys).await;
     let (status, to, answer) = conduct.lock().unwrap().answer(issuer, what, &head, &body);

@@ -19,6 +19,7 @@ use super::{
         answer::Answer,
         field::{HOP_MARK, Known, reads_like},
         rewrite::{foreign_crumbs, holds_ours},
+        session_key::SessionKey,
     },
     asker::Asker,
     auth_server::{self, away},
@@ -79,7 +80,8 @@ fn question(asker: &Asker<'_>, auth: &ForwardAuth) -> Result<Request<Empty<Bytes
         if !own.chain(KEPT_BACK).any(|kept| reads_like(name, kept.as_bytes())) {
             let value = head.part(&field.value);
             let is_ours = name.eq_ignore_ascii_case(b"cookie") && holds_ours(value);
-            let value = if is_ours { Cow::Owned(without_ours(value)) } else { Cow::Borrowed(value) };
+            let key = asker.client.worker.shared.drawn_session_key();
+            let value = if is_ours { Cow::Owned(without_ours(value, key)) } else { Cow::Borrowed(value) };
             request = request.header(HeaderName::from_bytes(name)?, HeaderValue::from_bytes(&value)?);
         }
     }
@@ -87,8 +89,8 @@ fn question(asker: &Asker<'_>, auth: &ForwardAuth) -> Result<Request<Empty<Bytes
 }
 
 /// A `Cookie` field without the cookies of our own.
-fn without_ours(field: &[u8]) -> Vec<u8> {
-    foreign_crumbs(field).collect::<Vec<_>>().join(&b"; "[..])
+fn without_ours(field: &[u8], key: Option<&SessionKey>) -> Vec<u8> {
+    foreign_crumbs(field, key).collect::<Vec<_>>().join(&b"; "[..])
 }
 
 /// The fields that go on with the request.
@@ -142,9 +144,13 @@ mod tests {
 
     #[test]
     fn it_is_not_shown_who_is_logged_in_here() {
-        let field = b"a=1; dormouse_oidc_0=x;__Host-dormouse_oidc_1_2=y; b=dormouse_oidc_";
-        assert!(holds_ours(field) && !holds_ours(b"a=1; b=2"));
-        assert_eq!(without_ours(field), b"a=1; b=dormouse_oidc_");
+        let key = SessionKey::random().unwrap();
+        let (clear, with_tls) = (key.names(false), key.names(true));
+        let field = format!("a=1; {clear}0=x;{with_tls}1_2=y; dormouse_oidc_others=z; b={clear}");
+        assert!(holds_ours(field.as_bytes()) && !holds_ours(b"a=1; b=2"));
+        let left = without_ours(field.as_bytes(), Some(&key));
+        assert_eq!(String::from_utf8(left).unwrap(), format!("a=1; dormouse_oidc_others=z; b={clear}"));
+        assert_eq!(without_ours(b"a=1; dormouse_oidc_others=z", None), b"a=1; dormouse_oidc_others=z");
     }
 
     #[test]

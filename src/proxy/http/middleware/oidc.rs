@@ -77,7 +77,7 @@ pub(super) async fn check(asker: &Asker<'_>, route: &LiveRoute, rule: &Oidc) -> 
     let Some(key) = asker.client.worker.shared.session_key() else {
         return Err(Refusal::new("there is no key", Answer::new(500, "Nobody can log in at the moment.")));
     };
-    let about = About::new(route.spec.alias.as_str(), rule, head.host(), secure);
+    let about = About::new(route.spec.alias.as_str(), rule, head.host(), key.names(secure));
     let visit = Visit { asker, rule, about, key, secure, now: Timestamp::now().as_second() };
     if head.path() == rule.logout_path {
         return Err(visit.logout().await);

@@ -58,12 +58,13 @@ pub(super) struct About {
 }
 
 impl About {
-    pub(super) fn new(route: &str, rule: &Oidc, host: &str, secure: bool) -> Self {
+    /// `names`: how the names of our cookies begin.
+    pub(super) fn new(route: &str, rule: &Oidc, host: &str, names: &str) -> Self {
         let text = format!("{route}\0{}\0{}\0{}", rule.issuer, rule.client_id, host.to_ascii_lowercase());
         let hash = digest(&SHA256, text.as_bytes());
         let hash: String = hash.as_ref().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-        // With that prefix no other host can have set it.
-        Self { name: format!("{}{hash}", Oidc::COOKIES[usize::from(secure)]), text }
+        let name = format!("{names}{hash}");
+        Self { text: format!("{name}\0{text}"), name }
     }
 
     /// What the session is sealed about.
