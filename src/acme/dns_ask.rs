@@ -50,7 +50,7 @@ pub(super) fn usual_resolvers() -> Vec<SocketAddr> {
 
 fn named_in(text: &str) -> Vec<SocketAddr> {
     let words = text.lines().filter_map(|line| line.trim().strip_prefix("nameserver"));
-    words.filter_map(|word| Some((word.trim().parse::<IpAddr>().ok()?, 53).into())).collect()
+    words.filter_map(|words| Some((words.split_whitespace().next()?.parse::<IpAddr>().ok()?, 53).into())).collect()
 }
 
 /// Looks where a record belongs. The name may stand for another one, which `resolvers` tell; the zone is asked of
@@ -87,7 +87,7 @@ async fn zone_of(name: &Name, servers: &[SocketAddr]) -> Result<String, String> 
     let mut candidate = name.clone();
     while !candidate.is_root() {
         match ask_any(servers, &candidate, RecordType::SOA).await {
-            Ok(answer) if matches!(answer.metadata.response_code, ResponseCode::NoError | ResponseCode::NXDomain) => {
+            Ok(answer) => {
                 let mut records = answer.answers.iter().chain(&answer.authorities);
                 let zone =
                     records.find(|record| record.record_type() == RecordType::SOA && record.name.zone_of(&candidate));
@@ -95,7 +95,6 @@ async fn zone_of(name: &Name, servers: &[SocketAddr]) -> Result<String, String> 
                     return Ok(told(&zone.name));
                 }
             }
-            Ok(answer) => failed = Some(format!("the answer is `{}`", answer.metadata.response_code)),
             Err(why) => failed = Some(why),
         }
         candidate = candidate.base_name();
@@ -157,7 +156,7 @@ enum Seen {
 async fn look(servers: &[SocketAddr], name: &Name, value: &str) -> Seen {
     let mut seen = Seen::Unknown;
     for server in servers {
-        let Ok(answer) = ask(*server, name, RecordType::TXT).await else { continue };
+        let Ok(answer) = answer(*server, name, RecordType::TXT).await else { continue };
         let texts = answer
             .answers
             .iter()
@@ -188,12 +187,23 @@ async fn servers_of(zone: &Name, resolvers: &[SocketAddr]) -> Vec<SocketAddr> {
 async fn ask_any(servers: &[SocketAddr], name: &Name, kind: RecordType) -> Result<Message, String> {
     let mut why = "there is nobody to ask".to_owned();
     for server in servers {
-        match ask(*server, name, kind).await {
+        match answer(*server, name, kind).await {
             Ok(answer) => return Ok(answer),
             Err(error) => why = format!("`{server}`: {error}"),
         }
     }
     Err(why)
+}
+
+/// An answer that says something: whether there is such a name, and what it has.
+async fn answer(server: SocketAddr, name: &Name, kind: RecordType) -> io::Result<Message> {
+    let answer = ask(server, name, kind).await?;
+    let code = answer.metadata.response_code;
+    if matches!(code, ResponseCode::NoError | ResponseCode::NXDomain) {
+        Ok(answer)
+    } else {
+        Err(io::Error::other(format!("the answer is `{code}`")))
+    }
 }
 
 async fn ask(server: SocketAddr, name: &Name, kind: RecordType) -> io::Result<Message> {

@@ -21,7 +21,7 @@ use super::{
     dns_ask::{self, Spot},
     dns_secrets::Needs,
 };
-use crate::model::DnsProvider;
+use crate::model::{DnsProvider, TSIG_ALGORITHMS};
 
 /// So long a provider may take for one request, and for all that a record needs.
 const REQUEST: Option<Duration> = Some(Duration::from_secs(30));
@@ -215,7 +215,7 @@ fn updater(settings: &DnsProvider, needs: &Needs, server: Option<SocketAddr>) ->
         "rfc2136" => {
             let key = BASE64_STANDARD.decode(get("key_secret")).map_err(|_| failed(&"the secret is not base64"))?;
             let server = server.map(|server| format!("tcp://{server}")).unwrap_or_default();
-            DnsUpdater::new_rfc2136_tsig(server, get("key_name"), key, algorithm(needs.find("key_algorithm")))
+            DnsUpdater::new_rfc2136_tsig(server, get("key_name"), key, algorithm(needs.find("key_algorithm"))?)
         }
         "route53" => {
             let owned = |key: &str| needs.find(key).map(str::to_owned);
@@ -243,13 +243,16 @@ fn updater(settings: &DnsProvider, needs: &Needs, server: Option<SocketAddr>) ->
     made.map_err(|error| failed(&error))
 }
 
-fn algorithm(name: Option<&str>) -> TsigAlgorithm {
-    match name {
-        Some("hmac-sha1") => TsigAlgorithm::HmacSha1,
-        Some("hmac-sha224") => TsigAlgorithm::HmacSha224,
-        Some("hmac-sha384") => TsigAlgorithm::HmacSha384,
-        Some("hmac-sha512") => TsigAlgorithm::HmacSha512,
-        Some(_) | None => TsigAlgorithm::HmacSha256,
+/// Other programs write the name with a dot behind it.
+fn algorithm(name: Option<&str>) -> Result<TsigAlgorithm, String> {
+    match name.map(|name| name.trim_end_matches('.').to_ascii_lowercase()).as_deref() {
+        Some("hmac-sha384") => Ok(TsigAlgorithm::HmacSha384),
+        Some("hmac-sha512") => Ok(TsigAlgorithm::HmacSha512),
+        Some("hmac-sha256") | None => Ok(TsigAlgorithm::HmacSha256),
+        Some(other) => {
+            let known = TSIG_ALGORITHMS.join("`, `");
+            Err(format!("`{other}` is no `key_algorithm` that `rfc2136` can sign with (hint: one of `{known}`)"))
+        }
     }
 }
 
@@ -258,7 +261,7 @@ mod tests {
     use super::*;
     use crate::{
         acme::dns_secrets::samples::{KEY, given},
-        model::{DNS_PROVIDERS, TSIG_ALGORITHMS},
+        model::{DNS_PROVIDERS, DnsValue},
         net::use_one_provider,
     };
 
@@ -273,20 +276,36 @@ mod tests {
     }
 
     #[test]
-    fn every_algorithm_that_can_be_written_is_one_of_its_own() {
-        let known: Vec<_> = TSIG_ALGORITHMS.iter().map(|name| std::mem::discriminant(&algorithm(Some(name)))).collect();
-        for (index, one) in known.iter().enumerate() {
-            assert!(!known[..index].contains(one), "{}", TSIG_ALGORITHMS[index]);
+    fn every_algorithm_that_can_be_written_is_one_of_its_own_and_signs() {
+        use_one_provider();
+        let (mut settings, _directory) = given(DNS_PROVIDERS.iter().find(|kind| kind.name == "rfc2136").unwrap());
+        let mut known = Vec::new();
+        for name in TSIG_ALGORITHMS {
+            let one = std::mem::discriminant(&algorithm(Some(name)).unwrap());
+            assert!(!known.contains(&one), "{name}");
+            known.push(one);
+            settings.options.insert("key_algorithm", DnsValue::Text(format!("{}.", name.to_uppercase())));
+            check(&settings, &Needs::read(&settings).unwrap()).unwrap_or_else(|why| panic!("{name}: {why}"));
         }
+        settings.options.insert("key_algorithm", DnsValue::Text("hmac-md5".to_owned()));
+        let why = check(&settings, &Needs::read(&settings).unwrap()).unwrap_err();
+        assert!(why.contains("`hmac-md5`") && why.contains("`hmac-sha512`"), "{why}");
     }
 
     #[test]
     fn what_is_told_of_a_failure_is_one_line_without_secrets() {
-        let (settings, _directory) = given(DNS_PROVIDERS.iter().find(|kind| kind.name == "duckdns").unwrap());
+        let (settings, directory) = given(DNS_PROVIDERS.iter().find(|kind| kind.name == "duckdns").unwrap());
         let needs = Needs::read(&settings).unwrap();
         let said = format!("Failed to send request to https://example.test/?token={KEY}:\n  refused");
         let told = needs.without_secrets(&said);
-        assert_eq!(told, "Failed to send request to https://example.test/?token=…: refused");
+        assert_eq!(told, "Failed to send request to https://example.test/?…: refused");
         assert!(!format!("{needs:?}").contains(KEY));
+        let file = directory.path().join("token");
+        std::fs::write(&file, "My p@ss+word/1").unwrap();
+        let needs = Needs::read(&settings).unwrap();
+        for form in ["My p@ss+word/1", "My+p%40ss%2Bword%2F1", "My%20p%40ss%2Bword%2F1"] {
+            let told = needs.without_secrets(&format!("https://example.test/{form}/x, body {form}"));
+            assert_eq!(told, "https://example.test/…/x, body …", "{form}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    env,
     fs::{self, File},
     io::{self, Read},
     os::unix::fs::MetadataExt,
@@ -62,11 +63,37 @@ impl Needs {
 
     /// A text of somebody else's, in one line and without any secret.
     pub(super) fn without_secrets(&self, text: &str) -> String {
-        let mut text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let mut text = text.to_owned();
         for secret in &self.secrets {
-            text = text.replace(secret.as_str(), "…");
+            for form in [secret.clone(), encoded(secret, "+"), encoded(secret, "%20")] {
+                text = text.replace(&form, "…");
+            }
         }
-        text
+        text.split_whitespace().map(without_query).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// As it stands in addresses (WHATWG URL, 5.2), a space written so.
+fn encoded(secret: &str, space: &str) -> String {
+    let mut out = String::new();
+    for byte in secret.bytes() {
+        match byte {
+            b'*' | b'-' | b'.' | b'_' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => out.push(char::from(byte)),
+            b' ' => out.push_str(space),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+/// A word, of which, if it is an address, nothing is left of what was asked there.
+fn without_query(word: &str) -> String {
+    match word.split_once('?').filter(|(address, _)| address.contains("://")) {
+        Some((address, query)) => {
+            let end = query.trim_end_matches([':', ';', ',', '.', ')', '"', '\'', '`']).len();
+            format!("{address}?…{}", query.get(end..).unwrap_or_default())
+        }
+        None => word.to_owned(),
     }
 }
 
@@ -79,9 +106,18 @@ fn value_of(settings: &DnsProvider, option: &DnsOption) -> Result<Option<String>
             if text.is_empty() {
                 return Err(failed(format!("`{}` is empty", path.display())));
             }
+            if !option.has_lines() && text.chars().any(char::is_control) {
+                return Err(failed(format!("`{}` holds more than one line", path.display())));
+            }
             Ok(Some(text))
         }
-        None => Ok(option.variables.iter().find_map(|name| secret_variable(name))),
+        None => {
+            let value = option.variables.iter().find_map(|name| {
+                // What is no secret stays with those whom we start.
+                if option.secret { secret_variable(name) } else { env::var(name).ok() }
+            });
+            Ok(value.map(|value| value.trim().to_owned()).filter(|value| !value.is_empty()))
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::future::try_join_all;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::{dns_ask::Spot, dns_provider::Client, hook};
@@ -28,6 +29,8 @@ enum By<'a> {
 struct Put {
     spot: Spot,
     value: String,
+    /// It is there; else it may be.
+    is_certain: bool,
 }
 
 impl<'a> Records<'a> {
@@ -49,14 +52,15 @@ impl<'a> Records<'a> {
             By::Hook(_) => Spot { name, zone: String::new() },
             By::Provider(client) => client.locate(&name).await?,
         };
-        if self.turn.is_some() && self.put.iter().any(|put| put.spot.name == spot.name) {
+        // It may be one for a whole host with all names below it.
+        if self.turn.is_some() && !self.put.is_empty() {
             return Err(format!(
-                "the provider keeps one value of `{}`, and this order needs two (hint: ask for `{host}` and `*.{host}` in two certificates)",
+                "the provider keeps one value only, and this order needs another one for `{}` (hint: ask for `{host}` in a certificate of its own)",
                 spot.name
             ));
         }
         // Noted first: it may be there although this breaks off.
-        self.put.push(Put { spot: spot.clone(), value: value.clone() });
+        self.put.push(Put { spot: spot.clone(), value: value.clone(), is_certain: true });
         let done = match &self.by {
             By::Hook(hook) => hook::run(hook, "present", &spot.name, &value).await,
             By::Provider(client) => {
@@ -65,7 +69,11 @@ impl<'a> Records<'a> {
             }
         };
         if done.is_err() {
-            self.put.pop();
+            match self.by {
+                By::Hook(_) => drop(self.put.pop()),
+                // An answer that was lost says nothing about the change.
+                By::Provider(_) => self.put.iter_mut().rev().take(1).for_each(|put| put.is_certain = false),
+            }
         }
         done
     }
@@ -75,9 +83,9 @@ impl<'a> Records<'a> {
         match &self.by {
             By::Hook(hook) => tokio::time::sleep(hook.wait).await,
             By::Provider(client) => {
-                for put in &self.put {
-                    client.wait_for(&put.spot, &put.value).await?;
-                }
+                // All at once: each may take the whole of the time.
+                let seen = self.put.iter().map(|put| client.wait_for(&put.spot, &put.value));
+                try_join_all(seen).await?;
             }
         }
         Ok(())
@@ -85,7 +93,7 @@ impl<'a> Records<'a> {
 
     /// Takes out what was put in.
     pub(super) async fn take_back(&mut self) {
-        while let Some(Put { spot, value }) = self.put.first() {
+        while let Some(Put { spot, value, is_certain }) = self.put.first() {
             let done = match &self.by {
                 By::Hook(hook) => hook::run(hook, "cleanup", &spot.name, value).await,
                 By::Provider(client) => {
@@ -93,7 +101,9 @@ impl<'a> Records<'a> {
                     client.take(spot, value).await
                 }
             };
-            if let Err(why) = done {
+            if let Err(why) = done
+                && *is_certain
+            {
                 tracing::warn!(record = spot.name, why, "a record stays in the DNS");
             }
             self.put.remove(0);
@@ -111,7 +121,7 @@ impl<'a> Records<'a> {
 /// Also of an order that breaks off.
 impl Drop for Records<'_> {
     fn drop(&mut self) {
-        for put in &self.put {
+        for put in self.put.iter().filter(|put| put.is_certain) {
             tracing::warn!(record = put.spot.name, "an order broke off: a record stays in the DNS");
         }
     }

@@ -248,7 +248,7 @@ pub const DNS_PROVIDERS: &[DnsProviderKind] = &[
 ];
 
 /// The ways in which RFC 2136 is signed, best known first.
-pub const TSIG_ALGORITHMS: &[&str] = &["hmac-sha256", "hmac-sha512", "hmac-sha384", "hmac-sha224", "hmac-sha1"];
+pub const TSIG_ALGORITHMS: &[&str] = &["hmac-sha256", "hmac-sha512", "hmac-sha384"];
 
 impl DnsAccess {
     /// The provider, if it is one.
@@ -268,6 +268,11 @@ impl DnsProviderKind {
 }
 
 impl DnsOption {
+    /// Whether its text may have several lines.
+    pub fn has_lines(&self) -> bool {
+        matches!(self.key, "private_key" | "service_account")
+    }
+
     /// The key that is written.
     pub fn written(&self) -> String {
         if self.secret { format!("{}_file", self.key) } else { self.key.to_owned() }

@@ -101,9 +101,12 @@ fn basic(answer: &[u8]) -> Result<&[u8], NoVerdict> {
         [6] => return Err(NoVerdict::Refused("it is not responsible for the certificate")),
         _ => return Err(NoVerdict::Refused("for no reason that is known")),
     }
-    let mut inner = parts.inside(numbered(0)).and_then(|mut inner| inner.inside(SEQUENCE)).ok_or(NoVerdict::Strange)?;
-    let kind = inner.one(OID).filter(|kind| kind.inside == BASIC);
-    kind.and_then(|_| inner.one(BYTES)).map(|basic| basic.inside).ok_or(NoVerdict::Strange)
+    // Nothing of this is signed: what is behind its parts was put there by anybody, and is shown to nobody.
+    let mut inner = parts.inside(numbered(0)).filter(|_| parts.is_empty()).ok_or(NoVerdict::Strange)?;
+    let mut typed = inner.inside(SEQUENCE).filter(|_| inner.is_empty()).ok_or(NoVerdict::Strange)?;
+    let kind = typed.one(OID).filter(|kind| kind.inside == BASIC);
+    let basic = kind.and_then(|_| typed.one(BYTES)).filter(|_| typed.is_empty());
+    basic.map(|basic| basic.inside).ok_or(NoVerdict::Strange)
 }
 
 /// An answer taken apart.
@@ -138,15 +141,20 @@ enum Status {
 
 impl<'a> Basic<'a> {
     fn read(basic: &'a [u8]) -> Option<Self> {
-        let mut outer = Reader(basic).inside(SEQUENCE)?;
+        let mut all = Reader(basic);
+        let mut outer = all.inside(SEQUENCE).filter(|_| all.is_empty())?;
         let what = outer.one(SEQUENCE)?;
         let signed = Signed { what: what.whole, algorithm: outer.one(SEQUENCE)?.inside, signature: outer.bits()? };
         let mut certificates = Vec::new();
         if let Some(list) = outer.one(numbered(0)) {
-            let mut list = Reader(list.inside).inside(SEQUENCE)?;
-            while let Some(one) = list.one(SEQUENCE) {
-                certificates.push(one.whole);
+            let mut around = Reader(list.inside);
+            let mut list = around.inside(SEQUENCE).filter(|_| around.is_empty())?;
+            while !list.is_empty() {
+                certificates.push(list.one(SEQUENCE)?.whole);
             }
+        }
+        if !outer.is_empty() {
+            return None;
         }
         let mut inner = Reader(what.inside);
         inner.one(numbered(0));
@@ -239,7 +247,8 @@ impl Single {
 fn time(element: Element<'_>) -> Option<Timestamp> {
     let text = std::str::from_utf8(element.inside).ok().filter(|text| text.len() == 15)?;
     let time = DateTime::strptime("%Y%m%d%H%M%SZ", text).ok()?;
-    Some(time.to_zoned(TimeZone::UTC).ok()?.timestamp())
+    // The last seconds of the year 9999 are beyond what can be counted, and as good as never.
+    Some(time.to_zoned(TimeZone::UTC).map_or(Timestamp::MAX, |time| time.timestamp()))
 }
 
 #[cfg(test)]

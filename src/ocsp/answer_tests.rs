@@ -142,3 +142,27 @@ fn a_responder_that_does_not_answer_says_why() {
         assert_eq!(judged(strange, &question), Err(NoVerdict::Strange));
     }
 }
+
+#[test]
+fn nothing_stands_beside_what_is_signed() {
+    let authority = Authority::new("ours");
+    let question = authority.question(YEAR);
+    let plain = authority.answer(&question, &Words::good(-60, 3600));
+    let signed = basic(&plain).unwrap();
+    let wrapped = |signed: &[u8], behind: [&[u8]; 4]| {
+        let bytes = element(BYTES, &[signed, behind[0]]);
+        let typed = element(SEQUENCE, &[&element(OID, &[BASIC]), &bytes, behind[1]]);
+        let inner = element(numbered(0), &[&typed, behind[2]]);
+        element(SEQUENCE, &[&element(ENUMERATED, &[&[0]]), &inner, behind[3]])
+    };
+    assert_eq!(wrapped(signed, [&[]; 4]), plain);
+    let more = element(BYTES, &[b"more"]);
+    for place in 0..4 {
+        let mut behind = [&[][..]; 4];
+        behind[place] = &more;
+        assert_eq!(judged(&wrapped(signed, behind), &question), Err(NoVerdict::Strange), "{place}");
+    }
+    let parts = Reader(signed).inside(SEQUENCE).unwrap().0;
+    let longer = element(SEQUENCE, &[parts, &more]);
+    assert_eq!(judged(&wrapped(&longer, [&[]; 4]), &question), Err(NoVerdict::Strange));
+}

@@ -47,7 +47,13 @@ impl<'a> Reader<'a> {
         } else {
             let (digits, rest) =
                 rest.split_at_checked(usize::from(first & 0x7f)).filter(|(digits, _)| digits.len() < 5)?;
-            (digits.iter().fold(0, |length, digit| length << 8 | usize::from(*digit)), rest)
+            let length = digits.iter().fold(0, |length, digit| length << 8 | usize::from(*digit));
+            // DER has one way to write a length.
+            let is_shortest = length >= 0x80 && digits.first().is_some_and(|first| *first != 0);
+            if !is_shortest {
+                return None;
+            }
+            (length, rest)
         };
         let (inside, rest) = rest.split_at_checked(length)?;
         self.0 = rest;
@@ -121,6 +127,8 @@ mod tests {
             &[0x30, 0x80, 0, 0],
             &[0x30, 0x81],
             &[0x30, 0x82, 1, 0],
+            &[0x30, 0x81, 1, 0],
+            &[0x30, 0x82, 0, 1, 0],
             &[0x30, 0x85, 0, 0, 0, 0, 0],
             &[0x30, 0x84, 0xff, 0xff, 0xff, 0xff, 0],
             &[0x30, 0xff, 0],

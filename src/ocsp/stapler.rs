@@ -101,11 +101,14 @@ impl Stapler {
         let on = self.settings.borrow_and_update().tls.ocsp == OcspStapling::On;
         let (now, mut before) = (Timestamp::now(), std::mem::take(&mut self.watched));
         for certificate in self.certificates.all() {
-            if self.watched.contains_key(&certificate.fingerprint) {
+            let asks = |watched: &Watched| watched.question.is_some();
+            if self.watched.get(&certificate.fingerprint).is_some_and(|watched| !on || asks(watched)) {
                 // It lies in several places.
                 continue;
             }
+            // One of which nobody can be asked may have got its issuer meanwhile.
             let same = before.remove(&certificate.fingerprint).filter(|watched| watched.off != on);
+            let same = same.filter(|watched| !on || asks(watched));
             let watched = same.or_else(|| if on { self.on(&certificate, now) } else { Watched::off(&certificate) });
             self.watched.extend(watched.map(|watched| (certificate.fingerprint, watched)));
         }

@@ -27,11 +27,16 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Resident memory of a process, in KiB.
+/// Resident memory of a process, in KiB, without what it has of files: that is its own code, which comes back from the
+/// disk as it is used.
 fn memory(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.split_whitespace().next().unwrap().parse().unwrap()
+    let figure = |name: &str| -> u64 {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.split_whitespace().next().unwrap().parse().unwrap()
+    };
+    println!("resident: {} KiB, of files: {} KiB", figure("VmRSS:"), figure("RssFile:"));
+    figure("RssAnon:") + figure("RssShmem:")
 }
 
 fn upload(dormouse: &Dormouse, file: &str, mark: &str, way: &[&str]) -> Child {

@@ -48,8 +48,16 @@ async fn a_certificate_is_shown_with_the_word_of_its_authority_also_after_a_rest
     let asked = Asked { at: responder.url(), must_staple: true };
     let first = authority.issue_asked("app", &["app.test"], YEAR, &asked);
     responder.knows(&first);
+    // At first without its issuer, so that nobody knows what to ask.
+    let chain = std::fs::read_to_string(authority.path("app.pem")).unwrap();
+    let leaf = chain.split_inclusive("-----END CERTIFICATE-----\n").next().unwrap();
+    assert!(leaf.len() < chain.len(), "{chain}");
+    std::fs::write(authority.path("app.pem"), leaf).unwrap();
     let text = format!("{}tls: {{ certificates: [{}] }}\n", config(&[&app]), authority.entry("app"));
     let mut dormouse = Dormouse::start_secure(&text).await;
+    let status = async || told(&dormouse, "app.test").await.to_string();
+    until("what is missing", status, |told| told.contains("issuer is not in its chain")).await;
+    std::fs::write(authority.path("app.pem"), &chain).unwrap();
     until("a staple", async || seen(&dormouse, "app.test", "-tls1_3").await, |seen| is_good(seen, &first)).await;
     assert!(is_good(&seen(&dormouse, "app.test", "-tls1_2").await, &first));
     let ocsp = told(&dormouse, "app.test").await;

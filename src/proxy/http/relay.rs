@@ -259,6 +259,7 @@ impl Pump {
                 return Poll::Ready(Err(cut));
             }
             if self.finished_reading() {
+                self.spliced.rest();
                 return Poll::Ready(Ok(()));
             }
             if self.coder.as_mut().is_some_and(|coder| coder.had_its_turn()) {
@@ -272,6 +273,7 @@ impl Pump {
                 self.body = if count < left { Body::Length(left - count) } else { Body::Done };
                 continue;
             }
+            self.spliced.rest();
             ready!(self.poll_fill(cx, source))?;
         }
     }

@@ -44,6 +44,11 @@ impl Spliced {
         self.pipe.as_ref().is_none_or(Pipe::is_empty)
     }
 
+    /// Nothing more comes, or not this way: the pipe is for others.
+    pub(super) fn rest(&mut self) {
+        self.pipe = None;
+    }
+
     /// Whether a body of which so much is left goes this way, as things are.
     pub(super) fn takes(&self, left: u64) -> bool {
         self.flows && !self.refused && (left >= LEAST || self.pipe.is_some())
