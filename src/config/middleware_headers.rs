@@ -2,7 +2,7 @@
 
 use super::{
     middlewares::{finish, is_nothing, options},
-    tree::{Fields, Node, Value, normal},
+    tree::{Fields, Node, Value, normal, unknown},
     values::{self, Switch},
 };
 use crate::model::{Cors, HeaderEdits, MiddlewareSet, Problem, Problems, is_token};
@@ -63,22 +63,27 @@ fn modify(fields: &mut Fields<'_>, edits: &mut HeaderEdits, problems: &mut Probl
 
 /// Ours: a flat mapping sets request fields; `request` and `response` below it set those.
 pub(super) fn set_headers(node: &Node, set: &mut MiddlewareSet, problems: &mut Problems) {
-    both(node, Fate::Set, set, problems);
+    both(node, "set_headers", Fate::Set, set, problems);
 }
 
 /// Ours, in the same way.
 pub(super) fn add_headers(node: &Node, set: &mut MiddlewareSet, problems: &mut Problems) {
-    both(node, Fate::Add, set, problems);
+    both(node, "add_headers", Fate::Add, set, problems);
 }
 
-fn both(node: &Node, fate: Fate, set: &mut MiddlewareSet, problems: &mut Problems) {
-    let Some(node) = values::mapping(node, "`set_headers`", problems) else { return };
+fn both(node: &Node, own: &str, fate: Fate, set: &mut MiddlewareSet, problems: &mut Problems) {
+    let Some(node) = values::mapping(node, &format!("`{own}`"), problems) else { return };
     let Value::Map(entries) = &node.value else { return };
     for entry in entries {
         let nested = values::structured(&entry.node);
         match (normal(&entry.key).as_str(), &nested.value) {
             ("request", Value::Map(_)) => headers(&nested, fate, &mut set.request, problems),
             ("response", Value::Map(_)) => headers(&nested, fate, &mut set.response, problems),
+            // No value of a field is a mapping.
+            (_, Value::Map(_)) => {
+                let kind = format!("`{own}` key");
+                problems.0.push(unknown(&entry.place, &kind, &entry.key, &["request", "response"]));
+            }
             _ => header(&entry.key, &entry.node, fate, &mut set.request, problems),
         }
     }

@@ -101,6 +101,13 @@ pub struct AccessFilters {
     pub networks: AccessFilter<IpNet>,
 }
 
+impl AccessFilters {
+    /// Whether what was answered with this status may have a line.
+    pub fn has_status(&self, status: u16) -> bool {
+        self.status.passes(|(first, last)| (*first..=*last).contains(&status))
+    }
+}
+
 /// What becomes of a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AccessFate {

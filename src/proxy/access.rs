@@ -8,10 +8,11 @@ use std::{
 };
 
 use crate::{
+    backend::Backend,
     control::LiveRoute,
     model::{AccessLog, AccessOutput, RouteLog, Transport},
     net::Ended,
-    telemetry::AccessRecord,
+    telemetry::{AccessRecord, Now},
 };
 
 use super::{Shared, ports::Caller};
@@ -31,7 +32,7 @@ pub(super) fn of(shared: &Shared, route: Option<&LiveRoute>) -> Option<Arc<Acces
 
 /// Hands its line to the writer, unless the filters keep it out.
 pub(super) fn write(shared: &Shared, log: &AccessLog, record: &AccessRecord<'_>) {
-    let Some(line) = record.line(log) else { return };
+    let Some(line) = record.line(log, Now::get) else { return };
     let output = match &log.output {
         Some(output) => Arc::clone(output),
         None => shared.settings.load().access_log.as_ref().and_then(|log| log.output.clone()).unwrap_or_else(stdout),
@@ -56,11 +57,10 @@ pub(super) fn cut(ended: Ended) -> Option<&'static str> {
     }
 }
 
-/// A record of which nothing is known but who asked, when, and of which route.
-pub(super) fn record<'a>(client: IpAddr, took: Duration) -> AccessRecord<'a> {
-    let now = jiff::Timestamp::now();
+/// A record of which nothing is known but who asked, and when.
+pub(super) fn record<'a>(client: IpAddr, began: Instant) -> AccessRecord<'a> {
     AccessRecord {
-        at: now.checked_sub(took).unwrap_or(now),
+        began,
         client,
         method: "",
         target: "",
@@ -71,12 +71,11 @@ pub(super) fn record<'a>(client: IpAddr, took: Duration) -> AccessRecord<'a> {
         cut: None,
         bytes_in: 0,
         bytes_out: 0,
-        took,
         waited: Duration::ZERO,
         upstream: None,
         route: None,
         backend: None,
-        headers: Vec::new(),
+        headers: &(),
     }
 }
 
@@ -86,7 +85,7 @@ pub(super) struct StreamNotes {
     shared: Arc<Shared>,
     route: Arc<LiveRoute>,
     /// Where it went.
-    backend: RefCell<Option<String>>,
+    backend: RefCell<Option<Backend>>,
     log: Arc<AccessLog>,
     caller: Caller,
     began: Instant,
@@ -108,7 +107,7 @@ impl StreamNotes {
             log: of(shared, Some(route))?,
             shared: Arc::clone(shared),
             route: Arc::clone(route),
-            backend: RefCell::new(backend_of(route)),
+            backend: RefCell::new(route.backend.clone()),
             caller,
             began: Instant::now(),
             status: Cell::new(499),
@@ -122,7 +121,7 @@ impl StreamNotes {
 
     /// It goes to this member of its group.
     pub(super) fn goes_by(&self, member: &LiveRoute) {
-        *self.backend.borrow_mut() = backend_of(member);
+        self.backend.borrow_mut().clone_from(&member.backend);
     }
 
     /// So many more bytes were carried.
@@ -130,10 +129,6 @@ impl StreamNotes {
         self.bytes_in.set(self.bytes_in.get() + up);
         self.bytes_out.set(self.bytes_out.get() + down);
     }
-}
-
-fn backend_of(route: &LiveRoute) -> Option<String> {
-    route.backend.as_ref().map(|backend| backend.id().to_string())
 }
 
 impl Drop for StreamNotes {
@@ -155,8 +150,8 @@ impl Drop for StreamNotes {
             bytes_out: self.bytes_out.get(),
             waited: self.waited.get(),
             route: Some(self.route.spec.alias.as_str()),
-            backend: backend.as_deref(),
-            ..record(self.caller.ends.source.ip().to_canonical(), self.began.elapsed())
+            backend: backend.as_ref().map(Backend::id),
+            ..record(self.caller.ends.source.ip().to_canonical(), self.began)
         };
         write(&self.shared, &self.log, &record);
     }

@@ -1,19 +1,60 @@
 //! One line of the access log. Nothing that a client sent can end a line, or begin another.
 
-use std::{borrow::Cow, fmt::Write, net::IpAddr, time::Duration};
+use std::{
+    borrow::Cow,
+    fmt::{self, Write},
+    net::IpAddr,
+    time::{Duration, Instant, SystemTime},
+};
 
 use jiff::{Timestamp, tz::TimeZone};
 
-use crate::model::{AccessFate, AccessFormat, AccessLog, AccessRules, without_escapes};
+use crate::model::{AccessFate, AccessFormat, AccessLog, AccessRules, BackendId, without_escapes};
 
 /// Of a text that a client chose, so many bytes are written down.
 const LONGEST: usize = 4096;
 
+/// The header fields of a request, looked at where they are: most filters and lines want none of them.
+pub trait AccessHeaders: fmt::Debug {
+    /// Name and value of the field at this place, from 0; none behind the last.
+    fn at(&self, place: usize) -> Option<(&str, &[u8])>;
+}
+
+/// Of what has no header.
+impl AccessHeaders for () {
+    fn at(&self, _: usize) -> Option<(&str, &[u8])> {
+        None
+    }
+}
+
+/// The end of a request or stream, by both clocks.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    /// That of the world.
+    pub wall: SystemTime,
+    /// The one that never goes back.
+    pub steady: Instant,
+}
+
+impl Now {
+    /// This moment.
+    pub fn get() -> Self {
+        Self { wall: SystemTime::now(), steady: Instant::now() }
+    }
+}
+
+/// When a request or stream began, and how long it took.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    began: Timestamp,
+    took: Duration,
+}
+
 /// What is known of a request, or of a stream, at its end.
 #[derive(Debug, Clone)]
 pub struct AccessRecord<'a> {
-    /// When it began.
-    pub at: Timestamp,
+    /// When it began: the time until [`Now`] is how long it took.
+    pub began: Instant,
     /// Who asked, behind the proxies that are believed.
     pub client: IpAddr,
     /// The method; `TCP` or `UDP` of a stream; empty when it could not be read.
@@ -35,30 +76,29 @@ pub struct AccessRecord<'a> {
     pub bytes_in: u64,
     /// Bytes sent to it.
     pub bytes_out: u64,
-    /// From its first byte to the end.
-    pub took: Duration,
-    /// Of that, how long it waited for a wake.
+    /// How long it waited for a wake.
     pub waited: Duration,
-    /// Of that, from where the upstream was asked to its answer; absent: it gave none.
+    /// From where the upstream was asked to its answer; absent: it gave none.
     pub upstream: Option<Duration>,
     /// The alias of its route.
     pub route: Option<&'a str>,
     /// The backend of that.
-    pub backend: Option<&'a str>,
+    pub backend: Option<&'a BackendId>,
     /// The header fields of the request.
-    pub headers: Vec<(&'a str, &'a [u8])>,
+    pub headers: &'a dyn AccessHeaders,
 }
 
 impl AccessRecord<'_> {
-    /// The line, with its end; none when the filters keep it out.
-    pub fn line(&self, log: &AccessLog) -> Option<Vec<u8>> {
+    /// The line, with its end; none when the filters keep it out. No clock is asked for those.
+    pub fn line(&self, log: &AccessLog, now: impl FnOnce() -> Now) -> Option<Vec<u8>> {
         if !self.passes(log) {
             return None;
         }
+        let span = self.span(now());
         let mut line = match log.format {
-            AccessFormat::Common => self.text(log, false),
-            AccessFormat::Combined => self.text(log, true),
-            AccessFormat::Json => self.json(log),
+            AccessFormat::Common => self.text(log, span, false),
+            AccessFormat::Combined => self.text(log, span, true),
+            AccessFormat::Json => self.json(log, span),
         };
         line.push('\n');
         Some(line.into_bytes())
@@ -66,26 +106,35 @@ impl AccessRecord<'_> {
 
     fn passes(&self, log: &AccessLog) -> bool {
         let filters = &log.filters;
-        filters.status.passes(|(first, last)| (*first..=*last).contains(&self.status))
+        filters.has_status(self.status)
             && filters.method.passes(|method| method == self.method)
             && filters.host.passes(|host| host.matches(self.host))
             && filters.networks.passes(|network| network.contains(&self.client))
             && filters.headers.passes(|wanted| {
-                let named = self.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(&wanted.name));
-                named
-                    .into_iter()
-                    .any(|(_, value)| wanted.value.as_ref().is_none_or(|expected| *value == expected.as_bytes()))
+                self.headers()
+                    .filter(|(name, _)| name.eq_ignore_ascii_case(&wanted.name))
+                    .any(|(_, value)| wanted.value.as_ref().is_none_or(|expected| value == expected.as_bytes()))
             })
     }
 
+    fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        (0..).map_while(|place| self.headers.at(place))
+    }
+
     fn header(&self, name: &str) -> Option<&[u8]> {
-        self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| *value)
+        self.headers().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    fn span(&self, now: Now) -> Span {
+        let took = now.steady.saturating_duration_since(self.began);
+        let began = now.wall.checked_sub(took).and_then(|began| Timestamp::try_from(began).ok());
+        Span { began: began.unwrap_or_default(), took }
     }
 
     /// `client - - [time] "request" status bytes`, and what Dormouse knows as `name=value` behind it.
-    fn text(&self, log: &AccessLog, combined: bool) -> String {
+    fn text(&self, log: &AccessLog, span: Span, combined: bool) -> String {
         let mut out = String::with_capacity(320);
-        let time = self.at.to_zoned(TimeZone::UTC).strftime("%d/%b/%Y:%H:%M:%S +0000");
+        let time = span.began.to_zoned(TimeZone::UTC).strftime("%d/%b/%Y:%H:%M:%S +0000");
         let _ = write!(out, "{} - - [{time}] \"", self.client);
         if self.method.is_empty() {
             out.push('-');
@@ -112,8 +161,8 @@ impl AccessRecord<'_> {
         out.push_str(" route=");
         word(&mut out, self.route.unwrap_or_default());
         out.push_str(" backend=");
-        word(&mut out, self.backend.unwrap_or_default());
-        let _ = write!(out, " in={} took={} wake={}", self.bytes_in, millis(self.took), millis(self.waited));
+        word(&mut out, &self.backend.map(BackendId::to_string).unwrap_or_default());
+        let _ = write!(out, " in={} took={} wake={}", self.bytes_in, millis(span.took), millis(self.waited));
         match self.upstream {
             Some(time) => {
                 let _ = write!(out, " upstream={}", millis(time));
@@ -148,9 +197,9 @@ impl AccessRecord<'_> {
         }
     }
 
-    fn json(&self, log: &AccessLog) -> String {
+    fn json(&self, log: &AccessLog, span: Span) -> String {
         let mut out = String::with_capacity(512);
-        let _ = write!(out, "{{\"time\":\"{:.3}\"", self.at);
+        let _ = write!(out, "{{\"time\":\"{:.3}\"", span.began);
         let mut text = |key: &str, value: &str| {
             let _ = write!(out, ",\"{key}\":");
             string(&mut out, value);
@@ -162,7 +211,7 @@ impl AccessRecord<'_> {
         text("path", &target(self.target, &log.fields.query));
         text("protocol", self.protocol);
         text("route", self.route.unwrap_or_default());
-        text("backend", self.backend.unwrap_or_default());
+        text("backend", &self.backend.map(BackendId::to_string).unwrap_or_default());
         for (key, name) in [("referer", "referer"), ("user_agent", "user-agent")] {
             if let Some(value) = self.seen(name, log) {
                 text(key, &value);
@@ -173,18 +222,18 @@ impl AccessRecord<'_> {
         }
         let _ =
             write!(out, ",\"status\":{},\"bytes_in\":{},\"bytes_out\":{}", self.status, self.bytes_in, self.bytes_out);
-        let _ = write!(out, ",\"took_ms\":{},\"wake_ms\":{}", millis(self.took), millis(self.waited));
+        let _ = write!(out, ",\"took_ms\":{},\"wake_ms\":{}", millis(span.took), millis(self.waited));
         if let Some(time) = self.upstream {
             let _ = write!(out, ",\"upstream_ms\":{}", millis(time));
         }
-        let headers = self.headers.iter().map(|(name, value)| {
+        let headers = self.headers().map(|(name, value)| {
             let text = String::from_utf8_lossy(value);
             // The page that led here may have secrets in its address, too.
             let of_page = name.eq_ignore_ascii_case("referer");
-            (*name, if of_page { target(&text, &log.fields.query).into() } else { text })
+            (name, if of_page { target(&text, &log.fields.query).into() } else { text })
         });
         object(&mut out, "headers", headers, &log.fields.headers);
-        let cookies = self.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("cookie"));
+        let cookies = self.headers().filter(|(name, _)| name.eq_ignore_ascii_case("cookie"));
         let pairs = cookies.flat_map(|(_, value)| value.split(|byte| *byte == b';')).filter_map(|pair| {
             let (name, value) = std::str::from_utf8(pair).ok()?.trim().split_once('=')?;
             Some((name, value.into()))
@@ -310,20 +359,34 @@ fn string(out: &mut String, text: &str) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
     use crate::model::{AccessFilter, HeaderMatch, HostPattern};
 
-    const FIELDS: [(&str, &[u8]); 5] = [
+    #[derive(Debug)]
+    struct Fields(&'static [(&'static str, &'static [u8])]);
+
+    impl AccessHeaders for Fields {
+        fn at(&self, place: usize) -> Option<(&str, &[u8])> {
+            self.0.get(place).copied()
+        }
+    }
+
+    const FIELDS: Fields = Fields(&[
         ("Referer", b"https://x.test/a?token=geheim&b=2#id_token=geheim"),
         ("User-Agent", b"curl \"8\"\n"),
         ("Authorization", b"Basic geheim"),
         ("Cookie", b"sid=geheim; theme=dark"),
         ("Accept", b"*/*"),
-    ];
+    ]);
+
+    static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    static BACKEND: LazyLock<BackendId> = LazyLock::new(|| "local/app".parse().unwrap());
 
     fn record() -> AccessRecord<'static> {
         AccessRecord {
-            at: "2026-11-22T09:15:00.123456Z".parse().unwrap(),
+            began: *BEGAN,
             client: "192.0.2.7".parse().unwrap(),
             method: "GET",
             target: "/a b?x=1&%74oken=geheim&flag",
@@ -334,17 +397,23 @@ mod tests {
             cut: None,
             bytes_in: 90,
             bytes_out: 1024,
-            took: Duration::from_micros(1_234_567),
             waited: Duration::from_millis(1200),
             upstream: Some(Duration::from_micros(900)),
             route: Some("app"),
-            backend: Some("local/app"),
-            headers: FIELDS.to_vec(),
+            backend: Some(&BACKEND),
+            headers: &FIELDS,
         }
     }
 
+    /// 1,234,567 µs after it began.
+    fn end() -> Now {
+        let took = Duration::from_micros(1_234_567);
+        let began: SystemTime = "2026-11-22T09:15:00.123456Z".parse::<Timestamp>().unwrap().into();
+        Now { wall: began + took, steady: *BEGAN + took }
+    }
+
     fn line(record: &AccessRecord<'_>, log: &AccessLog) -> String {
-        String::from_utf8(record.line(log).unwrap()).unwrap()
+        String::from_utf8(record.line(log, end).unwrap()).unwrap()
     }
 
     fn log(format: AccessFormat) -> AccessLog {
@@ -410,7 +479,7 @@ mod tests {
             target: evil,
             host: "a b=c",
             method: "G\nT",
-            headers: vec![("user-agent", b"\xff\x00\n\"}\n{"), ("x\n\"", b"y\r")],
+            headers: &Fields(&[("user-agent", b"\xff\x00\n\"}\n{"), ("x\n\"", b"y\r")]),
             ..record()
         };
         for format in [AccessFormat::Common, AccessFormat::Combined, AccessFormat::Json] {
@@ -461,7 +530,7 @@ mod tests {
         for (at, (set, passes)) in cases.into_iter().enumerate() {
             let mut log = log(AccessFormat::Common);
             set(&mut log);
-            assert_eq!(record().line(&log).is_some(), passes, "{at}");
+            assert_eq!(record().line(&log, end).is_some(), passes, "{at}");
         }
     }
 }

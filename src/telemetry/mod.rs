@@ -12,7 +12,7 @@ mod logs;
 mod metrics;
 mod stats;
 
-pub use access_line::AccessRecord;
+pub use access_line::{AccessHeaders, AccessRecord, Now};
 pub use access_writer::AccessWriter;
 pub use chain::chain;
 pub use counters::{RouteCounters, UpstreamError};

@@ -39,6 +39,7 @@ mod http2;
 mod keep_awake;
 mod killed;
 mod middlewares;
+mod middlewares_limits;
 mod not_woken;
 mod ocsp;
 mod oidc;

@@ -65,7 +65,15 @@ async fn who_is_refused_wakes_nothing() {
             outside,
         ),
         ("password", basic.clone(), "GET", NOT_MIA.to_owned(), 401, MIA.to_owned()),
-        ("nobody", basic, "GET", String::new(), 401, MIA.to_owned()),
+        ("nobody", basic.clone(), "GET", String::new(), 401, MIA.to_owned()),
+        (
+            "hidden",
+            basic.replace("realm: house", "realm: house, remove_header: true"),
+            "GET",
+            NOT_MIA.to_owned(),
+            401,
+            MIA.to_owned(),
+        ),
         ("cors", cors.to_owned(), "OPTIONS", asks("https://evil.example"), 403, origin("https://app.example")),
         ("preflight", cors.to_owned(), "OPTIONS", asks("https://app.example"), 204, origin("https://app.example")),
         (
@@ -112,7 +120,7 @@ async fn who_is_refused_wakes_nothing() {
             let reply = ask(bad, refused).await;
             assert_eq!(reply.status, *status, "{name}: {reply:?}");
             match *name {
-                "password" | "nobody" => {
+                "password" | "nobody" | "hidden" => {
                     assert_eq!(reply.field("www-authenticate"), Some("Basic realm=\"house\", charset=\"UTF-8\""));
                 }
                 "preflight" => {
@@ -131,35 +139,14 @@ async fn who_is_refused_wakes_nothing() {
         // What is awake is guarded as well.
         assert_eq!(ask(bad, refused).await.status, *status, "{name}");
     }
+    // Who was let in is not told to the service where that is not wanted.
+    let reply = get(dormouse.http, "hidden", "/echo", MIA).await.unwrap();
+    assert_eq!((reply.status, got(&reply, "authorization")), (200, vec![]), "{reply:?}");
+    let reply = get(dormouse.http, "password", "/echo", MIA).await.unwrap();
+    assert_eq!(got(&reply, "authorization"), ["Basic bWlhOnNlY3JldA=="], "{reply:?}");
     let log = dormouse.log();
     assert!(log.contains("not let in") && log.contains("name or password are wrong"), "{log}");
     assert!(!log.contains("$2b$") && !log.contains("bWlh"), "{log}");
-}
-
-#[tokio::test]
-async fn rates_and_places_are_held_while_a_service_sleeps_and_wakes() {
-    let rated = behind("rated", "{ rate_limit: { average: 1, burst: 3, period: 1h } }");
-    let placed = behind("placed", "{ in_flight_limit: 1 }").options(&["--delay-listen", "1s"]);
-    let dormouse = Dormouse::start(&config(&[&rated, &placed])).await;
-    for _ in 0..3 {
-        assert_eq!(dormouse.get("rated", "/").await.status, 200);
-    }
-    for _ in 0..3 {
-        let reply = dormouse.get("rated", "/").await;
-        let again = reply.field("retry-after").and_then(|after| after.parse::<u64>().ok());
-        assert!(reply.status == 429 && again.is_some_and(|after| (3000..=3600).contains(&after)), "{reply:?}");
-    }
-    assert_eq!(rated.journal().starts(), 1);
-
-    // The first one holds the place while it waits for the app, and no longer.
-    let first = dormouse.get("placed", "/");
-    let second = async {
-        placed.has_started(1).await;
-        dormouse.get("placed", "/").await
-    };
-    let (first, second) = tokio::join!(first, second);
-    assert_eq!((first.status, second.status), (200, 503), "{second:?}");
-    assert_eq!(dormouse.get("placed", "/").await.status, 200);
 }
 
 #[tokio::test]
@@ -172,8 +159,10 @@ async fn heads_are_changed_both_ways() {
          { modify_request: { set_headers: { X-C: ours }, hide_headers: [X-D] } }]",
     );
     let cors = behind("pages", "{ cors: { allow_origins: ['https://app.example'], allow_credentials: true } }");
+    let sets =
+        behind("sets", "{ set_headers: { X-C: ours, response: { X-E: set } }, hide_headers: [X-D, Server-Name] }");
     let plain = App::new("plain").idle("idle_timeout: 1h");
-    let dormouse = Dormouse::start(&config(&[&paths, &fields, &cors, &plain])).await;
+    let dormouse = Dormouse::start(&config(&[&paths, &fields, &cors, &sets, &plain])).await;
     let sent = "X-A: one\r\nX-C: theirs\r\nX-D: gone\r\nIf-None-Match: x\r\nOrigin: https://app.example\r\n";
 
     for (path, expected) in [("/v1/old/a?b", "/base/a?b"), ("/v1", "/base/"), ("/echo", "/base/echo")] {
@@ -196,6 +185,11 @@ async fn heads_are_changed_both_ways() {
     ] {
         assert_eq!(reply.field(name), Some(expected), "{name}: {reply:?}");
     }
+    let reply = get(dormouse.http, "sets", "/echo", sent).await.unwrap();
+    for (name, expected) in [("x-a", vec!["one"]), ("x-c", vec!["ours"]), ("x-d", vec![])] {
+        assert_eq!(got(&reply, name), expected, "{name}");
+    }
+    assert_eq!((reply.field("x-e"), sets.journal().starts()), (Some("set"), 1), "{reply:?}");
     for (origin, allowed) in [("https://app.example", Some("https://app.example")), ("https://evil.example", None)] {
         let reply = get(dormouse.http, "pages", "/echo", &format!("Origin: {origin}\r\n")).await.unwrap();
         assert_eq!((reply.status, reply.field("access-control-allow-origin")), (200, allowed), "{reply:?}");

@@ -27,11 +27,13 @@ pub(crate) fn run(options: &Options) -> io::Result<()> {
     let instructions = |routes| counters::instructions(&load, routes, requests);
     let fixed = instructions(Routes::Fixed(10))?;
     let sleeping = instructions(Routes::Sleeping)?;
+    let everything = instructions(Routes::Everything(10))?;
     let calls = counters::system_calls(&load, requests)?;
     let bounds = [
         ("user instructions", fixed, INSTRUCTIONS, 0),
         ("user instructions, backend that may sleep", sleeping, INSTRUCTIONS, 0),
         ("ratio of the two: idle tracking", sleeping / fixed, pairs::EVERYTHING, 3),
+        ("ratio with a silent access log, too", everything / fixed, pairs::EVERYTHING, 3),
         ("system calls", calls, CALLS, 2),
     ];
     let row = |(name, value, bound, digits): &(&str, f64, f64, usize)| {

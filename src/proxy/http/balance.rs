@@ -115,8 +115,8 @@ fn nobody() -> Entry {
 }
 
 fn note(job: &mut Job<'_>) {
-    let backend = job.route.backend.as_ref();
-    job.client.note(|notes| notes.backend = backend.map(|backend| backend.id().to_string()));
+    let backend = &job.route.backend;
+    job.client.note(|notes| notes.backend.clone_from(backend));
 }
 
 /// What a failed try says of its member, and whether the request goes to another one.

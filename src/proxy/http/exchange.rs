@@ -57,14 +57,10 @@ pub(super) async fn run(client: &mut Client, head: &RequestHead) -> Next {
         Ok(route) => route,
         Err(unserved) => return Box::pin(refuse(client, head, unserved)).await,
     };
-    match access::of(&client.worker.shared, Some(&route)) {
-        None => serve(client, head, &route).await,
-        Some(log) => {
-            let noting = Noting::begin(client, head, &route, log);
-            let next = Box::pin(serve(noting.client, head, &route)).await;
-            noting.end(next)
-        }
-    }
+    let log = access::of(&client.worker.shared, Some(&route));
+    let noting = Noting::begin(client, head, &route, log);
+    let next = serve(noting.client, head, &route).await;
+    noting.end(next)
 }
 
 /// Answers a request that has come to no route, or not into it.

@@ -37,6 +37,7 @@ use super::{
     guests::Guests,
     limits::Limits,
     middleware::Ledger,
+    noting::NotesShelf,
     pool::Pool,
     secure::Https,
     session_key::SessionKey,
@@ -220,6 +221,7 @@ pub struct Worker(pub(in crate::proxy) Rc<Inner>);
 pub(in crate::proxy) struct Inner {
     pub(in crate::proxy) shared: Arc<Shared>,
     pub(super) buffers: Rc<Buffers>,
+    pub(super) notes: NotesShelf,
     pub(super) pool: Rc<Pool>,
     pub(in crate::proxy) names: Names,
     pub(in crate::proxy) permits: Arc<Semaphore>,
@@ -236,6 +238,7 @@ impl Worker {
         Self(Rc::new(Inner {
             shared,
             buffers: Rc::default(),
+            notes: NotesShelf::default(),
             pool: Rc::default(),
             names: Names::default(),
             permits: Arc::new(Semaphore::new(connections)),
