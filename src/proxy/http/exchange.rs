@@ -8,6 +8,7 @@ use crate::{
     backend::{Pass, Refused, StatusState},
     control::LiveRoute,
     model::{Audience, Middlewares, RouteTarget, Scheme},
+    net,
     proxy::{
         access,
         dialling::{DIAL_PATIENCE, dial_pause},
@@ -271,7 +272,7 @@ fn find(client: &Client, head: &RequestHead) -> Result<Arc<LiveRoute>, Box<Unser
     let page = reserved(head).and_then(|page| find(&page)).filter(|route| is_not_awake(route));
     let route = page.or_else(|| find(&path)).ok_or_else(unknown)?;
     if route.spec.audience == Audience::PrivateNetworks
-        && !wake::is_private(client.peer.client(head, &client.settings.trusted_proxies))
+        && !net::is_private(client.peer.client(head, &client.settings.trusted_proxies))
     {
         return Err(unknown().into());
     }

@@ -5,16 +5,14 @@
 //! those are swapped beneath it, and connections that are open live on with the route that let them in. On the port of
 //! HTTPS nothing is bound: its listener asks `beside` whether a stream route is wanted.
 
-mod beside;
 mod entry;
+mod first;
 mod keeper;
-mod port;
-mod post;
+mod met;
 mod wanted;
 
-pub(super) use beside::Beside;
 pub(super) use entry::{Caller, Closed, Look, Place, Way, enter, entered_by, is_ignored, look, may_wake};
-pub(super) use port::Port;
-pub(super) use post::{PortPost, PortPosts, serve};
+pub(super) use first::First;
+pub(super) use met::Met;
 
 pub use keeper::keep_ports;
