@@ -1,6 +1,11 @@
 //! The data plane: what stands between clients and backends.
 //!
 //! Uses `control` for the live routes, `backend` for passes, `net` for listeners. Nobody below knows it.
+//!
+//! It has rooms of its own, and arrows between them point downward only. Beneath all are `carry` (bytes between two
+//! connections), `listening` (what is open) and `worker` (what a thread has, and what all share); upon these stand
+//! `ports` and `group`, for whatever leads to a backend. `http`, `tcp` and `udp` do not know each other: `serve`, above
+//! them, accepts for all, and hands a client from one to the other.
 
 mod access;
 mod carry;

@@ -23,8 +23,7 @@ use crate::{
     net::{Beneath, Secured, Stream, has_unread, reset_when_dropped},
     proxy::{
         carry::{Buf, Deadline},
-        ports,
-        ports::Caller,
+        ports::{self, Caller},
         told,
         worker::{Guest, ProxySettings},
     },

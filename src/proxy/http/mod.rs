@@ -4,13 +4,14 @@
 //! is awake takes no lock and hops to no other thread, unless a middleware of its route remembers something for all
 //! workers, or checks a password that is not known yet. The parts, from the client's side on:
 //!
-//! - `front` reads heads (`request_head`) from a connection and keeps it alive; those that are quiet (`guests`) give
-//!   their places to others when there are none left, and `crowded` is what others are told then;
-//! - `exchange` does one request: finds the route, asks its middlewares (`middleware`), enters the backend (`wake`), or
-//!   one of several (`balance`), forwards, tries again where that is safe;
+//! - `front` reads heads (`request_head`) from a connection and keeps it alive; those that are quiet give their places to
+//!   others when there are none left, and `crowded` is what others are told then;
+//! - `exchange` does one request: finds the route (`find`), asks its middlewares (`middleware`), goes to its endpoint
+//!   (`way_in`), enters the backend (`wake`), or one of several (`balance`), forwards, tries again where that is safe
+//!   (`tries`);
 //! - `attempt` is one try on one connection from the `pool`, `relay` moves bodies both ways at once (`chunk`
 //!   understands them), `remake` says where middlewares want another body or another coding of it (`coding`), `tunnel`
-//!   takes over after a 101, and carries both ways (`carry`);
+//!   takes over after a 101;
 //! - `answer` is what we say ourselves, `tell` what of it a route has a word in, and `call` how gRPC is told.
 //!
 //! A connection of HTTP/2 (`h2_connection`) is many such clients at once: each stream (`h2_stream`) has its head from
@@ -36,6 +37,7 @@ mod connect;
 mod crowded;
 mod exchange;
 mod field;
+mod find;
 mod forwarded;
 mod front;
 #[cfg(fuzzing)]
@@ -76,9 +78,11 @@ mod send;
 mod shelf;
 mod spliced;
 mod tell;
+mod tries;
 mod tunnel;
 mod waiting;
 mod wake;
+mod way_in;
 mod worker;
 
 pub(super) use crowded::{turn_away, turn_away_at_once};
