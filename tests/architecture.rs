@@ -34,6 +34,24 @@ const LEVELS: &[(&str, u8)] = &[
     ("main", 6),
 ];
 
+/// The rooms of the data plane, and their levels. The same law holds: what speaks HTTP, TCP and UDP uses what is beneath
+/// all of them and knows nothing of each other; what hands clients to them is above.
+const IN_PROXY: &[(&str, u8)] = &[
+    ("carry", 0),
+    ("dialling", 0),
+    ("listening", 0),
+    ("worker", 1),
+    ("group", 2),
+    ("ports", 2),
+    ("told", 2),
+    ("access", 3),
+    ("http", 4),
+    ("tcp", 4),
+    ("udp", 4),
+    ("health", 5),
+    ("serve", 5),
+];
+
 /// Outer crates that have a home, and where it is. The others may be used anywhere.
 const HOMES: &[(&str, &[&str])] = &[
     ("arc_swap", &["api", "app", "backend", "control", "net", "proxy"]),
@@ -76,7 +94,7 @@ fn arrows_between_rooms_point_downward() {
             wrong.push(format!("{}: room `{}` is not in the table of levels", source.path, source.room));
             continue;
         };
-        for used in rooms_used(&source.code) {
+        for used in named_behind(&source.code, "crate::") {
             match levels.get(used.as_str()) {
                 _ if used == source.room => {}
                 None => wrong.push(format!("{} uses `crate::{used}`, which is no room", source.path)),
@@ -85,6 +103,29 @@ fn arrows_between_rooms_point_downward() {
             }
         }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn arrows_inside_the_data_plane_point_downward() {
+    let levels: BTreeMap<&str, u8> = IN_PROXY.iter().copied().collect();
+    let (mut wrong, mut seen) = (Vec::new(), BTreeSet::new());
+    for source in sources().into_iter().filter(|source| source.room == "proxy" && source.path != "src/proxy/mod.rs") {
+        let room = source.path.split('/').nth(2).unwrap().trim_end_matches(".rs").to_owned();
+        let Some(own) = levels.get(room.as_str()) else {
+            wrong.push(format!("{}: `{room}` is not in the table of the data plane", source.path));
+            continue;
+        };
+        // What is not in the table is a file of the room itself, or the face of the data plane.
+        let used = ["proxy::", "super::"].map(|word| named_behind(&source.code, word));
+        for used in used.into_iter().flatten().filter(|used| *used != room) {
+            if levels.get(used.as_str()).is_some_and(|level| level >= own) {
+                wrong.push(format!("{} must not use `{used}` of the data plane", source.path));
+            }
+        }
+        seen.insert(room);
+    }
+    wrong.extend(levels.keys().filter(|room| !seen.contains(**room)).map(|room| format!("there is no `{room}`")));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
@@ -182,10 +223,10 @@ fn sources() -> Vec<Source> {
     found
 }
 
-/// What follows each `crate::`, groups opened.
-fn rooms_used(code: &str) -> BTreeSet<String> {
+/// What follows each of such words, groups opened.
+fn named_behind(code: &str, word: &str) -> BTreeSet<String> {
     let mut rooms = BTreeSet::new();
-    for (at, word) in code.match_indices("crate::") {
+    for (at, _) in code.match_indices(word) {
         if code[..at].ends_with(is_word) {
             continue;
         }
@@ -305,8 +346,10 @@ fn the_scanner_sees_arrows_and_nothing_else() {
         /* crate::ssh */ let raw = r#"crate::store "quoted" "#; let other_crate::config = b"\"crate::net";
         "##,
     );
-    let rooms: Vec<String> = rooms_used(&code).into_iter().collect();
+    let rooms: Vec<String> = named_behind(&code, "crate::").into_iter().collect();
     assert_eq!(rooms, ["backend", "model", "routing", "telemetry"]);
+    let inside = named_behind("use crate::{model, proxy::{http::{Inner, gone}, tcp}}; super::udp::serve()", "proxy::");
+    assert_eq!(inside.into_iter().collect::<Vec<_>>(), ["http", "tcp"]);
 }
 
 #[test]

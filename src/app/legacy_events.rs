@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::legacy::{Cause, each_understood, micros, time};
+use super::legacy_words::{Cause, each_understood, micros, time};
 use crate::telemetry::{self, Entry, Phases};
 
 /// So many bytes of events are handed over, or a little more: the newest.

@@ -21,7 +21,7 @@ use tokio::{
     },
 };
 
-use super::legacy::{Legacy, understood};
+use super::{legacy::Legacy, legacy_words::understood};
 
 /// Said to the one after.
 #[derive(Debug, Serialize, Deserialize)]

@@ -18,7 +18,8 @@ use super::{
     Backend, Status, StatusState, WakeStats,
     driver::Driver,
     gate::Gate,
-    handle::{Shared, Waiter, Woke, stamp},
+    handle::{Shared, stamp},
+    pass::{Waiter, Woke},
     state::{Before, State},
 };
 use crate::{

@@ -8,8 +8,8 @@ use tokio::time::Instant;
 use super::{
     Backend, Refused, Status, StatusState,
     driver::Driver,
-    handle::Woke,
     machine::FOREIGN_PAUSE,
+    pass::Woke,
     state::{Before, Down, Drain, Failed, Failure, Stage, State, Verdict, Waking},
 };
 use crate::{

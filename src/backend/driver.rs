@@ -22,10 +22,12 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Backend, Refused, WakeStats,
     birth::Surroundings,
-    handle::{Letter, Pass, Reach, Shared, Waiter, Woke},
+    handle::Shared,
     lent::Over,
+    letter::Letter,
     machine::step,
     orders::PendingOrder,
+    pass::{Pass, Reach, Waiter, Woke},
     state::{Event, Facts, Order, Rules, Stage, State, Verdict, Waking},
 };
 use crate::{

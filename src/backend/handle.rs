@@ -18,10 +18,12 @@ use tokio::{
 
 use super::{
     Lender, Lent, Order, Refused, Status, StatusState,
-    gate::{Entered, Gate},
+    gate::Gate,
+    letter::{Answer, Letter},
+    pass::{Pass, Reach},
 };
 use crate::{
-    model::{BackendId, BackendSpec, Cause, Condition, ContainerState, IdlePolicy, Running, Spot},
+    model::{BackendId, BackendSpec, Cause, Condition, ContainerState, IdlePolicy},
     telemetry::Metrics,
 };
 
@@ -55,76 +57,8 @@ pub(super) struct Shared {
     pub(super) status: watch::Sender<Arc<Status>>,
 }
 
-/// How an awake backend is reached.
-#[derive(Debug)]
-pub(super) struct Reach {
-    pub(super) at: Arc<Running>,
-    pub(super) generation: u64,
-    pub(super) woke: Option<Woke>,
-}
-
-/// The wake that made a backend awake.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Woke {
-    /// How long it took.
-    pub took: Duration,
-    /// When it was awake.
-    pub at: std::time::Instant,
-}
-
-/// What reaches the driver from outside.
-#[derive(Debug)]
-pub(super) enum Letter {
-    /// Somebody wants in; a reply is expected by those who wait.
-    Knock(Cause, Option<oneshot::Sender<Result<Pass, Refused>>>),
-    Order(Order, String, oneshot::Sender<Answer>),
-    Pin(Option<Timestamp>, String, oneshot::Sender<Answer>),
-    /// Its wake goes on without its turn and what it needs.
-    Start(oneshot::Sender<bool>),
-    /// Something may have changed at the engine.
-    Hint,
-    /// A dependant wants it to have run to its end.
-    Complete(BackendId, oneshot::Sender<Result<(), Arc<str>>>),
-    /// The engine told that it was started.
-    Started,
-    /// The engine told that it has ended, with this exit code.
-    Ended(i64),
-    /// The engine's truth, from a list.
-    Seen(ContainerState),
-    /// A dial to the awake backend failed.
-    Suspect,
-    Configure(Box<BackendSpec>, Vec<(Backend, Condition)>),
-    /// Another process is to have it.
-    Lend(Lender, oneshot::Sender<Lent>),
-    /// Somebody wants to know when it has what it needs.
-    Settle(oneshot::Sender<()>),
-}
-
-/// The outcome of an order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
-    /// It is done.
-    Done,
-    /// It was so before.
-    AlreadySo,
-    /// It was not done, because.
-    Denied(String),
-}
-
-/// Where whoever waits to get in is answered.
-pub type Waiter = oneshot::Sender<Result<Pass, Refused>>;
-
-/// Proof that a backend is awake. While any exists the backend is in use; the last one dropped starts the idle clock.
-#[derive(Debug)]
-pub struct Pass {
-    shared: Arc<Shared>,
-    reach: Arc<Reach>,
-    counts: bool,
-    waited: bool,
-}
-
 impl Shared {
-    fn suspect(&self) {
+    pub(super) fn suspect(&self) {
         let _ = self.letters.try_send(Letter::Suspect);
     }
 
@@ -136,30 +70,6 @@ impl Shared {
         let stamp = self.gate.last_left();
         let distance = Duration::from_micros(stamp.unsigned_abs());
         if stamp < 0 { self.epoch.checked_sub(distance).unwrap_or(self.epoch) } else { self.epoch + distance }
-    }
-
-    /// Enters an open gate. `counts`: the use is activity.
-    pub(super) fn try_enter(self: &Arc<Self>, counts: bool, waited: bool) -> Option<Pass> {
-        match self.gate.enter() {
-            Entered::Inside => match self.reach.load_full() {
-                Some(reach) => Some(Pass { shared: Arc::clone(self), reach, counts, waited }),
-                None => {
-                    self.leave(None);
-                    None
-                }
-            },
-            Entered::Closed => None,
-            Entered::ClosedAndEmptied => {
-                self.emptied.notify_one();
-                None
-            }
-        }
-    }
-
-    fn leave(&self, stamp: Option<i64>) {
-        if self.gate.leave(stamp) {
-            self.emptied.notify_one();
-        }
     }
 }
 
@@ -423,65 +333,5 @@ impl Backend {
             return gone();
         }
         answer.await.unwrap_or_else(|_| gone())
-    }
-}
-
-impl Pass {
-    /// Where one of its ports is dialled, and whether that is its own address rather than an engine's forwarder,
-    /// which accepts before the app listens.
-    pub fn dial(&self, port: u16) -> Option<(Spot, bool)> {
-        let spot = self.reach.at.dial(port);
-        if spot.is_none() {
-            self.tell_if_closed();
-        }
-        spot
-    }
-
-    /// It is awake, and never reached: that is told, and found out by the driver.
-    #[cold]
-    fn tell_if_closed(&self) {
-        if let Some(why) = self.reach.at.closed() {
-            tracing::warn!(backend = %self.shared.id, %why, "no port of it can be dialled");
-            self.shared.suspect();
-        }
-    }
-
-    /// How it is reached.
-    pub fn running(&self) -> &Running {
-        &self.reach.at
-    }
-
-    /// Changes with each wake and each new address; connections of older generations are dropped.
-    pub fn generation(&self) -> u64 {
-        self.reach.generation
-    }
-
-    /// The wake that made it awake; absent when it was found running.
-    pub fn woke(&self) -> Option<Woke> {
-        self.reach.woke
-    }
-
-    /// Whether an order has let it down under this caller. What came to nothing by it is not tried again: that would
-    /// wake it, against the order.
-    pub fn is_ordered_out(&self) -> bool {
-        self.shared.ordered_out.load(Ordering::Acquire) == self.reach.generation
-    }
-
-    /// Whether this caller waited for the wake.
-    pub fn waited(&self) -> bool {
-        self.waited
-    }
-
-    /// Stamps activity: bytes moved on a stream.
-    pub fn touch(&self) {
-        if self.counts {
-            self.shared.gate.stamp(self.shared.stamp(Instant::now()));
-        }
-    }
-}
-
-impl Drop for Pass {
-    fn drop(&mut self) {
-        self.shared.leave(self.counts.then(|| self.shared.stamp(Instant::now())));
     }
 }

@@ -7,7 +7,8 @@ use tokio::{sync::oneshot, time::Instant};
 use super::{
     Refused,
     driver::{Done, Driver},
-    handle::{Letter, Pass},
+    letter::Letter,
+    pass::Pass,
     state::{CallFailed, Event, Stage, State, Waking},
 };
 use crate::model::{Cause, ContainerState};

@@ -12,8 +12,8 @@ use tokio::{
 use super::{
     Backend,
     driver::{Done, Driver},
-    handle::Pass,
     once,
+    pass::Pass,
     readiness::{self, Before},
     state::{Action, CallFailed, Event, Stage, State, Waking},
 };

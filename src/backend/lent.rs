@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Answer, Before, Refused, Restored, Status, StatusState,
     driver::{Driver, next_generation},
-    handle::{Letter, Reach},
+    letter::Letter,
+    pass::Reach,
     state::{Event, State},
 };
 use crate::{

@@ -50,6 +50,7 @@ mod jobs;
 mod lent;
 #[cfg(test)]
 mod lent_tests;
+mod letter;
 mod machine;
 mod once;
 #[cfg(test)]
@@ -57,6 +58,7 @@ mod order_tests;
 mod orders;
 #[cfg(test)]
 mod panic_tests;
+mod pass;
 mod readiness;
 mod refused;
 #[cfg(test)]
@@ -70,9 +72,11 @@ mod wake_tests;
 
 pub use birth::{Restored, Surroundings};
 pub use gate::{Entered, Gate};
-pub use handle::{Answer, Backend, Pass, Waiter, Woke};
+pub use handle::Backend;
 pub use lent::{Ask, Lender, Lent};
+pub use letter::Answer;
 pub use machine::step;
+pub use pass::{Pass, Waiter, Woke};
 pub use readiness::FORWARDER_PROOF;
 pub use refused::Refused;
 pub use state::{

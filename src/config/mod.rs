@@ -14,6 +14,7 @@
 mod access_log;
 mod acme;
 mod acme_dns;
+mod acme_dns_schema;
 mod balance;
 mod command;
 mod compose;
@@ -41,7 +42,9 @@ mod ready;
 mod route;
 mod sample;
 mod schema;
+mod schema_form;
 mod settings;
+mod static_backends;
 mod static_routes;
 mod stream;
 mod tls;

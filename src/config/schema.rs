@@ -1,114 +1,17 @@
 //! The JSON Schema of the file, for editors. Made from the same key tables that the reader checks against.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use crate::model::{DNS_PROVIDERS, DnsProviderKind};
+use super::{
+    acme_dns_schema::{DNS, dns_providers},
+    schema_form::{Key, Kind, object},
+};
 
 /// The schema of the configuration file.
 pub fn schema() -> Value {
     let mut schema = object(FILE, "Configuration of Dormouse");
     schema["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
     schema["title"] = json!("Dormouse");
-    schema
-}
-
-/// What a key holds.
-#[derive(Debug, Clone, Copy)]
-enum Kind {
-    Text,
-    Bool,
-    Number,
-    Duration,
-    /// One item, several as a list, or `a, b`.
-    List,
-    /// A mapping of names to texts.
-    Texts,
-    OneOf(&'static [&'static str]),
-    Object(&'static [Key]),
-    /// An object, or one of its short forms.
-    Either(&'static [Key]),
-    /// A mapping of names to such objects.
-    MapOf(&'static [Key]),
-    /// A mapping of names to such objects, or to a word each.
-    MapOfEither(&'static [Key]),
-    /// `acme: dns`, with the options of all providers.
-    Dns,
-    /// Checked by the program only.
-    Any,
-}
-
-/// A key, what it holds, and what it means.
-type Key = (&'static str, Kind, &'static str);
-
-fn object(keys: &[Key], description: &str) -> Value {
-    let properties: Map<String, Value> =
-        keys.iter().map(|(key, kind, text)| ((*key).to_owned(), property(*kind, text))).collect();
-    json!({
-        "type": ["object", "null"],
-        "description": description,
-        "properties": properties,
-        "patternProperties": { "^x-": {} },
-        "additionalProperties": false,
-    })
-}
-
-fn property(kind: Kind, text: &str) -> Value {
-    let scalar = json!(["string", "number", "boolean", "null"]);
-    match kind {
-        Kind::Text => json!({ "type": scalar, "description": text }),
-        Kind::Bool => json!({ "type": ["boolean", "string", "integer"], "description": text }),
-        Kind::Number => json!({ "type": ["integer", "string"], "description": text }),
-        Kind::Duration => json!({
-            "type": ["string", "integer"],
-            "description": format!("{text}. A duration such as `90s`, `15m`, `12h`, `2d`."),
-        }),
-        Kind::List => json!({
-            "anyOf": [{ "type": scalar }, { "type": "array", "items": { "type": scalar } }],
-            "description": text,
-        }),
-        Kind::Texts => json!({
-            "type": ["object", "null"],
-            "additionalProperties": { "type": scalar },
-            "description": text,
-        }),
-        Kind::OneOf(words) => json!({ "type": "string", "enum": words, "description": text }),
-        Kind::Object(keys) => object(keys, text),
-        Kind::Either(keys) => json!({
-            "anyOf": [{ "type": scalar }, { "type": "array" }, object(keys, text)],
-            "description": text,
-        }),
-        Kind::MapOf(keys) => json!({
-            "type": ["object", "null"],
-            "patternProperties": { "^x-": {} },
-            "additionalProperties": object(keys, text),
-            "description": text,
-        }),
-        Kind::MapOfEither(keys) => json!({
-            "type": ["object", "null"],
-            "patternProperties": { "^x-": {} },
-            "additionalProperties": property(Kind::Either(keys), text),
-            "description": text,
-        }),
-        Kind::Dns => {
-            let mut schema = property(Kind::Either(DNS), text);
-            let forms = schema.get_mut("anyOf").and_then(Value::as_array_mut);
-            forms.into_iter().for_each(|forms| forms.extend(DNS_PROVIDERS.iter().map(dns_provider)));
-            schema
-        }
-        Kind::Any => json!({ "description": text }),
-    }
-}
-
-/// A provider of DNS, and what it needs.
-fn dns_provider(kind: &DnsProviderKind) -> Value {
-    let mut schema = object(WITH_PROVIDER, "A provider of DNS");
-    schema["required"] = json!(["provider"]);
-    schema["properties"]["provider"] = json!({ "const": kind.name });
-    for option in kind.options {
-        let what = if option.secret { "A file that holds the secret; or" } else { "Or" };
-        let text = format!("{what} the variable `{}`", option.variables.join("` or `"));
-        schema["properties"][option.written()] = property(Kind::Text, &text);
-    }
     schema
 }
 
@@ -201,7 +104,7 @@ const ACME: &[Key] = &[
     ("email", Kind::Text, "Whom the authority writes to"),
     ("eab", Kind::Object(EAB), "An account of the authority that ours belongs to"),
     ("challenge", Kind::List, "How a host is shown to be ours: `http-01`, `tls-alpn-01`, `dns-01`"),
-    ("dns", Kind::Dns, "What puts records into the DNS: a provider, or a command"),
+    ("dns", Kind::EitherOr(DNS, dns_providers), "What puts records into the DNS: a provider, or a command"),
     (
         "certificates",
         Kind::Any,
@@ -215,22 +118,6 @@ const ACME: &[Key] = &[
 ];
 
 const EAB: &[Key] = &[("kid", Kind::Text, "The id of the key"), ("hmac", Kind::Text, "The key, base64url")];
-
-const DNS: &[Key] = &[
-    ("command", Kind::List, "Run with `present NAME VALUE` and `cleanup NAME VALUE`"),
-    ("wait", Kind::Duration, "How long a record takes until everybody sees it"),
-];
-
-/// What may stand beside what a DNS provider needs.
-const WITH_PROVIDER: &[Key] = &[
-    ("zone", Kind::Text, "The zone in which the records are; looked for when absent"),
-    (
-        "resolvers",
-        Kind::List,
-        "Who is asked for records and zones, as `address` or `address:port`; the zone's own servers when absent",
-    ),
-    ("propagation_timeout", Kind::Duration, "So long it may take until a record is seen; `0s`: nobody looks"),
-];
 
 const ACCESS_LOG: &[Key] = &[
     ("path", Kind::Text, "The file, with its whole path"),
@@ -470,7 +357,7 @@ mod tests {
         nodes::{NODE_KEYS, NODE_TLS_KEYS},
         route::ROUTE_KEYS,
         settings::FILE_KEYS,
-        static_routes::BACKEND_KEYS,
+        static_backends::BACKEND_KEYS,
     };
 
     fn properties(schema: &Value) -> BTreeSet<&str> {

@@ -8,6 +8,7 @@ mod client_hello;
 mod dial;
 mod handed;
 mod inside;
+mod last_words;
 mod listen;
 mod minecraft;
 mod one_way;
@@ -43,10 +44,11 @@ pub use handed::{
     take_over_sockets,
 };
 pub use inside::may_enter;
+pub use last_words::say_last;
 pub use listen::{Lack, accept, bind_for, bind_udp, check_free, is_scarcity, listen_advice};
 pub use minecraft::{Handshake, handshake, pong, status_answer};
 pub use opening::{Judgement, judge};
-pub use own::{is_own, refuse_itself};
+pub use own::{is_own, is_private, refuse_itself};
 pub use pipe::Pipe;
 pub use proxy_header::{Carries, Ends, ProxyHeader, proxy_header, take_proxy_header};
 pub use stream::{Beneath, ReadHalf, Stream, Within, WriteHalf};

@@ -9,6 +9,14 @@ use tokio::net::TcpStream;
 
 use super::reset_when_dropped;
 
+/// Whether an address is of a loopback, private or link-local network.
+pub fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
+    }
+}
+
 /// Whether an address is one of this machine: it can speak to itself. Nothing is sent.
 pub fn is_own(ip: IpAddr) -> bool {
     let from = match ip {

@@ -36,6 +36,7 @@ mod process_log;
 mod process_memory;
 mod process_os;
 mod process_ports;
+mod process_surroundings;
 mod process_unit;
 mod simulated;
 mod simulated_script;

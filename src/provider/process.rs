@@ -29,7 +29,8 @@ use super::{
     hints::Hints,
     process_book::ProcessBook,
     process_log,
-    process_unit::{ProcessUnit, Surroundings},
+    process_surroundings::Surroundings,
+    process_unit::ProcessUnit,
 };
 use crate::model::{Container, ContainerState, NodeName, Running, SleepMethod, StopSignal, Unit};
 

@@ -1,7 +1,7 @@
 //! One process as a unit: up with an identity, or down with how it ended.
 
 use std::{
-    fs, io,
+    io,
     path::PathBuf,
     process::ExitStatus,
     sync::{
@@ -18,12 +18,11 @@ use tokio::{
 
 use super::{
     Changed, ProviderError, StopOrder, deadlines,
-    hints::Hints,
     process::{ENGINE, reached},
-    process_book::{ProcessBook, ProcessRecord},
     process_child, process_log, process_memory,
-    process_os::{Activity, Identity, boot_id},
+    process_os::{Activity, Identity},
     process_ports::{Listeners, is_taken, listeners},
+    process_surroundings::{Surroundings, remove_if_there},
 };
 use crate::model::{Command, ContainerState, SleepMethod};
 
@@ -38,71 +37,6 @@ const NOTED: Duration = Duration::from_secs(1);
 
 /// How often the length of a running unit's log is looked at.
 const LOG_CARE: Duration = Duration::from_secs(10);
-
-/// The end of the names of birth notes.
-const NOTE: &str = "birth";
-
-/// What all units of one provider share.
-#[derive(Debug)]
-pub(super) struct Surroundings {
-    pub(super) directory: PathBuf,
-    pub(super) hints: Hints,
-    /// Another Dormouse has the units: their ends are its to see to.
-    pub(super) given: AtomicBool,
-    book: Arc<dyn ProcessBook>,
-    boot_id: String,
-}
-
-impl Surroundings {
-    pub(super) fn new(directory: PathBuf, book: Arc<dyn ProcessBook>, hints: Hints) -> io::Result<Self> {
-        fs::create_dir_all(&directory)?;
-        Ok(Self { directory, hints, given: AtomicBool::new(false), book, boot_id: boot_id()? })
-    }
-
-    /// The processes of an earlier Dormouse that still run. Records and notes of all others are removed.
-    pub(super) fn survivors(&self) -> io::Result<Vec<(String, Identity)>> {
-        let mut found = Vec::new();
-        for record in self.book.load()? {
-            let identity = Identity { pid: record.pid, start_time: record.start_time };
-            if record.boot_id == self.boot_id && identity.activity() != Activity::Ended {
-                found.push((record.name, identity));
-            } else {
-                self.book.remove(&record.name)?;
-            }
-        }
-        let this_boot = format!(".{}.{NOTE}", self.boot_id);
-        for entry in fs::read_dir(&self.directory)? {
-            let path = entry?.path();
-            let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if let Some(name) = file.strip_suffix(&this_boot)
-                && !found.iter().any(|(known, _)| known == name)
-                && let Some(identity) = process_child::read_note(&path)
-                && identity.activity() != Activity::Ended
-            {
-                found.push((name.to_owned(), identity));
-            } else if file.ends_with(&format!(".{NOTE}")) {
-                fs::remove_file(&path)?;
-            }
-        }
-        Ok(found)
-    }
-
-    /// What a unit does that another Dormouse has.
-    pub(super) fn seen_from_afar(&self, name: &str) -> ContainerState {
-        let records = self.book.load().unwrap_or_default();
-        let record = records.into_iter().find(|record| record.name == name && record.boot_id == self.boot_id);
-        let identity = record.map(|record| Identity { pid: record.pid, start_time: record.start_time });
-        match identity.map(Identity::activity) {
-            Some(Activity::Running) => ContainerState::Running(reached()),
-            Some(Activity::Frozen) => ContainerState::Paused(reached()),
-            Some(Activity::Ended) | None => ContainerState::Stopped { exit_code: None, error: None },
-        }
-    }
-
-    fn note(&self, name: &str) -> PathBuf {
-        self.directory.join(format!("{name}.{}.{NOTE}", self.boot_id))
-    }
-}
 
 /// Whether it runs.
 #[derive(Debug, Clone)]
@@ -233,7 +167,7 @@ impl ProcessUnit {
 
     /// Takes over a process that an earlier Dormouse started.
     pub(super) fn adopt(self: &Arc<Self>, identity: Identity) -> io::Result<()> {
-        self.record(identity)?;
+        self.surroundings.record(&self.name, identity)?;
         self.life.send_replace(Life::Up(identity));
         let unit = Arc::clone(self);
         tokio::spawn(async move {
@@ -285,7 +219,7 @@ impl ProcessUnit {
         self.log_begin.store(begin, Ordering::Release);
         self.life.send_replace(Life::Up(identity));
         // The note stays where the record cannot be written; either one suffices to know the process again.
-        match self.record(identity) {
+        match self.surroundings.record(&self.name, identity) {
             Ok(()) => {}
             Err(error) => tracing::warn!(unit = self.name, %error, "the record of a process could not be written"),
         }
@@ -384,16 +318,6 @@ impl ProcessUnit {
         ProviderError::Refused { verb, unit: self.name.clone(), reason }
     }
 
-    fn record(&self, identity: Identity) -> io::Result<()> {
-        self.surroundings.book.save(&ProcessRecord {
-            name: self.name.clone(),
-            pid: identity.pid,
-            start_time: identity.start_time,
-            boot_id: self.surroundings.boot_id.clone(),
-        })?;
-        remove_if_there(&self.surroundings.note(&self.name))
-    }
-
     /// Its leader has ended, by whoever's hand.
     fn has_ended(&self, identity: Identity, exit_code: Option<i64>) {
         if self.surroundings.given.load(Ordering::Acquire) {
@@ -404,8 +328,7 @@ impl ProcessUnit {
         {
             tracing::warn!(unit = self.name, %error, "the rest of a process group could not be killed");
         }
-        let forgotten = self.surroundings.book.remove(&self.name);
-        if let Err(error) = forgotten.and_then(|()| remove_if_there(&self.surroundings.note(&self.name))) {
+        if let Err(error) = self.surroundings.forget(&self.name) {
             tracing::warn!(unit = self.name, %error, "the record of a process could not be removed");
         }
         self.life.send_replace(Life::Down { exit_code, error: None });
@@ -447,17 +370,12 @@ fn exit_code(status: ExitStatus) -> Option<i64> {
     status.code().or_else(|| status.signal().map(|signal| 128 + signal)).map(i64::from)
 }
 
-fn remove_if_there(path: &std::path::Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
-    use crate::provider::FileBook;
+    use crate::provider::{FileBook, hints::Hints};
 
     fn unit(directory: &std::path::Path) -> Arc<ProcessUnit> {
         let book = Arc::new(FileBook::open(directory).unwrap());

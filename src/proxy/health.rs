@@ -10,7 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     dialling::{is_awake, is_down},
-    http::{Shared, tls_to},
+    http::tls_to,
+    worker::Shared,
 };
 use crate::{
     backend::{Backend, Pass},

@@ -4,7 +4,7 @@ use std::{io, net::SocketAddr};
 
 use tokio::net::TcpStream;
 
-use super::ProxySettings;
+use super::worker::ProxySettings;
 use crate::net::{Ends, take_proxy_header};
 
 /// The ends of a connection. From the networks of the settings a header of the PROXY protocol must come first, which

@@ -5,7 +5,9 @@
 mod balance;
 mod body_sizes;
 mod bulk;
+mod connections;
 mod crowded;
+mod fields;
 mod forward_auth;
 mod frames;
 mod h2_out;
@@ -21,6 +23,7 @@ mod middlewares;
 mod middlewares_bodies;
 mod own_answers;
 mod panics;
+mod refusals;
 mod relay;
 mod sleeper;
 #[path = "../http/sleeping.rs"]

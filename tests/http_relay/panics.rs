@@ -18,7 +18,7 @@ struct Trap(Arc<AtomicBool>);
 
 impl<S: tracing::Subscriber> Layer<S> for Trap {
     fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
-        let is_try = event.metadata().target() == "dormouse::proxy::http::exchange";
+        let is_try = event.metadata().target() == "dormouse::proxy::http::tries";
         assert!(!(is_try && self.0.swap(false, Ordering::SeqCst)), "the trap was stepped into");
     }
 }

@@ -11,101 +11,11 @@ use tokio_tungstenite::{client_async, tungstenite};
 use crate::support::{
     apps::{App, config, free_port},
     dormouse::{Dormouse, Reply, get, request},
+    login::{Begun, HTML, ask, begin, behind, cookies, got, location, log_in, returned, start},
     oidc::{CLIENT, Provider, Signature, SigningKey, parameters},
     tls::{Authority, YEAR},
     wait::until,
 };
-
-const HTML: &str = "Accept: text/html\r\n";
-
-/// An app that sleeps, and lets in whom the provider knows as `mia` or as one of the staff.
-fn behind(name: &str, provider: &Provider, more: &str) -> App {
-    let (id, secret) = CLIENT;
-    let rule = format!(
-        "{{ oidc: {{ issuer_url: \"{}\", client_id: \"{id}\", client_secret: \"{secret}\", allowed_users: mia, allowed_groups: staff{more} }} }}",
-        provider.issuer
-    );
-    App::new(name).idle("idle_timeout: 1h").route(&format!(", middlewares: {rule}"))
-}
-
-/// A Dormouse with these apps, to which the provider sends browsers back.
-async fn start(provider: &Provider, apps: &[&App]) -> Dormouse {
-    let dormouse = Dormouse::start(&config(apps)).await;
-    provider.conducts(|conduct| {
-        conduct.redirect_uris = apps.iter().map(|app| format!("http://{}.test/auth/callback", app.name)).collect();
-    });
-    dormouse
-}
-
-/// The cookies that an answer sets: what a browser sends back of each.
-fn cookies(reply: &Reply) -> Vec<String> {
-    let lines = reply.head.lines().filter_map(|line| line.split_once(": "));
-    let set = lines.filter(|(name, _)| name.eq_ignore_ascii_case("set-cookie")).map(|(_, value)| value);
-    set.filter_map(|value| value.split(';').next()).map(str::to_owned).collect()
-}
-
-fn location(reply: &Reply) -> &str {
-    reply.field("location").unwrap_or_else(|| panic!("it leads nowhere: {reply:?}"))
-}
-
-/// A login that a browser has begun: what it keeps, and where it is led.
-struct Begun {
-    cookie: String,
-    to: String,
-}
-
-/// Where the provider leads it back to: the path and the query.
-struct Returned {
-    cookie: String,
-    path: String,
-}
-
-async fn begin(dormouse: &Dormouse, name: &str, path: &str) -> Begun {
-    let reply = get(dormouse.http, name, path, HTML).await.unwrap();
-    assert_eq!(reply.status, 303, "{reply:?}\n{}", dormouse.log());
-    let [cookie] = cookies(&reply).try_into().unwrap();
-    assert!(reply.head.contains("; HttpOnly; SameSite=Lax"), "{reply:?}");
-    Begun { cookie, to: location(&reply).to_owned() }
-}
-
-impl Begun {
-    async fn authorize(self, provider: &Provider, name: &str) -> Returned {
-        let target = self.to.strip_prefix(&provider.issuer).unwrap_or_else(|| panic!("elsewhere: {}", self.to));
-        let head = format!("GET {target} HTTP/1.1\r\nHost: id\r\n\r\n");
-        let reply = request(provider.at, &head).await.unwrap();
-        assert_eq!(reply.status, 302, "{reply:?}");
-        let path = location(&reply).strip_prefix(&format!("http://{name}.test")).expect("the host of the service");
-        Returned { cookie: self.cookie, path: path.to_owned() }
-    }
-}
-
-impl Returned {
-    async fn finish(&self, dormouse: &Dormouse, name: &str) -> Reply {
-        get(dormouse.http, name, &self.path, &format!("{HTML}Cookie: other=1; {}\r\n", self.cookie)).await.unwrap()
-    }
-}
-
-async fn returned(dormouse: &Dormouse, provider: &Provider, name: &str) -> Returned {
-    begin(dormouse, name, "/").await.authorize(provider, name).await
-}
-
-/// The cookie of a session.
-async fn log_in(dormouse: &Dormouse, provider: &Provider, name: &str) -> String {
-    let reply = returned(dormouse, provider, name).await.finish(dormouse, name).await;
-    assert_eq!(reply.status, 303, "{reply:?}\n{}", dormouse.log());
-    cookies(&reply).into_iter().find(|cookie| !cookie.ends_with('=')).expect("a session")
-}
-
-async fn ask(dormouse: &Dormouse, name: &str, cookie: &str) -> Reply {
-    get(dormouse.http, name, "/echo", &format!("Cookie: {cookie}\r\n")).await.unwrap()
-}
-
-fn got(reply: &Reply, name: &str) -> Vec<String> {
-    let echo: serde_json::Value = serde_json::from_str(&reply.body).unwrap_or_else(|_| panic!("no echo: {reply:?}"));
-    let fields = echo["headers"].as_array().unwrap().iter().map(|pair| (pair[0].as_str(), pair[1].as_str()));
-    let own = fields.filter(|(own, _)| own.is_some_and(|own| own.eq_ignore_ascii_case(name)));
-    own.filter_map(|(_, value)| value.map(str::to_owned)).collect()
-}
 
 #[tokio::test]
 async fn who_has_logged_in_is_let_in_and_nobody_else_wakes_anything() {
@@ -336,43 +246,6 @@ async fn a_provider_that_is_away_or_slow_lets_nobody_in_and_may_change_its_keys(
         (vec!["M".to_owned()], vec!["staff".to_owned()])
     );
     assert_eq!(app.journal().starts(), 1);
-}
-
-#[tokio::test]
-async fn one_logs_in_through_a_dormouse_before_another() {
-    let provider = Provider::start(SigningKey::es256()).await;
-    let app = behind("app", &provider, "");
-    let inner = start(&provider, &[&app]).await;
-    let (id, secret) = CLIENT;
-    let rule = format!(
-        "{{ oidc: {{ issuer_url: \"{}\", client_id: \"{id}\", client_secret: \"{secret}\", allowed_users: mia, \
-         callback_path: /outer/callback, logout_path: /outer/logout }} }}",
-        provider.issuer
-    );
-    let (host, port) = (inner.http.ip(), inner.http.port());
-    let outer = Dormouse::start(&format!(
-        "nodes: {{ jobs: process }}\nroutes:\n  app: {{ host: {host}, port: {port}, middlewares: {rule} }}\n"
-    ))
-    .await;
-    let paths = ["/auth/callback", "/outer/callback"];
-    provider.conducts(|conduct| conduct.redirect_uris = paths.map(|path| format!("http://app.test{path}")).into());
-    let of_outer = log_in(&outer, &provider, "app").await;
-    let mut jar = vec![of_outer];
-    let visit = async |jar: &[String], path: &str| {
-        get(outer.http, "app", path, &format!("{HTML}Cookie: {}\r\n", jar.join("; "))).await.unwrap()
-    };
-    let led = visit(&jar, "/echo").await;
-    assert_eq!(led.status, 303, "the inner one asks, too: {led:?}");
-    let begun = Begun { cookie: cookies(&led).concat(), to: location(&led).to_owned() };
-    let back = begun.authorize(&provider, "app").await;
-    assert!(back.path.starts_with(paths[0]), "{}", back.path);
-    jar.push(back.cookie);
-    let reply = visit(&jar, &back.path).await;
-    assert_eq!((reply.status, location(&reply)), (303, "/echo"), "{reply:?}\n{}", inner.log());
-    jar.extend(cookies(&reply).into_iter().filter(|cookie| !cookie.ends_with('=')));
-    let reply = ask(&outer, "app", &jar.join("; ")).await;
-    assert_eq!((reply.status, got(&reply, "remote-user")), (200, vec!["mia".to_owned()]), "{reply:?}");
-    assert!(got(&reply, "cookie").is_empty(), "each has taken its own ones out: {reply:?}");
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use crate::{
     backend::{Backend, Pass, Refused, StatusState},
     control::{LiveGroup, LiveMember},
     model::Cause,
-    proxy::{Shared, http::causes_wake},
+    proxy::worker::{Shared, causes_wake},
     routing::{Members, Step, late_after},
 };
 

@@ -8,7 +8,7 @@ use crate::{
     backend::{Backend, Pass},
     control::{LiveGroup, LiveMember, LiveRoute, UnderWay},
     model::Cause,
-    proxy::{Shared, http::causes_wake},
+    proxy::worker::{Shared, causes_wake},
     routing::{Members, Step, mixed},
 };
 

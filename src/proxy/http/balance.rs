@@ -12,9 +12,9 @@ use crate::{
 use super::{
     answer::Answer,
     attempt::{Failure, Fault, Job, Way},
-    exchange,
     leaving::left,
     wake::{self, Entry},
+    way_in,
 };
 
 /// The member has answered. Returns the cookie for a client that did not come with the one of this member.
@@ -57,7 +57,7 @@ pub(super) async fn enter(job: &mut Job<'_>) -> Result<Way, Entry> {
         let Some(member) = member else { return Err(refusal.unwrap_or_else(nobody)) };
         job.route = &member.route;
         note(job);
-        match exchange::directly(job).await {
+        match way_in::directly(job).await {
             Err(Entry::Refused(refused)) => {
                 let Some(turn) = job.turn.as_mut().filter(|turn| !turn.is_out_of_patience()) else {
                     return Err(Entry::Refused(refused));

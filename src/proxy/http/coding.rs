@@ -6,9 +6,7 @@ use compression_codecs::{
     BrotliEncoder, Encode, GzipEncoder, ZstdEncoder, brotli, core::Level, core::util::PartialBuffer, flate, zstd,
 };
 
-use crate::{model::Coding, web::weighted};
-
-use super::buffer::Buf;
+use crate::{model::Coding, proxy::carry::Buf, web::weighted};
 
 /// A window of so many bytes (as a power of two): what a stream takes of memory hangs on it.
 const WINDOW: u8 = 17;
@@ -170,7 +168,8 @@ mod tests {
 
     use compression_codecs::{BrotliDecoder, Decode, GzipDecoder, ZstdDecoder};
 
-    use super::{super::buffer::Buffers, *};
+    use super::*;
+    use crate::proxy::carry::Buffers;
 
     #[test]
     fn the_client_chooses_and_we_among_equals() {

@@ -7,12 +7,11 @@ use tokio::net::TcpStream;
 use crate::{
     backend::FORWARDER_PROOF,
     net::{NoUpstreamTls, Offer, Stream},
-    proxy::dialling::is_down,
+    proxy::{carry::gone, dialling::is_down},
 };
 
 use super::{
     attempt::{Fault, Job, Way},
-    leaving::gone,
     pool::Slot,
 };
 

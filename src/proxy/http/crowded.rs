@@ -6,36 +6,21 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
+use tokio::net::TcpStream;
 
 use super::answer::Answer;
+use crate::net::say_last;
 
 /// When it is worth trying again: somebody may have left by then.
 const FULL_FOR: Duration = Duration::from_secs(5);
 
 /// Tells a client that there is no place for it, and stays until it has read that, within bounds.
-pub(super) async fn turn_away(stream: TcpStream, is_secure: bool, bounds: (Duration, usize)) {
+pub(in crate::proxy) async fn turn_away(stream: TcpStream, is_secure: bool, bounds: (Duration, usize)) {
     say_last(stream, &crowded(is_secure), bounds).await;
 }
 
-/// Says this to a client and ends the connection, but stays until it has read that, within bounds.
-pub(in crate::proxy) async fn say_last(mut stream: TcpStream, words: &[u8], (time, most): (Duration, usize)) {
-    let tell = async {
-        stream.write_all(words).await?;
-        stream.shutdown().await?;
-        // What it sends is read away: closed before, the answer might not reach it.
-        let mut rest = stream.take(most as u64);
-        tokio::io::copy(&mut rest, &mut tokio::io::sink()).await
-    };
-    // It has left, or is not worth a longer wait.
-    let _ = tokio::time::timeout(time, tell).await;
-}
-
 /// The same without staying: who has not sent its request yet may only see the end.
-pub(super) fn turn_away_at_once(stream: TcpStream, is_secure: bool) {
+pub(in crate::proxy) fn turn_away_at_once(stream: TcpStream, is_secure: bool) {
     // A fresh socket takes a short answer, and what has come is read, so that closing is no reset.
     if let Ok(mut stream) = stream.into_std() {
         let _ = stream.read(&mut [0; 4096]);

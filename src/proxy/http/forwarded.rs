@@ -6,7 +6,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
-use super::{buffer::Buf, field::Known, request_head::RequestHead};
+use crate::proxy::carry::Buf;
+
+use super::{field::Known, request_head::RequestHead};
 
 /// The other end of a client's connection.
 #[derive(Debug, Clone)]

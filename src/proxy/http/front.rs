@@ -21,23 +21,24 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use crate::{
     model::Transport,
     net::{Beneath, Secured, Stream, has_unread, reset_when_dropped},
-    proxy::{ports::Caller, tcp, told},
+    proxy::{
+        carry::{Buf, Deadline},
+        ports::{self, Caller},
+        told,
+        worker::{Guest, ProxySettings},
+    },
 };
 
 use super::{
     answer::Answer,
     bad_request::BadRequest,
-    buffer::Buf,
-    call,
-    deadline::Deadline,
-    exchange,
+    call, exchange,
     forwarded::Peer,
-    guests::Guest,
     h2_connection,
     noting::{self, Notes},
     request_head::{self, RequestHead},
     secure::{self, Https, Met},
-    worker::{Inner, ProxySettings, Worker},
+    worker::HttpWorker,
 };
 
 /// At a shutdown, a connection on which nothing was asked yet has so long for its one request.
@@ -50,7 +51,7 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// What all requests of a connection have in common.
 #[derive(Debug, Clone)]
 pub(super) struct Link {
-    pub(super) worker: Rc<Inner>,
+    pub(super) worker: Rc<HttpWorker>,
     pub(super) settings: Arc<ProxySettings>,
     pub(super) peer: Rc<Peer>,
     /// What is known of its TLS; absent: it came in clear.
@@ -66,7 +67,7 @@ pub(super) struct Client {
     pub(super) peer: Rc<Peer>,
     /// What came and was not used yet. Nothing is held while nothing came.
     pub(super) input: Option<Buf>,
-    pub(super) worker: Rc<Inner>,
+    pub(super) worker: Rc<HttpWorker>,
     pub(super) settings: Arc<ProxySettings>,
     pub(super) timer: Deadline,
     /// When the first byte of the request came.
@@ -105,14 +106,13 @@ enum Wait {
 }
 
 /// Serves a connection to its end, through TLS where its listener has it.
-pub(super) async fn connection(
-    worker: Worker,
+pub(in crate::proxy) async fn connection(
+    worker: Rc<HttpWorker>,
     tcp: TcpStream,
     https: Option<Rc<Https>>,
     (peer, guest): (SocketAddr, Guest),
     shutdown: CancellationToken,
 ) {
-    let worker = worker.0;
     let port = tcp.local_addr().map_or(0, |address| address.port());
     if tcp.set_nodelay(true).is_err() {
         return;
@@ -133,7 +133,7 @@ pub(super) async fn connection(
                 }
                 Met::Stream(tcp, first, route) => {
                     guest.busy();
-                    return Box::pin(tcp::serve(tcp::Met { worker, tcp, caller, route, first })).await;
+                    return (https.streams)(ports::Met { tcp, caller, route, first }).await;
                 }
                 Met::Nobody => return,
             }
@@ -243,7 +243,7 @@ impl Client {
                     self.arrived = Instant::now();
                     self.guest.iter().for_each(|guest| guest.half(self.arrived));
                 }
-                let head = match request_head::take(&mut input, limits.line, limits.head) {
+                let head = match request_head::take(&mut input, &self.worker.shelf, limits.line, limits.head) {
                     Ok(head) => head,
                     Err(bad) => {
                         self.input = Some(input);

@@ -3,14 +3,18 @@
 
 use std::{net::SocketAddr, rc::Rc, time::Duration};
 
-use crate::model::{Endpoint, HostPattern, Place, RouteMatch, RouteOptions, RouteSpec, RouteTarget, Scheme, Upstream};
+use crate::{
+    model::{Endpoint, HostPattern, Place, RouteMatch, RouteOptions, RouteSpec, RouteTarget, Scheme, Upstream},
+    proxy::{
+        carry::{Buf, Buffers},
+        worker::Limits,
+    },
+};
 
 use super::{
     bad_request::BadRequest,
-    buffer::{Buf, Buffers},
     field::Known,
     forwarded::Peer,
-    limits::Limits,
     request_head::{self, Framing},
     response_head::{self, BadResponse},
     rewrite::{self, Ending},
@@ -67,7 +71,9 @@ pub fn request(bytes: &[u8]) -> Result<Option<ReadRequest>, BadRequest> {
     let limits = Limits::default();
     let buffers = Rc::new(Buffers::default());
     let mut input = holding(&buffers, bytes);
-    let Some(head) = request_head::take(&mut input, limits.request_line, limits.head)? else { return Ok(None) };
+    let Some(head) = request_head::take(&mut input, &Rc::default(), limits.request_line, limits.head)? else {
+        return Ok(None);
+    };
     let peer = Peer::new(SocketAddr::from(([192, 0, 2, 1], 1)), 80, false, &[]);
     let mut out = buffers.lend();
     rewrite::request(
@@ -98,7 +104,9 @@ pub fn request(bytes: &[u8]) -> Result<Option<ReadRequest>, BadRequest> {
 pub fn response(bytes: &[u8], to_head: bool) -> Result<Option<ReadResponse>, BadResponse> {
     let buffers = Rc::new(Buffers::default());
     let input = holding(&buffers, bytes);
-    let Some(head) = response_head::read(&input, to_head, Limits::default().head)? else { return Ok(None) };
+    let Some(head) = response_head::read(&input, &Rc::default(), to_head, Limits::default().head)? else {
+        return Ok(None);
+    };
     let mut out = buffers.lend();
     rewrite::response(&head, input.filled(), Ending::none(&[]), &mut out);
     let part = |at: &std::ops::Range<usize>| bytes.get(at.clone()).unwrap_or_default().to_vec();

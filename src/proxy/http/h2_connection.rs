@@ -19,15 +19,18 @@ use http::Request;
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use crate::net::{Lack, Stream};
+use crate::{
+    net::{Lack, Stream},
+    proxy::{
+        carry::{Buf, Deadline},
+        worker::Guest,
+    },
+};
 
 use super::{
     answer::Answer,
-    buffer::Buf,
-    deadline::Deadline,
     exchange,
     front::{Client, Link},
-    guests::Guest,
     h2_frames::Frames,
     h2_request::{self, Unfit},
     h2_stream::H2Stream,
@@ -278,7 +281,7 @@ impl Driver<'_> {
 /// Works on one request.
 async fn work(link: Rc<Link>, request: Request<RecvStream>, mut respond: SendResponse<Bytes>, alive: Alive) {
     let (parts, body) = request.into_parts();
-    let room = link.worker.buffers.lend_parts();
+    let room = link.worker.shelf.lend();
     let read = h2_request::head(&parts, body.is_end_stream(), &link.settings.limits.for_heads(), room);
     drop(parts);
     let unfit = match read {

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::{
     net::{Offer, Stream},
-    proxy::dialling::is_down,
+    proxy::{carry::gone, dialling::is_down},
 };
 
 use super::{
@@ -16,7 +16,6 @@ use super::{
     h2_hub::Hub,
     h2_link::{Link, NoLink},
     h2_upstream::H2Upstream,
-    leaving::gone,
     pool::{Connection, Key},
 };
 

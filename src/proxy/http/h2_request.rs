@@ -14,10 +14,11 @@ use http::{
     uri::PathAndQuery,
 };
 
+use crate::proxy::worker::HeadLimits;
+
 use super::{
     bad_request::BadRequest,
     field::{self, Known},
-    limits::HeadLimits,
     request_facts::Facts,
     request_head::{Field, Framing, Line, MAX_FIELDS, RequestHead, assemble},
     request_target::authority,
@@ -201,14 +202,12 @@ mod tests {
 
     use http::Request;
 
-    use super::{
-        super::{buffer::Buffers, limits::Limits},
-        *,
-    };
+    use super::{super::shelf::Shelf, *};
+    use crate::proxy::worker::Limits;
 
     fn read(request: http::request::Builder, ended: bool) -> Result<RequestHead, Unfit> {
         let (parts, ()) = request.body(()).unwrap().into_parts();
-        head(&parts, ended, &Limits::default().for_heads(), Rc::new(Buffers::default()).lend_parts())
+        head(&parts, ended, &Limits::default().for_heads(), Rc::new(Shelf::default()).lend())
     }
 
     #[test]

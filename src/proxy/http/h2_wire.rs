@@ -13,9 +13,9 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::net::Stream;
+use crate::{net::Stream, proxy::carry::Buf};
 
-use super::{buffer::Buf, h2_frames::Frames};
+use super::h2_frames::Frames;
 
 /// Looks at the frames of the other side.
 pub(super) trait Watch {

@@ -4,13 +4,14 @@
 //! is awake takes no lock and hops to no other thread, unless a middleware of its route remembers something for all
 //! workers, or checks a password that is not known yet. The parts, from the client's side on:
 //!
-//! - `front` reads heads (`request_head`) from a connection and keeps it alive; those that are quiet (`guests`) give
-//!   their places to others when there are none left, and `crowded` is what others are told then;
-//! - `exchange` does one request: finds the route, asks its middlewares (`middleware`), enters the backend (`wake`), or
-//!   one of several (`balance`), forwards, tries again where that is safe;
+//! - `front` reads heads (`request_head`) from a connection and keeps it alive; those that are quiet give their places to
+//!   others when there are none left, and `crowded` is what others are told then;
+//! - `exchange` does one request: finds the route (`find`), asks its middlewares (`middleware`), goes to its endpoint
+//!   (`way_in`), enters the backend (`wake`), or one of several (`balance`), forwards, tries again where that is safe
+//!   (`tries`);
 //! - `attempt` is one try on one connection from the `pool`, `relay` moves bodies both ways at once (`chunk`
 //!   understands them), `remake` says where middlewares want another body or another coding of it (`coding`), `tunnel`
-//!   takes over after a 101, and carries both ways (`carry`);
+//!   takes over after a 101;
 //! - `answer` is what we say ourselves, `tell` what of it a route has a word in, and `call` how gRPC is told.
 //!
 //! A connection of HTTP/2 (`h2_connection`) is many such clients at once: each stream (`h2_stream`) has its head from
@@ -29,22 +30,18 @@ mod answer;
 mod attempt;
 mod bad_request;
 mod balance;
-mod buffer;
 mod call;
-mod carry;
 mod chunk;
 mod coding;
 mod connect;
 mod crowded;
-mod deadline;
-mod dial;
 mod exchange;
 mod field;
+mod find;
 mod forwarded;
 mod front;
 #[cfg(fuzzing)]
 pub mod fuzz;
-mod guests;
 mod h2_answer;
 mod h2_asking;
 mod h2_body;
@@ -63,12 +60,11 @@ mod h2_upstream;
 mod h2_wire;
 mod h2_writing;
 mod leaving;
-mod limits;
 mod middleware;
 mod navigation;
 mod noting;
-mod pieces;
 mod pool;
+mod progress;
 mod relay;
 mod remake;
 mod request_facts;
@@ -79,26 +75,23 @@ mod response_head;
 mod rewrite;
 mod secure;
 mod send;
-mod session_key;
 mod shelf;
 mod spliced;
 mod tell;
+mod tries;
 mod tunnel;
 mod waiting;
 mod wake;
+mod way_in;
 mod worker;
 
-pub(super) use carry::carry;
-pub(super) use crowded::say_last;
-pub(super) use leaving::gone;
-pub(super) use secure::tls_to;
-pub(super) use wake::{causes_wake, is_private};
-pub(super) use worker::Inner;
+pub(super) use crowded::{turn_away, turn_away_at_once};
+pub(super) use front::connection;
+pub(super) use middleware::Ledger;
+pub(super) use secure::{Https, Serving, tls_to};
+pub(super) use worker::HttpWorker;
 
 pub use bad_request::BadRequest;
 pub use chunk::{BadChunk, ChunkScanner, Scanned};
-pub use limits::Limits;
 pub use request_head::Framing;
 pub use response_head::BadResponse;
-pub use session_key::SessionKey;
-pub use worker::{BoundWorkers, ProxySettings, Shared, Worker, Workers, bind_workers, run_workers, serve};

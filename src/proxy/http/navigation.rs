@@ -28,15 +28,13 @@ pub(super) fn is_prefetch(head: &RequestHead) -> bool {
 mod tests {
     use std::rc::Rc;
 
-    use super::{
-        super::{buffer::Buffers, request_head},
-        *,
-    };
+    use super::{super::request_head, *};
+    use crate::proxy::carry::Buffers;
 
     fn head(method: &str, fields: &str) -> RequestHead {
         let mut buf = Rc::new(Buffers::default()).lend();
         buf.push(format!("{method} / HTTP/1.1\r\nHost: a\r\n{fields}\r\n").as_bytes());
-        request_head::take(&mut buf, 8192, 32768).unwrap().unwrap()
+        request_head::take(&mut buf, &Rc::default(), 8192, 32768).unwrap().unwrap()
     }
 
     #[test]

@@ -16,16 +16,10 @@ use tokio::{
 use crate::{
     model::RouteOptions,
     net::{ReadHalf, WriteHalf},
+    proxy::carry::{Buf, Buffers, Pieces, SIZE},
 };
 
-use super::{
-    buffer::{Buf, Buffers, SIZE},
-    chunk::ChunkScanner,
-    coding::Coder,
-    pieces::Pieces,
-    request_head::Framing,
-    spliced::Spliced,
-};
+use super::{chunk::ChunkScanner, coding::Coder, request_head::Framing, spliced::Spliced};
 
 /// Why a body did not arrive whole.
 #[derive(Debug)]
@@ -196,11 +190,6 @@ impl Pump {
         rest.into_iter().for_each(|rest| pump.out.push(rest));
         pump.ahead = pump.bulk && pump.tail.is_empty() && !pump.finished_reading();
         Ok(pump)
-    }
-
-    /// Bytes both ways as they come, until the sender ends.
-    pub(super) fn tunnel(out: Buf, begun: Option<Buf>, home: &Rc<Buffers>) -> Result<Self, Cut> {
-        Self::new(Framing::UntilClose, Emit::AsIs, out, begun, home)
     }
 
     /// All that was written is to be written once more, before what is left.

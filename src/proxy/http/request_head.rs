@@ -2,16 +2,17 @@
 //!
 //! What is ambiguous is refused: a head that is accepted has one host, one framing, and one meaning for every reader.
 
-use std::{mem::MaybeUninit, ops::Range};
+use std::{mem::MaybeUninit, ops::Range, rc::Rc};
 
 use httparse::{Header, ParserConfig};
 
+use crate::proxy::carry::Buf;
+
 use super::{
     bad_request::BadRequest,
-    buffer::Buf,
     field::{self, Known},
     request_facts::Facts,
-    shelf::{Lent, Parts},
+    shelf::{Lent, Parts, Shelf},
 };
 
 /// Fields of one head at most.
@@ -61,7 +62,12 @@ pub(super) struct RequestHead {
 }
 
 /// Tries to take a head from the front of `input`. `None`: more bytes are needed. What follows the head is left.
-pub(super) fn take(input: &mut Buf, max_line: usize, max_head: usize) -> Result<Option<RequestHead>, BadRequest> {
+pub(super) fn take(
+    input: &mut Buf,
+    shelf: &Rc<Shelf>,
+    max_line: usize,
+    max_head: usize,
+) -> Result<Option<RequestHead>, BadRequest> {
     skip_leading_line(input)?;
     let bytes = input.filled();
     let base = bytes.as_ptr() as usize;
@@ -81,7 +87,7 @@ pub(super) fn take(input: &mut Buf, max_line: usize, max_head: usize) -> Result<
             if let Some(minor) = input.filled_mut().get_mut(minor) {
                 *minor = b'1';
             }
-            return take(input, max_line, max_head);
+            return take(input, shelf, max_line, max_head);
         }
     };
     let head = bytes.get(..length).unwrap_or_default();
@@ -94,7 +100,7 @@ pub(super) fn take(input: &mut Buf, max_line: usize, max_head: usize) -> Result<
         start..start + part.len()
     };
     let mut facts = Facts::default();
-    let mut parts = input.lend_parts();
+    let mut parts = shelf.lend();
     let Parts { bytes: copy, text, fields } = &mut *parts;
     for header in parsed.headers.iter() {
         let known = field::classify(header.name.as_bytes());

@@ -9,6 +9,7 @@ use std::{
 
 use crate::{
     net::{ReadHalf, WriteHalf},
+    proxy::carry::{Buf, Buffers, Leaving},
     telemetry::UpstreamError,
 };
 
@@ -16,12 +17,11 @@ use super::{
     answer::{Answer, MALFORMED},
     attempt::{Job, Way},
     balance,
-    buffer::{Buf, Buffers},
     coding::Coder,
     front::{Client, Next},
-    leaving::{Leaving, Progress},
     middleware,
     pool::{Connection, Key},
+    progress::Progress,
     relay::{Cut, Emit, Pump},
     remake::{Body, Remade, remake},
     request_head::Framing,

@@ -1,15 +1,16 @@
 //! Response heads: read with the same rigour as requests. A backend is trusted little: what it sends is understood
 //! whole or not passed on.
 
-use std::{mem::MaybeUninit, ops::Range};
+use std::{mem::MaybeUninit, ops::Range, rc::Rc};
 
 use httparse::{Header, ParserConfig};
 
+use crate::proxy::carry::Buf;
+
 use super::{
-    buffer::Buf,
     field::{self, Known},
     request_head::{Field, Framing, MAX_FIELDS, lines_are_whole},
-    shelf::{Lent, Parts},
+    shelf::{Lent, Parts, Shelf},
 };
 
 /// The backend's answer can not be understood in one way.
@@ -37,7 +38,12 @@ pub(super) struct ResponseHead {
 }
 
 /// Tries to read a head at the front of `input`, the answer to a request that was HEAD or not. `None`: more is needed.
-pub(super) fn read(input: &Buf, to_head: bool, max_head: usize) -> Result<Option<ResponseHead>, BadResponse> {
+pub(super) fn read(
+    input: &Buf,
+    shelf: &Rc<Shelf>,
+    to_head: bool,
+    max_head: usize,
+) -> Result<Option<ResponseHead>, BadResponse> {
     let bytes = input.filled();
     let base = bytes.as_ptr() as usize;
     if !bytes.starts_with(b"HTTP/1.".get(..bytes.len().min(7)).unwrap_or_default()) {
@@ -63,7 +69,7 @@ pub(super) fn read(input: &Buf, to_head: bool, max_head: usize) -> Result<Option
         start..start + part.len()
     };
     let mut facts = Facts::default();
-    let mut parts = input.lend_parts();
+    let mut parts = shelf.lend();
     let Parts { fields, .. } = &mut *parts;
     for header in parsed.headers.iter() {
         let known = field::classify(header.name.as_bytes());
@@ -175,14 +181,13 @@ impl<'a> Facts<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::rc::Rc;
-
-    use super::{super::buffer::Buffers, *};
+    use super::*;
+    use crate::proxy::carry::Buffers;
 
     fn parse(text: &str, to_head: bool) -> Result<Option<ResponseHead>, BadResponse> {
         let mut buf = Rc::new(Buffers::default()).lend();
         buf.push(text.as_bytes());
-        read(&buf, to_head, 32 * 1024)
+        read(&buf, &Rc::default(), to_head, 32 * 1024)
     }
 
     #[test]

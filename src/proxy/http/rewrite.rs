@@ -8,18 +8,17 @@ use memchr::memmem;
 use crate::{
     control::{Cookie, crumbs},
     model::{Oidc, RouteSpec, Spot},
+    proxy::{carry::Buf, worker::SessionKey},
     routing::behind_prefix,
 };
 
 use super::{
-    buffer::Buf,
     field::{HOP_MARK, Known, is_hidden, is_set},
     forwarded::{self, Peer},
     middleware::Edits,
     relay::Emit,
     request_head::{Field, Framing, RequestHead},
     response_head::ResponseHead,
-    session_key::SessionKey,
 };
 
 /// The field by which browsers are told to use nothing but TLS.

@@ -1,6 +1,6 @@
 //! What hangs on TLS: the handshake, who is sent to TLS, and what browsers are told to remember.
 
-use std::sync::Arc;
+use std::{pin::Pin, sync::Arc};
 
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
@@ -10,8 +10,9 @@ use crate::{
     model::{RouteSpec, RouteTarget, Spot},
     net::{NoTls, NoUpstreamTls, Offer, Secured, TlsServer, TlsStream, TlsTarget},
     proxy::{
-        ports::{Beside, Caller},
-        tcp,
+        listening::Beside,
+        ports::{self, Caller, First},
+        worker::Shared,
     },
     routing::Host,
 };
@@ -20,15 +21,18 @@ use super::{
     answer::Answer,
     front::{Client, FIRST_WORDS},
     request_head::RequestHead,
-    worker::Shared,
 };
 
+/// A client that is served.
+pub(in crate::proxy) type Serving = Pin<Box<dyn Future<Output = ()>>>;
+
 /// What a listener of HTTPS has.
-#[derive(Debug, Clone)]
-pub(super) struct Https {
-    pub(super) tls: Arc<TlsServer>,
+pub(in crate::proxy) struct Https {
+    pub(in crate::proxy) tls: Arc<TlsServer>,
     /// The stream routes on its port.
-    pub(super) beside: Arc<Beside>,
+    pub(in crate::proxy) beside: Arc<Beside>,
+    /// Serves a client of one of those to its end.
+    pub(in crate::proxy) streams: Box<dyn Fn(ports::Met) -> Serving>,
 }
 
 /// Who came to a listener of HTTPS.
@@ -38,7 +42,7 @@ pub(super) enum Met {
     /// One that speaks something else than TLS.
     Clear(TcpStream),
     /// One that wants a stream route, and what was read of it.
-    Stream(TcpStream, tcp::First, Arc<LiveRoute>),
+    Stream(TcpStream, First, Arc<LiveRoute>),
     /// Nobody is left.
     Nobody,
 }
@@ -61,7 +65,7 @@ pub(super) async fn meet(
             return Err(NoTls::Failed(std::io::ErrorKind::UnexpectedEof.into()));
         }
         begun();
-        let mut first = tcp::First::default();
+        let mut first = First::default();
         if !https.beside.has_none() {
             let hello = first.hello(&tcp, TlsServer::PATIENCE).await;
             let hello = hello.ok_or_else(|| NoTls::Failed(std::io::ErrorKind::UnexpectedEof.into()))?;
@@ -214,7 +218,7 @@ mod tests {
     async fn at_a_shutdown_a_handshake_under_way_is_ended_only_when_it_does_not_go_on() {
         let serves = Certificates::new(Box::new(|_| Served::ByName), Box::new(|_| None));
         let tls = Arc::new(TlsServer::new(Arc::new(serves)).unwrap());
-        let https = Https { tls, beside: Arc::default() };
+        let https = Https { tls, beside: Arc::default(), streams: Box::new(|_| Box::pin(async {})) };
         let source = "192.0.2.7:4711".parse().unwrap();
         let caller = Caller { transport: Transport::Tcp, ends: Ends { source, destination: source } };
         let shutdown = CancellationToken::new();

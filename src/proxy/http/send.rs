@@ -13,15 +13,17 @@ use tokio::{
     time::Instant,
 };
 
-use crate::net::ReadHalf;
+use crate::{
+    net::ReadHalf,
+    proxy::carry::{Buf, Buffers, Leaving},
+};
 
 use super::{
     attempt::{Fault, Job, Way},
-    buffer::{Buf, Buffers},
     field,
     front::Client,
-    leaving::{Leaving, Progress},
     pool::Connection,
+    progress::Progress,
     relay::{Cut, Pump},
     request_head::RequestHead,
     response_head::{self, ResponseHead},
@@ -59,8 +61,8 @@ impl Run {
         for _ in 0..INTERIM {
             let head = loop {
                 if let Some(buf) = &self.input
-                    && let Some(head) =
-                        response_head::read(buf, to_head, max_head).map_err(|_| Fault::Bad("malformed"))?
+                    && let Some(head) = response_head::read(buf, &job.client.worker.shelf, to_head, max_head)
+                        .map_err(|_| Fault::Bad("malformed"))?
                 {
                     break head;
                 }

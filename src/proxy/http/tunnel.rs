@@ -4,15 +4,18 @@ use std::sync::atomic::Ordering;
 
 use tokio::io::AsyncWriteExt;
 
-use crate::{net::Ended, proxy::access};
+use crate::{
+    net::Ended,
+    proxy::{
+        access,
+        carry::{Buf, Carrier, Direction},
+    },
+};
 
 use super::{
     attempt::{Job, Way},
-    buffer::Buf,
-    carry::Carrier,
     front::{Client, Next},
     pool::Connection,
-    relay::Pump,
 };
 
 /// The close frame of a WebSocket server that goes away: code 1001.
@@ -30,12 +33,8 @@ pub(super) async fn run(
     let idle = job.route.backend.as_ref().and_then(|backend| backend.policy().stream_idle);
     let websocket = job.head.upgrade.as_ref().is_some_and(|at| job.head.part(at).eq_ignore_ascii_case(b"websocket"));
     let Client { stream, timer, worker, input, notes, .. } = &mut *job.client;
-    let empty = worker.buffers.lend();
-    let (Ok(down), Ok(up)) =
-        (Pump::tunnel(out, begun, &worker.buffers), Pump::tunnel(empty, input.take(), &worker.buffers))
-    else {
-        return Next::Reset;
-    };
+    let home = &worker.buffers;
+    let (down, up) = (Direction::new(out, begun, home), Direction::new(home.lend(), input.take(), home));
     let mut carrier = Carrier::new(up, down);
     // A WebSocket's server is the first to close: nobody reads what the client might still send.
     carrier.ends_with_upstream = websocket;

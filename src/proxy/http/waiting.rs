@@ -15,6 +15,7 @@ use crate::{
     backend::{Backend, Pass, Refused, Status, StatusState},
     control::LiveRoute,
     model::{Cause, without_escapes},
+    proxy::carry::gone,
     web::{self, DependencyView, Failure, Language, Phase, Progress, Theme, WaitingPage, WaitingView, WhyFailed},
 };
 
@@ -23,7 +24,6 @@ use super::{
     attempt::Job,
     balance,
     front::Next,
-    leaving::gone,
     tell::{self, add_wanted, wanted},
     wake::{Entry, refusal},
 };

@@ -5,9 +5,10 @@ use std::{net::IpAddr, time::Duration};
 use tokio::time::Instant;
 
 use crate::{
-    backend::{Backend, Pass, Refused, StatusState},
+    backend::{Backend, Pass, Refused},
     control::LiveRoute,
     model::{AsleepResponse, Cause, IdlePolicy, IgnoreCase, RequestFacts, Waiting},
+    proxy::worker::{Shared, causes_wake},
     web,
 };
 
@@ -20,7 +21,6 @@ use super::{
     navigation,
     request_head::RequestHead,
     waiting,
-    worker::Shared,
 };
 
 /// Why there is no way in.
@@ -40,14 +40,6 @@ pub(super) enum Entry {
 impl From<Answer> for Entry {
     fn from(answer: Answer) -> Self {
         Self::Answer(answer)
-    }
-}
-
-/// Whether an address is of a loopback, private or link-local network.
-pub(in crate::proxy) fn is_private(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
     }
 }
 
@@ -149,23 +141,6 @@ async fn wake(job: &mut Job<'_>, backend: &Backend, policy: &IdlePolicy) -> Resu
             held = wait(shared, job.head, who, backend, patience) => Ok(held?),
             () = left(job.client, job.head) => Err(Entry::Left),
         },
-    }
-}
-
-/// Whether a request now would start something, rather than join others who wait.
-pub(in crate::proxy) fn causes_wake(backend: &Backend) -> bool {
-    if backend.held() > 0 {
-        // Somebody who came before caused it; it is just not told yet.
-        return false;
-    }
-    match backend.status().borrow().state {
-        StatusState::Unknown
-        | StatusState::Stopped
-        | StatusState::Paused
-        | StatusState::Stopping
-        | StatusState::Failed
-        | StatusState::Gone => true,
-        StatusState::Waking | StatusState::Awake | StatusState::Draining => false,
     }
 }
 

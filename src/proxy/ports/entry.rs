@@ -6,8 +6,8 @@ use crate::{
     backend::{Backend, Pass},
     control::LiveRoute,
     model::{Audience, Cause, IgnoreCase, RequestFacts, RouteTarget, Spot, Transport},
-    net::Ends,
-    proxy::http::{Inner, causes_wake, is_private},
+    net::{Ends, is_private},
+    proxy::worker::{Worker, causes_wake},
     telemetry::RouteCounters,
 };
 
@@ -70,7 +70,7 @@ impl Caller {
 
 impl Way {
     /// Unless it leads back to one of our own ports: it might for ever. Inside another namespace none is ours.
-    fn out_of(self, worker: &Inner, caller: Caller) -> Result<Self, Closed> {
+    fn out_of(self, worker: &Worker, caller: Caller) -> Result<Self, Closed> {
         match self.at {
             Spot::Network(address) if worker.shared.ports.listens_at(caller.transport, address) => {
                 Err(Closed(format!("it leads to `{address}`, where a stream route itself listens")))
@@ -92,7 +92,7 @@ const SEVERAL: &str = "it is none of its group";
 
 /// Enters what is awake, or needs no waking.
 pub(in crate::proxy) async fn look<'a>(
-    worker: &Inner,
+    worker: &Worker,
     route: &'a LiveRoute,
     caller: Caller,
 ) -> Result<Look<'a>, Closed> {
@@ -118,7 +118,7 @@ pub(in crate::proxy) async fn look<'a>(
 
 /// Enters a backend that is not awake, and waits for it. Dropping the future gives the place up.
 pub(in crate::proxy) async fn enter(
-    worker: &Inner,
+    worker: &Worker,
     route: &LiveRoute,
     backend: &Backend,
     caller: Caller,
@@ -129,7 +129,7 @@ pub(in crate::proxy) async fn enter(
 }
 
 /// Whether this client may still cause wakes.
-pub(in crate::proxy) fn may_wake(worker: &Inner, backend: &Backend, caller: Caller) -> Result<(), Closed> {
+pub(in crate::proxy) fn may_wake(worker: &Worker, backend: &Backend, caller: Caller) -> Result<(), Closed> {
     if causes_wake(backend) && !worker.shared.may_wake(caller.ends.source.ip()) {
         return Err(Closed("too many services were started from this address".to_owned()));
     }
@@ -138,7 +138,7 @@ pub(in crate::proxy) fn may_wake(worker: &Inner, backend: &Backend, caller: Call
 
 /// The way of one that has a pass.
 pub(in crate::proxy) fn entered_by(
-    worker: &Inner,
+    worker: &Worker,
     route: &LiveRoute,
     pass: Pass,
     caller: Caller,

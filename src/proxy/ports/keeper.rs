@@ -11,16 +11,15 @@ use std::{
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    port::{Port, PortKey, PortRoutes},
-    post::{Opened, Socket},
-    wanted::wanted,
-};
+use super::wanted::wanted;
 use crate::{
     control::{Control, LiveRoute},
     model::{Problem, Problems, Transport},
     net,
-    proxy::Shared,
+    proxy::{
+        listening::{Opened, Port, PortKey, PortRoutes, Socket},
+        worker::Shared,
+    },
 };
 
 /// The first and the longest pause before a port that could not be opened is tried again.

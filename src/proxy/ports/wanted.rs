@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::port::{PortKey, PortRoutes};
 use crate::{
     control::LiveRoute,
     model::{Scheme, Transport},
+    proxy::listening::{PortKey, PortRoutes},
 };
 
 /// Each wanted port with its routes. A route that leads nowhere has none: nothing listens there.

@@ -10,24 +10,20 @@ use std::{
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{net::TcpStream, time::Instant};
 
-use super::{
-    dial,
-    first::First,
-    meet::{Met, meet},
-    status,
-};
+use super::{dial, meet::meet, status};
 use crate::{
     backend::Backend,
     control::LiveRoute,
     model::WakeOn,
     net::{Carries, Ended, Moved, NoTls, Stream, copy_both_ways, reset_when_dropped},
     proxy::{
-        Worker,
         access::{self, StreamNotes},
+        carry::{carry, gone},
         dialling::is_awake,
         group::Turn,
-        http::{Inner, carry, gone},
-        ports::{Caller, Closed, Look, Place, Port, Way, enter, look},
+        listening::Port,
+        ports::{Caller, Closed, First, Look, Met, Place, Way, enter, look},
+        worker::Worker,
     },
     telemetry::chain,
 };
@@ -38,7 +34,7 @@ const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(60), Duration:
 
 /// A client on its way to an endpoint.
 pub(super) struct Session<'a> {
-    pub(super) worker: Rc<Inner>,
+    pub(super) worker: Rc<Worker>,
     pub(super) stream: Stream,
     pub(super) caller: Caller,
     pub(super) route: Arc<LiveRoute>,
@@ -61,15 +57,15 @@ pub(super) enum End {
 }
 
 /// Serves a connection to a port of stream routes to its end.
-pub(in crate::proxy) async fn connection(worker: Worker, tcp: TcpStream, peer: SocketAddr, port: Arc<Port>) {
-    if let Some(met) = meet(worker.0, tcp, peer, &port).await {
-        serve(met).await;
+pub(in crate::proxy) async fn connection(worker: Rc<Worker>, tcp: TcpStream, peer: SocketAddr, port: Arc<Port>) {
+    if let Some(met) = meet(&worker, tcp, peer, &port).await {
+        serve(worker, met).await;
     }
 }
 
 /// Serves a client of a stream route to its end.
-pub(in crate::proxy) async fn serve(met: Met) {
-    let Met { worker, tcp, caller, route, mut first } = met;
+pub(in crate::proxy) async fn serve(worker: Rc<Worker>, met: Met) {
+    let Met { tcp, caller, route, mut first } = met;
     let notes = StreamNotes::begin(&worker.shared, &route, caller);
     let Some(_place) = Place::take(&route) else {
         tracing::debug!(route = %route.spec.alias, "a connection over the bound of the route was closed");
@@ -117,7 +113,7 @@ fn note(notes: &Option<StreamNotes>, status: u16, cut: Option<&'static str>) {
 }
 
 /// Does the handshake for an endpoint that has nothing to do with TLS. Nobody is woken for those who do not finish it.
-async fn terminate(worker: &Inner, tcp: TcpStream, begun: Vec<u8>) -> Result<Stream, End> {
+async fn terminate(worker: &Worker, tcp: TcpStream, begun: Vec<u8>) -> Result<Stream, End> {
     let closed = |why: String| End::Closed(Closed(why));
     let tls = worker.shared.tls().ok_or_else(|| closed("TLS is not set up".to_owned()))?;
     match Box::pin(tls.accept_stream(tcp, begun)).await {
@@ -170,7 +166,7 @@ impl Session<'_> {
         let ended = match self.stream {
             Stream::Plain(client) => copy_both_ways(&client, &upstream, begun, idle, moved).await,
             client @ (Stream::Tls(_) | Stream::Within(_)) => {
-                Box::pin(carry(&self.worker, (client, upstream.into()), &begun, idle, moved)).await
+                Box::pin(carry(&self.worker.buffers, (client, upstream.into()), &begun, idle, moved)).await
             }
         };
         if ended == Ended::Silent {

@@ -9,9 +9,10 @@ use crate::{
     backend::FORWARDER_PROOF,
     control::LiveRoute,
     proxy::{
+        carry::gone,
         dialling::{DIAL_PATIENCE, dial_pause, is_down},
-        http::{Inner, gone},
         ports::{Closed, Way},
+        worker::Worker,
     },
     telemetry::UpstreamError,
 };
@@ -51,7 +52,7 @@ impl Tries {
     /// Pauses before the next try, or tells that there is none. Nothing was written yet, so trying again is safe.
     pub(super) async fn after(
         &mut self,
-        worker: &Inner,
+        worker: &Worker,
         route: &LiveRoute,
         settling: bool,
         error: io::Error,

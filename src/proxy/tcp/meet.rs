@@ -1,33 +1,22 @@
 //! Who a client is, and which route it wants.
 
-use std::{net::SocketAddr, rc::Rc, sync::Arc};
+use std::net::SocketAddr;
 
 use tokio::net::TcpStream;
 
-use super::first::First;
 use crate::{
-    control::LiveRoute,
     model::Transport,
-    net::{Hello, UNRECOGNIZED_NAME, reset_when_dropped},
+    net::{Hello, UNRECOGNIZED_NAME, reset_when_dropped, say_last},
     proxy::{
-        http::{Inner, say_last},
-        ports::{Caller, Port},
+        listening::Port,
+        ports::{Caller, First, Met},
         told,
+        worker::Worker,
     },
 };
 
-/// A client whose route is known.
-pub(in crate::proxy) struct Met {
-    pub(in crate::proxy) worker: Rc<Inner>,
-    pub(in crate::proxy) tcp: TcpStream,
-    pub(in crate::proxy) caller: Caller,
-    pub(in crate::proxy) route: Arc<LiveRoute>,
-    /// What was read of it.
-    pub(in crate::proxy) first: First,
-}
-
 /// Meets a client on a port of stream routes. Who wants none of them is turned away.
-pub(super) async fn meet(worker: Rc<Inner>, tcp: TcpStream, peer: SocketAddr, port: &Port) -> Option<Met> {
+pub(super) async fn meet(worker: &Worker, tcp: TcpStream, peer: SocketAddr, port: &Port) -> Option<Met> {
     let settings = worker.shared.settings.load_full();
     let ends = told::ends(&tcp, peer, &settings).await.ok()?;
     let mut first = First::default();
@@ -43,7 +32,7 @@ pub(super) async fn meet(worker: Rc<Inner>, tcp: TcpStream, peer: SocketAddr, po
     };
     let caller = Caller { transport: Transport::Tcp, ends };
     if let Some(route) = port.route(name).filter(|route| caller.may_use(route)) {
-        return Some(Met { worker, tcp, caller, route, first });
+        return Some(Met { tcp, caller, route, first });
     }
     tracing::debug!(client = %peer, ?name, "a connection that no route takes was closed");
     match hello {

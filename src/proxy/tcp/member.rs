@@ -7,8 +7,8 @@ use crate::{
     backend::Backend,
     control::LiveRoute,
     proxy::{
+        carry::gone,
         group::{Asker, Door},
-        http::gone,
         ports::{Closed, Way, entered_by, is_ignored, may_wake},
     },
 };

@@ -1,7 +1,7 @@
 //! TCP: a client's connection is held while the backend wakes, then carried both ways.
 //!
 //! - `meet` finds out who the client is and which route it wants, by the name in its TLS hello where several share a
-//!   port; `first` is what was read of it for that;
+//!   port;
 //! - `connection` serves it from there to its last byte, through TLS where that ends here;
 //! - `member` says which of a group it goes to, and who gets it when that one fails;
 //! - `dial` connects to the endpoint, patiently after a wake.
@@ -11,11 +11,8 @@
 
 mod connection;
 mod dial;
-mod first;
 mod meet;
 mod member;
 mod status;
 
 pub(super) use connection::{connection, serve};
-pub(super) use first::First;
-pub(super) use meet::Met;

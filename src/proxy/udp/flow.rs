@@ -21,8 +21,8 @@ use crate::{
         access::StreamNotes,
         dialling::dial_pause,
         group::{Asker, Turn},
-        http::Inner,
         ports::{Caller, Closed, Look, Way, enter, is_ignored, look},
+        worker::Worker,
     },
 };
 
@@ -58,7 +58,7 @@ enum State {
 
 impl Flow {
     /// A flow; of a group it is pinned to one member. None when there is nobody to take it.
-    pub(super) fn new(worker: &Inner, route: Arc<LiveRoute>, caller: Caller, now: Instant) -> Option<Self> {
+    pub(super) fn new(worker: &Worker, route: Arc<LiveRoute>, caller: Caller, now: Instant) -> Option<Self> {
         let notes = StreamNotes::begin(&worker.shared, &route, caller);
         let state = State::Waiting { kept: VecDeque::new(), bytes: 0 };
         let (route, pinned) = match route.group.as_deref() {
@@ -156,7 +156,7 @@ impl Flow {
     }
 
     /// The endpoint takes no datagrams: the backend is looked at, or the name looked up again.
-    fn distrust(&self, worker: &Inner, error: &io::Error) -> Closed {
+    fn distrust(&self, worker: &Worker, error: &io::Error) -> Closed {
         match &self.route.backend {
             Some(backend) => backend.suspect(),
             None => worker.names.forget(),
@@ -195,7 +195,7 @@ impl Flow {
 }
 
 /// The member whose turn it is.
-fn turn_of(worker: &Inner, group: &LiveGroup, caller: Caller) -> Option<usize> {
+fn turn_of(worker: &Worker, group: &LiveGroup, caller: Caller) -> Option<usize> {
     let is_barred = |route: &LiveRoute, backend: &Backend| is_ignored(route, backend, caller);
     let client = caller.ends.source.ip().to_canonical();
     Turn::new(group).next(None, &Asker { shared: &worker.shared, client, is_barred: &is_barred })

@@ -24,9 +24,9 @@ use crate::{
     model::Transport,
     net::Ends,
     proxy::{
-        Worker,
-        http::Inner,
-        ports::{Caller, Place, Port},
+        listening::Port,
+        ports::{Caller, Place},
+        worker::Worker,
     },
 };
 
@@ -48,7 +48,7 @@ const NO_ANSWER: Duration = Duration::from_millis(1);
 
 /// What the flows of a port share.
 pub(super) struct Common {
-    pub(super) worker: Rc<Inner>,
+    pub(super) worker: Rc<Worker>,
     pub(super) door: Door,
     pub(super) flows: RefCell<HashMap<Pair, Rc<Flow>>>,
     /// Bytes kept by all flows.
@@ -96,7 +96,12 @@ impl Common {
 }
 
 /// Serves a port until `shutdown`, and then those flows that still move.
-pub(in crate::proxy) async fn serve(worker: Worker, socket: UdpSocket, port: Arc<Port>, shutdown: CancellationToken) {
+pub(in crate::proxy) async fn serve(
+    worker: Rc<Worker>,
+    socket: UdpSocket,
+    port: Arc<Port>,
+    shutdown: CancellationToken,
+) {
     let door = match Door::new(socket) {
         Ok(door) => door,
         Err(error) => {
@@ -105,7 +110,7 @@ pub(in crate::proxy) async fn serve(worker: Worker, socket: UdpSocket, port: Arc
         }
     };
     let common = Rc::new(Common {
-        worker: worker.0,
+        worker,
         door,
         flows: RefCell::default(),
         kept: Cell::new(0),

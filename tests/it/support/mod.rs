@@ -9,6 +9,7 @@ pub(crate) mod figures;
 pub(crate) mod history;
 pub(crate) mod line;
 pub(crate) mod load;
+pub(crate) mod login;
 pub(crate) mod not_run;
 pub(crate) mod ocsp;
 pub(crate) mod oidc;

@@ -61,8 +61,7 @@ async fn apply(
     (index, step): (usize, &Middleware),
     edits: &mut Edits,
 ) -> Result<(), Refusal> {
-    let (shared, head) = (&asker.client.worker.shared, asker.head);
-    let ledger = &shared.ledger;
+    let (ledger, head) = (&asker.client.worker.ledger, asker.head);
     match step {
         Middleware::RealIp(rule) => {
             real_ip::apply(asker, rule);
@@ -76,7 +75,7 @@ async fn apply(
         }
         Middleware::InFlightLimit(limit) => {
             let key = key(&route.spec.alias, index, limit.per_client.then(|| asker.address()));
-            edits.places.push(in_flight_limit::take(shared, limit, key)?);
+            edits.places.push(in_flight_limit::take(ledger, limit, key)?);
             Ok(())
         }
         Middleware::BasicAuth(auth) => basic_auth::check(&ledger.passwords, auth, head.get("authorization")).await,

@@ -12,14 +12,13 @@ use hyper::{
     header::{HeaderName, HeaderValue},
 };
 
-use crate::model::ForwardAuth;
+use crate::{model::ForwardAuth, proxy::worker::SessionKey};
 
 use super::{
     super::{
         answer::Answer,
         field::{HOP_MARK, Known, reads_like},
         rewrite::{foreign_crumbs, holds_ours},
-        session_key::SessionKey,
     },
     asker::Asker,
     auth_server::{self, away},

@@ -7,9 +7,9 @@ use dashmap::{DashMap, Entry};
 use crate::model::InFlightLimit;
 
 use super::{
-    super::{answer::Answer, worker::Shared},
+    super::answer::Answer,
     chain::Refusal,
-    ledger::Key,
+    ledger::{Key, Ledger},
 };
 
 /// How many are in flight. What is zero is not there.
@@ -36,7 +36,7 @@ impl Flights {
 
 /// A place among those in flight, given back when it is dropped.
 pub(super) struct Place {
-    shared: Arc<Shared>,
+    ledger: Arc<Ledger>,
     key: Key,
 }
 
@@ -48,13 +48,13 @@ impl std::fmt::Debug for Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.shared.ledger.flights.end(self.key);
+        self.ledger.flights.end(self.key);
     }
 }
 
-pub(super) fn take(shared: &Arc<Shared>, limit: &InFlightLimit, key: Key) -> Result<Place, Refusal> {
-    if shared.ledger.flights.begin(key, limit.amount) {
-        return Ok(Place { shared: Arc::clone(shared), key });
+pub(super) fn take(ledger: &Arc<Ledger>, limit: &InFlightLimit, key: Key) -> Result<Place, Refusal> {
+    if ledger.flights.begin(key, limit.amount) {
+        return Ok(Place { ledger: Arc::clone(ledger), key });
     }
     let (status, detail) = if limit.per_client {
         (429, "Too many requests of yours are in flight.")

@@ -12,7 +12,7 @@ use super::{basic_auth::Passwords, in_flight_limit::Flights, oidc::Used, oidc_pr
 
 /// What is remembered.
 #[derive(Debug, Default)]
-pub(in crate::proxy::http) struct Ledger {
+pub(in crate::proxy) struct Ledger {
     pub(super) rates: Rates,
     pub(super) flights: Flights,
     pub(super) passwords: Passwords,

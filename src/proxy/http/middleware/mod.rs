@@ -29,5 +29,5 @@ pub(super) mod samples;
 pub(super) use asker::Asker;
 pub(super) use chain::{Edits, admit};
 pub(super) use cors::allowed_origin;
-pub(super) use ledger::Ledger;
+pub(in crate::proxy) use ledger::Ledger;
 pub(super) use retry::Again;

@@ -13,13 +13,13 @@ use jiff::Timestamp;
 use crate::{
     control::LiveRoute,
     model::{Identity, Oidc},
+    proxy::worker::{SessionKey, random},
 };
 
 use super::{
     super::{
         answer::Answer,
         navigation::{is_navigation, is_prefetch},
-        session_key::{SessionKey, random},
     },
     asker::Asker,
     chain::Refusal,
@@ -200,7 +200,7 @@ impl Visit<'_> {
 
     /// The cookie of the session of somebody who is let in.
     async fn log_in(&self, query: &str, login: &Login) -> Result<(String, String), Refusal> {
-        if !self.asker.client.worker.shared.ledger.logins.first(login, self.now) {
+        if !self.asker.client.worker.ledger.logins.first(login, self.now) {
             let words = "This login is over. Go to the service to log in again.";
             return Err(refusal("its login was used before", Answer::new(400, words)));
         }

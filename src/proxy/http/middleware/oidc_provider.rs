@@ -16,10 +16,9 @@ use tokio::{sync::Mutex, time::Instant};
 use crate::{
     model::{Oidc, Secret},
     net::{Offer, Stream, TlsTarget},
-    proxy::http::Inner,
 };
 
-use super::{auth_server::driven, oidc_text::encoded, oidc_token::Keys};
+use super::{super::worker::HttpWorker, auth_server::driven, oidc_text::encoded, oidc_token::Keys};
 
 /// An answer is at most so long.
 const LONGEST: usize = 512 * 1024;
@@ -186,13 +185,13 @@ impl Said {
 /// One who asks a provider.
 #[derive(Clone, Copy)]
 pub(super) struct Questions<'a> {
-    pub(super) worker: &'a Inner,
+    pub(super) worker: &'a HttpWorker,
     pub(super) rule: &'a Oidc,
 }
 
 impl Questions<'_> {
     fn known(&self) -> Arc<Known> {
-        let providers = &self.worker.shared.ledger.providers.0;
+        let providers = &self.worker.ledger.providers.0;
         let key = (self.rule.issuer.clone(), self.rule.tls.clone());
         Arc::clone(&providers.entry(key).or_default())
     }

@@ -9,29 +9,24 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use tokio::{
-    net::{TcpListener, UdpSocket},
-    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
-};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::{Beside, Port, port::PortKey};
-use crate::{
-    model::Transport,
-    net,
-    proxy::{Worker, tcp, udp},
+use super::{
+    beside::Beside,
+    port::{Port, PortKey},
 };
+use crate::{model::Transport, net};
 
 /// A socket of an open port.
-pub(super) enum Socket {
+pub(in crate::proxy) enum Socket {
     Tcp(StdListener),
     Udp(StdUdpSocket),
 }
 
 /// A port that was opened, with this worker's socket.
 pub(in crate::proxy) struct Opened {
-    pub(super) port: Arc<Port>,
-    pub(super) socket: Socket,
+    pub(in crate::proxy) port: Arc<Port>,
+    pub(in crate::proxy) socket: Socket,
 }
 
 /// Where one worker is told of ports.
@@ -42,7 +37,7 @@ pub(in crate::proxy) type PortPost = UnboundedReceiver<Opened>;
 pub(in crate::proxy) struct PortPosts {
     /// A std mutex: held for a look, at the start of a worker and when a port is opened.
     workers: Mutex<Vec<UnboundedSender<Opened>>>,
-    pub(super) turns: AtomicUsize,
+    pub(in crate::proxy) turns: AtomicUsize,
     /// The ports that are open, with the addresses that they are open on.
     open: ArcSwap<HashMap<(Transport, u16), Vec<IpAddr>>>,
     /// Where HTTPS listens, each with the stream routes that share its port.
@@ -81,12 +76,12 @@ impl PortPosts {
         self.https.load().values().any(|beside| beside.names(host))
     }
 
-    pub(super) fn workers(&self) -> usize {
+    pub(in crate::proxy) fn workers(&self) -> usize {
         self.lock().len()
     }
 
     /// Keeps copies of the sockets of a port, for a process that takes over.
-    pub(super) fn keep<'a, S: AsFd + 'a>(
+    pub(in crate::proxy) fn keep<'a, S: AsFd + 'a>(
         &self,
         key: PortKey,
         sockets: impl IntoIterator<Item = &'a S>,
@@ -98,7 +93,7 @@ impl PortPosts {
     }
 
     /// A port is closed: nothing may hold it open.
-    pub(super) fn let_go(&self, key: PortKey) {
+    pub(in crate::proxy) fn let_go(&self, key: PortKey) {
         self.copies.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
     }
 
@@ -114,14 +109,14 @@ impl PortPosts {
     }
 
     /// A worker that has ended takes nothing: its socket closes.
-    pub(super) fn hand_over(&self, worker: usize, opened: Opened) {
+    pub(in crate::proxy) fn hand_over(&self, worker: usize, opened: Opened) {
         if let Some(sender) = self.lock().get(worker) {
             let _ = sender.send(opened);
         }
     }
 
     /// These are open from now on.
-    pub(super) fn are_open<'a>(&self, keys: impl Iterator<Item = &'a PortKey>) {
+    pub(in crate::proxy) fn are_open<'a>(&self, keys: impl Iterator<Item = &'a PortKey>) {
         let mut open: HashMap<_, Vec<_>> = HashMap::new();
         for PortKey { transport, address } in keys {
             open.entry((*transport, address.port())).or_default().push(address.ip());
@@ -145,68 +140,6 @@ fn is_at(listens: IpAddr, to: IpAddr) -> bool {
     let (at, to) = (listens.to_canonical(), to.to_canonical());
     let takes_all = at.is_unspecified() && (at.is_ipv6() || to.is_ipv4());
     at == to || (takes_all && net::is_own(to)) || (to.is_unspecified() && at.is_loopback())
-}
-
-/// Serves each port that is handed over until it is closed, all of them until `shutdown`; then lets what is open end,
-/// up to the deadline in the settings.
-pub(in crate::proxy) async fn serve(worker: Worker, mut post: PortPost, shutdown: CancellationToken) {
-    let tasks = TaskTracker::new();
-    loop {
-        let opened = tokio::select! {
-            biased;
-            () = shutdown.cancelled() => break,
-            opened = post.recv() => opened,
-        };
-        let Some(Opened { port, socket }) = opened else { break };
-        let (worker, shutdown, tasks_of_port) = (worker.clone(), shutdown.clone(), tasks.clone());
-        tasks.spawn_local(async move {
-            let closed = port.closed.clone();
-            let serving = async {
-                match socket {
-                    Socket::Tcp(listener) => listen(worker, listener, port, shutdown, tasks_of_port).await,
-                    Socket::Udp(socket) => match UdpSocket::from_std(socket) {
-                        Ok(socket) => udp::serve(worker, socket, port, shutdown).await,
-                        Err(error) => tracing::error!(%error, "a port can not be served"),
-                    },
-                }
-            };
-            tokio::select! {
-                () = serving => {}
-                () = closed.cancelled() => {}
-            }
-        });
-    }
-    tasks.close();
-    if !worker.0.shared.ended_in_peace(&tasks).await {
-        tracing::warn!(cut = tasks.len(), "streams were still open at the end of the shutdown time");
-    }
-}
-
-async fn listen(
-    worker: Worker,
-    listener: StdListener,
-    port: Arc<Port>,
-    shutdown: CancellationToken,
-    tasks: TaskTracker,
-) {
-    let listener = match TcpListener::from_std(listener) {
-        Ok(listener) => listener,
-        Err(error) => {
-            tracing::error!(%error, "a port can not be served");
-            return;
-        }
-    };
-    let permits = Arc::clone(&worker.0.permits);
-    let take = |stream, peer, permit| {
-        let (worker, port) = (worker.clone(), Arc::clone(&port));
-        tasks.spawn_local(async move {
-            tcp::connection(worker, stream, peer, port).await;
-            drop(permit);
-        });
-    };
-    let turn_away = |stream| net::reset_when_dropped(&stream);
-    let make_room = |lack| worker.0.make_room(lack);
-    net::accept(listener, permits, shutdown, take, (make_room, turn_away)).await;
 }
 
 #[cfg(test)]

@@ -56,7 +56,7 @@ impl Names {
 }
 
 /// Connects, within a time.
-pub(super) async fn connect(to: Spot, patience: Duration) -> io::Result<TcpStream> {
+pub(in crate::proxy) async fn connect(to: Spot, patience: Duration) -> io::Result<TcpStream> {
     let stream = tokio::time::timeout(patience, net::connect_tcp(to))
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;

@@ -1,90 +1,46 @@
 //! Bytes both ways between two connections, whatever they rest on; each direction has its own end.
 
-use std::{
-    future::poll_fn,
-    mem,
-    pin::Pin,
-    task::{Context, Poll, ready},
-    time::Duration,
-};
+use std::{future::poll_fn, mem, rc::Rc, task::Poll, time::Duration};
 
-use tokio::{io::AsyncWrite, time::Instant};
-
-use crate::net::{Ended, Moved, ReadHalf, Stream, WriteHalf, reset_when_dropped};
+use tokio::time::Instant;
 
 use super::{
+    buffer::Buffers,
     deadline::Deadline,
-    relay::{Cut, Pump},
-    worker::Inner,
+    direction::{Direction, Side},
 };
-
-/// Which side of a direction was cut.
-enum Side {
-    Source,
-    Sink,
-}
-
-/// One direction and whether its end was passed on.
-struct Direction {
-    pump: Pump,
-    ended: bool,
-}
-
-impl Direction {
-    fn new(pump: Pump) -> Self {
-        Self { pump, ended: false }
-    }
-
-    /// Ready when this direction is over; an error ends both.
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        source: &mut ReadHalf<'_>,
-        sink: &mut WriteHalf<'_>,
-    ) -> Poll<Result<(), Side>> {
-        if self.ended {
-            return Poll::Ready(Ok(()));
-        }
-        ready!(self.pump.poll(cx, source, sink)).map_err(|cut| match cut {
-            Cut::Source(_) | Cut::Malformed | Cut::TooLarge => Side::Source,
-            Cut::Sink(_) => Side::Sink,
-        })?;
-        ready!(Pin::new(sink).poll_shutdown(cx)).map_err(|_| Side::Sink)?;
-        self.ended = true;
-        Poll::Ready(Ok(()))
-    }
-}
+use crate::net::{Ended, Moved, Stream, reset_when_dropped};
 
 /// Both directions.
-pub(super) struct Carrier {
+pub(in crate::proxy) struct Carrier {
     up: Direction,
     down: Direction,
     /// The end of what the upstream sends ends all.
-    pub(super) ends_with_upstream: bool,
+    pub(in crate::proxy) ends_with_upstream: bool,
 }
 
 impl Carrier {
-    pub(super) fn new(up: Pump, down: Pump) -> Self {
-        Self { up: Direction::new(up), down: Direction::new(down), ends_with_upstream: false }
+    pub(in crate::proxy) fn new(up: Direction, down: Direction) -> Self {
+        Self { up, down, ends_with_upstream: false }
     }
 
     /// Bytes that were written: to the upstream, and to the client.
-    pub(super) fn sent(&self) -> Moved {
-        Moved { up: self.up.pump.sent, down: self.down.pump.sent }
+    pub(in crate::proxy) fn sent(&self) -> Moved {
+        Moved { up: self.up.sent, down: self.down.sent }
     }
 
     /// Whether something of our own can still be said to the client.
-    pub(super) fn may_add(&self) -> bool {
-        !self.down.ended && !self.down.pump.has_output()
+    pub(in crate::proxy) fn may_add(&self) -> bool {
+        !self.down.ended && !self.down.has_output()
     }
 
     fn holds_nothing(&self) -> bool {
-        !self.up.pump.has_output() && !self.down.pump.has_output()
+        !self.up.has_output() && !self.down.has_output()
     }
 
     /// Carries until both directions have ended, one side was cut, or nothing moves for `idle`. `moved` is told what
     /// was read since it was told last.
-    pub(super) async fn run(
+    pub(in crate::proxy) async fn run(
         &mut self,
         client: &mut Stream,
         upstream: &mut Stream,
@@ -101,7 +57,7 @@ impl Carrier {
         poll_fn(|cx| {
             let towards_client = down.poll(cx, &mut up_read, &mut client_write);
             let towards_upstream = up.poll(cx, &mut client_read, &mut up_write);
-            let now = Moved { up: up.pump.received, down: down.pump.received };
+            let now = Moved { up: up.received, down: down.received };
             if now != before {
                 let before = mem::replace(&mut before, now);
                 moved(Moved { up: now.up - before.up, down: now.down - before.down });
@@ -147,19 +103,16 @@ impl Drop for Ends {
 
 /// Carries a stream of which one side at least is no plain socket to its end. `begun` goes to the upstream first.
 pub(in crate::proxy) async fn carry(
-    worker: &Inner,
+    buffers: &Rc<Buffers>,
     (client, upstream): (Stream, Stream),
     begun: &[u8],
     idle: Option<Duration>,
     moved: impl FnMut(Moved),
 ) -> Ended {
     let mut ends = Ends { client, upstream, is_whole: false };
-    let mut first = worker.buffers.lend();
+    let mut first = buffers.lend();
     first.push(begun);
-    let up = Pump::tunnel(first, None, &worker.buffers);
-    let (Ok(up), Ok(down)) = (up, Pump::tunnel(worker.buffers.lend(), None, &worker.buffers)) else {
-        return Ended::UpstreamCut;
-    };
+    let (up, down) = (Direction::new(first, None, buffers), Direction::new(buffers.lend(), None, buffers));
     let mut carrier = Carrier::new(up, down);
     let mut timer = Deadline::new(Instant::now());
     let ended = carrier.run(&mut ends.client, &mut ends.upstream, (idle, &mut timer), moved).await;

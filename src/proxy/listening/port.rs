@@ -22,9 +22,9 @@ pub(in crate::proxy) struct PortKey {
 #[derive(Debug)]
 pub(in crate::proxy) struct Port {
     pub(in crate::proxy) key: PortKey,
-    pub(super) routes: ArcSwap<PortRoutes>,
+    pub(in crate::proxy) routes: ArcSwap<PortRoutes>,
     /// Cancelled when no route wants it any more.
-    pub(super) closed: CancellationToken,
+    pub(in crate::proxy) closed: CancellationToken,
 }
 
 /// The routes behind a port.
@@ -37,7 +37,7 @@ pub(in crate::proxy) struct PortRoutes {
 }
 
 impl Port {
-    pub(super) fn new(key: PortKey, routes: PortRoutes) -> Arc<Self> {
+    pub(in crate::proxy) fn new(key: PortKey, routes: PortRoutes) -> Arc<Self> {
         Arc::new(Self { key, routes: ArcSwap::from_pointee(routes), closed: CancellationToken::new() })
     }
 
@@ -53,7 +53,7 @@ impl Port {
 }
 
 impl PortRoutes {
-    pub(super) fn add(&mut self, route: &Arc<LiveRoute>) {
+    pub(in crate::proxy) fn add(&mut self, route: &Arc<LiveRoute>) {
         if route.spec.matches.sni.is_empty() {
             self.any.get_or_insert_with(|| Arc::clone(route));
         } else {
@@ -62,7 +62,7 @@ impl PortRoutes {
     }
 
     /// To be called once all were added.
-    pub(super) fn finished(mut self) -> Self {
+    pub(in crate::proxy) fn finished(mut self) -> Self {
         let named = self.by_name.iter().map(|route| {
             let matches = RouteMatch { hosts: route.spec.matches.sni.clone(), ..RouteMatch::default() };
             (matches, Arc::clone(route))
@@ -72,17 +72,17 @@ impl PortRoutes {
     }
 
     /// The routes, for messages.
-    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<LiveRoute>> {
+    pub(in crate::proxy) fn all(&self) -> impl Iterator<Item = &Arc<LiveRoute>> {
         self.any.iter().chain(&self.by_name)
     }
 
     /// Takes out the one that has no names.
-    pub(super) fn take_nameless(&mut self) -> Option<Arc<LiveRoute>> {
+    pub(in crate::proxy) fn take_nameless(&mut self) -> Option<Arc<LiveRoute>> {
         self.any.take()
     }
 
     /// The route that has this name.
-    pub(super) fn named(&self, host: &str) -> Option<&Arc<LiveRoute>> {
+    pub(in crate::proxy) fn named(&self, host: &str) -> Option<&Arc<LiveRoute>> {
         self.names.as_ref()?.find(&Query { host, path: "", method: "", headers: &|_| None })
     }
 

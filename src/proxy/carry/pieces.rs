@@ -21,19 +21,19 @@ const MORE: usize = 2;
 
 /// Pieces to be written in their order. None is empty. Mostly there is one.
 #[derive(Debug, Default)]
-pub(super) struct Pieces {
+pub(in crate::proxy) struct Pieces {
     first: Option<Buf>,
     /// None without a first.
     more: ThinVec<Buf>,
 }
 
 impl Pieces {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::proxy) fn is_empty(&self) -> bool {
         self.first.is_none()
     }
 
     /// Adds what is in `buf` at the end.
-    pub(super) fn push(&mut self, buf: Buf) {
+    pub(in crate::proxy) fn push(&mut self, buf: Buf) {
         if buf.is_empty() {
             return;
         }
@@ -46,12 +46,16 @@ impl Pieces {
     }
 
     /// Adds a copy of everything at the end of `out`.
-    pub(super) fn copy_to(&self, out: &mut Buf) {
+    pub(in crate::proxy) fn copy_to(&self, out: &mut Buf) {
         self.first.iter().chain(&self.more).for_each(|piece| out.push(piece.filled()));
     }
 
     /// Writes what the sink takes at once, and says how much that was.
-    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, sink: &mut WriteHalf<'_>) -> Poll<io::Result<usize>> {
+    pub(in crate::proxy) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        sink: &mut WriteHalf<'_>,
+    ) -> Poll<io::Result<usize>> {
         let sink = Pin::new(sink);
         let first = self.first.as_ref().map_or(&[][..], Buf::filled);
         let wrote = if self.more.is_empty() {
@@ -86,7 +90,7 @@ mod tests {
     use std::rc::Rc;
 
     use super::*;
-    use crate::proxy::http::buffer::Buffers;
+    use crate::proxy::carry::Buffers;
 
     fn pieces(texts: &[&str]) -> (Pieces, Rc<Buffers>) {
         let home = Rc::new(Buffers::default());

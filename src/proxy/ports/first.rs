@@ -14,11 +14,11 @@ use crate::{
 pub(in crate::proxy) struct First(Vec<u8>);
 
 impl First {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::proxy) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(in crate::proxy) fn bytes(&self) -> &[u8] {
         &self.0
     }
 
@@ -27,7 +27,7 @@ impl First {
     }
 
     /// So many bytes were ours.
-    pub(super) fn consume(&mut self, count: usize) {
+    pub(in crate::proxy) fn consume(&mut self, count: usize) {
         self.0.drain(..count.min(self.0.len()));
     }
 
@@ -46,7 +46,12 @@ impl First {
     }
 
     /// Whether the client begins with one of these openings, in time.
-    pub(super) async fn opens(&mut self, stream: &mut Stream, openings: &[Opening], patience: Duration) -> bool {
+    pub(in crate::proxy) async fn opens(
+        &mut self,
+        stream: &mut Stream,
+        openings: &[Opening],
+        patience: Duration,
+    ) -> bool {
         let read = async {
             loop {
                 match judge(openings, &self.0) {
@@ -64,7 +69,7 @@ impl First {
     }
 
     /// Reads more, within the bound.
-    pub(super) async fn read(&mut self, stream: &mut Stream) -> io::Result<()> {
+    pub(in crate::proxy) async fn read(&mut self, stream: &mut Stream) -> io::Result<()> {
         if let Stream::Plain(stream) = stream {
             return self.read_socket(stream).await;
         }

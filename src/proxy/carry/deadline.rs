@@ -14,7 +14,7 @@ use tokio::{
 /// A moment by which something must have happened. Putting it off costs nothing: the timer beneath is left as it is,
 /// and is set anew when it fires too early.
 #[derive(Debug)]
-pub(super) struct Deadline {
+pub(in crate::proxy) struct Deadline {
     timer: Pin<Box<Sleep>>,
     at: Instant,
     /// The timer, as it is set now, wakes this task.
@@ -22,11 +22,11 @@ pub(super) struct Deadline {
 }
 
 impl Deadline {
-    pub(super) fn new(at: Instant) -> Self {
+    pub(in crate::proxy) fn new(at: Instant) -> Self {
         Self { timer: Box::pin(tokio::time::sleep_until(at)), at, registered: false }
     }
 
-    pub(super) fn set(&mut self, at: Instant) {
+    pub(in crate::proxy) fn set(&mut self, at: Instant) {
         self.at = at;
         if at < self.timer.deadline() || self.timer.is_elapsed() {
             self.reset();
@@ -34,7 +34,7 @@ impl Deadline {
     }
 
     /// Ready when the moment has come. To be polled by one task alone.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(in crate::proxy) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             if self.registered && !self.timer.is_elapsed() {
                 return Poll::Pending;
@@ -52,7 +52,7 @@ impl Deadline {
     }
 
     /// Whether the timer was seen to fire for this moment.
-    pub(super) fn has_come(&self) -> bool {
+    pub(in crate::proxy) fn has_come(&self) -> bool {
         self.timer.is_elapsed() && self.at <= self.timer.deadline()
     }
 

@@ -2,10 +2,8 @@
 
 use std::{cell::RefCell, fmt, mem, rc::Rc};
 
-use super::shelf::{Lent, Shelf};
-
 /// The size of a lent buffer.
-pub(super) const SIZE: usize = 16 * 1024;
+pub(in crate::proxy) const SIZE: usize = 16 * 1024;
 
 /// The size of a buffer for bulk.
 const BIG: usize = 128 * 1024;
@@ -18,14 +16,13 @@ const KEPT_BIG: usize = 8;
 
 /// The unused buffers of one worker.
 #[derive(Debug, Default)]
-pub(super) struct Buffers {
+pub(in crate::proxy) struct Buffers {
     free: RefCell<Vec<Vec<u8>>>,
     big: RefCell<Vec<Vec<u8>>>,
-    parts: Rc<Shelf>,
 }
 
 /// A buffer with a filled part. It goes back to its worker when it is dropped.
-pub(super) struct Buf {
+pub(in crate::proxy) struct Buf {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
@@ -34,64 +31,54 @@ pub(super) struct Buf {
 
 impl Buffers {
     /// Lends an empty buffer.
-    pub(super) fn lend(self: &Rc<Self>) -> Buf {
+    pub(in crate::proxy) fn lend(self: &Rc<Self>) -> Buf {
         let bytes = self.free.borrow_mut().pop().unwrap_or_else(|| vec![0; SIZE]);
         Buf { bytes, start: 0, end: 0, home: Rc::clone(self) }
     }
 
-    /// Lends what a head is kept in.
-    pub(super) fn lend_parts(&self) -> Lent {
-        self.parts.lend()
-    }
-
     /// Lends an empty buffer for bulk.
-    pub(super) fn lend_big(self: &Rc<Self>) -> Buf {
+    pub(in crate::proxy) fn lend_big(self: &Rc<Self>) -> Buf {
         let bytes = self.big.borrow_mut().pop().unwrap_or_else(|| vec![0; BIG]);
         Buf { bytes, start: 0, end: 0, home: Rc::clone(self) }
     }
 }
 
 impl Buf {
-    /// Lends what a head is kept in that is read from this.
-    pub(super) fn lend_parts(&self) -> Lent {
-        self.home.parts.lend()
-    }
-
     /// What is in it.
-    pub(super) fn filled(&self) -> &[u8] {
+    pub(in crate::proxy) fn filled(&self) -> &[u8] {
         self.bytes.get(self.start..self.end).unwrap_or_default()
     }
 
     /// What is in it, to be changed in place.
-    pub(super) fn filled_mut(&mut self) -> &mut [u8] {
+    pub(in crate::proxy) fn filled_mut(&mut self) -> &mut [u8] {
         self.bytes.get_mut(self.start..self.end).unwrap_or_default()
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::proxy) fn len(&self) -> usize {
         self.end - self.start
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::proxy) fn is_empty(&self) -> bool {
         self.start == self.end
     }
 
     /// There is no room behind the filled part.
-    pub(super) fn is_full(&self) -> bool {
+    pub(in crate::proxy) fn is_full(&self) -> bool {
         self.end == self.bytes.len()
     }
 
     /// The room behind the filled part.
-    pub(super) fn spare_mut(&mut self) -> &mut [u8] {
+    pub(in crate::proxy) fn spare_mut(&mut self) -> &mut [u8] {
         self.bytes.get_mut(self.end..).unwrap_or_default()
     }
 
     /// So many bytes were put into the spare room.
-    pub(super) fn fill(&mut self, count: usize) {
+    pub(in crate::proxy) fn fill(&mut self, count: usize) {
         self.end = (self.end + count).min(self.bytes.len());
     }
 
     /// Takes so many bytes away from the front.
-    pub(super) fn consume(&mut self, count: usize) {
+    pub(in crate::proxy) fn consume(&mut self, count: usize) {
         self.start = (self.start + count).min(self.end);
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
@@ -99,17 +86,17 @@ impl Buf {
     }
 
     /// Keeps only the first so many bytes.
-    pub(super) fn truncate(&mut self, count: usize) {
+    pub(in crate::proxy) fn truncate(&mut self, count: usize) {
         self.end = self.end.min(self.start + count);
     }
 
     /// Empties it, with so many bytes left free in front for [`Buf::prepend`].
-    pub(super) fn clear_leaving(&mut self, front: usize) {
+    pub(in crate::proxy) fn clear_leaving(&mut self, front: usize) {
         (self.start, self.end) = (front.min(self.bytes.len()), front.min(self.bytes.len()));
     }
 
     /// Puts bytes in front of the filled part, when there is room.
-    pub(super) fn prepend(&mut self, bytes: &[u8]) -> bool {
+    pub(in crate::proxy) fn prepend(&mut self, bytes: &[u8]) -> bool {
         let Some(start) = self.start.checked_sub(bytes.len()) else { return false };
         match self.bytes.get_mut(start..self.start) {
             Some(room) => room.copy_from_slice(bytes),
@@ -121,7 +108,7 @@ impl Buf {
 
     /// Adds bytes at the end and grows where it must.
     #[inline]
-    pub(super) fn push(&mut self, bytes: &[u8]) {
+    pub(in crate::proxy) fn push(&mut self, bytes: &[u8]) {
         let end = self.end + bytes.len();
         if end > self.bytes.len() {
             self.grow(end);
@@ -138,7 +125,7 @@ impl Buf {
     }
 
     /// Adds `name: value` and the end of the line.
-    pub(super) fn push_field(&mut self, name: &[u8], value: &[u8]) {
+    pub(in crate::proxy) fn push_field(&mut self, name: &[u8], value: &[u8]) {
         let end = self.end + name.len() + value.len() + 4;
         let Some(room) = self.bytes.get_mut(self.end..end) else {
             return [name, b": ", value, b"\r\n"].into_iter().for_each(|part| self.push(part));
@@ -154,7 +141,7 @@ impl Buf {
     }
 
     /// Makes room behind the filled part, up to so many bytes in all; says whether there is any.
-    pub(super) fn make_room(&mut self, limit: usize) -> bool {
+    pub(in crate::proxy) fn make_room(&mut self, limit: usize) -> bool {
         if self.start > 0 {
             self.bytes.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);

@@ -16,7 +16,7 @@ pub(in crate::proxy) struct Beside(ArcSwapOption<PortRoutes>);
 
 impl Beside {
     /// These from now on.
-    pub(super) fn set(&self, routes: Option<PortRoutes>) {
+    pub(in crate::proxy) fn set(&self, routes: Option<PortRoutes>) {
         self.0.store(routes.map(Arc::new));
     }
 
@@ -26,7 +26,7 @@ impl Beside {
     }
 
     /// Whether a stream route answers to this name.
-    pub(super) fn names(&self, host: &str) -> bool {
+    pub(in crate::proxy) fn names(&self, host: &str) -> bool {
         self.0.load().as_ref().is_some_and(|routes| routes.named(host).is_some())
     }
 

@@ -47,19 +47,19 @@ impl SessionKey {
     }
 
     /// How the names of our cookies begin.
-    pub(super) fn names(&self, secure: bool) -> &str {
+    pub(in crate::proxy) fn names(&self, secure: bool) -> &str {
         let [clear, with_tls] = &self.names;
         if secure { with_tls } else { clear }
     }
 
     /// Whether a cookie is named by us: it lets somebody in, maybe to another route of the host, and no service is to
     /// see it.
-    pub(super) fn has_named(&self, crumb: &[u8]) -> bool {
+    pub(in crate::proxy) fn has_named(&self, crumb: &[u8]) -> bool {
         self.names.iter().any(|name| crumb.starts_with(name.as_bytes()))
     }
 
     /// Seals a text. It can be opened only by who says the same of what it is about.
-    pub(super) fn seal(&self, about: &[u8], plain: &[u8]) -> Option<String> {
+    pub(in crate::proxy) fn seal(&self, about: &[u8], plain: &[u8]) -> Option<String> {
         let number: [u8; NONCE_LEN] = random()?;
         let mut sealed = plain.to_vec();
         let nonce = Nonce::assume_unique_for_key(number);
@@ -68,7 +68,7 @@ impl SessionKey {
     }
 
     /// What was sealed, if it was by us and about this.
-    pub(super) fn open(&self, about: &[u8], text: &str) -> Option<Vec<u8>> {
+    pub(in crate::proxy) fn open(&self, about: &[u8], text: &str) -> Option<Vec<u8>> {
         let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
         let (number, sealed) = bytes.split_at_checked(NONCE_LEN)?;
         let nonce = Nonce::try_assume_unique_for_key(number).ok()?;
@@ -78,7 +78,7 @@ impl SessionKey {
 }
 
 /// Bytes that nobody can guess.
-pub(super) fn random<const N: usize>() -> Option<[u8; N]> {
+pub(in crate::proxy) fn random<const N: usize>() -> Option<[u8; N]> {
     let mut bytes = [0; N];
     SystemRandom::new().fill(&mut bytes).ok()?;
     Some(bytes)

@@ -40,15 +40,15 @@ impl Default for Limits {
 
 /// What is needed while a head is read, copied so that nothing is borrowed meanwhile.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct HeadLimits {
-    pub(super) line: usize,
-    pub(super) head: usize,
-    pub(super) header: Duration,
-    pub(super) keep_alive: Duration,
+pub(in crate::proxy) struct HeadLimits {
+    pub(in crate::proxy) line: usize,
+    pub(in crate::proxy) head: usize,
+    pub(in crate::proxy) header: Duration,
+    pub(in crate::proxy) keep_alive: Duration,
 }
 
 impl Limits {
-    pub(super) fn for_heads(&self) -> HeadLimits {
+    pub(in crate::proxy) fn for_heads(&self) -> HeadLimits {
         HeadLimits {
             line: self.request_line,
             head: self.head,
