@@ -3,6 +3,7 @@
 //! Uses `control` for the live routes, `backend` for passes, `net` for listeners. Nobody below knows it.
 
 mod access;
+mod crowd;
 mod dialling;
 mod group;
 mod health;

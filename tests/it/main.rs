@@ -14,6 +14,7 @@ mod attacks;
 mod balance;
 mod browser;
 mod cli;
+mod connection_limits;
 mod dependencies;
 mod docker_demo;
 mod docker_dependencies;

@@ -21,14 +21,14 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use crate::{
     model::Transport,
     net::{Beneath, Secured, Stream, has_unread, reset_when_dropped},
-    proxy::{ports::Caller, tcp, told},
+    proxy::{crowd, ports::Caller, tcp, told},
 };
 
 use super::{
     answer::Answer,
     bad_request::BadRequest,
     buffer::Buf,
-    call,
+    call, crowded,
     deadline::Deadline,
     exchange,
     forwarded::Peer,
@@ -119,6 +119,10 @@ pub(super) async fn connection(
     }
     let settings = worker.shared.settings.load_full();
     let Ok(ends) = told::ends(&tcp, peer, &settings).await else { return };
+    let _seat = match crowd::enter(&worker, ends.source, &settings).await {
+        Ok(seat) => seat,
+        Err(why) => return crowded::turn_away_at_once(tcp, https.is_some(), why),
+    };
     let mut lacks_tls = false;
     let (stream, secured) = match https {
         None => (Stream::Plain(tcp), None),

@@ -25,8 +25,11 @@ use crate::{
     control::LiveTable,
     model::{AccessLog, Spot},
     net::{self, Lack, TlsClients, TlsServer},
-    proxy::ports::{self, PortPost, PortPosts},
-    telemetry::AccessWriter,
+    proxy::{
+        crowd::{self, Crowd},
+        ports::{self, PortPost, PortPosts},
+    },
+    telemetry::{AccessWriter, ConnectionCounters, TurnedAway},
 };
 
 use super::{
@@ -103,6 +106,8 @@ pub struct Shared {
     pub(in crate::proxy) ports: PortPosts,
     /// Who writes the access log.
     pub access: AccessWriter,
+    /// Who is connected.
+    pub(in crate::proxy) crowd: Arc<Crowd>,
     /// Once cancelled, a shutdown waits for nobody any more.
     pub hurry: CancellationToken,
     /// Another process has taken over: clients have all the time they want, until this is said no longer.
@@ -189,9 +194,15 @@ impl Shared {
             sessions: OnceLock::new(),
             ports: PortPosts::default(),
             access: AccessWriter::default(),
+            crowd: Arc::default(),
             hurry: CancellationToken::new(),
             at_leisure: watch::Sender::new(false),
         })
+    }
+
+    /// Numbers of the connections of clients.
+    pub fn connections(&self) -> &Arc<ConnectionCounters> {
+        &self.crowd.counters
     }
 
     /// What a listener of HTTPS needs.
@@ -208,7 +219,7 @@ impl Shared {
     /// Counts a request that would cause a wake; says whether this client may.
     pub(in crate::proxy) fn may_wake(&self, client: IpAddr) -> bool {
         let allowed = isize::try_from(self.settings.load().wakes_per_client).unwrap_or(isize::MAX);
-        self.wakes.observe(&client, 1) <= allowed
+        self.wakes.observe(&crowd::subscriber(client), 1) <= allowed
     }
 }
 
@@ -298,9 +309,11 @@ async fn serve_with(
     let lobby = Arc::new(Semaphore::new((permits.available_permits() / 8).clamp(4, 64)));
     let linger = worker.0.shared.settings.load().limits.linger;
     let is_secure = https.is_some();
+    let counters = Arc::clone(worker.0.shared.connections());
     let turn_away = |stream| {
+        counters.turned_away(TurnedAway::Full);
         let Ok(place) = Arc::clone(&lobby).try_acquire_owned() else {
-            return crowded::turn_away_at_once(stream, is_secure);
+            return crowded::turn_away_at_once(stream, is_secure, TurnedAway::Full);
         };
         tasks.spawn_local(async move {
             crowded::turn_away(stream, is_secure, linger).await;

@@ -20,6 +20,7 @@ use crate::{
     model::Transport,
     net,
     proxy::{Worker, tcp, udp},
+    telemetry::TurnedAway,
 };
 
 /// A socket of an open port.
@@ -204,7 +205,11 @@ async fn listen(
             drop(permit);
         });
     };
-    let turn_away = |stream| net::reset_when_dropped(&stream);
+    let counters = Arc::clone(worker.0.shared.connections());
+    let turn_away = |stream| {
+        counters.turned_away(TurnedAway::Full);
+        net::reset_when_dropped(&stream);
+    };
     let make_room = |lack| worker.0.make_room(lack);
     net::accept(listener, permits, shutdown, take, (make_room, turn_away)).await;
 }

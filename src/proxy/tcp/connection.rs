@@ -24,10 +24,12 @@ use crate::{
     proxy::{
         Worker,
         access::{self, StreamNotes},
+        crowd,
         dialling::is_awake,
         group::Turn,
         http::{Inner, carry, gone},
         ports::{Caller, Closed, Look, Place, Port, Way, enter, look},
+        told,
     },
     telemetry::chain,
 };
@@ -62,7 +64,12 @@ pub(super) enum End {
 
 /// Serves a connection to a port of stream routes to its end.
 pub(in crate::proxy) async fn connection(worker: Worker, tcp: TcpStream, peer: SocketAddr, port: Arc<Port>) {
-    if let Some(met) = meet(worker.0, tcp, peer, &port).await {
+    let worker = worker.0;
+    let settings = worker.shared.settings.load_full();
+    let Ok(ends) = told::ends(&tcp, peer, &settings).await else { return };
+    let Ok(_seat) = crowd::enter(&worker, ends.source, &settings).await else { return reset_when_dropped(&tcp) };
+    drop(settings);
+    if let Some(met) = meet(worker, tcp, ends, &port).await {
         serve(met).await;
     }
 }

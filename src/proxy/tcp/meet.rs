@@ -1,6 +1,6 @@
 //! Who a client is, and which route it wants.
 
-use std::{net::SocketAddr, rc::Rc, sync::Arc};
+use std::{rc::Rc, sync::Arc};
 
 use tokio::net::TcpStream;
 
@@ -8,11 +8,10 @@ use super::first::First;
 use crate::{
     control::LiveRoute,
     model::Transport,
-    net::{Hello, UNRECOGNIZED_NAME, reset_when_dropped},
+    net::{Ends, Hello, UNRECOGNIZED_NAME, reset_when_dropped},
     proxy::{
         http::{Inner, say_last},
         ports::{Caller, Port},
-        told,
     },
 };
 
@@ -27,9 +26,8 @@ pub(in crate::proxy) struct Met {
 }
 
 /// Meets a client on a port of stream routes. Who wants none of them is turned away.
-pub(super) async fn meet(worker: Rc<Inner>, tcp: TcpStream, peer: SocketAddr, port: &Port) -> Option<Met> {
+pub(super) async fn meet(worker: Rc<Inner>, tcp: TcpStream, ends: Ends, port: &Port) -> Option<Met> {
     let settings = worker.shared.settings.load_full();
-    let ends = told::ends(&tcp, peer, &settings).await.ok()?;
     let mut first = First::default();
     let hello = if port.needs_hello() {
         first.hello(&tcp, settings.limits.header_timeout).await?
@@ -45,7 +43,7 @@ pub(super) async fn meet(worker: Rc<Inner>, tcp: TcpStream, peer: SocketAddr, po
     if let Some(route) = port.route(name).filter(|route| caller.may_use(route)) {
         return Some(Met { worker, tcp, caller, route, first });
     }
-    tracing::debug!(client = %peer, ?name, "a connection that no route takes was closed");
+    tracing::debug!(client = %ends.source, ?name, "a connection that no route takes was closed");
     match hello {
         Hello::Whole { .. } => say_last(tcp, &UNRECOGNIZED_NAME, settings.limits.linger).await,
         Hello::Not | Hello::More => reset_when_dropped(&tcp),

@@ -24,7 +24,7 @@ use crate::{
     model::Transport,
     net::Ends,
     proxy::{
-        Worker,
+        Worker, crowd,
         http::Inner,
         ports::{Caller, Place, Port},
     },
@@ -164,6 +164,7 @@ fn begin(common: &Rc<Common>, port: &Port, pair: Pair, tasks: &mut JoinSet<()>) 
         tracing::debug!(client = %pair.client, "a datagram over the bound of flows was dropped");
         return None;
     };
+    let seat = crowd::enter_flow(&common.worker, pair.client)?;
     let permit = Arc::clone(&common.worker.permits).try_acquire_owned().ok()?;
     let place = Place::take(&route)?;
     let flow = Rc::new(Flow::new(&common.worker, route, caller, Instant::now())?);
@@ -173,7 +174,7 @@ fn begin(common: &Rc<Common>, port: &Port, pair: Pair, tasks: &mut JoinSet<()>) 
         flow::run(&common, &running, pair).await;
         running.end(&common);
         common.flows.borrow_mut().remove(&pair);
-        drop((bounded, permit, place));
+        drop((bounded, seat, permit, place));
     });
     Some(flow)
 }

@@ -12,6 +12,7 @@ pub(crate) mod load;
 pub(crate) mod not_run;
 pub(crate) mod ocsp;
 pub(crate) mod oidc;
+pub(crate) mod own_network;
 pub(crate) mod pebble;
 pub(crate) mod rig;
 pub(crate) mod scripted_engine;
