@@ -14,6 +14,7 @@ pub(crate) mod ocsp;
 pub(crate) mod oidc;
 pub(crate) mod own_network;
 pub(crate) mod pebble;
+pub(crate) mod programs;
 pub(crate) mod rig;
 pub(crate) mod scripted_engine;
 pub(crate) mod shift;
