@@ -52,6 +52,7 @@ mod provider_process;
 mod reload;
 mod service_manager;
 mod streams_balance;
+mod streams_bounds;
 mod streams_clients;
 mod streams_first;
 mod streams_tcp;
