@@ -51,6 +51,7 @@ mod provider_docker_faults;
 mod provider_process;
 mod reload;
 mod service_manager;
+mod shutdown;
 mod streams_balance;
 mod streams_bounds;
 mod streams_clients;
