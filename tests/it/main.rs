@@ -26,6 +26,7 @@ mod docker_no_network;
 mod docker_restart;
 mod docker_sleep;
 mod docker_ssh;
+mod docker_stream_clients;
 mod docker_streams;
 mod docker_tls;
 mod edge_requests;

@@ -7,6 +7,7 @@ pub(crate) mod docker;
 pub(crate) mod dormouse;
 pub(crate) mod figures;
 pub(crate) mod history;
+pub(crate) mod host_image;
 pub(crate) mod line;
 pub(crate) mod load;
 pub(crate) mod not_run;
