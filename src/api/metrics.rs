@@ -38,6 +38,7 @@ pub(super) async fn metrics(State(api): State<Api>) -> ([(HeaderName, &'static s
             .filter_map(|one| Some((one.names.first()?.clone(), one.not_after.as_second())))
             .collect(),
         access_log_dropped: api.access.dropped(),
+        connections: api.connections,
     };
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], api.control.journal().metrics().render(&world))

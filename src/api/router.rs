@@ -1,5 +1,7 @@
 //! All paths, and the document that describes them.
 
+use std::sync::Arc;
+
 use axum::{
     Json, Router,
     extract::{DefaultBodyLimit, State},
@@ -13,7 +15,10 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     Code, Failure, Upgrades, backends, certificates, check, events, guard::guard, health, metrics, orders, upgrade,
 };
-use crate::{control::Control, telemetry::AccessWriter};
+use crate::{
+    control::Control,
+    telemetry::{AccessWriter, ConnectionCounters},
+};
 
 /// The longest body that is read.
 const BODY: usize = 1024 * 1024;
@@ -27,6 +32,8 @@ pub struct Api {
     pub run: Timestamp,
     /// Who writes the access log.
     pub access: AccessWriter,
+    /// The connections of clients.
+    pub connections: Arc<ConnectionCounters>,
     /// Where the order goes to have a new process take over.
     pub upgrades: Upgrades,
 }

@@ -12,12 +12,50 @@ use crate::{
     proxy::{Limits, ProxySettings},
 };
 
-/// Client connections for each worker. A request that is forwarded needs two descriptors, and engines, probes and
-/// the management interface have a reserve.
-pub(super) fn connections(descriptors: u64, workers: usize) -> usize {
-    let reserve = (descriptors / 4).min(512);
-    let each = (descriptors - reserve) / 2 / u64::try_from(workers).unwrap_or(1).max(1);
-    usize::try_from(each).unwrap_or(usize::MAX).clamp(16, Limits::default().connections)
+/// As many client connections as there are descriptors for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Places {
+    /// For each worker.
+    each: usize,
+    /// For all of them.
+    all: usize,
+}
+
+impl Places {
+    /// A request that is forwarded needs two descriptors, and engines, probes and the management interface have a
+    /// reserve.
+    pub(super) fn of(descriptors: u64, workers: usize) -> Self {
+        let reserve = (descriptors / 4).min(512);
+        let each = (descriptors - reserve) / 2 / u64::try_from(workers).unwrap_or(1).max(1);
+        let each = usize::try_from(each).unwrap_or(usize::MAX).clamp(16, Limits::default().connections);
+        Self { each, all: each.saturating_mul(workers.max(1)) }
+    }
+
+    /// Warns of a bound that is never reached, because others are reached before.
+    pub(super) fn tell_of(self, settings: &Settings) {
+        if let Some(wanted) = settings.max_connections.filter(|wanted| *wanted > self.all) {
+            let possible = self.all;
+            tracing::warn!(
+                wanted,
+                possible,
+                "`max_connections` is more than there are places for: raise the bound on open descriptors (`LimitNOFILE` \
+                 of systemd, `--ulimit nofile` of Docker), at most {} are served on each processor",
+                Limits::default().connections
+            );
+        }
+    }
+}
+
+/// What the front may. One client must not be able to take every place, whoever it is: half of them is left to others,
+/// and more than anybody needs where nothing was bounded by hand.
+fn limits(settings: &Settings, places: Places) -> Limits {
+    let all = settings.max_connections.unwrap_or(places.all).min(places.all);
+    Limits {
+        connections: places.each,
+        connections_in_all: all,
+        connections_per_client: settings.max_connections_per_client.unwrap_or(all / 2).max(1),
+        ..Limits::default()
+    }
 }
 
 /// Takes as many descriptors as the system lets us have, and says how many that is.
@@ -32,9 +70,9 @@ pub(super) fn raise_descriptors() -> u64 {
     }
 }
 
-pub(super) fn proxy_settings(settings: &Settings, connections: usize) -> ProxySettings {
+pub(super) fn proxy_settings(settings: &Settings, places: Places) -> ProxySettings {
     ProxySettings {
-        limits: Limits { connections, ..Limits::default() },
+        limits: limits(settings, places),
         trusted_proxies: settings.trusted_proxies.clone(),
         proxy_protocol: settings.proxy_protocol.clone(),
         wakes_per_client: settings.wakes_per_client,
@@ -59,7 +97,7 @@ fn redirect_port(settings: &Settings) -> Option<u16> {
 pub(super) async fn follow_settings(
     mut in_force: watch::Receiver<Arc<Settings>>,
     proxy: Arc<ArcSwap<ProxySettings>>,
-    connections: usize,
+    places: Places,
     end: CancellationToken,
 ) {
     loop {
@@ -71,6 +109,6 @@ pub(super) async fn follow_settings(
                 }
             }
         }
-        proxy.store(Arc::new(proxy_settings(&in_force.borrow_and_update(), connections)));
+        proxy.store(Arc::new(proxy_settings(&in_force.borrow_and_update(), places)));
     }
 }

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     bind::{bind_api, until_free, usual_https},
     certificates, files, leftovers, nodes,
-    plane::{connections, follow_settings, proxy_settings, raise_descriptors},
+    plane::{Places, follow_settings, proxy_settings, raise_descriptors},
     predecessor::{Before, Predecessor, Told},
     remember::{open_store, remember_all, remember_now_and_then},
     service_manager,
@@ -126,8 +126,9 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
 
     // Bind first: an address in use is the operator's to solve, and nothing has been touched yet.
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    let connections = connections(raise_descriptors(), workers);
-    let proxy = Arc::new(ArcSwap::from_pointee(proxy_settings(&settings, connections)));
+    let places = Places::of(raise_descriptors(), workers);
+    places.tell_of(&settings);
+    let proxy = Arc::new(ArcSwap::from_pointee(proxy_settings(&settings, places)));
     // Streams may want it where nothing listens for HTTPS.
     let tls = TlsServer::new(Arc::clone(control.certificates())).context("set up TLS")?;
     let shared = Shared::with_tls(Arc::clone(control.table()), Arc::clone(&proxy), Some(Arc::new(tls)));
@@ -192,12 +193,13 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     helpers.spawn(acme.run(end.clone()));
     helpers.spawn(stapler.run(end.clone()));
     helpers.spawn(signals::reload_on_hangup(control.clone(), end.clone()));
-    helpers.spawn(follow_settings(in_force, proxy, connections, end.clone()));
+    helpers.spawn(follow_settings(in_force, proxy, places, end.clone()));
     helpers.spawn(remember_now_and_then(control.clone(), store.clone(), end.clone()));
     let (orders_in, orders) = mpsc::channel(1);
     let upgrades = if may_be_succeeded { Upgrades::to(orders_in) } else { Upgrades::default() };
     let (access, api_ends) = (shared.access.clone(), CancellationToken::new());
-    let router = api::router(Api { control: control.clone(), run, access, upgrades });
+    let connections = Arc::clone(shared.connections());
+    let router = api::router(Api { control: control.clone(), run, access, connections, upgrades });
     let api = tokio::spawn(api::serve(router, api_tcp, api_unix, api_ends.clone()));
     helpers.spawn(leftovers::give_back(end.clone()));
     helpers.spawn(provider::reap_orphans(end.clone()));

@@ -144,6 +144,7 @@ async fn waits_and_refusals_are_counted() {
         endpoints: Vec::new(),
         certificates: Vec::new(),
         access_log_dropped: 0,
+        connections: std::sync::Arc::default(),
     };
     let text = world.around.journal.metrics().render(&all);
     for line in [

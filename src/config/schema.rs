@@ -35,6 +35,16 @@ const FILE: &[Key] = &[
         Kind::OneOf(&["leave", "wake_all"]),
         "What happens to sleepers when Dormouse ends: they stay down, or are started and waited for up to 20 s",
     ),
+    (
+        "max_connections",
+        Kind::Number,
+        "Connections of clients at once, to all HTTP and TCP ports; usually as many as descriptors allow",
+    ),
+    (
+        "max_connections_per_client",
+        Kind::Number,
+        "Those of one IPv4 address or IPv6 network of 64 bits, that is no proxy in front; usually half of all",
+    ),
     ("max_parallel_wakes", Kind::Number, "Wakes at once for each node"),
     ("wakes_per_client", Kind::Number, "Requests that cause a wake, for each client address and minute"),
     ("shutdown_timeout", Kind::Duration, "How long requests in flight may take to end"),

@@ -27,6 +27,8 @@ pub(super) const FILE_KEYS: &[&str] = &[
     "trusted_proxies",
     "proxy_protocol",
     "on_exit",
+    "max_connections",
+    "max_connections_per_client",
     "max_parallel_wakes",
     "wakes_per_client",
     "shutdown_timeout",
@@ -82,6 +84,12 @@ pub(super) fn read(fields: &mut Fields<'_>, base: &Path, problems: &mut Problems
     if let Some(node) = fields.get("on_exit") {
         let known = [("leave", OnExit::Leave), ("wake_all", OnExit::WakeAll)];
         settings.on_exit = values::word(node, "value of `on_exit`", &known, problems).unwrap_or(settings.on_exit);
+    }
+    if let Some(node) = fields.get("max_connections") {
+        settings.max_connections = values::count(node, 1..=10_000_000, problems);
+    }
+    if let Some(node) = fields.get("max_connections_per_client") {
+        settings.max_connections_per_client = values::count(node, 1..=10_000_000, problems);
     }
     if let Some(node) = fields.get("max_parallel_wakes") {
         settings.max_parallel_wakes = values::count(node, 1..=10_000, problems).unwrap_or(settings.max_parallel_wakes);

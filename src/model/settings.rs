@@ -31,6 +31,10 @@ pub struct Settings {
     pub trusted_proxies: Vec<ipnet::IpNet>,
     /// Networks of proxies whose connections begin with a header of the PROXY protocol.
     pub proxy_protocol: Vec<ipnet::IpNet>,
+    /// Connections of clients at once; absent: as many as the system has descriptors for.
+    pub max_connections: Option<usize>,
+    /// Connections of one client at once; absent: half of all.
+    pub max_connections_per_client: Option<usize>,
     /// Wakes at once for each node.
     pub max_parallel_wakes: usize,
     /// Requests that cause a wake, for each client address and minute.
@@ -98,6 +102,8 @@ impl Default for Settings {
             middlewares: BTreeMap::new(),
             trusted_proxies: Vec::new(),
             proxy_protocol: Vec::new(),
+            max_connections: None,
+            max_connections_per_client: None,
             max_parallel_wakes: 8,
             wakes_per_client: 30,
             on_exit: OnExit::Leave,

@@ -10,6 +10,7 @@ use prometheus_client::{
 };
 
 use super::{
+    connections::ConnectionCounters,
     histogram::Histogram,
     metrics::{BackendCounts, BackendSample, Counted, EndpointSample, World},
 };
@@ -25,6 +26,7 @@ pub(super) fn write(counted: &Counted, world: &World) -> String {
     let mut dropped = Family::counter("access_log_dropped", "Lines of the access log that were not written");
     dropped.add([], Value::Count(world.access_log_dropped));
     page.0.push(dropped);
+    page.0.extend(connections(&world.connections));
     let mut registry = Registry::with_prefix("dormouse");
     registry.register_collector(Box::new(page));
     let mut out = String::new();
@@ -163,6 +165,18 @@ fn endpoints(world: &World) -> [Family; 3] {
         }
     }
     [healthy, requests, left_out]
+}
+
+/// Who is connected, and who might not be.
+fn connections(counters: &ConnectionCounters) -> [Family; 2] {
+    let mut open = Family::gauge("connections", "Connections of clients that are open");
+    let now = counters.open.load(Ordering::Relaxed);
+    open.add_gauge([], u64::try_from(now).unwrap_or(u64::MAX));
+    let mut refused = Family::counter("connections_refused", "Connections and flows that were turned away, by reason");
+    for (reason, count) in counters.refused() {
+        refused.add([("reason", reason.to_owned())], Value::Count(count));
+    }
+    [open, refused]
 }
 
 /// Until when the certificates are good.

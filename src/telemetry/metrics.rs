@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Entry, Happening, Phases, RouteCounters, exposition, histogram::Histogram};
+use super::{ConnectionCounters, Entry, Happening, Phases, RouteCounters, exposition, histogram::Histogram};
 use crate::model::{Alias, BackendId};
 
 /// The numbers; clones share them.
@@ -34,6 +34,8 @@ pub struct World {
     pub certificates: Vec<(String, i64)>,
     /// Lines of the access log that were not written.
     pub access_log_dropped: u64,
+    /// The connections of clients.
+    pub connections: Arc<ConnectionCounters>,
 }
 
 /// An endpoint at a scrape.
@@ -163,7 +165,10 @@ impl PhaseHistograms {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{model::Cause, telemetry::Journal};
+    use crate::{
+        model::Cause,
+        telemetry::{Journal, TurnedAway},
+    };
 
     fn id(name: &str) -> BackendId {
         format!("local/{name}").parse().unwrap()
@@ -185,6 +190,7 @@ mod tests {
             }],
             certificates: Vec::new(),
             access_log_dropped: 3,
+            connections: Arc::default(),
         }
     }
 
@@ -243,7 +249,10 @@ mod tests {
             ("db".parse().unwrap(), stream),
             ("quiet".parse().unwrap(), Arc::default()),
         ];
-        let text = metrics.render(&World { routes, ..world(&["a"]) });
+        let connections = Arc::new(ConnectionCounters::default());
+        connections.open.fetch_add(5, std::sync::atomic::Ordering::Relaxed);
+        connections.turned_away(TurnedAway::Client);
+        let text = metrics.render(&World { routes, connections, ..world(&["a"]) });
         check(
             &text,
             &[
@@ -263,6 +272,9 @@ mod tests {
                 r#"dormouse_member_requests{route="web",leads_to="sim/a:80"} 3"#,
                 r#"dormouse_member_left_out{route="web",leads_to="sim/a:80"} 1"#,
                 "dormouse_access_log_dropped_total 3",
+                "dormouse_connections 5",
+                r#"dormouse_connections_refused_total{reason="full"} 0"#,
+                r#"dormouse_connections_refused_total{reason="client"} 1"#,
             ],
         );
         assert!(!text.contains("quiet"), "a route without requests takes no room");

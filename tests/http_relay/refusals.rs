@@ -160,6 +160,31 @@ fn a_client_that_never_reads_is_let_go_and_its_upstream_with_it() {
 }
 
 #[test]
+fn a_slow_upload_is_not_taken_for_a_service_that_does_not_answer() {
+    let patience = Duration::from_secs(3);
+    let mut spec = spec(upstream(|_, stream| {
+        read_head(stream);
+        let mut body = [0; 8];
+        stream.read_exact(&mut body).unwrap();
+        write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n{}", String::from_utf8_lossy(&body)).unwrap();
+    }));
+    Arc::make_mut(&mut spec.options).upstream.response_header_timeout = patience;
+    let proxy = proxy_with(spec, None, settings());
+    let mut client = connect(&proxy);
+    client.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\n").unwrap();
+    // Longer in all than it waits for an answer, which it does from the last byte on.
+    for byte in b"uploaded" {
+        thread::sleep(patience / 6);
+        client.write_all(&[*byte]).unwrap();
+    }
+    let head = read_head(&mut client);
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    let mut body = [0; 8];
+    client.read_exact(&mut body).unwrap();
+    assert_eq!(&body, b"uploaded");
+}
+
+#[test]
 fn an_upstream_that_does_not_answer_is_a_504() {
     let mut spec = spec(upstream(|_, stream| {
         let _ = stream.read_to_end(&mut Vec::new());

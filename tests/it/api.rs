@@ -100,6 +100,7 @@ async fn world() -> World {
         control: control.clone(),
         run: Timestamp::now(),
         access: AccessWriter::default(),
+        connections: Arc::default(),
         upgrades: Upgrades::default(),
     });
     let serving = api::serve(router, Some(listener), api::bind_unix(&unix).unwrap(), end.clone());

@@ -1,32 +1,14 @@
 //! Real clients and servers of other makers, asleep at first: each kind of conversation once.
 
-use std::{
-    fs,
-    net::SocketAddr,
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
-};
+use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path};
 
 use crate::support::{
     apps::free_port,
     dormouse::Dormouse,
+    not_run::not_run,
+    programs::{is_root, programs, run},
     tls::{Authority, YEAR},
-    wait::{must, until},
 };
-
-/// The program, where the machine has it.
-fn program(name: &str) -> Option<PathBuf> {
-    let mut places: Vec<PathBuf> = ["/usr/bin", "/usr/sbin", "/usr/local/bin"].map(PathBuf::from).to_vec();
-    // Debian keeps one of each version.
-    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    places.extend(versions.map(|version| version.path().join("bin")));
-    let found = places.into_iter().map(|place| place.join(name)).find(|path| path.exists());
-    if found.is_none() {
-        println!("NOT RUN: there is no {name}");
-    }
-    found
-}
 
 /// A server of another maker behind a stream route.
 struct Server {
@@ -55,31 +37,14 @@ impl Server {
         );
         let dormouse = Dormouse::start(&config).await;
         // These clients do not try twice.
-        let address = format!("address=127.0.0.1:{front}");
-        let is_open = async || dormouse.log().lines().any(|line| line.contains(&address));
-        until("an open port", is_open, |open| *open).await;
+        dormouse.serves_at(SocketAddr::from(([127, 0, 0, 1], front))).await;
         dormouse
     }
 }
 
-/// Runs a client to its end.
-async fn run(program: &Path, words: &[&str]) -> String {
-    let (program, words) = (program.to_owned(), words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
-    let told = format!("{} {words:?}", program.display());
-    let client = tokio::task::spawn_blocking(move || Command::new(program).args(words).stdin(Stdio::null()).output());
-    let Output { status, stdout, stderr } = must("the end of a client", client).await.unwrap().unwrap();
-    let (out, error) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
-    assert!(status.success(), "{told}: {status}\n{out}\n{error}");
-    out.trim().to_owned()
-}
-
-fn is_root() -> bool {
-    nix::unistd::geteuid().is_root()
-}
-
 #[tokio::test]
 async fn redis() {
-    let (Some(server), Some(client)) = (program("redis-server"), program("redis-cli")) else { return };
+    let Some([server, client]) = programs(["redis-server", "redis-cli"]) else { return };
     let it = Server::new();
     let (port, directory) = (it.port.to_string(), it.path(""));
     let server = server.display().to_string();
@@ -98,7 +63,7 @@ async fn redis() {
 
 #[tokio::test]
 async fn redis_through_tls_that_ends_on_the_port_of_https() {
-    let (Some(server), Some(client)) = (program("redis-server"), program("redis-cli")) else { return };
+    let Some([server, client]) = programs(["redis-server", "redis-cli"]) else { return };
     let it = Server::new();
     let (port, directory, https) = (it.port, it.path(""), free_port());
     let server = server.display().to_string();
@@ -131,7 +96,7 @@ async fn redis_through_tls_that_ends_on_the_port_of_https() {
 #[tokio::test]
 async fn postgres() {
     let names = ["postgres", "initdb", "pg_isready", "psql"];
-    let [Some(server), Some(initdb), Some(ready), Some(client)] = names.map(program) else { return };
+    let Some([server, initdb, ready, client]) = programs(names) else { return };
     let it = Server::new();
     let (port, data) = (it.port.to_string(), it.path("data"));
     // It does not run as root: then as the user that its package brings.
@@ -161,7 +126,7 @@ async fn postgres() {
 
 #[tokio::test]
 async fn dns() {
-    let (Some(server), Some(client)) = (program("dnsmasq"), program("dig")) else { return };
+    let Some([server, client]) = programs(["dnsmasq", "dig"]) else { return };
     let it = Server::new();
     let (port, pid) = (format!("--port={}", it.port), format!("--pid-file={}", it.path("pid")));
     let server = server.display().to_string();
@@ -192,11 +157,9 @@ async fn dns() {
 
 #[tokio::test]
 async fn ssh() {
-    let names = ["sshd", "ssh", "ssh-keygen"];
-    let [Some(server), Some(client), Some(keys)] = names.map(program) else { return };
+    let Some([server, client, keys]) = programs(["sshd", "ssh", "ssh-keygen"]) else { return };
     if !is_root() {
-        println!("NOT RUN: sshd lets nobody in who is not its own user");
-        return;
+        return not_run("DORMOUSE_TEST_NO_TOOLS", "root: sshd lets nobody in who is not its own user");
     }
     let it = Server::new();
     let (host_key, own_key, config) = (it.path("host"), it.path("own"), it.path("config"));

@@ -25,14 +25,14 @@ use crate::{
         carry::{Buf, Deadline},
         ports::{self, Caller},
         told,
-        worker::{Guest, ProxySettings},
+        worker::{self, Guest, ProxySettings},
     },
 };
 
 use super::{
     answer::Answer,
     bad_request::BadRequest,
-    call, exchange,
+    call, crowded, exchange,
     forwarded::Peer,
     h2_connection,
     noting::{self, Notes},
@@ -119,6 +119,10 @@ pub(in crate::proxy) async fn connection(
     }
     let settings = worker.shared.settings.load_full();
     let Ok(ends) = told::ends(&tcp, peer, &settings).await else { return };
+    let _seat = match worker::enter(&worker, ends.source, &settings).await {
+        Ok(seat) => seat,
+        Err(why) => return crowded::turn_away_at_once(tcp, https.is_some(), why),
+    };
     let mut lacks_tls = false;
     let (stream, secured) = match https {
         None => (Stream::Plain(tcp), None),

@@ -273,3 +273,89 @@ impl Pool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Read, net};
+
+    use tokio::{
+        net::TcpStream,
+        task::LocalSet,
+        time::{advance, sleep},
+    };
+
+    use super::*;
+
+    /// A connection to one who keeps it open, and the other end.
+    fn connection() -> (Box<Connection>, net::TcpStream) {
+        let listener = net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        near.set_nonblocking(true).unwrap();
+        let (far, _) = listener.accept().unwrap();
+        far.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        (Connection::new(Stream::Plain(TcpStream::from_std(near).unwrap()), None), far)
+    }
+
+    fn key() -> Key {
+        let at = net::SocketAddr::from(([127, 0, 0, 1], 80)).into();
+        Key { at, generation: 0, tls: 0 }
+    }
+
+    fn take(pool: &Pool) -> Option<Box<Connection>> {
+        pool.take(key(), Instant::now())
+    }
+
+    fn put(pool: &Rc<Pool>, connection: Box<Connection>) {
+        pool.put(key(), connection, Instant::now(), None);
+    }
+
+    fn is_closed(mut far: net::TcpStream) -> bool {
+        far.read(&mut [0]).is_ok_and(|count| count == 0)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_used_again_while_it_has_not_waited_too_long() {
+        let test = async {
+            let (pool, (one, far)) = (Rc::new(Pool::default()), connection());
+            put(&pool, one);
+            advance(IDLE - Duration::from_millis(1)).await;
+            put(&pool, take(&pool).unwrap());
+            advance(IDLE).await;
+            assert!(take(&pool).is_none() && is_closed(far));
+        };
+        LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_grows_only_so_old_however_busy_it_is() {
+        let test = async {
+            let (pool, (mut one, far)) = (Rc::new(Pool::default()), connection());
+            let step = IDLE / 2;
+            for _ in 1..AGE.as_secs() / step.as_secs() {
+                put(&pool, one);
+                advance(step).await;
+                one = take(&pool).expect("it is younger");
+            }
+            put(&pool, one);
+            advance(step).await;
+            assert!(take(&pool).is_none() && is_closed(far));
+        };
+        LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_that_nobody_takes_are_closed_and_then_nothing_is_looked_at() {
+        let test = async {
+            let (pool, (one, far)) = (Rc::new(Pool::default()), connection());
+            put(&pool, one);
+            sleep(2 * IDLE).await;
+            assert!(is_closed(far) && !pool.sweeping.get());
+            // The next one begins it anew.
+            let (other, far) = connection();
+            put(&pool, other);
+            sleep(2 * IDLE).await;
+            assert!(is_closed(far));
+        };
+        LocalSet::new().run_until(test).await;
+    }
+}

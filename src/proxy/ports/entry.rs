@@ -131,6 +131,7 @@ pub(in crate::proxy) async fn enter(
 /// Whether this client may still cause wakes.
 pub(in crate::proxy) fn may_wake(worker: &Worker, backend: &Backend, caller: Caller) -> Result<(), Closed> {
     if causes_wake(backend) && !worker.shared.may_wake(caller.ends.source.ip()) {
+        backend.count_refusal("too_many_wakes");
         return Err(Closed("too many services were started from this address".to_owned()));
     }
     Ok(())

@@ -8,6 +8,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     net,
     proxy::http::{self, HttpWorker, Https},
+    telemetry::TurnedAway,
 };
 
 /// Serves a listener until `shutdown`, then lets the requests in flight end, up to the deadline in the settings.
@@ -37,9 +38,11 @@ pub(super) async fn serve(
     let lobby = Arc::new(Semaphore::new((permits.available_permits() / 8).clamp(4, 64)));
     let linger = worker.shared.settings.load().limits.linger;
     let is_secure = https.is_some();
+    let counters = Arc::clone(worker.shared.connections());
     let turn_away = |stream| {
+        counters.turned_away(TurnedAway::Full);
         let Ok(place) = Arc::clone(&lobby).try_acquire_owned() else {
-            return http::turn_away_at_once(stream, is_secure);
+            return http::turn_away_at_once(stream, is_secure, TurnedAway::Full);
         };
         tasks.spawn_local(async move {
             http::turn_away(stream, is_secure, linger).await;

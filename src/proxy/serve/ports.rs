@@ -12,6 +12,7 @@ use crate::{
         tcp, udp,
         worker::Worker,
     },
+    telemetry::TurnedAway,
 };
 
 /// Serves each port that is handed over until it is closed, all of them until `shutdown`; then lets what is open end,
@@ -71,7 +72,11 @@ async fn listen(
             drop(permit);
         });
     };
-    let turn_away = |stream| net::reset_when_dropped(&stream);
+    let counters = Arc::clone(worker.shared.connections());
+    let turn_away = |stream| {
+        counters.turned_away(TurnedAway::Full);
+        net::reset_when_dropped(&stream);
+    };
     let make_room = |lack| worker.make_room(lack);
     net::accept(listener, permits, shutdown, take, (make_room, turn_away)).await;
 }

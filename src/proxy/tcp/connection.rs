@@ -23,7 +23,8 @@ use crate::{
         group::Turn,
         listening::Port,
         ports::{Caller, Closed, First, Look, Met, Place, Way, enter, look},
-        worker::Worker,
+        told,
+        worker::{self, Worker},
     },
     telemetry::chain,
 };
@@ -58,7 +59,11 @@ pub(super) enum End {
 
 /// Serves a connection to a port of stream routes to its end.
 pub(in crate::proxy) async fn connection(worker: Rc<Worker>, tcp: TcpStream, peer: SocketAddr, port: Arc<Port>) {
-    if let Some(met) = meet(&worker, tcp, peer, &port).await {
+    let settings = worker.shared.settings.load_full();
+    let Ok(ends) = told::ends(&tcp, peer, &settings).await else { return };
+    let Ok(_seat) = worker::enter(&worker, ends.source, &settings).await else { return reset_when_dropped(&tcp) };
+    drop(settings);
+    if let Some(met) = meet(&worker, tcp, ends, &port).await {
         serve(worker, met).await;
     }
 }

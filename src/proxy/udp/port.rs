@@ -26,7 +26,7 @@ use crate::{
     proxy::{
         listening::Port,
         ports::{Caller, Place},
-        worker::Worker,
+        worker::{self, Worker},
     },
 };
 
@@ -169,6 +169,7 @@ fn begin(common: &Rc<Common>, port: &Port, pair: Pair, tasks: &mut JoinSet<()>) 
         tracing::debug!(client = %pair.client, "a datagram over the bound of flows was dropped");
         return None;
     };
+    let seat = worker::enter_flow(&common.worker, pair.client)?;
     let permit = Arc::clone(&common.worker.permits).try_acquire_owned().ok()?;
     let place = Place::take(&route)?;
     let flow = Rc::new(Flow::new(&common.worker, route, caller, Instant::now())?);
@@ -178,7 +179,7 @@ fn begin(common: &Rc<Common>, port: &Port, pair: Pair, tasks: &mut JoinSet<()>) 
         flow::run(&common, &running, pair).await;
         running.end(&common);
         common.flows.borrow_mut().remove(&pair);
-        drop((bounded, permit, place));
+        drop((bounded, seat, permit, place));
     });
     Some(flow)
 }

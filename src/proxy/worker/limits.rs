@@ -21,6 +21,10 @@ pub struct Limits {
     pub linger: (Duration, usize),
     /// Connections of one worker at once.
     pub connections: usize,
+    /// Connections of all workers at once.
+    pub connections_in_all: usize,
+    /// Those of them that one client may have.
+    pub connections_per_client: usize,
 }
 
 impl Default for Limits {
@@ -34,6 +38,8 @@ impl Default for Limits {
             body_minimum: 3000,
             linger: (Duration::from_secs(2), 256 * 1024),
             connections: 16_384,
+            connections_in_all: usize::MAX,
+            connections_per_client: usize::MAX,
         }
     }
 }

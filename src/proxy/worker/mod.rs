@@ -2,10 +2,11 @@
 //!
 //! - `settings` and their `limits` are swapped as a whole on reload; `shared` is one for all workers;
 //! - `own` is what each has for itself: buffers, the addresses of named endpoints (`dial`), and places for connections,
-//!   which those who are quiet (`guests`) give up when there are none left.
+//!   which those who are quiet (`guests`) give up when there are none left; `crowd` counts who is connected.
 //!
 //! What HTTP has besides is its own business.
 
+mod crowd;
 mod dial;
 mod guests;
 mod limits;
@@ -14,6 +15,7 @@ mod session_key;
 mod settings;
 mod shared;
 
+pub(super) use crowd::{enter, enter_flow, subscriber};
 pub(super) use guests::Guest;
 pub(super) use limits::HeadLimits;
 pub(super) use own::{GiveWay, Worker};

@@ -14,13 +14,17 @@ use pingora_limits::rate::Rate;
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{session_key::SessionKey, settings::ProxySettings};
+use super::{
+    crowd::{self, Crowd},
+    session_key::SessionKey,
+    settings::ProxySettings,
+};
 use crate::{
     backend::{Backend, StatusState},
     control::LiveTable,
     net::{TlsClients, TlsServer},
     proxy::listening::PortPosts,
-    telemetry::AccessWriter,
+    telemetry::{AccessWriter, ConnectionCounters},
 };
 
 /// What all workers share.
@@ -43,6 +47,8 @@ pub struct Shared {
     pub(in crate::proxy) ports: PortPosts,
     /// Who writes the access log.
     pub access: AccessWriter,
+    /// Who is connected.
+    pub(super) crowd: Arc<Crowd>,
     /// Once cancelled, a shutdown waits for nobody any more.
     pub hurry: CancellationToken,
     /// Another process has taken over: clients have all the time they want, until this is said no longer.
@@ -128,9 +134,15 @@ impl Shared {
             sessions: OnceLock::new(),
             ports: PortPosts::default(),
             access: AccessWriter::default(),
+            crowd: Arc::default(),
             hurry: CancellationToken::new(),
             at_leisure: watch::Sender::new(false),
         })
+    }
+
+    /// Numbers of the connections of clients.
+    pub fn connections(&self) -> &Arc<ConnectionCounters> {
+        &self.crowd.counters
     }
 
     /// TLS, as clients are spoken to by it.
@@ -141,7 +153,7 @@ impl Shared {
     /// Counts a request that would cause a wake; says whether this client may.
     pub(in crate::proxy) fn may_wake(&self, client: IpAddr) -> bool {
         let allowed = isize::try_from(self.settings.load().wakes_per_client).unwrap_or(isize::MAX);
-        self.wakes.observe(&client, 1) <= allowed
+        self.wakes.observe(&crowd::subscriber(client), 1) <= allowed
     }
 }
 

@@ -159,17 +159,33 @@ impl DockerCli {
     /// Creates (`create`) or runs (`run -d`) a container of this test from the test image; `options` stand before
     /// the image and `arguments` after it. Returns its name.
     pub(crate) async fn container(&self, how: &[&str], name: &str, options: &[&str], arguments: &[&str]) -> String {
-        let name = self.name(name);
-        let label = format!("{LABEL}={}", self.prefix);
-        let words = [how, &["--name", &name, "--label", &label], options, &[IMAGE], arguments].concat();
+        self.container_of(IMAGE, how, name, options, arguments).await
+    }
+
+    /// As [`Self::container`], from another image.
+    pub(crate) async fn container_of(
+        &self,
+        image: &str,
+        how: &[&str],
+        name: &str,
+        options: &[&str],
+        arguments: &[&str],
+    ) -> String {
+        let (name, label) = (self.name(name), self.label());
+        let words = [how, &["--name", &name, "--label", &label], options, &[image], arguments].concat();
         self.run(&words).await;
         name
+    }
+
+    /// By which everything of this test is found.
+    pub(crate) fn label(&self) -> String {
+        format!("{LABEL}={}", self.prefix)
     }
 
     /// Creates a network of this test and returns its name.
     pub(crate) async fn network(&self, name: &str) -> String {
         let name = self.name(name);
-        self.run(&["network", "create", "--label", &format!("{LABEL}={}", self.prefix), &name]).await;
+        self.run(&["network", "create", "--label", &self.label(), &name]).await;
         name
     }
 }
@@ -179,8 +195,9 @@ impl Drop for DockerCli {
         self.end_record();
         let script = r#"
             docker -H "$1" ps -aq --filter "label=$2" | xargs -r docker -H "$1" rm -fv
+            docker -H "$1" images -q --filter "label=$2" | xargs -r docker -H "$1" rmi -f
             docker -H "$1" network ls -q --filter "label=$2" | xargs -r docker -H "$1" network rm"#;
-        let label = format!("{LABEL}={}", self.prefix);
+        let label = self.label();
         let removed = std::process::Command::new("sh")
             .args(["-c", script, "sh", &self.address, &label])
             .stdout(Stdio::null())

@@ -245,6 +245,12 @@ impl Dormouse {
         until(&what, async || self.logged(backend, words).len(), |count| *count >= times).await;
     }
 
+    /// Waits until a stream route listens there, without being its client.
+    pub(crate) async fn serves_at(&self, front: SocketAddr) {
+        let address = format!("address={front}");
+        until("an open port", async || self.log().lines().any(|line| line.contains(&address)), |open| *open).await;
+    }
+
     /// Ends it in order and returns how it ended.
     pub(crate) async fn end(&mut self) -> ExitStatus {
         self.signal(libc::SIGTERM);

@@ -2,11 +2,11 @@
 
 use std::{
     hash::{BuildHasher, RandomState},
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::LazyLock,
 };
 
-use crate::model::Alias;
+use crate::{model::Alias, proxy::worker::subscriber};
 
 use super::{basic_auth::Passwords, in_flight_limit::Flights, oidc::Used, oidc_provider::Providers, rate_limit::Rates};
 
@@ -27,11 +27,7 @@ pub(super) type Key = (u64, Option<IpAddr>);
 /// IPv6 has are one client.
 pub(super) fn key(route: &Alias, index: usize, client: Option<IpAddr>) -> Key {
     static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
-    let client = client.map(|client| match client {
-        IpAddr::V4(v4) => IpAddr::V4(v4),
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
-    });
-    (SEED.hash_one((route.as_str(), index)), client)
+    (SEED.hash_one((route.as_str(), index)), client.map(subscriber))
 }
 
 #[cfg(test)]
