@@ -1,10 +1,6 @@
 //! A provider of DNS: its records put in and taken out.
 
-use std::{
-    fmt::Display,
-    net::{Ipv6Addr, SocketAddr},
-    time::Duration,
-};
+use std::{fmt::Display, net::SocketAddr, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use dns_update::{
@@ -23,7 +19,7 @@ use super::{
     dns_secrets::Needs,
     failed::Failed,
 };
-use crate::model::{DnsProvider, TSIG_ALGORITHMS};
+use crate::model::{DnsProvider, DnsServer, NoDnsServer, TSIG_ALGORITHMS};
 
 /// So long a provider may take for one request, and for all that a record needs.
 const REQUEST: Option<Duration> = Some(Duration::from_secs(30));
@@ -128,12 +124,8 @@ pub(super) fn check(settings: &DnsProvider, needs: &Needs) -> Result<(), String>
 
 async fn address_of(server: &str) -> Result<SocketAddr, Failed> {
     let failed = |why: &dyn Display| Failed::passing(format!("can not look up the DNS server `{server}`: {why}"));
-    let whole = match server.parse::<Ipv6Addr>() {
-        Ok(address) => format!("[{address}]:53"),
-        Err(_) if server.contains(':') => server.to_owned(),
-        Err(_) => format!("{server}:53"),
-    };
-    let mut found = lookup_host(whole).await.map_err(|error| failed(&error))?;
+    let DnsServer { host, port } = server.parse().map_err(|wrong: NoDnsServer| Failed::refused(wrong.to_string()))?;
+    let mut found = lookup_host((host, port)).await.map_err(|error| failed(&error))?;
     found.next().ok_or_else(|| failed(&"it has no address"))
 }
 

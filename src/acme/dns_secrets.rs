@@ -9,7 +9,7 @@ use std::{
     path::Path,
 };
 
-use super::dns_provider;
+use super::{dns_forms, dns_provider};
 use crate::{
     model::{AcmeSettings, DnsOption, DnsProvider, DnsValue, Problem, Problems},
     provider::secret_variable,
@@ -121,6 +121,13 @@ fn value_of(settings: &DnsProvider, option: &DnsOption) -> Result<Option<String>
     }
 }
 
+/// Where a value is from: its key, or its variable.
+fn source(settings: &DnsProvider, option: &DnsOption) -> String {
+    let given = |name: &&&str| env::var(name).is_ok_and(|value| !value.is_empty());
+    let variable = option.variables.iter().find(given).filter(|_| !settings.options.contains_key(option.key));
+    format!("`{}`", variable.map_or_else(|| option.written(), |name| (*name).to_owned()))
+}
+
 fn lacks(settings: &DnsProvider, option: &DnsOption) -> String {
     let variables = option.variables.join("` or `");
     format!("`{}` lacks `{}`, and there is no variable `{variables}`", settings.kind.name, option.written())
@@ -150,7 +157,12 @@ pub fn check_dns(settings: &AcmeSettings) -> Problems {
                 let hint = format!("write `{}: …`, or set the variable", option.written());
                 problems.0.push(Problem::error(at(), lacks(provider, option)).with_hint(hint));
             }
-            Ok(_) => {}
+            Ok(value) => {
+                if let Some(Err(why)) = value.map(|value| dns_forms::check(provider.kind, option, &value)) {
+                    let what = format!("{} of `{}`: {why}", source(provider, option), provider.kind.name);
+                    problems.0.push(Problem::error(at(), what));
+                }
+            }
             Err(why) => problems.0.push(Problem::error(at(), why)),
         }
         if let Some(DnsValue::File(path)) = provider.options.get(option.key)

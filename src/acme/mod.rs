@@ -4,8 +4,8 @@
 //! - `schedule` says when what is due; pure;
 //! - `vault` keeps account and certificates across restarts, whatever ends the program, and `notes` what is in the DNS;
 //! - `order` talks to the authority about one certificate, and `records` keeps what it has in the DNS: `hook` runs a
-//!   command, `dns_provider` speaks to a provider with what `dns_secrets` read (`dns_error`: what its errors mean), and
-//!   `dns_ask` looks what is to be seen;
+//!   command, `dns_provider` speaks to a provider with what `dns_secrets` read, checked by `dns_forms` (`dns_error`: what its
+//!   errors mean), and `dns_ask` looks what is to be seen;
 //! - `desk` is what all orders share, `failed` what they come to when they come to nothing, and `leftovers` takes out of
 //!   the DNS what they have left there;
 //! - `manager` begins orders and keeps what comes of them, and `task` is the one task that owns all of it.
@@ -16,6 +16,7 @@
 mod desk;
 mod dns_ask;
 mod dns_error;
+mod dns_forms;
 mod dns_provider;
 mod dns_secrets;
 mod failed;
