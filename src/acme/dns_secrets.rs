@@ -1,7 +1,7 @@
 //! What a DNS provider needs: read from files and from the environment, and checked before anything is ordered.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     env,
     fs::{self, File},
     io::{self, Read},
@@ -144,6 +144,15 @@ fn read(path: &Path) -> io::Result<String> {
         return Err(io::Error::other("it is too large to be a secret"));
     }
     Ok(text.trim().to_owned())
+}
+
+/// The variables of the environment in which secrets of these settings may be.
+pub(super) fn secret_variables(settings: Option<&AcmeSettings>) -> BTreeSet<&'static str> {
+    let provider = settings.and_then(|settings| settings.dns.as_ref()?.provider());
+    let unwritten = provider.into_iter().flat_map(|provider| {
+        provider.kind.options.iter().filter(|option| option.secret && !provider.options.contains_key(option.key))
+    });
+    unwritten.flat_map(|option| option.variables).copied().collect()
 }
 
 /// Whether what `acme: dns` needs is there: an error where it is not, a warning where others can read a secret.
@@ -326,6 +335,20 @@ mod tests {
             "{found:?}"
         );
         assert_eq!(written("[[a.duckdns.org], [\"*.a.duckdns.org\"]]"), []);
+    }
+
+    #[test]
+    fn the_variables_of_a_provider_are_secret_while_it_is_named() {
+        let variables = |text: &str| {
+            let text = format!("listen: {{ https: \":443\" }}\n{text}\n");
+            let loaded = config::check_text(&text, "dormouse.yaml", &|_| None).unwrap();
+            secret_variables(loaded.settings.tls.acme.as_ref()).into_iter().collect::<Vec<_>>()
+        };
+        assert_eq!(variables("acme: { dns: { provider: desec } }"), ["DESEC_TOKEN"]);
+        assert_eq!(variables("acme: { dns: { provider: inwx, user: a } }"), ["INWX_PASSWORD"]);
+        for none in ["acme: { dns: { provider: desec, token_file: a } }", "acme: { dns: { command: [a] } }", ""] {
+            assert!(variables(none).is_empty(), "{none}");
+        }
     }
 
     #[test]

@@ -5,10 +5,11 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::manager::Manager;
+use super::{dns_secrets::secret_variables, manager::Manager};
 use crate::{
     model::Settings,
     net::{Certificates, Wish, use_one_provider},
+    provider::still_secret,
 };
 
 /// Where certificates can not be kept, that is tried again after so long.
@@ -59,6 +60,7 @@ impl Acme {
         // What was under way ends before anything else begins.
         self.work = Work::Off;
         let wanted = self.settings.borrow_and_update().tls.acme.clone();
+        still_secret(&secret_variables(wanted.as_ref()));
         self.work = match wanted {
             None => {
                 self.certificates.set_from_authority(Vec::new(), Vec::new());
