@@ -2,7 +2,7 @@
 //!
 //! `tests/config/labels/*.yaml` describe containers with labels and the routes, backends and problems they must make;
 //! `tests/config/files` holds configuration files that must load, and such that must not, with the words and places of
-//! their problems beside them. In expected lines `…` stands for any text.
+//! their problems beside them; `files/credentials` such whose secrets have a wrong form. In expected lines `…` stands for any text.
 
 // The helpers of tests may end a test as the tests themselves do.
 #![allow(clippy::unwrap_used, clippy::panic)]
@@ -21,9 +21,11 @@ use std::{
 };
 
 use dormouse::{
+    acme::check_dns,
     catalog::{Catalog, FilePart, discover},
     config::{Loaded, check_text, from_container, load},
-    model::{Container, Problems, Settings},
+    model::{Container, Problems, Settings, Severity},
+    net::use_one_provider,
 };
 use render::{backend, problem, route};
 use serde::Deserialize;
@@ -188,6 +190,27 @@ fn every_invalid_file_tells_all_its_problems_with_places() {
             Err(problems) => problems,
         };
         let lines: Vec<String> = problems.0.iter().map(|p| problem(p, false).replace(&folder, "")).collect();
+        let expected: Vec<&str> = expected.lines().filter(|line| !line.is_empty()).collect();
+        difference(&path, &expected, &lines, &mut failures);
+    }
+    assert!(failures.is_empty(), "\n{failures}");
+}
+
+#[test]
+fn credentials_of_a_wrong_form_are_told_with_their_place_and_nothing_of_them() {
+    use_one_provider();
+    let paths = fixtures("files/credentials", "yaml");
+    assert!(paths.len() >= 8, "only {} files were found", paths.len());
+    let mut failures = String::new();
+    for path in paths {
+        let expected = fs::read_to_string(path.with_extension("expect")).unwrap();
+        let folder = format!("{}/", path.parent().unwrap().display());
+        let loaded = load_alone(&path).unwrap_or_else(|problems| panic!("{}:\n{problems}", path.display()));
+        let problems = check_dns(&loaded.settings.tls.acme.unwrap());
+        // Whether others can read the files of a checkout is not told alike everywhere.
+        let errors = problems.0.iter().filter(|problem| problem.severity == Severity::Error);
+        let lines: Vec<String> = errors.map(|p| problem(p, false).replace(&folder, "")).collect();
+        assert!(lines.iter().all(|line| !line.contains("my-secret")), "{lines:?}");
         let expected: Vec<&str> = expected.lines().filter(|line| !line.is_empty()).collect();
         difference(&path, &expected, &lines, &mut failures);
     }

@@ -16,6 +16,8 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
+use super::failed::Failed;
+
 /// A server has so long to answer, each time that it is asked.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -60,8 +62,8 @@ pub(super) async fn locate(
     known: Option<&str>,
     resolvers: &[SocketAddr],
     servers: &[SocketAddr],
-) -> Result<Spot, String> {
-    let mut name = parsed(name)?;
+) -> Result<Spot, Failed> {
+    let mut name = parsed(name).map_err(Failed::refused)?;
     for _ in 0..ALIASES {
         let answer = ask_any(resolvers, &name, RecordType::CNAME).await.ok();
         let records = answer.into_iter().flat_map(|answer| answer.answers);
@@ -82,8 +84,8 @@ pub(super) async fn locate(
 }
 
 /// The zone that a name is in, which the record of its authority tells (RFC 2308, 3).
-async fn zone_of(name: &Name, servers: &[SocketAddr]) -> Result<String, String> {
-    let mut failed = None;
+async fn zone_of(name: &Name, servers: &[SocketAddr]) -> Result<String, Failed> {
+    let mut silent = None;
     let mut candidate = name.clone();
     while !candidate.is_root() {
         match ask_any(servers, &candidate, RecordType::SOA).await {
@@ -95,16 +97,16 @@ async fn zone_of(name: &Name, servers: &[SocketAddr]) -> Result<String, String> 
                     return Ok(told(&zone.name));
                 }
             }
-            Err(why) => failed = Some(why),
+            Err(why) => silent = Some(why),
         }
         candidate = candidate.base_name();
     }
-    let why = failed.map(|why| format!(": {why}")).unwrap_or_default();
-    Err(format!(
-        "the zone of `{}` is not found at {}{why} (hint: name it with `dns: zone`, or who knows it with `dns: resolvers`)",
-        told(name),
-        listed(servers)
-    ))
+    let (name, servers) = (told(name), listed(servers));
+    let hint = "(hint: name it with `dns: zone`, or who knows it with `dns: resolvers`)";
+    Err(match silent {
+        Some(why) => Failed::passing(format!("the zone of `{name}` is not found at {servers}: {why} {hint}")),
+        None => Failed::refused(format!("the zone of `{name}` is not found at {servers} {hint}")),
+    })
 }
 
 /// Waits until a record is seen: by `resolvers`, or else at all servers of its zone that answer.
@@ -113,14 +115,14 @@ pub(super) async fn wait_for(
     value: &str,
     resolvers: &[SocketAddr],
     patience: Duration,
-) -> Result<(), String> {
-    let name = parsed(&spot.name)?;
+) -> Result<(), Failed> {
+    let (name, zone) = (parsed(&spot.name).map_err(Failed::refused)?, parsed(&spot.zone).map_err(Failed::refused)?);
     let since = Instant::now();
     let mut pause = LOOKS.0;
     loop {
         let usual = usual_resolvers();
         let lacking = if resolvers.is_empty() {
-            let servers = servers_of(&parsed(&spot.zone)?, &usual).await;
+            let servers = servers_of(&zone, &usual).await;
             match look(&servers, &name, value).await {
                 // None of them can be reached from here: who else asks them?
                 Seen::Unknown => look(&usual, &name, value).await,
@@ -135,11 +137,11 @@ pub(super) async fn wait_for(
             Seen::Unknown => "no server answers".to_owned(),
         };
         if since.elapsed() + pause > patience {
-            return Err(format!(
+            return Err(Failed::passing(format!(
                 "the record `{}` was not seen within {} s: {why} (hint: raise `dns: propagation_timeout`, or name who is asked with `dns: resolvers`)",
                 spot.name,
                 patience.as_secs()
-            ));
+            )));
         }
         sleep(pause).await;
         pause = (pause * 2).min(LOOKS.1);
@@ -329,7 +331,18 @@ mod tests {
         assert_eq!(found("b.sub.example.test", None).await, spot("b.sub.example.test", "example.test"));
         assert_eq!(found("c.other.test", Some("other.test")).await, spot("c.other.test", "other.test"));
         let why = found("c.other.test", None).await.unwrap_err();
-        assert!(why.contains("`c.other.test`") && why.contains(&at.to_string()) && why.contains("dns: zone"), "{why}");
+        let words = ["`c.other.test`", &at.to_string(), "dns: zone"];
+        assert!(why.passes() && words.iter().all(|word| why.why.contains(word)), "{why:?}");
+    }
+
+    #[tokio::test]
+    async fn a_zone_that_nobody_has_is_a_refusal_and_one_that_nobody_is_there_to_tell_of_is_none() {
+        let at = server(|_, _, answer| answer.metadata.response_code = ResponseCode::NXDomain).await;
+        let why = locate("c.other.test", None, &[at], &[at]).await.unwrap_err();
+        assert!(!why.passes() && why.why.contains("is not found at"), "{why:?}");
+        let closed = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let why = locate("c.other.test", None, &[closed], &[closed]).await.unwrap_err();
+        assert!(why.passes() && why.why.contains("`127.0.0.1:1`: "), "{why:?}");
     }
 
     #[tokio::test]
@@ -355,7 +368,8 @@ mod tests {
         let spot = Spot { name: "_acme-challenge.a.test".to_owned(), zone: "a.test".to_owned() };
         wait_for(&spot, "ours", &[early, late], Duration::from_secs(60)).await.unwrap();
         let why = wait_for(&spot, "nobody's", &[early, late], Duration::ZERO).await.unwrap_err();
-        assert!(why.contains(&early.to_string()) && why.contains("propagation_timeout"), "{why}");
+        let words = [&early.to_string(), "propagation_timeout"];
+        assert!(why.passes() && words.iter().all(|word| why.why.contains(word)), "{why:?}");
     }
 
     #[test]

@@ -1,10 +1,6 @@
 //! A provider of DNS: its records put in and taken out.
 
-use std::{
-    fmt::Display,
-    net::{Ipv6Addr, SocketAddr},
-    time::Duration,
-};
+use std::{fmt::Display, net::SocketAddr, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use dns_update::{
@@ -19,9 +15,11 @@ use tokio::{net::lookup_host, time::timeout};
 
 use super::{
     dns_ask::{self, Spot},
+    dns_error,
     dns_secrets::Needs,
+    failed::Failed,
 };
-use crate::model::{DnsProvider, TSIG_ALGORITHMS};
+use crate::model::{DnsProvider, DnsServer, NoDnsServer, TSIG_ALGORITHMS};
 
 /// So long a provider may take for one request, and for all that a record needs.
 const REQUEST: Option<Duration> = Some(Duration::from_secs(30));
@@ -41,25 +39,29 @@ pub(super) struct Client<'a> {
 
 impl<'a> Client<'a> {
     /// Reads what it needs.
-    pub(super) async fn open(settings: &'a DnsProvider) -> Result<Self, String> {
-        let needs = Needs::read(settings)?;
+    pub(super) async fn open(settings: &'a DnsProvider) -> Result<Self, Failed> {
+        let needs = Needs::read(settings).map_err(Failed::refused)?;
         let server = match needs.find("server") {
             Some(server) => Some(address_of(server).await?),
             None => None,
         };
-        let updater = updater(settings, &needs, server)?;
+        let updater = updater(settings, &needs, server).map_err(Failed::refused)?;
         Ok(Self { settings, needs, updater, server })
     }
 
     /// Where a record belongs.
-    pub(super) async fn locate(&self, name: &str) -> Result<Spot, String> {
+    pub(super) async fn locate(&self, name: &str) -> Result<Spot, Failed> {
         let resolvers = self.resolvers();
         let servers = self.server.map_or_else(|| resolvers.clone(), |server| vec![server]);
-        dns_ask::locate(name, self.settings.zone.as_deref(), &resolvers, &servers).await
+        let found = dns_ask::locate(name, self.settings.zone.as_deref(), &resolvers, &servers).await;
+        found.map_err(|failed| {
+            let (name, at) = (name.trim_end_matches('.'), self.name());
+            Failed { why: format!("can not put the record `{name}` at `{at}`: {}", failed.why), ..failed }
+        })
     }
 
     /// Puts a value beside those that a name has.
-    pub(super) async fn put(&self, spot: &Spot, value: &str) -> Result<(), String> {
+    pub(super) async fn put(&self, spot: &Spot, value: &str) -> Result<(), Failed> {
         let (kind, ttl) = (DnsRecordType::TXT, self.settings.kind.ttl);
         let records = vec![DnsRecord::TXT(value.to_owned())];
         let (name, zone) = (spot.name.as_str(), spot.zone.as_str());
@@ -72,7 +74,7 @@ impl<'a> Client<'a> {
     }
 
     /// Takes this value out, and no other.
-    pub(super) async fn take(&self, spot: &Spot, value: &str) -> Result<(), String> {
+    pub(super) async fn take(&self, spot: &Spot, value: &str) -> Result<(), Failed> {
         let records = vec![DnsRecord::TXT(value.to_owned())];
         let (name, zone) = (spot.name.as_str(), spot.zone.as_str());
         let done = if self.settings.kind.one_value {
@@ -85,7 +87,7 @@ impl<'a> Client<'a> {
     }
 
     /// Waits until a record is seen, unless nobody is to look.
-    pub(super) async fn wait_for(&self, spot: &Spot, value: &str) -> Result<(), String> {
+    pub(super) async fn wait_for(&self, spot: &Spot, value: &str) -> Result<(), Failed> {
         if self.settings.propagation_timeout.is_zero() {
             return Ok(());
         }
@@ -96,35 +98,22 @@ impl<'a> Client<'a> {
         if self.settings.resolvers.is_empty() { dns_ask::usual_resolvers() } else { self.settings.resolvers.clone() }
     }
 
-    fn told<E>(&self, what: &str, spot: &Spot, done: Result<Result<(), Error>, E>) -> Result<(), String> {
-        let why = match done {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(error)) => reason(&error, self.server.is_some()),
-            Err(_) => format!("it took longer than {} s", PATIENCE.as_secs()),
-        };
-        let why: String = self.needs.without_secrets(&why).chars().take(TOLD).collect();
+    fn told<E>(&self, what: &str, spot: &Spot, done: Result<Result<(), Error>, E>) -> Result<(), Failed> {
         let at = self.server.map(|server| format!(" (`{server}`)")).unwrap_or_default();
-        Err(format!(
-            "can not {what} the record `{}` of the zone `{}` at `{}`{at}: {why}",
-            spot.name, spot.zone, self.settings.kind.name
-        ))
+        let what =
+            format!("can not {what} the record `{}` of the zone `{}` at `{}`{at}", spot.name, spot.zone, self.name());
+        match done {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(dns_error::failed(&what, &error, self.server.is_some(), |why| {
+                self.needs.without_secrets(why).chars().take(TOLD).collect()
+            })),
+            Err(_) => Err(Failed::passing(format!("{what}: it took longer than {} s", PATIENCE.as_secs()))),
+        }
     }
-}
 
-/// Why it failed, and what to do where that is known.
-fn reason(error: &Error, signed: bool) -> String {
-    if matches!(error, Error::Unauthorized) {
-        return "it does not accept who asks (hint: has the secret expired, and may it change this zone?)".to_owned();
+    fn name(&self) -> &'static str {
+        self.settings.kind.name
     }
-    if matches!(error, Error::NotFound) {
-        return "it does not know this zone (hint: is it another account's? name it with `dns: zone`)".to_owned();
-    }
-    let hint = if signed {
-        " (hint: are `key_name`, `key_algorithm` and the secret those of the server, and may the key change this record?)"
-    } else {
-        ""
-    };
-    format!("{error}{hint}")
 }
 
 /// Whether all that is given has the right form.
@@ -133,14 +122,10 @@ pub(super) fn check(settings: &DnsProvider, needs: &Needs) -> Result<(), String>
     updater(settings, needs, anywhere).map(drop)
 }
 
-async fn address_of(server: &str) -> Result<SocketAddr, String> {
-    let failed = |why: &dyn Display| format!("can not look up the DNS server `{server}`: {why}");
-    let whole = match server.parse::<Ipv6Addr>() {
-        Ok(address) => format!("[{address}]:53"),
-        Err(_) if server.contains(':') => server.to_owned(),
-        Err(_) => format!("{server}:53"),
-    };
-    let mut found = lookup_host(whole).await.map_err(|error| failed(&error))?;
+async fn address_of(server: &str) -> Result<SocketAddr, Failed> {
+    let failed = |why: &dyn Display| Failed::passing(format!("can not look up the DNS server `{server}`: {why}"));
+    let DnsServer { host, port } = server.parse().map_err(|wrong: NoDnsServer| Failed::refused(wrong.to_string()))?;
+    let mut found = lookup_host((host, port)).await.map_err(|error| failed(&error))?;
     found.next().ok_or_else(|| failed(&"it has no address"))
 }
 

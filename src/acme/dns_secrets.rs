@@ -1,7 +1,7 @@
 //! What a DNS provider needs: read from files and from the environment, and checked before anything is ordered.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     env,
     fs::{self, File},
     io::{self, Read},
@@ -9,7 +9,7 @@ use std::{
     path::Path,
 };
 
-use super::dns_provider;
+use super::{dns_forms, dns_provider};
 use crate::{
     model::{AcmeSettings, DnsOption, DnsProvider, DnsValue, Problem, Problems},
     provider::secret_variable,
@@ -121,6 +121,13 @@ fn value_of(settings: &DnsProvider, option: &DnsOption) -> Result<Option<String>
     }
 }
 
+/// Where a value is from: its key, or its variable.
+fn source(settings: &DnsProvider, option: &DnsOption) -> String {
+    let given = |name: &&&str| env::var(name).is_ok_and(|value| !value.is_empty());
+    let variable = option.variables.iter().find(given).filter(|_| !settings.options.contains_key(option.key));
+    format!("`{}`", variable.map_or_else(|| option.written(), |name| (*name).to_owned()))
+}
+
 fn lacks(settings: &DnsProvider, option: &DnsOption) -> String {
     let variables = option.variables.join("` or `");
     format!("`{}` lacks `{}`, and there is no variable `{variables}`", settings.kind.name, option.written())
@@ -139,6 +146,15 @@ fn read(path: &Path) -> io::Result<String> {
     Ok(text.trim().to_owned())
 }
 
+/// The variables of the environment in which secrets of these settings may be.
+pub(super) fn secret_variables(settings: Option<&AcmeSettings>) -> BTreeSet<&'static str> {
+    let provider = settings.and_then(|settings| settings.dns.as_ref()?.provider());
+    let unwritten = provider.into_iter().flat_map(|provider| {
+        provider.kind.options.iter().filter(|option| option.secret && !provider.options.contains_key(option.key))
+    });
+    unwritten.flat_map(|option| option.variables).copied().collect()
+}
+
 /// Whether what `acme: dns` needs is there: an error where it is not, a warning where others can read a secret.
 pub fn check_dns(settings: &AcmeSettings) -> Problems {
     let mut problems = Problems::default();
@@ -150,7 +166,12 @@ pub fn check_dns(settings: &AcmeSettings) -> Problems {
                 let hint = format!("write `{}: …`, or set the variable", option.written());
                 problems.0.push(Problem::error(at(), lacks(provider, option)).with_hint(hint));
             }
-            Ok(_) => {}
+            Ok(value) => {
+                if let Some(Err(why)) = value.map(|value| dns_forms::check(provider.kind, option, &value)) {
+                    let what = format!("{} of `{}`: {why}", source(provider, option), provider.kind.name);
+                    problems.0.push(Problem::error(at(), what));
+                }
+            }
             Err(why) => problems.0.push(Problem::error(at(), why)),
         }
         if let Some(DnsValue::File(path)) = provider.options.get(option.key)
@@ -314,6 +335,20 @@ mod tests {
             "{found:?}"
         );
         assert_eq!(written("[[a.duckdns.org], [\"*.a.duckdns.org\"]]"), []);
+    }
+
+    #[test]
+    fn the_variables_of_a_provider_are_secret_while_it_is_named() {
+        let variables = |text: &str| {
+            let text = format!("listen: {{ https: \":443\" }}\n{text}\n");
+            let loaded = config::check_text(&text, "dormouse.yaml", &|_| None).unwrap();
+            secret_variables(loaded.settings.tls.acme.as_ref()).into_iter().collect::<Vec<_>>()
+        };
+        assert_eq!(variables("acme: { dns: { provider: desec } }"), ["DESEC_TOKEN"]);
+        assert_eq!(variables("acme: { dns: { provider: inwx, user: a } }"), ["INWX_PASSWORD"]);
+        for none in ["acme: { dns: { provider: desec, token_file: a } }", "acme: { dns: { command: [a] } }", ""] {
+            assert!(variables(none).is_empty(), "{none}");
+        }
     }
 
     #[test]

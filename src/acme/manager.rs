@@ -1,31 +1,29 @@
-//! The task that sees to it that what is wanted is there.
+//! What certificates are wanted, which of them are there, and the orders under way.
 
 use std::{
     collections::{HashMap, VecDeque},
     fmt,
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
     time::Duration,
 };
 
-use instant_acme::Account;
 use jiff::Timestamp;
 use tokio::{
-    sync::{Mutex, mpsc, oneshot, watch},
+    sync::{mpsc, oneshot},
     task::{self, JoinSet},
     time::Instant,
 };
-use tokio_util::sync::CancellationToken;
 
 use super::{
-    order::{self, Failed},
-    records::Turns,
-    schedule::{Kind, Plan},
-    vault::Vault,
+    desk::{Desk, Outcome},
+    failed::Failed,
+    leftovers::Leftovers,
+    schedule::Plan,
 };
 use crate::{
-    model::{AcmeSettings, Place, Problem, Settings},
-    net::{Certificate, Certificates, Wish, use_one_provider},
+    model::{AcmeSettings, Place, Problem},
+    net::{Certificate, Certificates, Wish},
 };
 
 /// Orders at once.
@@ -34,122 +32,17 @@ const PARALLEL: usize = 4;
 /// New hosts that get a certificate because somebody asked for them, in an hour.
 const HOURLY: usize = 30;
 
-/// An order takes no longer.
-const PATIENCE: Duration = Duration::from_secs(600);
-
 /// The clock on the wall is looked at this often at least.
 const LOOK: Duration = Duration::from_secs(3600);
 
 /// Ends of names that no public authority signs for.
 const PRIVATE: [&str; 7] = ["localhost", "local", "internal", "home.arpa", "lan", "home", "test"];
 
-/// Where certificates can not be kept, that is tried again after so long.
-const BROKEN: Duration = Duration::from_secs(60);
-
-/// Gets and renews certificates for as long as the settings ask for it.
-#[derive(Debug)]
-pub struct Acme {
-    state_dir: PathBuf,
+/// Begins orders when they are due, and keeps what comes of them.
+pub(super) struct Manager {
+    desk: Desk,
     certificates: Arc<Certificates>,
-    settings: watch::Receiver<Arc<Settings>>,
-    wishes: mpsc::Receiver<Wish>,
-    work: Work,
-}
-
-#[derive(Debug)]
-enum Work {
-    /// None is asked for.
-    Off,
-    /// What is got could not be kept.
-    Broken,
-    On(Box<Manager>),
-}
-
-impl Acme {
-    /// Shows the certificates that are kept. Nothing is ordered before it runs.
-    pub fn open(state_dir: PathBuf, certificates: Arc<Certificates>, settings: watch::Receiver<Arc<Settings>>) -> Self {
-        use_one_provider();
-        let wishes = certificates.wishes();
-        let mut acme = Self { state_dir, certificates, settings, wishes, work: Work::Off };
-        acme.begin();
-        acme
-    }
-
-    /// Works until the end.
-    pub async fn run(mut self, end: CancellationToken) {
-        loop {
-            tokio::select! {
-                () = end.cancelled() => return,
-                goes_on = self.work() => if !goes_on { return },
-            }
-            self.begin();
-        }
-    }
-
-    /// Takes the settings as they are now.
-    fn begin(&mut self) {
-        // What was under way ends before anything else begins.
-        self.work = Work::Off;
-        let wanted = self.settings.borrow_and_update().tls.acme.clone();
-        self.work = match wanted {
-            None => {
-                self.certificates.set_from_authority(Vec::new(), Vec::new());
-                Work::Off
-            }
-            Some(wanted) => match Manager::open(&self.state_dir, wanted, Arc::clone(&self.certificates)) {
-                Ok(manager) => Work::On(Box::new(manager)),
-                Err(error) => {
-                    tracing::error!(%error, "certificates can not be kept in the state directory: none are got");
-                    Work::Broken
-                }
-            },
-        };
-        self.certificates.set_demand(matches!(self.work, Work::On(_)));
-    }
-
-    /// Works until that is to be begun anew; says whether it ever will be.
-    async fn work(&mut self) -> bool {
-        let Self { settings, wishes, .. } = self;
-        match &mut self.work {
-            Work::Off => tokio::select! {
-                changed = settings.changed() => changed.is_ok(),
-                () = decline(wishes) => false,
-            },
-            Work::Broken => tokio::select! {
-                changed = tokio::time::timeout(BROKEN, settings.changed()) => changed.unwrap_or(Ok(())).is_ok(),
-                () = decline(wishes) => false,
-            },
-            Work::On(manager) => loop {
-                tokio::select! {
-                    () = manager.work(wishes) => return false,
-                    Ok(()) = settings.changed() => {
-                        let now = settings.borrow().tls.acme.clone();
-                        match now.filter(|now| manager.settings.is_same(now)) {
-                            Some(now) => manager.moved_to(now.place),
-                            None => return true,
-                        }
-                    }
-                }
-            },
-        }
-    }
-}
-
-/// Nothing comes of a wish: whoever waits for it is told at once.
-async fn decline(wishes: &mut mpsc::Receiver<Wish>) {
-    while wishes.recv().await.is_some() {}
-}
-
-/// What came of an order.
-type Outcome = Result<Certificate, Failed>;
-
-struct Manager {
-    settings: Arc<AcmeSettings>,
-    certificates: Arc<Certificates>,
-    vault: Vault,
-    // Held while an account is looked up or made: once.
-    account: Arc<Mutex<Option<Account>>>,
-    turns: Turns,
+    leftovers: Leftovers,
     plans: Vec<Plan>,
     got: HashMap<Vec<String>, Arc<Certificate>>,
     orders: JoinSet<Outcome>,
@@ -161,11 +54,17 @@ struct Manager {
 }
 
 impl Manager {
-    fn open(state_dir: &Path, settings: AcmeSettings, certificates: Arc<Certificates>) -> std::io::Result<Self> {
-        let vault = Vault::open(state_dir, &settings.directory)?;
+    /// Shows what is kept. Nothing is ordered before it works.
+    pub(super) fn open(
+        state_dir: &Path,
+        settings: AcmeSettings,
+        certificates: Arc<Certificates>,
+    ) -> std::io::Result<Self> {
+        let desk = Desk::open(state_dir, settings, Arc::clone(&certificates))?;
+        let settings = &desk.settings;
         let mut plans: Vec<Plan> = settings.certificates.iter().cloned().map(|names| Plan::new(names, false)).collect();
         let mut got = HashMap::new();
-        for certificate in vault.certificates() {
+        for certificate in desk.vault.certificates() {
             let (mut names, validity) = (certificate.names.clone(), (certificate.not_before, certificate.not_after));
             let same = |plan: &&mut Plan| {
                 plan.names.len() == names.len() && plan.names.iter().all(|name| names.contains(name))
@@ -181,11 +80,9 @@ impl Manager {
             got.insert(names, Arc::new(certificate));
         }
         let manager = Self {
-            settings: Arc::new(settings),
+            leftovers: Leftovers::new(desk.notes.clone()),
+            desk,
             certificates,
-            vault,
-            account: Arc::default(),
-            turns: Turns::default(),
             plans,
             got,
             orders: JoinSet::new(),
@@ -197,7 +94,8 @@ impl Manager {
         Ok(manager)
     }
 
-    async fn work(&mut self, wishes: &mut mpsc::Receiver<Wish>) {
+    /// Works without an end.
+    pub(super) async fn work(&mut self, wishes: &mut mpsc::Receiver<Wish>) {
         loop {
             let next = self.begin_due();
             tokio::select! {
@@ -206,6 +104,7 @@ impl Manager {
                     None => return,
                 },
                 Some(done) = self.orders.join_next_with_id() => self.joined(done),
+                () = self.leftovers.ended() => {}
                 () = tokio::time::sleep(next) => {}
             }
         }
@@ -215,10 +114,15 @@ impl Manager {
         self.running.values().any(|running| running == names)
     }
 
+    /// Whether it works by these settings.
+    pub(super) fn is_by(&self, settings: &AcmeSettings) -> bool {
+        self.desk.settings.is_same(settings)
+    }
+
     /// The same settings are written elsewhere now.
-    fn moved_to(&mut self, place: Place) {
-        if self.settings.place != place {
-            self.settings = Arc::new(AcmeSettings { place, ..AcmeSettings::clone(&self.settings) });
+    pub(super) fn moved_to(&mut self, place: Place) {
+        if self.desk.settings.place != place {
+            self.desk.move_to(place);
             self.publish();
         }
     }
@@ -236,16 +140,22 @@ impl Manager {
         let now = Timestamp::now();
         self.give_up(now);
         let mut next = LOOK;
+        if self.running.is_empty() {
+            self.leftovers.begin_due(&self.desk, now);
+            if self.leftovers.are_under_way() {
+                // Their end is heard of.
+                return next;
+            }
+            next = next.min(time_to(self.leftovers.due(), now));
+        }
         let mut due = Vec::new();
         for plan in &self.plans {
             if self.is_running(&plan.names) {
                 continue;
             }
-            let left = plan.due().duration_since(now);
             let served = || !plan.on_demand || plan.names.iter().all(|name| self.certificates.names(name));
-            if left.is_positive() {
-                // Not before it is due, by rounding.
-                next = next.min(left.unsigned_abs() + Duration::from_millis(10));
+            if plan.due() > now {
+                next = next.min(time_to(plan.due(), now));
             } else if served() {
                 due.push(plan.names.clone());
             }
@@ -261,42 +171,16 @@ impl Manager {
     }
 
     fn begin(&mut self, names: Vec<String>) {
-        let (settings, vault) = (Arc::clone(&self.settings), self.vault.clone());
-        let (account, certificates) = (Arc::clone(&self.account), Arc::clone(&self.certificates));
-        let turns = Arc::clone(&self.turns);
-        tracing::info!(names = names.join(" "), authority = settings.directory, "ordering a certificate");
-        let wanted = names.clone();
-        let order = self.orders.spawn(async move {
-            let get = async {
-                let mut known = account.lock().await;
-                let account = match known.as_ref() {
-                    Some(account) => account.clone(),
-                    None => known.insert(order::account(&settings, &vault).await?).clone(),
-                };
-                drop(known);
-                let (key, chain) = order::order(&account, &names, &settings, certificates.challenges(), turns).await?;
-                Ok(vault.keep(&names, &key, &chain)?)
-            };
-            let outcome = tokio::time::timeout(PATIENCE, get).await.unwrap_or_else(|_| {
-                let why = format!("no end within {} s", PATIENCE.as_secs());
-                Err(Failed { kind: Kind::Unreachable, why, account_is_gone: false })
-            });
-            if outcome.as_ref().is_err_and(|failed| failed.account_is_gone) {
-                *account.lock().await = None;
-                if let Err(error) = vault.forget_account() {
-                    tracing::warn!(%error, "the account that is gone can not be forgotten");
-                }
-            }
-            outcome
-        });
-        self.running.insert(order.id(), wanted);
+        let authority = &self.desk.settings.directory;
+        tracing::info!(names = names.join(" "), authority, "ordering a certificate");
+        let order = self.orders.spawn(self.desk.clone().get(names.clone()));
+        self.running.insert(order.id(), names);
     }
 
     fn joined(&mut self, done: Result<(task::Id, Outcome), task::JoinError>) {
-        let (id, outcome) = done.unwrap_or_else(|error| {
-            let why = format!("the order broke off: {error}");
-            (error.id(), Err(Failed { kind: Kind::Unreachable, why, account_is_gone: false }))
-        });
+        let (id, outcome) =
+            done.unwrap_or_else(|error| (error.id(), Err(Failed::passing(format!("the order broke off: {error}")))));
+        self.leftovers.may_be_more();
         if let Some(names) = self.running.remove(&id) {
             self.ended(&names, outcome);
         }
@@ -339,11 +223,11 @@ impl Manager {
     fn take(&mut self, host: &str) -> bool {
         let public = host.contains('.') && host.parse::<std::net::IpAddr>().is_err();
         // An authority of one's own may sign for private names.
-        let private = self.settings.root.is_none()
+        let private = self.desk.settings.root.is_none()
             && PRIVATE
                 .iter()
                 .any(|end| host.strip_suffix(end).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')));
-        if !self.settings.on_demand || !public || private || !self.certificates.names(host) {
+        if !self.desk.settings.on_demand || !public || private || !self.certificates.names(host) {
             return false;
         }
         let now = Instant::now();
@@ -365,15 +249,21 @@ impl Manager {
         let problems = failures.map(|(plan, failures)| {
             let place = match plan.names.as_slice() {
                 [host] if plan.on_demand => Place::Host(host.clone()),
-                _ => self.settings.place.clone(),
+                _ => self.desk.settings.place.clone(),
             };
             let names = plan.names.join("`, `");
-            let what = format!("no certificate for `{names}` from `{}`: {}", self.settings.directory, failures.why);
+            let what =
+                format!("no certificate for `{names}` from `{}`: {}", self.desk.settings.directory, failures.why);
             let times = if failures.count == 1 { "once".to_owned() } else { format!("{} times", failures.count) };
             Problem::warning(place, what).with_hint(format!("failed {times} in a row; tried again at {}", plan.due()))
         });
         self.certificates.set_from_authority(certificates, problems.collect());
     }
+}
+
+/// How long it is until then; not less, by rounding.
+fn time_to(then: Timestamp, now: Timestamp) -> Duration {
+    then.duration_since(now).try_into().unwrap_or(Duration::ZERO).saturating_add(Duration::from_millis(10))
 }
 
 impl fmt::Debug for Manager {
@@ -383,13 +273,11 @@ impl fmt::Debug for Manager {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-
+pub(super) mod samples {
     use super::*;
     use crate::model::Served;
 
-    fn settings(place: Place) -> AcmeSettings {
+    pub(in crate::acme) fn settings(place: Place) -> AcmeSettings {
         AcmeSettings {
             directory: "https://127.0.0.1:1/".to_owned(),
             root: None,
@@ -403,13 +291,21 @@ mod tests {
         }
     }
 
-    fn in_line(line: u32) -> Place {
+    pub(in crate::acme) fn in_line(line: u32) -> Place {
         Place::File { path: "dormouse.yaml".into(), line: Some(line), column: Some(1) }
     }
 
-    fn none() -> Arc<Certificates> {
+    pub(in crate::acme) fn none() -> Arc<Certificates> {
         Arc::new(Certificates::new(Box::new(|_| Served::ByName), Box::new(|_| None)))
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        samples::{in_line, none, settings},
+        *,
+    };
 
     #[tokio::test]
     async fn an_order_that_panics_is_a_failure_like_any_other_and_moves_with_its_settings() {
@@ -433,44 +329,5 @@ mod tests {
         let one = settings(in_line(3));
         assert!(one.is_same(&settings(in_line(4))));
         assert!(!one.is_same(&AcmeSettings { on_demand: false, ..settings(in_line(3)) }));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn whoever_waits_for_a_certificate_that_nobody_gets_is_told_at_once() {
-        let directory = tempfile::tempdir().unwrap();
-        fs::write(directory.path().join("certificates"), "in the way").unwrap();
-        let (_send, receive) = watch::channel(Arc::default());
-        let mut acme = Acme::open(directory.path().to_owned(), none(), receive);
-        let (wish, wishes) = mpsc::channel(1);
-        acme.wishes = wishes;
-        for work in [Work::Off, Work::Broken] {
-            acme.work = work;
-            let (done, told) = oneshot::channel();
-            wish.try_send(Wish { host: "app.test".to_owned(), done: Some(done) }).unwrap();
-            tokio::select! {
-                _ = acme.work() => panic!("nothing has changed"),
-                told = tokio::time::timeout(Duration::from_secs(1), told) => {
-                    told.expect("its handshake is held").unwrap_err();
-                }
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn a_state_directory_that_was_not_to_be_used_is_tried_again() {
-        let directory = tempfile::tempdir().unwrap();
-        fs::write(directory.path().join("certificates"), "in the way").unwrap();
-        let with = |line| {
-            let tls = crate::model::TlsSettings { acme: Some(settings(in_line(line))), ..Default::default() };
-            Arc::new(Settings { tls, ..Settings::default() })
-        };
-        let (send, receive) = watch::channel(with(3));
-        let mut acme = Acme::open(directory.path().to_owned(), none(), receive);
-        assert!(matches!(acme.work, Work::Broken));
-        fs::remove_file(directory.path().join("certificates")).unwrap();
-        send.send(with(4)).unwrap();
-        assert!(acme.work().await);
-        acme.begin();
-        assert!(matches!(acme.work, Work::On(_)));
     }
 }

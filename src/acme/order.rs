@@ -1,6 +1,6 @@
 //! One order: from its names to a certificate.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use instant_acme::{
@@ -9,63 +9,20 @@ use instant_acme::{
 };
 
 use super::{
+    failed::Failed,
+    notes::Notes,
     records::{Records, Turns},
-    schedule::Kind,
     vault::Vault,
 };
 use crate::{
     model::{AcmeChallenge, AcmeSettings},
-    net::{BadCertificate, Challenges, challenge_certificate, signing_request},
+    net::{Challenges, challenge_certificate, signing_request},
     telemetry::chain,
 };
 
 /// How long an authority may take to look, and then to sign.
 const PATIENCE: RetryPolicy =
     RetryPolicy::new().initial_delay(Duration::from_millis(250)).backoff(1.5).timeout(Duration::from_secs(90));
-
-/// Why there is no certificate.
-#[derive(Debug)]
-pub(super) struct Failed {
-    pub(super) kind: Kind,
-    pub(super) why: String,
-    /// The authority does not know our account any more.
-    pub(super) account_is_gone: bool,
-}
-
-impl Failed {
-    fn refused(why: impl Into<String>) -> Self {
-        Self { kind: Kind::Refused, why: why.into(), account_is_gone: false }
-    }
-}
-
-impl From<Error> for Failed {
-    fn from(error: Error) -> Self {
-        let (kind, account_is_gone) = if let Error::Api(problem) = &error {
-            let is = |word: &str| problem.r#type.as_deref().is_some_and(|kind| kind.ends_with(word));
-            // A nonce that is not taken says nothing of the order (RFC 8555, 6.5).
-            let passes = is(":serverInternal") || is(":badNonce");
-            (if passes { Kind::Unreachable } else { Kind::Refused }, is(":accountDoesNotExist"))
-        } else if matches!(error, Error::Crypto | Error::KeyRejected | Error::Unsupported(_)) {
-            (Kind::Refused, false)
-        } else {
-            // Whatever else it is did not come from an authority that had made up its mind.
-            (Kind::Unreachable, false)
-        };
-        Self { kind, why: chain(&error), account_is_gone }
-    }
-}
-
-impl From<io::Error> for Failed {
-    fn from(error: io::Error) -> Self {
-        Self::refused(format!("the state directory: {error}"))
-    }
-}
-
-impl From<BadCertificate> for Failed {
-    fn from(error: BadCertificate) -> Self {
-        Self::refused(error.to_string())
-    }
-}
 
 /// Our account with the authority: the one that is kept, else a new one.
 pub(super) async fn account(settings: &AcmeSettings, vault: &Vault) -> Result<Account, Failed> {
@@ -104,11 +61,11 @@ pub(super) async fn order(
     names: &[String],
     settings: &AcmeSettings,
     challenges: &Challenges,
-    turns: Turns,
+    (turns, notes): (Turns, &Notes),
 ) -> Result<(String, String), Failed> {
     let identifiers: Vec<Identifier> = names.iter().cloned().map(Identifier::Dns).collect();
     let mut order = account.new_order(&NewOrder::new(&identifiers)).await?;
-    let mut answers = Answers { challenges, settings, turns, given: Vec::new(), records: None };
+    let mut answers = Answers { challenges, settings, turns, notes, given: Vec::new(), records: None };
     let shown = show(&mut order, &mut answers).await;
     if let Some(records) = &mut answers.records {
         records.take_back().await;
@@ -162,7 +119,7 @@ async fn show(order: &mut Order, answers: &mut Answers<'_>) -> Result<(), Failed
         chosen.push(Some(challenge));
     }
     if let Some(records) = &answers.records {
-        records.settle().await.map_err(Failed::refused)?;
+        records.settle().await?;
     }
     let mut chosen = chosen.into_iter();
     let mut authorizations = order.authorizations();
@@ -214,6 +171,7 @@ struct Answers<'a> {
     challenges: &'a Challenges,
     settings: &'a AcmeSettings,
     turns: Turns,
+    notes: &'a Notes,
     given: Vec<Given>,
     /// What is in the DNS; absent until the first.
     records: Option<Records<'a>>,
@@ -241,11 +199,10 @@ impl Answers<'_> {
             AcmeChallenge::Dns => {
                 let Some(access) = &self.settings.dns else { return Err(Failed::refused("`acme: dns` is not set")) };
                 if self.records.is_none() {
-                    let opened = Records::open(access, Arc::clone(&self.turns)).await;
-                    self.records = Some(opened.map_err(Failed::refused)?);
+                    self.records = Some(Records::open(access, Arc::clone(&self.turns), self.notes).await?);
                 }
                 if let Some(records) = &mut self.records {
-                    records.put(host, record).await.map_err(Failed::refused)?;
+                    records.put(host, record).await?;
                 }
             }
         }

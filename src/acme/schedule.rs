@@ -13,9 +13,9 @@ const ENOUGH: u32 = 5;
 /// What kind of failure it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// The authority was not reached or gave no answer: tried again soon.
+    /// The authority, or whoever puts records into the DNS, was not reached or gave no answer: tried again soon.
     Unreachable,
-    /// It said no: it counts how often it must.
+    /// One of them said no: an authority counts how often it must.
     Refused,
 }
 
@@ -80,7 +80,7 @@ impl Plan {
 }
 
 /// How long nothing is tried after so many failures in a row.
-fn pause(count: u32, kind: Kind) -> Duration {
+pub(super) fn pause(count: u32, kind: Kind) -> Duration {
     let exponent = count.saturating_sub(1).min(16);
     match kind {
         Kind::Unreachable => Duration::from_secs(5).saturating_mul(2u32.saturating_pow(exponent)).min(LONGEST.0),

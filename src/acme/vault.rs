@@ -93,16 +93,16 @@ fn file_name(names: &[String]) -> String {
     if names.len() < 2 {
         return format!("{first}.pem");
     }
-    // FNV-1a: the same in every build.
-    let hash = names
-        .join(",")
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    format!("{first}-{hash:016x}.pem")
+    format!("{first}-{:016x}.pem", hash(&names.join(",")))
+}
+
+/// A number for the name of a file: FNV-1a, the same in every build.
+pub(super) fn hash(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// Writes a file that nobody else may read, whole or not at all.
-fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let unfinished = path.with_extension(UNFINISHED);
     match fs::remove_file(&unfinished) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

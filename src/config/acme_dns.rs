@@ -12,7 +12,7 @@ use super::{
     values,
 };
 use crate::model::{
-    DNS_PROVIDERS, DnsAccess, DnsHook, DnsOption, DnsProvider, DnsProviderKind, DnsValue, Problem, Problems,
+    DNS_PROVIDERS, DnsAccess, DnsHook, DnsOption, DnsProvider, DnsProviderKind, DnsServer, DnsValue, Problem, Problems,
     TSIG_ALGORITHMS,
 };
 
@@ -151,23 +151,13 @@ fn value_of(
         let known: Vec<(&str, &str)> = TSIG_ALGORITHMS.iter().map(|name| (*name, *name)).collect();
         return values::word(node, "TSIG algorithm", &known, problems).map(|name| DnsValue::Text(name.to_owned()));
     }
-    if (kind.name, option.key) == ("rfc2136", "server") && !is_server(text) {
-        problems
-            .0
-            .push(node.wrong("is no DNS server: write its address or its name, with its port when that is not 53"));
+    if (kind.name, option.key) == ("rfc2136", "server")
+        && let Err(wrong) = text.parse::<DnsServer>()
+    {
+        problems.0.push(Problem::error(node.place.clone(), wrong.to_string()));
         return None;
     }
     Some(DnsValue::Text(text.to_owned()))
-}
-
-/// Whether a text may name a server: `address`, `name`, and either with `:port`.
-fn is_server(text: &str) -> bool {
-    if text.parse::<IpAddr>().is_ok() || text.parse::<SocketAddr>().is_ok() {
-        return true;
-    }
-    let (host, port) = text.split_once(':').unwrap_or((text, "53"));
-    let sound = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
-    !host.is_empty() && host.bytes().all(sound) && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
 /// Addresses, each with a port or not.

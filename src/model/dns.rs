@@ -251,6 +251,14 @@ pub const DNS_PROVIDERS: &[DnsProviderKind] = &[
 pub const TSIG_ALGORITHMS: &[&str] = &["hmac-sha256", "hmac-sha512", "hmac-sha384"];
 
 impl DnsAccess {
+    /// What it is called: the provider's name, or `command`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Provider(provider) => provider.kind.name,
+            Self::Hook(_) => "command",
+        }
+    }
+
     /// The provider, if it is one.
     pub fn provider(&self) -> Option<&DnsProvider> {
         match self {

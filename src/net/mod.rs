@@ -32,8 +32,10 @@ mod tls_files;
 mod tls_samples;
 mod tls_self_signed;
 mod tls_session;
+mod tls_sources;
 mod tls_staple;
 mod tls_stream;
+mod tls_succession;
 
 pub use ask::{NoStatus, Question, ask_http1, ask_http2};
 pub use both_ways::{Ended, Moved, copy_both_ways, has_unread, reset_when_dropped};
@@ -54,7 +56,7 @@ pub use proxy_header::{Carries, Ends, ProxyHeader, proxy_header, take_proxy_head
 pub use stream::{Beneath, ReadHalf, Stream, Within, WriteHalf};
 pub use tls_accept::{NoTls, Secured, TlsServer};
 pub use tls_any::AnyCertificate;
-pub use tls_certificate::{BadCertificate, Certificate, CertificateSource, use_one_provider};
+pub use tls_certificate::{BadCertificate, Certificate, CertificateSource, must_staple, use_one_provider};
 pub use tls_certificates::{Asks, Certificates, Serves, check_certificates};
 pub use tls_challenges::Challenges;
 pub use tls_connect::{NoUpstreamTls, Offer, TlsClients, TlsTarget};

@@ -12,7 +12,7 @@ use rustls::{
     },
     sign::CertifiedKey,
 };
-use x509_parser::{extensions::GeneralName, parse_x509_certificate};
+use x509_parser::{asn1_rs::FromDer, certificate::X509Certificate, extensions::GeneralName, parse_x509_certificate};
 
 use super::tls_staple::{Attached, Fingerprint};
 
@@ -38,6 +38,8 @@ pub struct Certificate {
     pub not_after: Timestamp,
     /// Where it comes from.
     pub source: CertificateSource,
+    /// Clients that heed it refuse it without the word of its authority (RFC 7633).
+    pub must_staple: bool,
     /// Tells it apart from all others.
     pub fingerprint: Fingerprint,
     pub(super) key: Arc<CertifiedKey>,
@@ -124,10 +126,10 @@ impl Certificate {
         if facts.names.is_empty() {
             return Err(BadCertificate::NoHost);
         }
-        let Facts { names, issuer, not_before, not_after, .. } = facts;
+        let Facts { names, issuer, not_before, not_after, must_staple, .. } = facts;
         let fingerprint = Fingerprint::of(key.cert.first().map_or(&[], |leaf| leaf.as_ref()));
         let (key, attached) = (Arc::new(key), Arc::default());
-        Ok(Self { names, issuer, not_before, not_after, source, fingerprint, key, attached })
+        Ok(Self { names, issuer, not_before, not_after, source, must_staple, fingerprint, key, attached })
     }
 
     /// The certificate's own bytes, by which it is known.
@@ -165,8 +167,21 @@ pub(super) struct Facts {
     pub(super) issuer: String,
     pub(super) not_before: Timestamp,
     pub(super) not_after: Timestamp,
+    must_staple: bool,
     /// It vouches for others rather than for a host.
     pub(super) is_authority: bool,
+}
+
+/// `id-pe-tlsfeature`
+const FEATURES: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 1, 24];
+
+/// The number of the extension of TLS by which a client asks for the word of an authority.
+const STATUS_REQUEST: u32 = 5;
+
+/// Whether clients are to refuse a certificate without the word of its authority (RFC 7633).
+pub fn must_staple(certificate: &X509Certificate<'_>) -> bool {
+    let mut features = certificate.extensions().iter().filter(|one| one.oid.as_bytes() == FEATURES);
+    features.any(|one| <Vec<u32>>::from_der(one.value).is_ok_and(|(_, features)| features.contains(&STATUS_REQUEST)))
 }
 
 impl Facts {
@@ -188,6 +203,7 @@ impl Facts {
             issuer: words.map_or_else(|| issuer.to_string(), str::to_owned),
             not_before: time(parsed.validity().not_before)?,
             not_after: time(parsed.validity().not_after)?,
+            must_staple: must_staple(&parsed),
             is_authority: parsed.is_ca(),
         })
     }

@@ -101,3 +101,29 @@ pub(super) fn ending(certificate: &Certificate, place: &Place, now: Timestamp) -
     };
     Some(Problem::warning(place.clone(), what).with_hint("put a new one into its place: it is taken at once"))
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::ToSpan;
+
+    use super::{super::tls_samples::sample, *};
+
+    #[test]
+    fn an_end_that_is_near_is_told() {
+        let (now, place) = (Timestamp::now(), Place::Host("app.test".to_owned()));
+        let mut certificate = sample(&["app.test"]);
+        let mut check = |lifetime: i64, left: i64, expected: Option<&str>| {
+            certificate.not_after = now + (left * 24).hours();
+            certificate.not_before = certificate.not_after - (lifetime * 24).hours();
+            let told = ending(&certificate, &place, now).map(|problem| problem.what);
+            let told = told.as_deref();
+            assert_eq!(told.is_some(), expected.is_some(), "{lifetime} {left}: {told:?}");
+            assert!(told.unwrap_or_default().contains(expected.unwrap_or_default()), "{told:?}");
+        };
+        check(90, 22, None);
+        check(90, 20, Some(" ends at "));
+        check(6, 3, None);
+        check(6, 1, Some(" ends at "));
+        check(365, -1, Some(" ended at "));
+    }
+}

@@ -31,6 +31,8 @@ pub struct Stapling {
     pub responder: Option<String>,
     /// Clients that heed it refuse the certificate without a staple (RFC 7633).
     pub must_staple: bool,
+    /// Its responder is asked, and has never answered yet.
+    pub awaited: bool,
     /// What is shown with the certificate.
     pub staple: Option<Staple>,
     /// Since when it is revoked, if it is.
@@ -94,6 +96,11 @@ impl Stapling {
 }
 
 impl Attached {
+    /// Whether the first word is still to come, or it is not known yet whether there will be one.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.0.load().as_ref().is_none_or(|shown| shown.stapling.awaited)
+    }
+
     /// From now on this is known.
     pub(super) fn set(&self, plain: &Arc<CertifiedKey>, stapling: Option<&Arc<Stapling>>) {
         let before = self.0.load();

@@ -17,6 +17,8 @@
 mod answer;
 mod der;
 mod drawer;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod parts;
 mod question;
 mod responder;

@@ -10,6 +10,7 @@ use x509_parser::{
 };
 
 use super::der::{INTEGER, Reader, SEQUENCE, numbered};
+use crate::net::must_staple;
 
 /// A key that verifies.
 #[derive(Debug, Clone, Copy)]
@@ -113,11 +114,7 @@ impl<'a> Parts<'a> {
 
     /// Whether clients are to refuse it without an answer (RFC 7633).
     pub(super) fn must_staple(&self) -> bool {
-        let mut features = self.rest.extensions().iter().filter(|one| one.oid.as_bytes() == FEATURES);
-        features.any(|one| {
-            let Some(mut features) = Reader(one.value).inside(SEQUENCE) else { return false };
-            std::iter::from_fn(|| features.one(INTEGER)).any(|feature| feature.inside == STATUS_REQUEST)
-        })
+        must_staple(&self.rest)
     }
 
     /// Whether it may answer in the name of who issued it.
@@ -131,12 +128,6 @@ impl<'a> Parts<'a> {
 
 /// `id-ad-ocsp`
 const RESPONDER: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 0x30, 1];
-
-/// `id-pe-tlsfeature`
-const FEATURES: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 1, 24];
-
-/// The number of the extension of TLS by which a client asks for an answer.
-const STATUS_REQUEST: &[u8] = &[5];
 
 /// SHA-1: what questions are made of, and no proof of anything.
 pub(super) fn sha1(bytes: &[u8]) -> Vec<u8> {

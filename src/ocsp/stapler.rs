@@ -43,6 +43,8 @@ pub struct Stapler {
     questions: JoinSet<Outcome>,
     /// The certificates that the questions under way are about.
     running: HashMap<task::Id, Fingerprint>,
+    /// When the certificates are to be told again what is known.
+    told_again: Option<Timestamp>,
 }
 
 /// What came of a question.
@@ -76,6 +78,7 @@ impl Stapler {
             watched: HashMap::new(),
             questions: JoinSet::new(),
             running: HashMap::new(),
+            told_again: None,
         };
         stapler.look();
         stapler
@@ -140,18 +143,19 @@ impl Stapler {
 
     /// Begins what is due, and says when to look again, if ever.
     fn begin_due(&mut self) -> Option<Duration> {
-        let (now, mut next) = (Timestamp::now(), None);
+        let now = Timestamp::now();
+        if self.told_again.is_some_and(|at| at <= now) {
+            self.publish();
+        }
+        let mut next = self.told_again.map(|at| time_to(at, now));
         let asking: HashSet<Fingerprint> = self.running.values().copied().collect();
         for (of, watched) in &self.watched {
             let Some(question) = watched.question.as_ref().filter(|_| now < watched.ends && !asking.contains(of))
             else {
                 continue;
             };
-            let left = watched.due.duration_since(now);
-            if left.is_positive() {
-                // Not before it is due, by rounding.
-                let left = (left.unsigned_abs() + Duration::from_millis(10)).min(LOOK);
-                next = Some(next.unwrap_or(LOOK).min(left));
+            if watched.due > now {
+                next = Some(next.unwrap_or(LOOK).min(time_to(watched.due, now)));
             } else if self.running.len() < PARALLEL {
                 tracing::debug!(names = watched.names, responder = %question.responder, "asking whether the certificate is good");
                 let begun = self.questions.spawn(ask(Arc::clone(question)));
@@ -213,10 +217,16 @@ impl Stapler {
         self.publish();
     }
 
-    fn publish(&self) {
+    fn publish(&mut self) {
         let stapling = self.watched.iter().map(|(of, watched)| (*of, Arc::clone(&watched.stapling)));
-        self.certificates.set_stapling(stapling.collect());
+        self.told_again = self.certificates.set_stapling(stapling.collect());
     }
+}
+
+/// How long it is until then, as long as the clock is to be looked at; not less, by rounding.
+fn time_to(then: Timestamp, now: Timestamp) -> Duration {
+    let left = then.duration_since(now).try_into().unwrap_or(Duration::ZERO);
+    left.saturating_add(Duration::from_millis(10)).min(LOOK)
 }
 
 async fn ask(question: Arc<Question>) -> Outcome {
@@ -236,6 +246,7 @@ impl Watched {
         let stapling = Stapling {
             responder: facts.responder,
             must_staple: facts.must_staple,
+            awaited: facts.question.is_ok(),
             trouble: facts.question.as_ref().err().map(|why| (*why).to_owned()),
             ..Stapling::default()
         };
@@ -254,7 +265,8 @@ impl Watched {
     /// The same where none is asked for: only one that needs a staple is told of.
     fn off(certificate: &Certificate) -> Option<Self> {
         let mut watched = Self::new(certificate).filter(|watched| watched.stapling.must_staple)?;
-        Arc::make_mut(&mut watched.stapling).trouble = Some("`tls: ocsp` is off".to_owned());
+        let stapling = Arc::make_mut(&mut watched.stapling);
+        (stapling.trouble, stapling.awaited) = (Some("`tls: ocsp` is off".to_owned()), false);
         Some(Self { off: true, question: None, ..watched })
     }
 
@@ -274,6 +286,7 @@ impl Watched {
     }
 
     fn heard(&mut self, of: Fingerprint, Verdict { since, until, .. }: Verdict, now: Timestamp) {
+        Arc::make_mut(&mut self.stapling).awaited = false;
         (self.failures, self.heard) = (0, since);
         self.due = schedule::renewal(now, (since, until), of);
     }

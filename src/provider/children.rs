@@ -52,6 +52,12 @@ pub fn secret_variable(name: &'static str) -> Option<String> {
     Some(value)
 }
 
+/// Of the variables with secrets only these are used from now on: children are given the others like any variable, as
+/// they would be after a restart.
+pub fn still_secret(names: &BTreeSet<&'static str>) {
+    KEPT.lock().unwrap_or_else(PoisonError::into_inner).retain(|name| names.contains(name));
+}
+
 /// Starts a child, whose end is awaited by whoever has it.
 pub fn spawn(command: &mut Command) -> io::Result<Child> {
     let kept: Vec<&str> = KEPT.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect();
@@ -137,4 +143,29 @@ fn dead_children() -> impl Iterator<Item = Identity> {
         let parent = text.get(text.rfind(')')? + 1..)?.split_ascii_whitespace().nth(1)?;
         (state == 'Z' && parent.parse() == Ok(own)).then_some(Identity { pid, start_time })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Stdio;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_secret_is_kept_from_children_for_as_long_as_it_is_used() {
+        // One that every test has.
+        let name = "CARGO_PKG_NAME";
+        let is_given = async || {
+            let mut command = Command::new("env");
+            let child = spawn(command.stdout(Stdio::piped())).unwrap();
+            let said = child.wait_with_output().await.unwrap().stdout;
+            String::from_utf8_lossy(&said).contains("CARGO_PKG_NAME=")
+        };
+        assert!(is_given().await);
+        assert_eq!(secret_variable(name).as_deref(), Some("dormouse"));
+        still_secret(&BTreeSet::from([name]));
+        assert!(!is_given().await);
+        still_secret(&BTreeSet::new());
+        assert!(is_given().await);
+    }
 }

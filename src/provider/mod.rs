@@ -42,7 +42,7 @@ mod simulated;
 mod simulated_script;
 mod simulated_world;
 
-pub use children::{reap_orphans, secret_variable, spawn, spawn_heir};
+pub use children::{reap_orphans, secret_variable, spawn, spawn_heir, still_secret};
 pub use docker::Docker;
 pub use docker_inspect::{BadInspect, parse_inspect};
 pub use docker_own::own_container;

@@ -1,8 +1,11 @@
-"""Writes the seeds of the fuzz targets: seeds.py TESTS FOLDER. They are the cases of the battery and of the labels."""
+"""Writes the seeds of the fuzz targets: seeds.py TESTS FOLDER. They are the cases of the battery and of the labels, and
+answers about certificates as openssl makes them."""
 
 import os
 import re
+import subprocess
 import sys
+import tempfile
 
 
 def unescape(line):
@@ -47,6 +50,44 @@ def write(folder, name, seeds):
             file.write(seed)
 
 
+def ocsp():
+    """A certificate, its issuer and an answer, one behind the other: of the issuer, of a delegate, and a revocation."""
+    extensions = (
+        "[leaf]\nsubjectAltName=DNS:app.test\nauthorityInfoAccess=OCSP;URI:http://ocsp.test/\ntlsfeature=status_request\n"
+        "[delegate]\nextendedKeyUsage=OCSPSigning\nkeyUsage=digitalSignature\n"
+    )
+    with tempfile.TemporaryDirectory() as place:
+        run = lambda *words: subprocess.run(["openssl", *words], cwd=place, check=True, capture_output=True)
+        key = lambda name: run("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", name + ".key")
+        with open(os.path.join(place, "extensions"), "w", encoding="utf-8") as file:
+            file.write(extensions)
+        key("ca")
+        run("req", "-x509", "-new", "-key", "ca.key", "-subj", "/CN=ca", "-days", "36500", "-out", "ca.pem")
+        for serial, name in enumerate(["leaf", "delegate"], 0x1000):
+            key(name)
+            run("req", "-new", "-key", name + ".key", "-subj", "/CN=" + name, "-out", name + ".csr")
+            sign = ["x509", "-req", "-in", name + ".csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-days", "36500"]
+            run(*sign, "-set_serial", str(serial), "-extfile", "extensions", "-extensions", name, "-out", name + ".pem")
+        run("ocsp", "-issuer", "ca.pem", "-cert", "leaf.pem", "-no_nonce", "-reqout", "question")
+
+        def read(name):
+            with open(os.path.join(place, name), "rb") as file:
+                return file.read()
+
+        certificates = b""
+        for name in ["leaf", "ca"]:
+            run("x509", "-in", name + ".pem", "-outform", "DER", "-out", name + ".der")
+            certificates += read(name + ".der")
+        found = []
+        for state, signer in [("V\t{0}Z\t", "ca"), ("V\t{0}Z\t", "delegate"), ("R\t{0}Z\t200101000000Z", "ca")]:
+            with open(os.path.join(place, "index"), "w", encoding="utf-8") as file:
+                file.write(state.format("491231235959") + "\t1000\tunknown\t/CN=leaf\n")
+            by = ["-rsigner", signer + ".pem", "-rkey", signer + ".key", "-index", "index", "-CA", "ca.pem"]
+            run("ocsp", *by, "-reqin", "question", "-ndays", "36500", "-respout", "answer")
+            found.append(certificates + read("answer"))
+        return found
+
+
 def main(tests, folder):
     def all_of(kind):
         place = os.path.join(tests, "http", kind)
@@ -81,6 +122,7 @@ def main(tests, folder):
         "dormouse.app.path=/api\ndormouse.app.strip_prefix=/api\ndormouse.schedule=Mon-Fri 08:00-18:00 Europe/Berlin",
         "dormouse.ready=http\ndormouse.ready.path=/\ndormouse.waiting=hold\ndormouse.ignore=monitors",
     ]
+    write(folder, "ocsp_answer", ocsp())
     write(folder, "labels", [bytes([choice]) + text.encode() for text in labels for choice in (0, 1, 7, 0x29)])
 
 

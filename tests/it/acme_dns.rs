@@ -1,6 +1,12 @@
 //! Certificates by `dns-01` through providers of DNS, with a real ACME server, and a real DNS server where there is one.
 
-use std::{fs, net::SocketAddr, path::Path};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use jiff::{Timestamp, ToSpan};
 
 use crate::support::{
     apps::{App, config},
@@ -30,12 +36,23 @@ async fn problems(dormouse: &Dormouse) -> String {
 
 /// `dns:` for a server that takes signed changes.
 fn signed(bind: &Bind, secret: &Path) -> String {
+    signed_and_seen_by(bind, secret, bind.address())
+}
+
+/// The same with another server that is asked whether they are seen.
+fn signed_and_seen_by(bind: &Bind, secret: &Path, resolver: SocketAddr) -> String {
     format!(
-        "dns: {{ provider: rfc2136, server: \"{0}\", key_name: {1}, key_secret_file: \"{2}\", resolvers: [\"{0}\"] }}",
+        "dns: {{ provider: rfc2136, server: \"{}\", key_name: {}, key_secret_file: \"{}\", resolvers: [\"{resolver}\"] }}",
         bind.address(),
         bind::KEY.0,
         secret.display()
     )
+}
+
+/// The files that tell what is in the DNS.
+fn notes(dormouse: &Dormouse) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dormouse.state_dir().join("dns-records"));
+    entries.map(|entries| entries.map(|entry| entry.unwrap().path()).collect()).unwrap_or_default()
 }
 
 #[tokio::test]
@@ -89,6 +106,70 @@ async fn a_server_that_refuses_the_key_is_told_with_what_to_do() {
     }
     assert!(!format!("{told}{}", dormouse.log()).contains(wrong), "a secret is told");
     assert_eq!(bind.texts("_acme-challenge.wild.test").await, [format!("\"{}\"", bind::FOREIGN)]);
+}
+
+#[tokio::test]
+async fn what_an_order_had_in_the_dns_is_taken_out_after_a_kill() {
+    let (app, name) = (App::new("app"), "_acme-challenge.wild.test");
+    let bind = Bind::start().await;
+    let options = Options { dns: Some(bind.address().port()), ..Options::default() };
+    let pebble = Pebble::start(NOWHERE, NOWHERE, options).await;
+    let secret = bind.secret("key", bind::KEY.1);
+    // Nobody tells whether they are seen: the order goes on and on.
+    let dns = signed_and_seen_by(&bind, &secret, NOWHERE);
+    let with = |certificates: &str| {
+        format!("{}acme: {{ {}, {dns}, certificates: {certificates} }}\n", config(&[&app]), pebble.settings())
+    };
+    let mut dormouse = Dormouse::start_secure(&with("[[wild.test, \"*.wild.test\"]]")).await;
+    until("the records", async || bind.texts(name).await, |texts| texts.len() == 3).await;
+    dormouse.kill();
+    let kept = notes(&dormouse);
+    assert_eq!(kept.len(), 2, "{kept:?}");
+    assert!(kept.iter().all(|file| !fs::read_to_string(file).unwrap().contains(bind::KEY.1)), "a secret is kept");
+    assert_eq!(bind.texts(name).await.len(), 3);
+    // Nothing is ordered any more.
+    dormouse.configure(&with("[]"));
+    dormouse.start_again().await;
+    let foreign = [format!("\"{}\"", bind::FOREIGN)];
+    until("only what was there is there", async || bind.texts(name).await, |texts| *texts == foreign).await;
+    until("nothing is noted", async || notes(&dormouse), Vec::is_empty).await;
+}
+
+#[tokio::test]
+async fn what_can_not_be_taken_out_is_taken_out_when_the_provider_is_back_and_what_another_one_has_is_told() {
+    let pebble = Pebble::start(NOWHERE, NOWHERE, Options::default()).await;
+    let stub = DnsStub::start("the-token", pebble.dns_management()).await;
+    let (app, secret) = (App::new("app"), stub.secret("the-token"));
+    let with = |provider: &str, certificates: &str| {
+        let token = format!("provider: {provider}, token_file: \"{}\"", secret.display());
+        let dns = format!("dns: {{ {token}, zone: wild.test, resolvers: [\"{NOWHERE}\"] }}");
+        format!("{}acme: {{ {}, {dns}, certificates: {certificates} }}\n", config(&[&app]), pebble.settings())
+    };
+    let environment = stub.environment();
+    let environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let ordering = with("cloudflare", "[wild.test]");
+    let mut dormouse = Dormouse::start_secure_in(&ordering, &environment).await;
+    until("the record", async || stub.texts(), |texts| texts.len() == 2).await;
+    dormouse.kill();
+    stub.goes_away();
+    dormouse.configure(&with("cloudflare", "[]"));
+    dormouse.start_again().await;
+    let log = async || dormouse.log();
+    until("it is told", log, |log| log.contains("a record stays in the DNS for now")).await;
+    assert_eq!((stub.texts().len(), notes(&dormouse).len()), (2, 1));
+    stub.comes_back();
+    until("only what was there is there", async || stub.texts(), |texts| *texts == [dns_stub::FOREIGN]).await;
+    until("nothing is noted", async || notes(&dormouse), Vec::is_empty).await;
+    // Another provider can not take out what this one has, and it is told what to look for.
+    dormouse.configure(&ordering);
+    let texts = until("the record", async || stub.texts(), |texts| texts.len() == 2).await;
+    dormouse.configure(&with("desec", "[]"));
+    let words = "`acme: dns` does not name any more who put it there";
+    let log = until("it is told", async || dormouse.log(), |log| log.contains(words)).await;
+    let line = log.lines().find(|line| line.contains(words)).unwrap();
+    let told = ["_acme-challenge.wild.test", "wild.test", "cloudflare", texts[1].trim_matches('"')];
+    assert!(told.iter().all(|word| line.contains(word)), "{line}");
+    until("nothing is noted", async || notes(&dormouse), Vec::is_empty).await;
 }
 
 /// A Dormouse that gets a wildcard certificate from a provider of the loopback.
@@ -165,4 +246,26 @@ async fn a_provider_that_refuses_a_token_and_quotes_it_does_not_have_it_told() {
     assert!(told.contains("at `cloudflare`") && told.contains("no such token"), "{told}");
     assert!(!format!("{told}{}", dormouse.log()).contains("a-token-that-is-wrong"), "a secret is told: {told}");
     assert_eq!(fs::read_to_string(&secret).unwrap().trim(), "a-token-that-is-wrong");
+}
+
+#[tokio::test]
+async fn a_provider_that_is_away_is_told_and_tried_again_as_soon_as_an_authority_is() {
+    let pebble = Pebble::start(NOWHERE, NOWHERE, Options::default()).await;
+    let stub = DnsStub::start("the-token", pebble.dns_management()).await;
+    let dns = format!("provider: cloudflare, token_file: \"{}\"", stub.secret("the-token").display());
+    stub.goes_away();
+    let dormouse = by_provider(&App::new("app"), &dns, &stub, &pebble, &[]).await;
+    let told =
+        until("it is told", async || problems(&dormouse).await, |told| told.contains("no certificate for")).await;
+    for words in ["`_acme-challenge.wild.test`", "at `cloudflare`", "was not reached", "tried again at 2"] {
+        assert!(told.contains(words), "{words}: {told}");
+    }
+    let again = told.split("tried again at ").nth(1).and_then(|rest| rest.split(['"', ' ']).next()).unwrap();
+    let again: Timestamp = again.parse().unwrap_or_else(|error| panic!("{again}: {error}"));
+    // The first time after 5 s, where it had said no after a minute.
+    let soon = Timestamp::now() + 30.seconds();
+    assert!(again < soon, "{told}");
+    stub.comes_back();
+    is_certified(&dormouse, &pebble.root().await, "app.wild.test").await;
+    until("nothing is told", async || problems(&dormouse).await, |told| !told.contains("no certificate for")).await;
 }

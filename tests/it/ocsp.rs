@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::support::{
     apps::{App, config},
     dormouse::Dormouse,
+    line::Line,
     ocsp::Responder,
     tls::{Asked, Authority, YEAR, s_client},
     wait::until,
@@ -83,6 +84,68 @@ async fn a_certificate_is_shown_with_the_word_of_its_authority_also_after_a_rest
     dormouse.start_again().await;
     assert!(is_good(&seen(&dormouse, "app.test", "-tls1_3").await, &second), "{}", dormouse.log());
     assert!(!dormouse.log().contains("no OCSP answer"), "{}", dormouse.log());
+}
+
+#[tokio::test]
+async fn a_new_certificate_that_must_be_stapled_is_shown_when_its_answer_is_there_and_the_one_before_until_then() {
+    let app = App::new("app");
+    let authority = Authority::new("an authority of tests");
+    let responder = Responder::start(&authority.path(""), "ca").await;
+    let asked = Asked { at: responder.url(), must_staple: true };
+    let first = authority.issue_asked("app", &["app.test"], YEAR, &asked);
+    responder.knows(&first);
+    let text = format!("{}tls: {{ certificates: [{}] }}\n", config(&[&app]), authority.entry("app"));
+    let dormouse = Dormouse::start_secure(&text).await;
+    let seen = async || seen(&dormouse, "app.test", "-tls1_3").await;
+    until("a staple", seen, |seen| is_good(seen, &first)).await;
+    responder.holds_its_answers();
+    let second = authority.serial();
+    responder.knows(&second);
+    authority.issue_numbered("app", &["app.test"], YEAR, &asked, &second);
+    // From now on nobody is shown a certificate without the word about it.
+    let asks = async || (responder.asked(), seen().await);
+    let never_bare = |seen: &str| assert!(is_good(seen, &first) || is_good(seen, &second), "{seen}");
+    until("it is asked for", asks, |(asked, seen)| {
+        never_bare(seen);
+        *asked == 2
+    })
+    .await;
+    assert!(is_good(&seen().await, &first));
+    let problems = async || dormouse.api("GET", "/api/v1/problems").await["problems"].to_string();
+    let words = "the one before it is shown until there is, at most until 2";
+    until("it is told", problems, |told| told.contains(words)).await;
+    responder.answers_again();
+    until("its staple", seen, |seen| {
+        never_bare(seen);
+        is_good(seen, &second)
+    })
+    .await;
+    assert!(!problems().await.contains("OCSP"), "{}", problems().await);
+}
+
+#[tokio::test]
+async fn a_process_that_takes_over_shows_the_staple_at_once_and_asks_nobody() {
+    let app = App::new("app");
+    let authority = Authority::new("an authority of tests");
+    let responder = Responder::start(&authority.path(""), "ca").await;
+    let asked = Asked { at: responder.url(), must_staple: true };
+    let serial = authority.issue_asked("app", &["app.test"], YEAR, &asked);
+    responder.knows(&serial);
+    let text = format!("{}tls: {{ certificates: [{}] }}\n", config(&[&app]), authority.entry("app"));
+    let mut line = Line::of(Dormouse::start_secure(&text).await);
+    let staple = async || seen(&line.dormouse, "app.test", "-tls1_3").await;
+    until("a staple", staple, |seen| is_good(seen, &serial)).await;
+    // Nobody is there to ask.
+    drop(responder);
+    line.upgrade().await;
+    for _ in 0..4 {
+        let seen = seen(&line.dormouse, "app.test", "-tls1_3").await;
+        assert!(is_good(&seen, &serial), "{seen}\n{}", line.dormouse.log());
+    }
+    line.is_one_process().await;
+    assert!(is_good(&seen(&line.dormouse, "app.test", "-tls1_3").await, &serial), "{}", line.dormouse.log());
+    assert!(!line.dormouse.log().contains("no OCSP answer"), "{}", line.dormouse.log());
+    line.end().await;
 }
 
 #[tokio::test]

@@ -5,7 +5,10 @@ use std::{
     io::BufReader,
     net::SocketAddr,
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use serde_json::{Value, json};
@@ -55,6 +58,8 @@ struct World {
     texts: Mutex<Vec<String>>,
     /// Where the DNS is told.
     dns: SocketAddr,
+    /// Nobody is answered.
+    is_away: AtomicBool,
 }
 
 impl DnsStub {
@@ -66,7 +71,7 @@ impl DnsStub {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
         let at = listener.local_addr().expect("an address");
         let texts = Mutex::new(vec![FOREIGN.to_owned()]);
-        let world = Arc::new(World { secret, asked: Mutex::default(), texts, dns });
+        let world = Arc::new(World { secret, asked: Mutex::default(), texts, dns, is_away: AtomicBool::default() });
         let inside = Arc::clone(&world);
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
@@ -90,6 +95,16 @@ impl DnsStub {
         fs::write(&file, format!("{secret}\n")).expect("a file");
         fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("a file of ours");
         file
+    }
+
+    /// From now on nobody is answered.
+    pub(crate) fn goes_away(&self) {
+        self.world.is_away.store(true, Ordering::SeqCst);
+    }
+
+    /// Who asks is answered again.
+    pub(crate) fn comes_back(&self) {
+        self.world.is_away.store(false, Ordering::SeqCst);
     }
 
     /// All that was asked.
@@ -122,6 +137,9 @@ fn acceptor(authority: &Authority) -> TlsAcceptor {
 
 impl World {
     async fn serve(&self, mut client: TcpStream, acceptor: TlsAcceptor) -> Option<()> {
+        if self.is_away.load(Ordering::SeqCst) {
+            return None;
+        }
         let (head, _) = read_request(&mut client).await?;
         let host = head.strip_prefix("CONNECT ")?.split(':').next()?.to_owned();
         client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.ok()?;

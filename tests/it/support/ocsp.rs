@@ -12,6 +12,7 @@ use std::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::watch,
     task::JoinHandle,
 };
 
@@ -32,6 +33,10 @@ struct Desk {
     /// Lines of the index, by serial number.
     known: Mutex<BTreeMap<String, String>>,
     asked: Mutex<usize>,
+    answered: Mutex<usize>,
+    has_held: Mutex<bool>,
+    /// Who asks waits for the answer.
+    is_held: watch::Sender<bool>,
 }
 
 impl Responder {
@@ -44,12 +49,19 @@ impl Responder {
             signer: signer.to_owned(),
             known: Mutex::default(),
             asked: Mutex::default(),
+            answered: Mutex::default(),
+            has_held: Mutex::default(),
+            is_held: watch::Sender::new(false),
         });
         let at_work = Arc::clone(&desk);
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let desk = Arc::clone(&at_work);
-                tokio::spawn(async move { desk.serve(stream).await.expect("a client that waits for its answer") });
+                tokio::spawn(async move {
+                    let served = Arc::clone(&desk).serve(stream).await;
+                    // Who is held may lose patience.
+                    assert!(served.is_ok() || *desk.has_held.lock().unwrap(), "{served:?}");
+                });
             }
         });
         Self { address, desk, task }
@@ -73,6 +85,16 @@ impl Responder {
     fn is(&self, serial: &str, state: &str) {
         let line = format!("{state}\t{serial}\tunknown\t/CN={serial}\n");
         self.desk.known.lock().unwrap().insert(serial.to_owned(), line);
+    }
+
+    /// Whoever asks waits, until it answers again.
+    pub(crate) fn holds_its_answers(&self) {
+        *self.desk.has_held.lock().unwrap() = true;
+        self.desk.is_held.send_replace(true);
+    }
+
+    pub(crate) fn answers_again(&self) {
+        self.desk.is_held.send_replace(false);
     }
 
     /// How often it was asked.
@@ -103,6 +125,8 @@ impl Desk {
                 break body.to_vec();
             }
         };
+        *self.asked.lock().unwrap() += 1;
+        self.is_held.subscribe().wait_for(|is_held| !is_held).await.expect("it is held or not");
         let answer = tokio::task::spawn_blocking(move || self.answer(&question)).await.expect("an answer");
         let head = format!(
             "HTTP/1.1 200 OK\r\nContent-Type: application/ocsp-response\r\nContent-Length: {}\r\n\r\n",
@@ -114,9 +138,9 @@ impl Desk {
 
     fn answer(&self, question: &[u8]) -> Vec<u8> {
         let number = {
-            let mut asked = self.asked.lock().unwrap();
-            *asked += 1;
-            *asked
+            let mut answered = self.answered.lock().unwrap();
+            *answered += 1;
+            *answered
         };
         let file = |name: String| self.directory.join(name).display().to_string();
         let [index, request, response] =
