@@ -17,11 +17,13 @@ mod http2;
 mod http2_frame_rules;
 mod http2_rules;
 mod http2_states;
+mod http2_suite;
 mod middlewares;
 mod middlewares_bodies;
 mod own_answers;
 mod panics;
 mod relay;
+mod secure;
 mod sleeper;
 #[path = "../http/sleeping.rs"]
 mod sleeping;

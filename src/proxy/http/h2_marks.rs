@@ -50,7 +50,7 @@ impl Default for Marks {
 }
 
 impl Watch for Marks {
-    fn look(&mut self, bytes: &[u8]) {
+    fn look(&mut self, bytes: &[u8]) -> usize {
         self.came |= !bytes.is_empty();
         self.frames.look(bytes);
         let mut rest = bytes;
@@ -65,6 +65,7 @@ impl Watch for Marks {
                 self.frame_came();
             }
         }
+        bytes.len()
     }
 
     fn sent(&mut self, bytes: usize) {
