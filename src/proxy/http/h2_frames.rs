@@ -214,7 +214,9 @@ mod tests {
                     frames.look(&frame(4, WINDOW_UPDATE, 0));
                 }
             }
-            (0..100).for_each(|_| flood.look(&frame(8, PING, 0)));
+            for _ in 0..100 {
+                flood.look(&frame(8, PING, 0));
+            }
         }
         assert!(client.is_flood() && !lively.is_flood() && flood.is_flood());
     }

@@ -154,7 +154,9 @@ mod tests {
             }
             marks.look(&bytes[..9]);
             assert!(!marks.settled, "the settings did not come whole yet");
-            bytes[9..].chunks(piece).for_each(|piece| marks.look(piece));
+            for piece in bytes[9..].chunks(piece) {
+                marks.look(piece);
+            }
             assert!(marks.settled && !marks.is_other);
             assert!(marks.is_whole(1) && !marks.is_whole(3) && !marks.is_whole(5));
             assert!(!marks.is_unseen(3) && marks.is_unseen(5));
