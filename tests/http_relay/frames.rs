@@ -32,6 +32,7 @@ pub(crate) const STREAM_CLOSED: u32 = 5;
 pub(crate) const FRAME_SIZE_ERROR: u32 = 6;
 pub(crate) const REFUSED_STREAM: u32 = 7;
 pub(crate) const CANCEL: u32 = 8;
+pub(crate) const COMPRESSION_ERROR: u32 = 9;
 pub(crate) const ENHANCE_YOUR_CALM: u32 = 11;
 
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -156,11 +157,21 @@ impl H2 {
         Self::connect_with(proxy, &[])
     }
 
+    /// Connects, and says nothing.
+    pub(crate) fn silent(proxy: &Proxy) -> Self {
+        Self { socket: connect(proxy), stingy: false, told: false }
+    }
+
+    /// The same connection, for one who reads beside the one who writes.
+    pub(crate) fn beside(&self) -> Self {
+        Self { socket: self.socket.try_clone().unwrap(), stingy: self.stingy, told: self.told }
+    }
+
     /// As [`Self::connect`], with more settings.
     pub(crate) fn connect_with(proxy: &Proxy, settings: &[(u16, u32)]) -> Self {
         let mut own = setting(1, 0);
         own.extend(settings.iter().flat_map(|(id, value)| setting(*id, *value)));
-        let mut h2 = Self { socket: connect(proxy), stingy: false, told: false };
+        let mut h2 = Self::silent(proxy);
         h2.raw(&[PREFACE, &frame(SETTINGS, 0, 0, &own)].concat());
         h2
     }

@@ -25,6 +25,17 @@ pub(crate) struct Proxy {
     workers: Option<Workers>,
 }
 
+impl Proxy {
+    pub(crate) fn new(
+        address: SocketAddr,
+        route: Arc<LiveRoute>,
+        shutdown: CancellationToken,
+        workers: Workers,
+    ) -> Self {
+        Self { address, route, shutdown, workers: Some(workers) }
+    }
+}
+
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.shutdown.cancel();
@@ -58,7 +69,7 @@ pub(crate) fn proxy_of(specs: Vec<(RouteSpec, Option<Backend>)>, settings: Proxy
     let shared = Shared::new(Arc::new(ArcSwap::from_pointee(table)), Arc::new(ArcSwap::from_pointee(settings)));
     let shutdown = CancellationToken::new();
     let workers = run_workers(1, &[SocketAddr::from(([127, 0, 0, 1], 0))], &shared, &shutdown).unwrap();
-    Proxy { address: workers.addresses()[0], route, shutdown, workers: Some(workers) }
+    Proxy::new(workers.addresses()[0], route, shutdown, workers)
 }
 
 /// Settings with which a test ends soon.

@@ -187,6 +187,45 @@ async fn clients_that_do_not_read() {
     all_is_as_before(&app, &dormouse).await;
 }
 
+/// A GET with this many references to a field of 4,000 bytes, which the first of a connection has remembered.
+fn inflated(path: &str, first: bool, times: usize) -> Vec<u8> {
+    // A name of one byte, and a value whose length is 127 + 33 + 30 * 128.
+    let remembered = [&[0x40, 1, b'x', 0x7F, 0xA1, 0x1E][..], &[b'y'; 4000]].concat();
+    [get(path), if first { remembered } else { Vec::new() }, vec![0xBE; times]].concat()
+}
+
+#[tokio::test]
+async fn small_heads_that_grow_behind_closed_windows() {
+    let (app, dormouse, history) = awake().await;
+    let before = memory(&dormouse);
+    let mut hoard = Vec::new();
+    // Each connection asks a hundred times for a large answer it has no room for, with a head that is 24 KiB once it is read
+    // and some thirty bytes on the way.
+    for _ in 0..10 {
+        let mut stream = TcpStream::connect(dormouse.http).await.unwrap();
+        let ask = |at: u32| frame(HEADERS, WHOLE, 2 * at + 1, &inflated("/download?bytes=3000000", at == 0, 6));
+        let asks = [hello(&[0, 4, 0, 0, 0, 0]), (0..100).flat_map(ask).collect()].concat();
+        assert!(asks.len() < 12_000, "{} bytes", asks.len());
+        stream.write_all(&asks).await.unwrap();
+        hoard.push(stream);
+    }
+    // And with heads that are 32 MiB each: those are not even read to their end.
+    for _ in 0..50 {
+        let mut stream = TcpStream::connect(dormouse.http).await.unwrap();
+        let bomb = frame(HEADERS, WHOLE, 1, &inflated("/", true, 8000));
+        stream.write_all(&[hello(&[0, 4, 0, 0, 0, 0]), bomb].concat()).await.unwrap();
+        hoard.push(stream);
+    }
+    let arrived = async || app.journal().arrivals("/download?bytes=3000000");
+    until("all of them are worked on", arrived, |count| *count == 1000).await;
+    assert_eq!(history.ask(&app, "GET").await, Some(200));
+    let grown = memory(&dormouse).saturating_sub(before);
+    println!("{grown} KiB for 1000 answers that nobody reads, and 50 heads of 32 MiB");
+    assert!(grown < 128 << 10, "{grown} KiB");
+    drop(hoard);
+    all_is_as_before(&app, &dormouse).await;
+}
+
 #[tokio::test]
 async fn clients_that_do_not_finish() {
     let (app, dormouse, history) = awake().await;

@@ -102,6 +102,7 @@ async fn run(link: &Rc<Link>, wire: &Rc<RefCell<Wire<Frames>>>, guest: Option<Gu
         live: Rc::new(Live { count: Cell::new(0), quiet_since: Cell::new(now), guest }),
         timer,
         ending: None,
+        broken: false,
         blocked: None,
         stop: Box::pin(link.shutdown.clone().cancelled_owned()),
     };
@@ -143,6 +144,8 @@ struct Driver<'a> {
     timer: Deadline,
     /// No new requests are taken; what is done is waited for no longer than until then.
     ending: Option<Instant>,
+    /// It was ended for what the client sent.
+    broken: bool,
     /// Since when nothing could be sent, and how much had been sent until then.
     blocked: Option<(Instant, u64)>,
     stop: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -152,9 +155,10 @@ impl Driver<'_> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             let ended = self.poll_requests(cx);
-            if self.wire.borrow().frames.is_flood() && self.ending.is_none() {
+            let wrong = self.wire.borrow().frames.ends().filter(|_| !std::mem::replace(&mut self.broken, true));
+            if let Some(reason) = wrong {
                 self.ending = Some(Instant::now());
-                self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                self.connection.abrupt_shutdown(reason);
                 continue;
             }
             let sent = self.wire.borrow_mut().poll_send(cx);

@@ -1,11 +1,16 @@
-//! A look at the frames of the other side before they are worked on: floods of cheap ones, and header blocks that never end.
+//! A look at the frames of the other side before they are worked on: floods of cheap ones, header blocks that never end, and
+//! frames of a client that are ended with a code of their own (`h2_faults`).
 //!
 //! Each frame that carries neither a request nor data costs; time and data, sent or taken, pay. Who owes too much is asked to
 //! calm down (RFC 9113, 10.5).
 
+use h2::Reason;
 use tokio::time::Instant;
 
-use super::h2_split::{CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, Head, Piece, RST_STREAM, Splitter};
+use super::{
+    h2_faults::Faults,
+    h2_split::{CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, Head, Piece, RST_STREAM, Splitter},
+};
 
 /// What may be owed.
 const CREDIT: u64 = 4000;
@@ -29,6 +34,10 @@ const PREFACE: usize = 24;
 #[derive(Debug)]
 pub(super) struct Frames {
     splitter: Splitter,
+    /// What is looked for in the frames of a client.
+    faults: Option<Faults>,
+    /// What was found: nothing behind it counts.
+    fault: Option<Reason>,
     /// The last head was one of data.
     in_data: bool,
     owed: u64,
@@ -48,6 +57,8 @@ impl Default for Frames {
     fn default() -> Self {
         Self {
             splitter: Splitter::behind(PREFACE),
+            faults: Some(Faults::default()),
+            fault: None,
             in_data: false,
             owed: 0,
             reset: RESET,
@@ -63,13 +74,20 @@ impl Default for Frames {
 impl Frames {
     /// Those of a service: no preface comes before them, and it may reset what we began.
     pub(super) fn of_service() -> Self {
-        Self { splitter: Splitter::behind(0), reset: 1, each_second: EACH_SECOND_OF_SERVICE, ..Self::default() }
+        Self {
+            splitter: Splitter::behind(0),
+            faults: None,
+            reset: 1,
+            each_second: EACH_SECOND_OF_SERVICE,
+            ..Self::default()
+        }
     }
 
-    /// Looks at what came.
-    pub(super) fn look(&mut self, mut bytes: &[u8]) {
+    /// Looks at what came. So many of the bytes are good: what is behind them is no more to be worked on.
+    pub(super) fn look(&mut self, mut bytes: &[u8]) -> usize {
+        let all = bytes.len();
         if bytes.is_empty() {
-            return;
+            return all;
         }
         let now = Instant::now();
         let before = *self.paid.get_or_insert(now);
@@ -79,11 +97,22 @@ impl Frames {
             self.owed = self.owed.saturating_sub(pays);
             self.paid = Some(now);
         }
+        let mut good = 0;
         while let Some(piece) = self.splitter.take(&mut bytes) {
-            match piece {
-                Piece::Head(head) => self.frame(head),
-                Piece::Payload(_) => {}
+            let fault = match (piece, &mut self.faults) {
+                (Piece::Head(head), faults) => {
+                    let fault = faults.as_mut().and_then(|faults| faults.of_head(head));
+                    self.frame(head);
+                    fault
+                }
+                (Piece::Payload(payload), Some(faults)) => faults.of_payload(payload),
+                (Piece::Payload(_), None) => None,
+            };
+            if fault.is_some() {
+                self.fault = fault;
+                return good;
             }
+            good = all - bytes.len();
         }
         let in_payload = self.splitter.left() > 0 && !self.in_data;
         if self.in_block || in_payload || self.splitter.is_in_head() {
@@ -91,6 +120,7 @@ impl Frames {
         } else {
             self.unfinished = None;
         }
+        all
     }
 
     fn frame(&mut self, Head { length, kind, flags, .. }: Head) {
@@ -121,11 +151,19 @@ impl Frames {
     pub(super) fn is_flood(&self) -> bool {
         self.owed > CREDIT
     }
+
+    /// Why the connection is to be ended, if it is.
+    pub(super) fn ends(&self) -> Option<Reason> {
+        self.fault.or_else(|| self.is_flood().then_some(Reason::ENHANCE_YOUR_CALM))
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{super::h2_split::HEAD, *};
+    use super::{
+        super::h2_split::{HEAD, SETTINGS},
+        *,
+    };
 
     fn frame(length: u32, kind: u8, flags: u8) -> Vec<u8> {
         let [_, a, b, c] = length.to_be_bytes();
@@ -138,6 +176,7 @@ mod tests {
         let mut frames = Frames::default();
         frames.look(&[0; PREFACE]);
         assert!(frames.unfinished.is_none());
+        frames.look(&frame(0, SETTINGS, 0));
         frames
     }
 
@@ -175,9 +214,32 @@ mod tests {
                     frames.look(&frame(4, WINDOW_UPDATE, 0));
                 }
             }
-            (0..100).for_each(|_| flood.look(&frame(8, PING, 0)));
+            for _ in 0..100 {
+                flood.look(&frame(8, PING, 0));
+            }
         }
         assert!(client.is_flood() && !lively.is_flood() && flood.is_flood());
+    }
+
+    #[test]
+    fn what_is_behind_a_wrong_frame_is_held_back() {
+        const PING: u8 = 6;
+        let bytes = [frame(8, PING, 0), frame(7, PING, 0), frame(8, PING, 0)].concat();
+        for piece in 1..=bytes.len() {
+            let (mut frames, mut good) = (begun(), 0);
+            for bytes in bytes.chunks(piece) {
+                let seen = frames.look(bytes);
+                good += seen;
+                if seen < bytes.len() {
+                    break;
+                }
+            }
+            assert_eq!(frames.ends(), Some(Reason::FRAME_SIZE_ERROR), "in pieces of {piece}");
+            // Of the head itself a part may have gone before.
+            assert!((17..26).contains(&good), "{good} bytes went on in pieces of {piece}");
+        }
+        let mut service = Frames::of_service();
+        assert_eq!((service.look(&bytes), service.ends()), (bytes.len(), None));
     }
 
     #[test]

@@ -50,7 +50,7 @@ impl Default for Marks {
 }
 
 impl Watch for Marks {
-    fn look(&mut self, bytes: &[u8]) {
+    fn look(&mut self, bytes: &[u8]) -> usize {
         self.came |= !bytes.is_empty();
         self.frames.look(bytes);
         let mut rest = bytes;
@@ -65,6 +65,7 @@ impl Watch for Marks {
                 self.frame_came();
             }
         }
+        bytes.len()
     }
 
     fn sent(&mut self, bytes: usize) {
@@ -153,7 +154,9 @@ mod tests {
             }
             marks.look(&bytes[..9]);
             assert!(!marks.settled, "the settings did not come whole yet");
-            bytes[9..].chunks(piece).for_each(|piece| marks.look(piece));
+            for piece in bytes[9..].chunks(piece) {
+                marks.look(piece);
+            }
             assert!(marks.settled && !marks.is_other);
             assert!(marks.is_whole(1) && !marks.is_whole(3) && !marks.is_whole(5));
             assert!(!marks.is_unseen(3) && marks.is_unseen(5));

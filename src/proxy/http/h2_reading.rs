@@ -1,4 +1,8 @@
 //! The body of a message of HTTP/2, framed for a connection of HTTP/1.1.
+//!
+//! Trailers with pseudo-header fields are malformed (RFC 9113, 8.1). `h2` decodes such a block to its end, drops those fields
+//! and shows the rest, so that they can not be told from others here. It does no harm: where the request goes was decided by
+//! its head, nothing of them is ever passed on, and the table of fields stays the one that the other side has.
 
 use std::{
     io::{self, Write as _},

@@ -8,7 +8,7 @@ use std::{
 
 use h2::ext::Protocol;
 use http::{
-    HeaderMap, HeaderValue, Method,
+    HeaderMap, HeaderValue, Method, Uri,
     header::{COOKIE, HOST},
     request::Parts,
     uri::PathAndQuery,
@@ -85,15 +85,23 @@ fn host(request: &Parts) -> Result<Option<&[u8]>, Unfit> {
     }
 }
 
-/// What is asked for: a path, or `*`; nothing that could be read as a whole address.
+/// What is asked for: a path, or `*`; nothing that could be read as a whole address, and not nothing at all (RFC 9113,
+/// 8.3.1).
 fn target(request: &Parts, websocket: bool) -> Result<&str, Unfit> {
     let connects = request.method == Method::CONNECT && !websocket;
     match request.uri.path_and_query().map(PathAndQuery::as_str) {
         _ if connects => Ok("/"),
+        _ if has_no_path(&request.uri) => Err(Unfit::Malformed),
         Some(target) if target.starts_with('/') => Ok(target),
         Some("*") if request.method == Method::OPTIONS => Ok("*"),
         Some(_) | None => Err(Unfit::Malformed),
     }
+}
+
+/// Whether `:path` was not there: an address without an authority shows that as `/`. One with an authority is not made
+/// without a path.
+fn has_no_path(uri: &Uri) -> bool {
+    uri.authority().is_none() && uri.clone().into_parts().path_and_query.is_none()
 }
 
 /// Adds a field.
@@ -224,6 +232,7 @@ mod tests {
 
     #[test]
     fn what_is_no_request_is_told_from_what_is_refused() {
+        let nowhere = Uri::from_parts(http::uri::Parts::default()).unwrap();
         for (request, expected) in [
             (Request::get("http://a/").header("host", "b"), Unfit::Malformed),
             (Request::get("http://a/").header("upgrade", "websocket"), Unfit::Malformed),
@@ -231,6 +240,7 @@ mod tests {
             (Request::get("http://a/").header("x", "y".repeat(40_000)), Unfit::Refused(BadRequest::HeadTooLarge)),
             (Request::get(format!("http://a/{}", "x".repeat(9000))), Unfit::Refused(BadRequest::TargetTooLong)),
             (Request::connect("a:1"), Unfit::Refused(BadRequest::Method)),
+            (Request::builder().uri(nowhere).header("host", "a"), Unfit::Malformed),
         ] {
             assert_eq!(read(request, true).err(), Some(expected));
         }

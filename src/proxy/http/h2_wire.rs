@@ -19,15 +19,15 @@ use super::h2_frames::Frames;
 
 /// Looks at the frames of the other side.
 pub(super) trait Watch {
-    /// This came.
-    fn look(&mut self, bytes: &[u8]);
+    /// This came. So many of the bytes may go on to `h2`: the connection is at its end where that is not all.
+    fn look(&mut self, bytes: &[u8]) -> usize;
     /// So many bytes were sent.
     fn sent(&mut self, bytes: usize);
 }
 
 impl Watch for Frames {
-    fn look(&mut self, bytes: &[u8]) {
-        Self::look(self, bytes);
+    fn look(&mut self, bytes: &[u8]) -> usize {
+        Self::look(self, bytes)
     }
 
     fn sent(&mut self, bytes: usize) {
@@ -52,6 +52,8 @@ pub(super) struct Wire<W> {
     sent: usize,
     /// `h2` has more than could be taken.
     refused: bool,
+    /// What comes is no longer read.
+    deaf: bool,
     pub(super) frames: W,
     /// Bytes sent since the connection began.
     pub(super) total: u64,
@@ -63,7 +65,7 @@ pub(super) struct Handle<W>(pub(super) Rc<RefCell<Wire<W>>>);
 
 impl<W: Watch> Wire<W> {
     pub(super) fn new(stream: Stream, begun: Option<Buf>, frames: W) -> Self {
-        Self { stream, begun, out: Vec::new(), sent: 0, refused: false, frames, total: 0 }
+        Self { stream, begun, out: Vec::new(), sent: 0, refused: false, deaf: false, frames, total: 0 }
     }
 
     /// Sends all that was gathered. Ready tells whether `h2` has more.
@@ -102,6 +104,10 @@ impl<W: Watch> AsyncRead for Handle<W> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let mut wire = self.0.borrow_mut();
         let before = out.filled().len();
+        if wire.deaf {
+            // The task has seen why, and ends it.
+            return Poll::Pending;
+        }
         if let Some(mut begun) = wire.begun.take() {
             let count = begun.len().min(out.remaining());
             out.put_slice(begun.filled().get(..count).unwrap_or_default());
@@ -110,7 +116,15 @@ impl<W: Watch> AsyncRead for Handle<W> {
         } else {
             ready!(Pin::new(&mut wire.stream).poll_read(cx, out))?;
         }
-        wire.frames.look(out.filled().get(before..).unwrap_or_default());
+        let came = out.filled().get(before..).unwrap_or_default();
+        let (all, good) = (came.len(), wire.frames.look(came));
+        if good < all {
+            wire.deaf = true;
+            out.set_filled(before + good);
+            if good == 0 {
+                return Poll::Pending;
+            }
+        }
         Poll::Ready(Ok(()))
     }
 }

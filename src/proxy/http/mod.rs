@@ -16,7 +16,7 @@
 //!
 //! A connection of HTTP/2 (`h2_connection`) is many such clients at once: each stream (`h2_stream`) has its head from
 //! `h2_request`, and reads and writes like a connection of HTTP/1.1 of its own. `h2_wire` gathers what all of them
-//! send; `h2_frames` sees floods coming (`h2_split` tells frames apart).
+//! send; `h2_frames` sees floods coming, and `h2_faults` mistakes (`h2_split` tells frames apart).
 //!
 //! Towards services it is the same the other way round: a stream (`h2_upstream`) of a connection that many requests
 //! share (`h2_link`) is written and read like a connection of HTTP/1.1 of its own (`h2_asking`, `h2_body`, `h2_answer`,
@@ -46,6 +46,7 @@ mod h2_answer;
 mod h2_asking;
 mod h2_body;
 mod h2_connection;
+mod h2_faults;
 mod h2_fields;
 mod h2_frames;
 mod h2_hub;
