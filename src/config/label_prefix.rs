@@ -13,8 +13,8 @@ use crate::model::{Container, Place, Problem, Problems};
 /// Warns of labels whose first word is nearly one of our prefixes, and whose key is one of ours: others' labels have
 /// other keys, and are left alone.
 pub(super) fn warn_of_misspelt(container: &Container, prefixes: &[String], problems: &mut Problems) {
-    for label in container.labels.keys() {
-        let Some(meant) = prefixes.iter().find_map(|prefix| meant(label, prefix, prefixes)) else { continue };
+    for label in container.labels.keys().filter(|label| !prefixes.iter().any(|prefix| begins_with(label, prefix))) {
+        let Some(meant) = prefixes.iter().find_map(|prefix| meant(label, prefix)) else { continue };
         let place =
             Place::Label { container: format!("{}/{}", container.node, container.name), label: Some(label.clone()) };
         let problem = Problem::warning(place, "it has no effect: it does not begin as a label of Dormouse does");
@@ -22,14 +22,19 @@ pub(super) fn warn_of_misspelt(container: &Container, prefixes: &[String], probl
     }
 }
 
+/// Whether it is one of ours. A prefix may have dots and hyphens in it.
+fn begins_with(label: &str, prefix: &str) -> bool {
+    let (word, rest) = label.split_at_checked(prefix.len()).unwrap_or_default();
+    word.eq_ignore_ascii_case(prefix) && rest.starts_with('.')
+}
+
 /// The label that was probably meant by one that is not ours.
-fn meant(label: &str, prefix: &str, prefixes: &[String]) -> Option<String> {
+fn meant(label: &str, prefix: &str) -> Option<String> {
     let at = label.find(['.', '-', '_', ':', '/'])?;
     let (word, rest) = (label.get(..at)?.to_ascii_lowercase(), label.get(at + 1..)?);
-    let is_ours = label[at..].starts_with('.') && prefixes.contains(&word);
     // Of a short word another may be meant that is two letters away.
     let bound = if prefix.len() > 6 { 2 } else { 1 };
-    let is_near = !is_ours && osa_distance(&word, prefix) <= bound;
+    let is_near = osa_distance(&word, prefix) <= bound;
     (is_near && is_key(rest)).then(|| format!("{prefix}.{rest}"))
 }
 

@@ -174,7 +174,7 @@ fn a_slow_upload_is_not_taken_for_a_service_that_does_not_answer() {
     client.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\n").unwrap();
     // Longer in all than it waits for an answer, which it does from the last byte on.
     for byte in b"uploaded" {
-        thread::sleep(patience / 6);
+        std::thread::sleep(patience / 6);
         client.write_all(&[*byte]).unwrap();
     }
     let head = read_head(&mut client);

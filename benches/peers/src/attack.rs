@@ -81,6 +81,12 @@ fn attacks() -> Vec<Attack> {
         clear("slow heads", 2_000, format!("GET / HTTP/1.1\r\nHost: {}\r\n", host(0)).as_bytes(), |_| {
             b"X-A: b\r\n".to_vec()
         }),
+        clear(
+            "slow bodies",
+            1_000,
+            format!("POST /1k HTTP/1.1\r\nHost: {}\r\nContent-Length: 100000\r\n\r\n", host(0)).as_bytes(),
+            |_| b"x".to_vec(),
+        ),
         clear("idle connections", 9_000, &request("/1k", &host(0), ""), nothing),
     ]
 }
@@ -109,7 +115,7 @@ fn get(path: &str) -> Vec<u8> {
 
 /// Prints what others wait under each attack.
 pub(crate) fn run(options: &Options, upstream: &Upstream) -> io::Result<()> {
-    let (repetitions, time) = if options.quick { (2, 1) } else { (5, 3) };
+    let (repetitions, time) = if options.quick { (2, 1) } else { (9, 2) };
     let (mut rows, mut over) = (Vec::new(), Vec::new());
     let close: Vec<Kind> = options.contenders.iter().copied().filter(|kind| kind.is_close()).collect();
     for attack in attacks() {
