@@ -2,10 +2,12 @@
 
 use super::{
     middlewares::{finish, is_nothing, options},
-    tree::{Fields, Node, Value, normal, unknown},
+    tree::{Fields, Node, Value, nearest, normal, unknown},
     values::{self, Switch},
 };
-use crate::model::{Cors, HeaderEdits, MiddlewareSet, Problem, Problems, is_token};
+use crate::model::{
+    Cors, FieldValue, HeaderEdits, MiddlewareSet, NoVariable, Problem, Problems, Variable, is_token, variable_names,
+};
 
 /// Header fields that no middleware may touch: the framing of messages hangs on them, or they are about one
 /// connection alone.
@@ -25,6 +27,13 @@ const FRAMING: [&str; 13] = [
     "dormouse-hop",
 ];
 
+/// Whose fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Request,
+    Response,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Set,
@@ -38,23 +47,23 @@ pub(super) fn modify_request(node: &Node, set: &mut MiddlewareSet, problems: &mu
     if let Some(node) = fields.get("add_prefix") {
         set.steps.extend(super::middleware_paths::add_prefix(node, problems));
     }
-    modify(&mut fields, &mut set.request, problems);
+    modify(&mut fields, Way::Request, &mut set.request, problems);
     finish(fields, &["set_headers", "add_headers", "hide_headers", "add_prefix"], problems);
 }
 
 pub(super) fn modify_response(node: &Node, set: &mut MiddlewareSet, problems: &mut Problems) {
     let Some(node) = values::mapping(node, "a middleware", problems) else { return };
     let mut fields = options(&node, "middleware", problems);
-    modify(&mut fields, &mut set.response, problems);
+    modify(&mut fields, Way::Response, &mut set.response, problems);
     finish(fields, &["set_headers", "add_headers", "hide_headers"], problems);
 }
 
-fn modify(fields: &mut Fields<'_>, edits: &mut HeaderEdits, problems: &mut Problems) {
+fn modify(fields: &mut Fields<'_>, way: Way, edits: &mut HeaderEdits, problems: &mut Problems) {
     if let Some(node) = fields.get("set_headers") {
-        headers(node, Fate::Set, edits, problems);
+        headers(node, Fate::Set, way, edits, problems);
     }
     if let Some(node) = fields.get("add_headers") {
-        headers(node, Fate::Add, edits, problems);
+        headers(node, Fate::Add, way, edits, problems);
     }
     if let Some(node) = fields.get("hide_headers") {
         hide(node, edits, problems);
@@ -77,22 +86,22 @@ fn both(node: &Node, own: &str, fate: Fate, set: &mut MiddlewareSet, problems: &
     for entry in entries {
         let nested = values::structured(&entry.node);
         match (normal(&entry.key).as_str(), &nested.value) {
-            ("request", Value::Map(_)) => headers(&nested, fate, &mut set.request, problems),
-            ("response", Value::Map(_)) => headers(&nested, fate, &mut set.response, problems),
+            ("request", Value::Map(_)) => headers(&nested, fate, Way::Request, &mut set.request, problems),
+            ("response", Value::Map(_)) => headers(&nested, fate, Way::Response, &mut set.response, problems),
             // No value of a field is a mapping.
             (_, Value::Map(_)) => {
                 let kind = format!("`{own}` key");
                 problems.0.push(unknown(&entry.place, &kind, &entry.key, &["request", "response"]));
             }
-            _ => header(&entry.key, &entry.node, fate, &mut set.request, problems),
+            _ => header(&entry.key, &entry.node, fate, Way::Request, &mut set.request, problems),
         }
     }
 }
 
-fn headers(node: &Node, fate: Fate, edits: &mut HeaderEdits, problems: &mut Problems) {
+fn headers(node: &Node, fate: Fate, way: Way, edits: &mut HeaderEdits, problems: &mut Problems) {
     let Some(node) = values::mapping(node, "`set_headers`", problems) else { return };
     if let Value::Map(entries) = &node.value {
-        entries.iter().for_each(|entry| header(&entry.key, &entry.node, fate, edits, problems));
+        entries.iter().for_each(|entry| header(&entry.key, &entry.node, fate, way, edits, problems));
     }
 }
 
@@ -150,18 +159,57 @@ pub(super) fn may_be_set(name: &str, node: &Node, problems: &mut Problems) -> bo
     names_field(name, node, Fate::Set, problems)
 }
 
-fn header(name: &str, node: &Node, fate: Fate, edits: &mut HeaderEdits, problems: &mut Problems) {
+fn header(name: &str, node: &Node, fate: Fate, way: Way, edits: &mut HeaderEdits, problems: &mut Problems) {
     if !names_field(name, node, fate, problems) {
         return;
     }
     let Some(value) = values::text(node, problems) else { return };
-    if value.contains('$') {
-        let what = format!("the value of `{name}` holds a `$`: variables in header fields are not in this version yet");
-        problems.0.push(Problem::error(node.place.clone(), what));
-    } else if is_value(name, value, node, problems) {
-        match fate {
-            Fate::Set | Fate::Hidden => edits.set(name, value),
-            Fate::Add => edits.add(name, value),
+    if !is_value(name, value, node, problems) {
+        return;
+    }
+    let value = match FieldValue::read(value) {
+        Ok(value) => value,
+        Err(why) => return problems.0.push(no_variable(&why, name, node)),
+    };
+    match (value.as_text(), fate) {
+        (Some(text), Fate::Set | Fate::Hidden) => edits.set(name, text),
+        (Some(text), Fate::Add) => edits.add(name, text),
+        (None, _) if name.eq_ignore_ascii_case("host") => {
+            problems.0.push(Problem::error(node.place.clone(), "`Host` is set to one value: it takes no variables"));
+        }
+        (None, _) if !is_known(&value, (way, name), node, problems) => {}
+        (None, Fate::Set | Fate::Hidden) => edits.set_varied(name, value),
+        (None, Fate::Add) => edits.add_varied(name, value),
+    }
+}
+
+/// Whether all its variables are known when it is written, which is told where they are not.
+fn is_known(value: &FieldValue, (way, name): (Way, &str), node: &Node, problems: &mut Problems) -> bool {
+    let why = match way {
+        Way::Request if value.variables().any(Variable::is_of_answer) => "tells of the answer, which is not there yet",
+        Way::Response if value.variables().any(Variable::is_of_way) => {
+            "tells where a request goes, which is not for those who get the answer"
+        }
+        Way::Request | Way::Response => return true,
+    };
+    problems
+        .0
+        .push(Problem::error(node.place.clone(), format!("the value of `{name}` has a variable in it that {why}")));
+    false
+}
+
+fn no_variable(why: &NoVariable, name: &str, node: &Node) -> Problem {
+    let hint = "write `$$` for a `$`";
+    match why {
+        NoVariable::Unknown(variable) => {
+            let what = format!("the value of `{name}` has `${variable}` in it, which is no variable");
+            let near =
+                nearest(variable, variable_names()).map(|near| format!("did you mean `${near}`? Otherwise {hint}"));
+            Problem::error(node.place.clone(), what).with_hint(near.unwrap_or_else(|| hint.to_owned()))
+        }
+        NoVariable::Argument(variable) => {
+            let what = format!("the value of `{name}` has `${variable}` in it without a name in parentheses");
+            Problem::error(node.place.clone(), what).with_hint(format!("write for example `${variable}(X-Name)`"))
         }
     }
 }

@@ -148,7 +148,13 @@ impl RouteDraft {
         waiting_page: Option<String>,
     ) -> RouteSpec {
         let MiddlewareSet { steps, request, response, error_pages: _ } = self.middlewares;
-        let more = Middlewares { steps, add_request_headers: request.add, add_response_headers: response.add };
+        let more = Middlewares {
+            steps,
+            add_request_headers: request.add,
+            add_response_headers: response.add,
+            vary_request_headers: request.vary,
+            vary_response_headers: response.vary,
+        };
         let options = RouteOptions {
             upstream: self.upstream,
             client_profile: self.client_profile.map(|(name, _)| name),

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc, time::Du
 use ipnet::IpNet;
 use regex::Regex;
 
-use super::{Alias, Oidc, Place, Secret};
+use super::{Alias, FieldValue, Oidc, Place, Secret};
 
 /// The middlewares of a route, in order.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -16,6 +16,10 @@ pub struct Middlewares {
     pub add_request_headers: Vec<(String, String)>,
     /// Header fields added to the response.
     pub add_response_headers: Vec<(String, String)>,
+    /// Header fields of the request with variables in their values, added after these.
+    pub vary_request_headers: Vec<(String, FieldValue)>,
+    /// The same of the response.
+    pub vary_response_headers: Vec<(String, FieldValue)>,
 }
 
 /// One that looks at each request.
@@ -298,6 +302,8 @@ pub struct HeaderEdits {
     pub add: Vec<(String, String)>,
     /// Those that came under these names are not passed on.
     pub hide: Vec<String>,
+    /// Written besides those that came, with variables in their values.
+    pub vary: Vec<(String, FieldValue)>,
 }
 
 impl HeaderEdits {
@@ -312,6 +318,17 @@ impl HeaderEdits {
         self.add.push((name.to_owned(), value.to_owned()));
     }
 
+    /// From here on the field has this one value, which is made for each message.
+    pub fn set_varied(&mut self, name: &str, value: FieldValue) {
+        self.hide(name);
+        self.vary.push((name.to_owned(), value));
+    }
+
+    /// From here on the field has this value, too, which is made for each message.
+    pub fn add_varied(&mut self, name: &str, value: FieldValue) {
+        self.vary.push((name.to_owned(), value));
+    }
+
     /// From here on the field has no value.
     pub fn hide(&mut self, name: &str) {
         self.forget(name);
@@ -323,6 +340,7 @@ impl HeaderEdits {
     fn forget(&mut self, name: &str) {
         self.set.retain(|(own, _)| !own.eq_ignore_ascii_case(name));
         self.add.retain(|(own, _)| !own.eq_ignore_ascii_case(name));
+        self.vary.retain(|(own, _)| !own.eq_ignore_ascii_case(name));
     }
 
     /// These edits, and then those.
@@ -330,6 +348,8 @@ impl HeaderEdits {
         next.hide.iter().for_each(|name| self.hide(name));
         next.set.iter().for_each(|(name, value)| self.set(name, value));
         next.add.iter().for_each(|(name, value)| self.add(name, value));
+        // What they set is among what they hide.
+        self.vary.extend(next.vary.iter().cloned());
     }
 }
 

@@ -14,6 +14,7 @@ mod dns_server;
 mod duration;
 mod endpoint;
 mod engine;
+mod field_value;
 mod idle;
 mod ignore;
 mod middleware;
@@ -41,6 +42,7 @@ pub use dns_server::{DnsServer, NoDnsServer};
 pub use duration::{BadDuration, format_duration, parse_duration};
 pub use endpoint::{BadScheme, Endpoint, Scheme};
 pub use engine::{DockerAddress, EngineAddress, EngineTls, NodeSpec, Pem};
+pub use field_value::{FieldValue, NoVariable, Piece, Variable, variable_names};
 pub use idle::{IdlePolicy, OnWakeTimeout, SleepMethod, StopSignal, Waiting};
 pub use ignore::{AsleepResponse, Ignore, IgnoreCase};
 pub use middleware::{

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use dormouse::model::{
-    Audience, AuthServer, BackendSpec, Condition, Group, IdlePolicy, Ignore, Middleware, PathPattern, Place, Problem,
-    Readiness, RouteSpec, RouteTarget, SleepMethod, Waiting, WakeOn, format_duration,
+    Audience, AuthServer, BackendSpec, Condition, FieldValue, Group, IdlePolicy, Ignore, Middleware, PathPattern,
+    Place, Problem, Readiness, RouteSpec, RouteTarget, SleepMethod, Waiting, WakeOn, format_duration,
 };
 
 /// A middleware in short. Of a password nothing is shown.
@@ -159,6 +159,9 @@ pub(crate) fn route(route: &RouteSpec) -> String {
         let pair = |(name, value): &(String, String)| format!("{name}:{value}");
         list(&mut line, "add", all.add_request_headers.iter().map(pair));
         list(&mut line, "add_response", all.add_response_headers.iter().map(pair));
+        let varied = |(name, value): &(String, FieldValue)| format!("{name}:{value}");
+        list(&mut line, "vary", all.vary_request_headers.iter().map(varied));
+        list(&mut line, "vary_response", all.vary_response_headers.iter().map(varied));
         list(&mut line, "steps", all.steps.iter().map(step));
     }
     list(&mut line, "waiting", route.options.waiting.iter().map(|w| waiting(*w).to_owned()));

@@ -42,6 +42,7 @@ mod keep_awake;
 mod killed;
 mod middlewares;
 mod middlewares_limits;
+mod middlewares_variables;
 mod not_woken;
 mod ocsp;
 mod oidc;

@@ -1,16 +1,20 @@
 //! What a process and its children have used: processor time and memory.
 
-use std::{fs, path::Path};
+use std::{env, fs, path::Path};
 
-/// The process and everything below it.
+/// The process and everything below it that is its own.
 pub(crate) fn tree(pid: u32) -> Vec<u32> {
+    let own = env::current_exe().ok();
+    // What a contender starts as its backend is this program again: what that costs is not the contender's.
+    let is_backend = |pid: &u32| own.is_some() && fs::read_link(format!("/proc/{pid}/exe")).ok() == own;
     let mut all = vec![pid];
     let mut seen = 0;
     while seen < all.len() {
         let tasks = format!("/proc/{}/task", all[seen]);
         for task in fs::read_dir(tasks).into_iter().flatten().flatten() {
             let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
-            all.extend(children.split_whitespace().filter_map(|child| child.parse::<u32>().ok()));
+            let children = children.split_whitespace().filter_map(|child| child.parse::<u32>().ok());
+            all.extend(children.filter(|child| !is_backend(child)));
         }
         seen += 1;
     }

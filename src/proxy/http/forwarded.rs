@@ -25,6 +25,8 @@ pub(super) struct Peer {
     node: String,
     /// The port that it came to, for requests that name none.
     port: String,
+    /// The port that it came from; 0: that is not known.
+    from_port: u16,
 }
 
 fn canonical(address: IpAddr) -> IpAddr {
@@ -57,7 +59,16 @@ impl Peer {
         let scheme = if secure { "https" } else { "http" };
         let fixed = format!("X-Forwarded-For: {text}\r\nX-Real-IP: {text}\r\nX-Forwarded-Proto: {scheme}\r\n");
         let node = if address.is_ipv6() { format!("\"[{text}]\"") } else { text.clone() };
-        Self { address, trusted: trusts(trusted, address), fixed, scheme, text, node, port: local_port.to_string() }
+        Self {
+            address,
+            trusted: trusts(trusted, address),
+            fixed,
+            scheme,
+            text,
+            node,
+            port: local_port.to_string(),
+            from_port: peer.port(),
+        }
     }
 
     /// The client behind trusted proxies: the last address in `X-Forwarded-For` that is none of them.
@@ -81,6 +92,11 @@ impl Peer {
     pub(super) fn behind(&self, head: &RequestHead, client: IpAddr) -> Self {
         let port = self.port.parse().unwrap_or(0);
         Self::new(SocketAddr::new(client, 0), port, self.is_secure(head), &[])
+    }
+
+    /// The port of the other end, where that is known.
+    pub(super) fn port_of_client(&self) -> Option<u16> {
+        Some(self.from_port).filter(|port| *port != 0)
     }
 
     /// Whether the client came by TLS, to us or to a proxy whose word counts.

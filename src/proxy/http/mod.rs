@@ -81,6 +81,7 @@ mod spliced;
 mod tell;
 mod tries;
 mod tunnel;
+mod variables;
 mod waiting;
 mod wake;
 mod way_in;

@@ -30,6 +30,7 @@ use super::{
     secure,
     send::Run,
     tell, tunnel,
+    variables::Message,
 };
 
 /// Sends the response. From here on nothing is tried again: the client sees what happens.
@@ -117,6 +118,14 @@ fn tell<'a>(job: &mut Job<'a>, run: &mut Run, head: &mut ResponseHead) -> Told<'
     let keep_alive =
         job.head.keep_alive && may_stay && run.pump.finished() && !run.write_failed && !job.client.is_stopping();
     let cookie = job.turn.as_ref().and_then(|turn| balance::answered(turn, job));
+    let varied = match &route.spec.options.middlewares {
+        Some(all) if !all.vary_response_headers.is_empty() => {
+            let (peer, trusted) = (job.client.peer.as_ref(), job.client.settings.trusted_proxies.as_slice());
+            let answer = Some((head.status, Some((&*head, bytes))));
+            Message { head: job.head, peer, trusted, route: &route.spec, upstream: None, answer }.of_answer(all)
+        }
+        Some(_) | None => Vec::new(),
+    };
     let ending = Ending {
         is_11,
         keep_alive,
@@ -124,6 +133,7 @@ fn tell<'a>(job: &mut Job<'a>, run: &mut Run, head: &mut ResponseHead) -> Told<'
         set: &route.spec.options.set_response_headers,
         hide: &route.spec.options.hide_response_headers,
         add: route.spec.options.middlewares.as_ref().map_or(&[], |all| &all.add_response_headers),
+        varied: &varied,
         remade: &remade.fields,
         origin: middleware::allowed_origin(route, job.head),
         cookie: cookie.as_deref(),

@@ -19,6 +19,7 @@ use super::{
     relay::Emit,
     request_head::{Field, Framing, RequestHead},
     response_head::ResponseHead,
+    variables::Message,
 };
 
 /// The field by which browsers are told to use nothing but TLS.
@@ -219,6 +220,12 @@ pub(super) fn request(
     for (name, value) in set.iter().chain(added).chain(found) {
         push_field(out, name.as_bytes(), value.as_bytes());
     }
+    if let Some(all) = route.options.middlewares.as_deref().filter(|all| !all.vary_request_headers.is_empty()) {
+        let message = Message { head, peer, trusted, route, upstream: Some(upstream), answer: None };
+        for (name, value) in message.of_request(all) {
+            push_field(out, name.as_bytes(), &value);
+        }
+    }
     out.push(b"\r\n");
 }
 
@@ -237,6 +244,8 @@ pub(super) struct Ending<'a> {
     pub(super) hide: &'a [String],
     /// The route's own fields besides those of the endpoint.
     pub(super) add: &'a [(String, String)],
+    /// The same, made for this answer.
+    pub(super) varied: &'a [(String, Vec<u8>)],
     /// What middlewares say of its body.
     pub(super) remade: &'a [(&'static str, Vec<u8>)],
     /// Whose pages may read it.
@@ -257,6 +266,7 @@ impl<'a> Ending<'a> {
             set: &[],
             hide,
             add: &[],
+            varied: &[],
             remade: &[],
             origin: None,
             cookie: None,
@@ -306,6 +316,9 @@ pub(super) fn response(head: &ResponseHead, bytes: &[u8], ending: Ending<'_>, ou
         body_fields(head, ending, out);
         for (name, value) in ending.set.iter().chain(ending.add) {
             push_field(out, name.as_bytes(), value.as_bytes());
+        }
+        for (name, value) in ending.varied {
+            push_field(out, name.as_bytes(), value);
         }
         // The route has the last word on what only describes the body.
         let is_ours = |name: &str| {

@@ -13,12 +13,13 @@ use super::{
     request_head::RequestHead,
     rewrite::HSTS,
     secure,
+    variables::Message,
 };
 
 /// Tells the client something ourselves.
 pub(super) async fn tell(client: &mut Client, head: &RequestHead, route: &LiveRoute, answer: &Answer) -> Next {
     let page = as_page(route, head, answer);
-    let wanted = wanted(client, head, route);
+    let wanted = wanted(client, head, route, answer.status);
     client.answer_with(Some(head), page.as_ref().unwrap_or(answer), &wanted).await
 }
 
@@ -29,12 +30,18 @@ pub(super) fn as_page(route: &LiveRoute, head: &RequestHead, answer: &Answer) ->
 }
 
 /// The header fields that the route wants in its answers, as far as they do not tell of a body, which is ours.
-pub(super) fn wanted(client: &Client, head: &RequestHead, route: &LiveRoute) -> Vec<(String, String)> {
+pub(super) fn wanted(client: &Client, head: &RequestHead, route: &LiveRoute, status: u16) -> Vec<(String, String)> {
     let options = &route.spec.options;
     let added = options.middlewares.as_ref().map_or(&[][..], |all| &all.add_response_headers);
     let origin = middleware::allowed_origin(route, head).map(|origin| ("Access-Control-Allow-Origin", origin));
     let hsts = secure::hsts(client, head).filter(|_| !is_set(&options.set_response_headers, HSTS.as_bytes()));
-    let own = options.set_response_headers.iter().chain(added).map(|(name, value)| (name.as_str(), value.as_str()));
+    let (peer, trusted) = (client.peer.as_ref(), client.settings.trusted_proxies.as_slice());
+    let message = Message { head, peer, trusted, route: &route.spec, upstream: None, answer: Some((status, None)) };
+    let varied = options.middlewares.as_deref().map(|all| message.of_answer(all)).unwrap_or_default();
+    let varied = varied.into_iter().map(|(name, value)| (name, String::from_utf8_lossy(&value).into_owned()));
+    let varied: Vec<(String, String)> = varied.collect();
+    let own = options.set_response_headers.iter().chain(added).chain(&varied);
+    let own = own.map(|(name, value)| (name.as_str(), value.as_str()));
     // What is shown within the waiting page must be allowed to be.
     let is_frame = head.path() == web::FRAME_PATH;
     let fits = |name: &str| {

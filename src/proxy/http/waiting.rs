@@ -316,7 +316,7 @@ impl<'a, 'b> Reply<'a, 'b> {
         for (name, value) in fields {
             let _ = write!(head, "{name}: {value}\r\n");
         }
-        add_wanted(&mut head, &wanted(job.client, job.head, job.route));
+        add_wanted(&mut head, &wanted(job.client, job.head, job.route, status));
         head.push_str(if chunked { "Transfer-Encoding: chunked\r\n" } else { "" });
         head.push_str(if keep_alive { "\r\n" } else { "Connection: close\r\n\r\n" });
         job.client.note(|notes| notes.status = Some(status));
