@@ -32,7 +32,7 @@ pub(super) struct Desk {
 impl Desk {
     pub(super) fn open(state_dir: &Path, settings: AcmeSettings, certificates: Arc<Certificates>) -> io::Result<Self> {
         let vault = Vault::open(state_dir, &settings.directory)?;
-        let (notes, turns, account) = (Notes::new(state_dir), Turns::default(), Arc::default());
+        let (notes, turns, account) = (Notes::open(state_dir), Turns::default(), Arc::default());
         Ok(Self { settings: Arc::new(settings), vault, notes, turns, certificates, account })
     }
 

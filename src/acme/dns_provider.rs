@@ -260,6 +260,14 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn a_dns_server_may_be_one_of_the_next_link() {
+        let address = async |text| address_of(text).await.unwrap().to_string();
+        assert_eq!(address("[fe80::1%2]:5353").await, "[fe80::1%2]:5353");
+        assert_eq!(address("fe80::1%2").await, "[fe80::1%2]:53");
+        assert_eq!(address("192.0.2.1").await, "192.0.2.1:53");
+    }
+
     #[test]
     fn every_algorithm_that_can_be_written_is_one_of_its_own_and_signs() {
         use_one_provider();

@@ -4,7 +4,7 @@ use std::{process::Stdio, time::Duration};
 
 use tokio::process::Command;
 
-use super::failed::Failed;
+use super::{failed::Failed, schedule::Kind};
 use crate::{model::DnsHook, provider};
 
 /// A command may take this long.
@@ -13,9 +13,18 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// So much of what it said is told when it fails.
 const TOLD: usize = 300;
 
-/// Runs the command with `present` or `cleanup`, the record's name and its value. What stands behind it is not known:
-/// whatever failed may go well the next time.
-pub(super) async fn run(hook: &DnsHook, what: &str, name: &str, value: &str) -> Result<(), Failed> {
+/// Has the command put a record in. What stands behind it is not known: whatever failed may go well the next time.
+pub(super) async fn put(hook: &DnsHook, name: &str, value: &str) -> Result<(), Failed> {
+    run(hook, "present", name, value).await.map_err(|failed| Failed { kind: Kind::Unreachable, ..failed })
+}
+
+/// Has the command take a record out. One that ran and failed has said no, and another one may go well the next time.
+pub(super) async fn take(hook: &DnsHook, name: &str, value: &str) -> Result<(), Failed> {
+    run(hook, "cleanup", name, value).await
+}
+
+/// Runs the command with what it is to do, the record's name and its value.
+async fn run(hook: &DnsHook, what: &str, name: &str, value: &str) -> Result<(), Failed> {
     let Some((program, arguments)) = hook.command.split_first() else {
         return Err(Failed::refused("no command is set that puts records into the DNS"));
     };
@@ -24,14 +33,14 @@ pub(super) async fn run(hook: &DnsHook, what: &str, name: &str, value: &str) -> 
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let run = async { provider::spawn(&mut command)?.wait_with_output().await };
     let ran = tokio::time::timeout(PATIENCE, run).await;
-    let failed = |why: String| Failed::passing(format!("`{program} {what} {name}` {why}"));
+    let what = format!("`{program} {what} {name}`");
     match ran {
-        Err(_) => Err(failed(format!("did not end within {} s", PATIENCE.as_secs()))),
-        Ok(Err(error)) => Err(failed(format!("could not be run: {error}"))),
+        Err(_) => Err(Failed::passing(format!("{what} did not end within {} s", PATIENCE.as_secs()))),
+        Ok(Err(error)) => Err(Failed::passing(format!("{what} could not be run: {error}"))),
         Ok(Ok(output)) if output.status.success() => Ok(()),
         Ok(Ok(output)) => {
             let said: String = String::from_utf8_lossy(&output.stderr).trim().chars().take(TOLD).collect();
-            Err(failed(format!("failed ({}): {said}", output.status)))
+            Err(Failed::refused(format!("{what} failed ({}): {said}", output.status)))
         }
     }
 }
@@ -41,14 +50,20 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_command_that_is_away_or_fails_may_go_well_the_next_time() {
-        let check = async |command: &[&str], expected: &str| {
+    async fn a_command_that_is_away_or_fails_may_go_well_the_next_time_unless_it_was_to_take_a_record_out() {
+        let check = async |command: &[&str], taking_passes: bool, expected: &str| {
             let command = command.iter().map(|word| (*word).to_owned()).collect();
             let hook = DnsHook { command, wait: Duration::ZERO };
-            let failed = run(&hook, "present", "_acme-challenge.a.test.", "v").await.unwrap_err();
-            assert!(failed.passes() && failed.why.contains(expected), "{failed:?}");
+            let name = "_acme-challenge.a.test.";
+            let (put, taken) = (put(&hook, name, "v").await, take(&hook, name, "v").await);
+            for (what, done, passes) in [("present", put, true), ("cleanup", taken, taking_passes)] {
+                let failed = done.unwrap_err();
+                let words = [format!("`{} {what} {name}` ", hook.command[0]), expected.to_owned()];
+                assert!(words.iter().all(|word| failed.why.contains(word)), "{failed:?}");
+                assert_eq!(failed.passes(), passes, "{failed:?}");
+            }
         };
-        check(&["/nonexistent/hook"], "`/nonexistent/hook present _acme-challenge.a.test.` could not be run").await;
-        check(&["sh", "-c", "echo nobody answers >&2; exit 3"], "(exit status: 3): nobody answers").await;
+        check(&["/nonexistent/hook"], true, "could not be run").await;
+        check(&["sh", "-c", "echo nobody answers >&2; exit 3"], false, "(exit status: 3): nobody answers").await;
     }
 }

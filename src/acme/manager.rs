@@ -191,8 +191,7 @@ impl Manager {
         match outcome {
             Ok(certificate) => {
                 tracing::info!(names = names.join(" "), until = %certificate.not_after, "got a certificate");
-                plan.has = Some((certificate.not_before, certificate.not_after));
-                plan.failures = None;
+                plan.got(certificate.not_before, certificate.not_after);
                 self.got.insert(names.to_vec(), Arc::new(certificate));
             }
             Err(failed) => {
@@ -254,7 +253,10 @@ impl Manager {
             let names = plan.names.join("`, `");
             let what =
                 format!("no certificate for `{names}` from `{}`: {}", self.desk.settings.directory, failures.why);
-            let times = if failures.count == 1 { "once".to_owned() } else { format!("{} times", failures.count) };
+            let times = match failures.counts.sum() {
+                1 => "once".to_owned(),
+                count => format!("{count} times"),
+            };
             Problem::warning(place, what).with_hint(format!("failed {times} in a row; tried again at {}", plan.due()))
         });
         self.certificates.set_from_authority(certificates, problems.collect());

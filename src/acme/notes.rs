@@ -2,20 +2,30 @@
 //! also the end of the program, it is known what to take out. One file for each record; there are no secrets in them.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{
     dns_ask::Spot,
-    vault::{hash, write},
+    failed::Failed,
+    schedule::Counts,
+    vault::{UNFINISHED, hash, write},
 };
 
 /// The form of a note. One of another form was written by a newer program, and is left to it.
 const VERSION: u64 = 1;
+
+/// So long it is tried to take out what can not be taken out, and so often when nobody says no.
+const LONG: Duration = Duration::from_secs(7 * 24 * 3600);
+const OFTEN: u32 = 200;
 
 /// A record that is in the DNS, or may be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,17 +34,28 @@ pub(super) struct Note {
     pub(super) by: String,
     pub(super) spot: Spot,
     pub(super) value: String,
+    /// When it was put there.
+    pub(super) since: Timestamp,
+    /// How often it could not be taken out.
+    pub(super) failures: Counts,
 }
 
-/// Where notes are.
+/// Where notes are. A copy shares what was told.
 #[derive(Debug, Clone)]
 pub(super) struct Notes {
     directory: PathBuf,
+    /// Files of which it was told that they can not be read. A std mutex: never held across an await.
+    told: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
 impl Notes {
-    pub(super) fn new(state_dir: &Path) -> Self {
-        Self { directory: state_dir.join("dns-records") }
+    /// The notes below a state directory, without what a kill has left unfinished among them.
+    pub(super) fn open(state_dir: &Path) -> Self {
+        let notes = Self { directory: state_dir.join("dns-records"), told: Arc::default() };
+        for unfinished in notes.files(UNFINISHED) {
+            remove(&unfinished);
+        }
+        notes
     }
 
     /// Keeps a note.
@@ -45,26 +66,66 @@ impl Notes {
 
     /// The record is not there any more.
     pub(super) fn forget(&self, note: &Note) {
-        match fs::remove_file(self.file(note)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(%error, "`{}` can not be removed", self.file(note).display());
-            }
-            Ok(()) | Err(_) => {}
-        }
+        remove(&self.file(note));
     }
 
-    /// All that is noted. What can not be read is told and left out.
+    /// It could not be taken out. Says whether that is to be tried again: not when there were so many refusals, or it was
+    /// tried long enough.
+    pub(super) fn failed(&self, mut note: Note, failed: &Failed, refusals: u32) -> bool {
+        note.failures.add(failed.kind);
+        let (record, value, why, tries) = (&note.spot.name, &note.value, &failed.why, note.failures.sum());
+        if note.is_given_up(Timestamp::now(), refusals) {
+            tracing::warn!(
+                record,
+                value,
+                why,
+                tries,
+                "a record stays in the DNS: it is not tried again to take it out"
+            );
+            self.forget(&note);
+            return false;
+        }
+        if tries == 1 {
+            tracing::warn!(record, why, "a record stays in the DNS for now: it is tried again");
+        } else {
+            tracing::debug!(record, why, tries, "a record stays in the DNS for now: it is tried again");
+        }
+        if let Err(error) = self.keep(&note) {
+            tracing::warn!(record, %error, "it can not be noted how often it was tried to take a record out of the DNS");
+        }
+        true
+    }
+
+    /// All that is noted. What can not be read is told once and left out.
     pub(super) fn all(&self) -> Vec<Note> {
+        let (notes, news) = self.look();
+        for (path, why) in news {
+            tracing::warn!(path = %path.display(), why, "a note of a record in the DNS is left out");
+        }
+        notes
+    }
+
+    /// All that is noted, and what can not be read and was not before.
+    fn look(&self) -> (Vec<Note>, Vec<(PathBuf, String)>) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut notes, mut news) = (Vec::new(), Vec::new());
+        for path in self.files("json") {
+            match Note::read(&path) {
+                Ok(note) => notes.push(note),
+                Err(why) if told.insert(path.clone()) => news.push((path, why)),
+                Err(_) => {}
+            }
+        }
+        (notes, news)
+    }
+
+    /// The files whose names end so.
+    fn files(&self, end: &str) -> Vec<PathBuf> {
         let Ok(entries) = fs::read_dir(&self.directory) else { return Vec::new() };
         let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
-        let mut paths: Vec<PathBuf> = paths.filter(|path| path.extension().is_some_and(|end| end == "json")).collect();
+        let mut paths: Vec<PathBuf> = paths.filter(|path| path.extension().is_some_and(|found| found == end)).collect();
         paths.sort();
-        let read = |path: &PathBuf| {
-            let told =
-                |why: &str| tracing::warn!(path = %path.display(), why, "a note of a record in the DNS is left out");
-            Note::read(path).inspect_err(|why| told(why)).ok()
-        };
-        paths.iter().filter_map(read).collect()
+        paths
     }
 
     fn file(&self, note: &Note) -> PathBuf {
@@ -73,10 +134,32 @@ impl Notes {
     }
 }
 
+fn remove(file: &Path) {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(%error, "`{}` can not be removed", file.display());
+        }
+        Ok(()) | Err(_) => {}
+    }
+}
+
 impl Note {
+    /// A record that is put there now.
+    pub(super) fn new(by: &str, spot: Spot, value: String) -> Self {
+        Self { by: by.to_owned(), spot, value, since: Timestamp::now(), failures: Counts::default() }
+    }
+
+    /// Whether it is not tried any more to take it out; so many refusals are enough.
+    fn is_given_up(&self, now: Timestamp, refusals: u32) -> bool {
+        let age = now.duration_since(self.since).try_into().unwrap_or(Duration::ZERO);
+        age >= LONG || self.failures.refused >= refusals || self.failures.unreachable >= OFTEN
+    }
+
     fn written(&self) -> Value {
-        let Self { by, spot: Spot { name, zone }, value } = self;
-        json!({ "version": VERSION, "by": by, "name": name, "zone": zone, "value": value })
+        let Self { by, spot: Spot { name, zone }, value, since, failures: Counts { unreachable, refused } } = self;
+        let failures = json!({ "unreachable": unreachable, "refused": refused });
+        let since = since.to_string();
+        json!({ "version": VERSION, "by": by, "name": name, "zone": zone, "value": value, "since": since, "failures": failures })
     }
 
     fn read(path: &Path) -> Result<Self, String> {
@@ -91,8 +174,14 @@ impl Note {
             let text = written.get(key).and_then(Value::as_str).map(str::to_owned);
             text.ok_or_else(|| format!("it has no `{key}`"))
         };
+        let count = |kind: &str| {
+            let count = written.get("failures").and_then(|failures| failures.get(kind)?.as_u64());
+            count.and_then(|count| u32::try_from(count).ok()).ok_or_else(|| format!("it has no `failures: {kind}`"))
+        };
         let spot = Spot { name: field("name")?, zone: field("zone")? };
-        Ok(Self { by: field("by")?, spot, value: field("value")? })
+        let since = field("since")?.parse().map_err(|error: jiff::Error| format!("its `since`: {error}"))?;
+        let failures = Counts { unreachable: count("unreachable")?, refused: count("refused")? };
+        Ok(Self { by: field("by")?, spot, value: field("value")?, since, failures })
     }
 }
 
@@ -100,19 +189,22 @@ impl Note {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
+    use jiff::ToSpan;
+
     use super::*;
+
+    fn note(value: &str) -> Note {
+        let spot = Spot { name: "_acme-challenge.a.test".to_owned(), zone: "a.test".to_owned() };
+        Note::new("rfc2136", spot, value.to_owned())
+    }
 
     #[test]
     fn a_note_is_kept_until_it_is_forgotten_and_what_is_none_is_left_alone() {
         let directory = tempfile::tempdir().unwrap();
-        let notes = Notes::new(directory.path());
+        let notes = Notes::open(directory.path());
         assert_eq!(notes.all(), []);
-        let note = |value: &str| Note {
-            by: "rfc2136".to_owned(),
-            spot: Spot { name: "_acme-challenge.a.test".to_owned(), zone: "a.test".to_owned() },
-            value: value.to_owned(),
-        };
-        let (one, other) = (note("one"), note("other"));
+        let failures = Counts { unreachable: 3, refused: 2 };
+        let (one, other) = (note("one"), Note { failures, ..note("other") });
         for _ in 0..2 {
             notes.keep(&one).unwrap();
         }
@@ -126,7 +218,40 @@ mod tests {
         }
         notes.forget(&one);
         notes.forget(&one);
-        assert_eq!(Notes::new(directory.path()).all(), [other]);
+        let notes = Notes::open(directory.path());
+        let (found, news) = notes.look();
+        assert_eq!(found, [other]);
+        let news: Vec<_> = news.iter().filter_map(|(path, _)| path.file_name()?.to_str()).collect();
+        assert_eq!(news, ["broken.json", "half.json", "newer.json"]);
         assert_eq!(fs::read_to_string(notes.directory.join("newer.json")).unwrap(), newer);
+        let (found, news) = notes.look();
+        assert!(found.len() == 1 && news.is_empty(), "it was told before: {news:?}");
+    }
+
+    #[test]
+    fn what_a_kill_has_left_unfinished_is_removed_at_the_next_start() {
+        let directory = tempfile::tempdir().unwrap();
+        let notes = Notes::open(directory.path());
+        notes.keep(&note("one")).unwrap();
+        let unfinished = notes.file(&note("other")).with_extension(UNFINISHED);
+        fs::write(&unfinished, "{\"vers").unwrap();
+        assert_eq!(Notes::open(directory.path()).all().len(), 1);
+        assert!(!unfinished.exists());
+    }
+
+    #[test]
+    fn a_record_is_given_up_after_a_week_or_when_it_was_tried_often() {
+        let (now, note) = (Timestamp::now(), note("one"));
+        let check = |since: Timestamp, unreachable: u32, refused: u32, expected: bool| {
+            let failures = Counts { unreachable, refused };
+            let found = Note { since, failures, ..note.clone() }.is_given_up(now, 8);
+            assert_eq!(found, expected, "{since}, {failures:?}");
+        };
+        check(now - (7 * 24).hours(), 1, 0, true);
+        check(now - (7 * 24 - 1).hours(), 180, 7, false);
+        check(now, 0, 8, true);
+        // A clock that was set back.
+        check(now + (365 * 24).hours(), 199, 0, false);
+        check(now + (365 * 24).hours(), 200, 0, true);
     }
 }

@@ -1,9 +1,12 @@
 //! The records of one order: put into the DNS, waited for, and taken out again.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::try_join_all;
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::{
+    sync::{Mutex, OwnedMutexGuard},
+    time::Instant,
+};
 
 use super::{
     dns_ask::Spot,
@@ -13,6 +16,12 @@ use super::{
     notes::{Note, Notes},
 };
 use crate::model::{DnsAccess, DnsHook};
+
+/// Nothing more is taken out now when that has taken so long; what is being taken out has its own time (two minutes).
+const LONG: Duration = Duration::from_secs(60);
+
+/// So many times a command may say that it can not take a record out, over some minutes: what is behind it may be away.
+const OFTEN: u32 = 8;
 
 /// Whose turn it is to change records. Providers replace all values of a name at once, so that two who add one each at
 /// the same time would leave one of them.
@@ -72,11 +81,11 @@ impl<'a> Records<'a> {
             )));
         }
         // Noted first: it may be there although this breaks off.
-        let note = Note { by: self.access.name().to_owned(), spot: spot.clone(), value: value.clone() };
+        let note = Note::new(self.access.name(), spot.clone(), value.clone());
         self.notes.keep(&note)?;
         self.put.push(Put { note, is_certain: true });
         let done = match &self.by {
-            By::Hook(hook) => hook::run(hook, "present", &spot.name, &value).await,
+            By::Hook(hook) => hook::put(hook, &spot.name, &value).await,
             By::Provider(client) => {
                 let _turn = self.turn_to_change().await;
                 client.put(&spot, &value).await
@@ -109,39 +118,42 @@ impl<'a> Records<'a> {
         Ok(())
     }
 
-    /// Takes out what was put in. What can not be taken out now stays noted; says whether there is any.
+    /// Takes out what was put in, within a bounded time. What can not be taken out now stays noted; says whether there is
+    /// any.
     pub(super) async fn take_back(&mut self) -> bool {
-        let mut stays = false;
+        let (mut stays, begun) = (false, Instant::now());
         while let Some(Put { note: Note { spot, value, .. }, .. }) = self.put.first() {
+            if begun.elapsed() >= LONG {
+                let records = self.put.len();
+                tracing::debug!(records, "records stay in the DNS for now: taking others out took too long");
+                self.put.clear();
+                return true;
+            }
             let done = match &self.by {
-                By::Hook(hook) => hook::run(hook, "cleanup", &spot.name, value).await,
+                By::Hook(hook) => hook::take(hook, &spot.name, value).await,
                 By::Provider(client) => {
                     let _turn = self.turn_to_change().await;
                     client.take(spot, value).await
                 }
             };
-            let Put { note, is_certain } = self.put.remove(0);
+            let put = self.put.remove(0);
             match done {
-                Err(failed) if failed.passes() => {
-                    let why = failed.why;
-                    tracing::warn!(
-                        record = note.spot.name,
-                        why,
-                        "a record stays in the DNS for now: it is tried again"
-                    );
-                    stays = true;
+                Ok(()) => self.notes.forget(&put.note),
+                Err(failed) if put.is_certain || failed.passes() => {
+                    stays |= self.notes.failed(put.note, &failed, self.refusals());
                 }
-                Err(failed) => {
-                    if is_certain {
-                        let (value, why) = (&note.value, failed.why);
-                        tracing::warn!(record = note.spot.name, value, why, "a record stays in the DNS");
-                    }
-                    self.notes.forget(&note);
-                }
-                Ok(()) => self.notes.forget(&note),
+                Err(_) => self.notes.forget(&put.note),
             }
         }
         stays
+    }
+
+    /// So many refusals are enough.
+    fn refusals(&self) -> u32 {
+        match self.by {
+            By::Hook(_) => OFTEN,
+            By::Provider(_) => 1,
+        }
     }
 
     async fn turn_to_change(&self) -> Option<OwnedMutexGuard<()>> {
@@ -159,5 +171,86 @@ impl Drop for Records<'_> {
             let record = &put.note.spot.name;
             tracing::warn!(record, "an order broke off: its record stays in the DNS until it is taken out later");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use jiff::ToSpan;
+
+    use super::*;
+
+    /// A command that puts in whatever it is given, and takes out by this script; each call is a line of a file.
+    fn hook(directory: &Path, cleanup: &str) -> DnsAccess {
+        let calls = directory.join("calls");
+        let script = format!("echo $1 >>{}; test $1 = present || {cleanup}", calls.display());
+        let command = ["sh", "-c", &script, "hook"].map(str::to_owned).to_vec();
+        DnsAccess::Hook(DnsHook { command, wait: Duration::ZERO })
+    }
+
+    fn cleanups(directory: &Path) -> usize {
+        fs::read_to_string(directory.join("calls")).unwrap_or_default().matches("cleanup").count()
+    }
+
+    async fn open<'a>(access: &'a DnsAccess, notes: &'a Notes) -> Records<'a> {
+        Records::open(access, Turns::default(), notes).await.unwrap()
+    }
+
+    /// Takes out what is noted; says whether something stays.
+    async fn take_out(access: &DnsAccess, notes: &Notes) -> bool {
+        let mut records = open(access, notes).await;
+        records.take_over(notes.all());
+        records.take_back().await
+    }
+
+    #[tokio::test]
+    async fn a_cleanup_that_never_goes_well_is_not_run_for_ever() {
+        let directory = tempfile::tempdir().unwrap();
+        let (access, notes) = (hook(directory.path(), "exit 1"), Notes::open(directory.path()));
+        let mut records = open(&access, &notes).await;
+        records.put("a.test", "v".to_owned()).await.unwrap();
+        assert!(records.take_back().await && notes.all().len() == 1);
+        while take_out(&access, &notes).await {
+            assert!(cleanups(directory.path()) < 8, "{:?}", notes.all());
+        }
+        assert_eq!((cleanups(directory.path()), notes.all()), (8, Vec::new()));
+    }
+
+    #[tokio::test]
+    async fn a_command_that_is_away_is_waited_for_but_no_longer_than_a_week() {
+        let directory = tempfile::tempdir().unwrap();
+        let command = vec!["/nonexistent/hook".to_owned()];
+        let access = DnsAccess::Hook(DnsHook { command, wait: Duration::ZERO });
+        let notes = Notes::open(directory.path());
+        let spot = |name: &str| Spot { name: name.to_owned(), zone: String::new() };
+        let (new, mut old) = ("new.test.", Note::new(access.name(), spot("old.test."), "v".to_owned()));
+        old.since -= 169.hours();
+        for note in [Note::new(access.name(), spot(new), "v".to_owned()), old] {
+            notes.keep(&note).unwrap();
+        }
+        for tries in 1..=20 {
+            assert!(take_out(&access, &notes).await);
+            let left: Vec<_> =
+                notes.all().into_iter().map(|note| (note.spot.name, note.failures.unreachable)).collect();
+            assert_eq!(left, [(new.to_owned(), tries)]);
+        }
+    }
+
+    /// Only the clock of the program is to go on.
+    #[tokio::test(start_paused = true)]
+    async fn a_cleanup_that_hangs_holds_nobody_up_once_for_each_record() {
+        let directory = tempfile::tempdir().unwrap();
+        let (access, notes) = (hook(directory.path(), "exec sleep 600"), Notes::open(directory.path()));
+        for host in ["a.test.", "b.test.", "c.test."] {
+            let spot = Spot { name: host.to_owned(), zone: String::new() };
+            notes.keep(&Note::new(access.name(), spot, "v".to_owned())).unwrap();
+        }
+        let begun = Instant::now();
+        assert!(take_out(&access, &notes).await);
+        assert!(begun.elapsed() <= Duration::from_secs(180), "{:?}", begun.elapsed());
+        let tried = notes.all().iter().map(|note| note.failures.unreachable).sum::<u32>();
+        assert_eq!((tried, notes.all().len()), (1, 3));
     }
 }

@@ -19,11 +19,44 @@ pub(super) enum Kind {
     Refused,
 }
 
+/// How many failures there were, of each kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) unreachable: u32,
+    pub(super) refused: u32,
+}
+
+impl Counts {
+    /// One more.
+    pub(super) fn add(&mut self, kind: Kind) {
+        let count = match kind {
+            Kind::Unreachable => &mut self.unreachable,
+            Kind::Refused => &mut self.refused,
+        };
+        *count = count.saturating_add(1);
+    }
+
+    /// Those of one kind.
+    pub(super) fn of(self, kind: Kind) -> u32 {
+        match kind {
+            Kind::Unreachable => self.unreachable,
+            Kind::Refused => self.refused,
+        }
+    }
+
+    /// All of them.
+    pub(super) fn sum(self) -> u32 {
+        self.unreachable.saturating_add(self.refused)
+    }
+}
+
 /// The failures in a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Failures {
-    pub(super) count: u32,
+    /// An authority counts what it has refused, whatever else fails between: each kind has its own count.
+    pub(super) counts: Counts,
     pub(super) last: Timestamp,
+    /// Of the last one.
     pub(super) kind: Kind,
     pub(super) why: String,
 }
@@ -52,21 +85,29 @@ impl Plan {
             to.saturating_sub(lifetime / 3).unwrap_or(Timestamp::MIN)
         });
         let again = self.failures.as_ref().map_or(Timestamp::MIN, |failures| {
-            failures.last.saturating_add(pause(failures.count, failures.kind)).unwrap_or(Timestamp::MAX)
+            let pause = pause(failures.counts.of(failures.kind), failures.kind);
+            failures.last.saturating_add(pause).unwrap_or(Timestamp::MAX)
         });
         wanted.max(again)
     }
 
+    /// One was got that is good from then to then.
+    pub(super) fn got(&mut self, from: Timestamp, to: Timestamp) {
+        self.has = Some((from, to));
+        self.failures = None;
+    }
+
     /// It was tried in vain.
     pub(super) fn failed(&mut self, now: Timestamp, kind: Kind, why: String) {
-        let count = self.failures.as_ref().filter(|before| before.kind == kind).map_or(0, |before| before.count) + 1;
-        self.failures = Some(Failures { count, last: now, kind, why });
+        let mut counts = self.failures.as_ref().map(|before| before.counts).unwrap_or_default();
+        counts.add(kind);
+        self.failures = Some(Failures { counts, last: now, kind, why });
     }
 
     /// Whether it is not tried again before somebody asks for the host once more: refused so often when it is due, and
     /// never got.
     pub(super) fn is_given_up(&self, now: Timestamp) -> bool {
-        let refused = |failures: &Failures| failures.kind == Kind::Refused && failures.count >= ENOUGH;
+        let refused = |failures: &Failures| failures.counts.refused >= ENOUGH;
         self.on_demand && self.has.is_none() && self.failures.as_ref().is_some_and(refused) && self.due() <= now
     }
 
@@ -118,11 +159,26 @@ mod tests {
         }
         assert_eq!(waits, [60, 300, 1500, 7500, 37_500, 43_200, 43_200, 43_200]);
         plan.failed(now(), Kind::Unreachable, "away".into());
-        assert_eq!(plan.due().duration_since(now()).as_secs(), 5, "another kind of failure begins anew");
+        assert_eq!(plan.due().duration_since(now()).as_secs(), 5, "another kind of failure has a count of its own");
         for _ in 0..40 {
             plan.failed(now(), Kind::Unreachable, "away".into());
         }
         assert_eq!(plan.due().duration_since(now()).as_secs(), 3600);
+    }
+
+    #[test]
+    fn refusals_make_it_wait_ever_longer_whatever_fails_between_them_until_there_is_one() {
+        let mut plan = Plan::new(vec!["app.example.com".into()], false);
+        let mut waits = Vec::new();
+        for kind in [Kind::Refused, Kind::Unreachable, Kind::Refused, Kind::Unreachable, Kind::Refused] {
+            plan.failed(now(), kind, "no".into());
+            waits.push(plan.due().duration_since(now()).as_secs());
+        }
+        assert_eq!(waits, [60, 5, 300, 10, 1500]);
+        assert_eq!(plan.failures.as_ref().unwrap().counts.sum(), 5);
+        plan.got(now(), now() + 1.hour());
+        plan.failed(now(), Kind::Refused, "no".into());
+        assert_eq!(plan.failures.unwrap().counts, Counts { unreachable: 0, refused: 1 });
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub(super) struct Vault {
 }
 
 /// The end of a file's name while it is written.
-const UNFINISHED: &str = "new";
+pub(super) const UNFINISHED: &str = "new";
 
 impl Vault {
     /// The vault of an authority, made where there is none.

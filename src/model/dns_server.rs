@@ -1,7 +1,7 @@
 //! A DNS server as it is written.
 
 use std::{
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV6},
     str::FromStr,
 };
 
@@ -11,7 +11,7 @@ const PORT: u16 = 53;
 /// A DNS server: its name or its address, and its port, 53 unless it is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DnsServer {
-    /// A name, or an address without brackets.
+    /// A name, or an address without brackets; one of IPv6 with the number of its scope where it has one.
     pub host: String,
     /// Never 0.
     pub port: u16,
@@ -27,11 +27,11 @@ pub struct NoDnsServer(String);
 impl FromStr for DnsServer {
     type Err = NoDnsServer;
 
-    /// `HOST`, `HOST:PORT`, an IPv6 address also in brackets.
+    /// `HOST`, `HOST:PORT`, an IPv6 address also in brackets, and with the number of its scope (RFC 4007, 11.2).
     fn from_str(text: &str) -> Result<Self, NoDnsServer> {
         let wrong = || NoDnsServer(text.to_owned());
         let server = |host: &dyn ToString, port| Self { host: host.to_string(), port };
-        if let Ok(address) = text.parse::<IpAddr>() {
+        if let Some(address) = text.parse::<Ipv4Addr>().map(|address| address.to_string()).ok().or_else(|| ipv6(text)) {
             return Ok(server(&address, PORT));
         }
         let (host, port) = match text.rsplit_once(':').filter(|_| !text.ends_with(']')) {
@@ -39,7 +39,7 @@ impl FromStr for DnsServer {
             None => (text, PORT),
         };
         if let Some(inside) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-            return inside.parse::<Ipv6Addr>().map(|address| server(&address, port)).map_err(|_| wrong());
+            return ipv6(inside).map(|address| server(&address, port)).ok_or_else(wrong);
         }
         let sound = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
         // What has only digits and dots was to be an address.
@@ -47,6 +47,15 @@ impl FromStr for DnsServer {
         let is_address = || format!("{host}:{port}").parse::<SocketAddr>().is_ok();
         if is_name || is_address() { Ok(server(&host, port)) } else { Err(wrong()) }
     }
+}
+
+/// An IPv6 address, in its usual form.
+fn ipv6(text: &str) -> Option<String> {
+    let address: SocketAddrV6 = format!("[{text}]:0").parse().ok()?;
+    Some(match address.scope_id() {
+        0 => address.ip().to_string(),
+        scope => format!("{}%{scope}", address.ip()),
+    })
 }
 
 #[cfg(test)]
@@ -63,6 +72,9 @@ mod tests {
         check("2001:db8::1", "2001:db8::1", 53);
         check("[2001:db8::1]", "2001:db8::1", 53);
         check("[2001:db8::1]:5353", "2001:db8::1", 5353);
+        check("fe80::1%2", "fe80::1%2", 53);
+        check("[fe80::1%2]", "fe80::1%2", 53);
+        check("[FE80:0::1%2]:5353", "fe80::1%2", 5353);
         check("ns.example.com", "ns.example.com", 53);
         check("ns_1.example.com:5353", "ns_1.example.com", 5353);
     }
@@ -88,6 +100,9 @@ mod tests {
             "[]",
             "[::1]53",
             "2001:db8::1::",
+            "fe80::1%",
+            "[fe80::1%eth 0]:53",
+            "192.0.2.1%2",
         ] {
             let told = text.parse::<DnsServer>().unwrap_err().to_string();
             assert!(told.starts_with(&format!("`{text}` is no DNS server: write")), "{told}");

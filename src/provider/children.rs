@@ -42,30 +42,61 @@ fn started() -> MutexGuard<'static, Vec<Identity>> {
     STARTED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Variables of the environment that hold secrets of ours. Of the whole process, as its environment is.
-static KEPT: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+/// Variables of the environment that hold secrets of ours.
+#[derive(Debug)]
+struct Kept {
+    /// A std mutex, held while the set is changed or read; never across an await.
+    names: Mutex<BTreeSet<&'static str>>,
+}
+
+impl Kept {
+    const fn new() -> Self {
+        Self { names: Mutex::new(BTreeSet::new()) }
+    }
+
+    fn names(&self) -> MutexGuard<'_, BTreeSet<&'static str>> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The value of one, which is kept from now on.
+    fn read(&self, name: &'static str) -> Option<String> {
+        let value = env::var(name).ok().filter(|value| !value.is_empty())?;
+        self.names().insert(name);
+        Some(value)
+    }
+
+    /// Keeps no others than these any more.
+    fn only(&self, names: &BTreeSet<&'static str>) {
+        self.names().retain(|name| names.contains(name));
+    }
+
+    /// Has a child not given those that it is not told to have.
+    fn keep_from(&self, command: &mut Command) {
+        for name in self.names().iter() {
+            if !command.as_std().get_envs().any(|(set, _)| set == *name) {
+                command.env_remove(name);
+            }
+        }
+    }
+}
+
+/// Of the whole process, as its environment is.
+static KEPT: Kept = Kept::new();
 
 /// A variable of the environment with a secret in it. From now on no child is given it that is not told to have it.
 pub fn secret_variable(name: &'static str) -> Option<String> {
-    let value = env::var(name).ok().filter(|value| !value.is_empty())?;
-    KEPT.lock().unwrap_or_else(PoisonError::into_inner).insert(name);
-    Some(value)
+    KEPT.read(name)
 }
 
 /// Of the variables with secrets only these are used from now on: children are given the others like any variable, as
 /// they would be after a restart.
 pub fn still_secret(names: &BTreeSet<&'static str>) {
-    KEPT.lock().unwrap_or_else(PoisonError::into_inner).retain(|name| names.contains(name));
+    KEPT.only(names);
 }
 
 /// Starts a child, whose end is awaited by whoever has it.
 pub fn spawn(command: &mut Command) -> io::Result<Child> {
-    let kept: Vec<&str> = KEPT.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect();
-    for name in kept {
-        if !command.as_std().get_envs().any(|(set, _)| set == name) {
-            command.env_remove(name);
-        }
-    }
+    KEPT.keep_from(command);
     spawn_heir(command)
 }
 
@@ -155,17 +186,21 @@ mod tests {
     async fn a_secret_is_kept_from_children_for_as_long_as_it_is_used() {
         // One that every test has.
         let name = "CARGO_PKG_NAME";
-        let is_given = async || {
+        let kept = Kept::new();
+        let is_given = async |more: &[(&str, &str)]| {
             let mut command = Command::new("env");
-            let child = spawn(command.stdout(Stdio::piped())).unwrap();
+            command.envs(more.iter().copied()).stdout(Stdio::piped());
+            kept.keep_from(&mut command);
+            let child = spawn_heir(&mut command).unwrap();
             let said = child.wait_with_output().await.unwrap().stdout;
             String::from_utf8_lossy(&said).contains("CARGO_PKG_NAME=")
         };
-        assert!(is_given().await);
-        assert_eq!(secret_variable(name).as_deref(), Some("dormouse"));
-        still_secret(&BTreeSet::from([name]));
-        assert!(!is_given().await);
-        still_secret(&BTreeSet::new());
-        assert!(is_given().await);
+        assert!(is_given(&[]).await);
+        assert_eq!(kept.read(name).as_deref(), Some("dormouse"));
+        kept.only(&BTreeSet::from([name]));
+        assert!(!is_given(&[]).await);
+        assert!(is_given(&[(name, "for this child")]).await);
+        kept.only(&BTreeSet::new());
+        assert!(is_given(&[]).await);
     }
 }
