@@ -85,13 +85,13 @@ impl Notes {
             self.forget(&note);
             return false;
         }
+        if let Err(error) = self.keep(&note) {
+            tracing::warn!(record, %error, "it can not be noted how often it was tried to take a record out of the DNS");
+        }
         if tries == 1 {
             tracing::warn!(record, why, "a record stays in the DNS for now: it is tried again");
         } else {
             tracing::debug!(record, why, tries, "a record stays in the DNS for now: it is tried again");
-        }
-        if let Err(error) = self.keep(&note) {
-            tracing::warn!(record, %error, "it can not be noted how often it was tried to take a record out of the DNS");
         }
         true
     }
