@@ -221,7 +221,8 @@ async fn small_heads_that_grow_behind_closed_windows() {
     assert_eq!(history.ask(&app, "GET").await, Some(200));
     let grown = memory(&dormouse).saturating_sub(before);
     println!("{grown} KiB for 1000 answers that nobody reads, and 50 heads of 32 MiB");
-    assert!(grown < 128 << 10, "{grown} KiB");
+    // As of others who do not read: a head and a buffer each. The bombs alone would be 1,600 MiB.
+    assert!(grown < 224 << 10, "{grown} KiB");
     drop(hoard);
     all_is_as_before(&app, &dormouse).await;
 }
