@@ -208,8 +208,8 @@ fn no_variable(why: &NoVariable, name: &str, node: &Node) -> Problem {
             Problem::error(node.place.clone(), what).with_hint(near.unwrap_or_else(|| hint.to_owned()))
         }
         NoVariable::Argument(variable) => {
-            let what = format!("the value of `{name}` has `${variable}` in it without a name in parentheses");
-            Problem::error(node.place.clone(), what).with_hint(format!("write for example `${variable}(X-Name)`"))
+            let what = format!("the value of `{name}` has `${variable}` in it without the name of one in parentheses");
+            Problem::error(node.place.clone(), what).with_hint(format!("write for example `${variable}(name)`"))
         }
     }
 }
