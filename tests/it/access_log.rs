@@ -162,7 +162,14 @@ async fn a_line_says_who_ended_it_early() {
         assert_eq!(log.line(&format!("\"route\":\"{route}\"")).await["cut"], cut, "{route}");
     }
     drop(stays_silent);
+    let mut download = connect(dormouse.http).await;
+    let ask = "GET /download?bytes=10000000&rate=100000 HTTP/1.1\r\nHost: app.test\r\n\r\n";
+    download.write_all(ask.as_bytes()).await.unwrap();
+    must("its beginning", download.read_exact(&mut [0; 5000])).await.unwrap();
     dormouse.end().await;
+    let line = log.line("/download").await;
+    assert_eq!((&line["status"], &line["cut"]), (&200.into(), &"shutdown".into()), "{line}");
+    assert!(line["bytes_out"].as_u64().is_some_and(|sent| sent >= 5000), "{line}");
     let line = log.line("\"route\":\"kept\"").await;
     assert_eq!((&line["status"], &line["cut"]), (&200.into(), &"shutdown".into()), "{line}");
 }

@@ -206,7 +206,7 @@ impl End {
 
 /// Moves the response's body to the client, and what is left of the request's body to the upstream.
 async fn stream(job: &mut Job<'_>, way: &Way, upstream: &mut Connection, run: &mut Run, pump: &mut Pump) -> End {
-    let Client { stream, timer, settings, input: rest, .. } = &mut *job.client;
+    let Client { stream, timer, settings, input: rest, notes, .. } = &mut *job.client;
     let (mut client_read, mut client_write) = stream.split();
     let (mut up_read, mut up_write) = upstream.stream.split();
     let mut progress = Progress::default();
@@ -221,6 +221,10 @@ async fn stream(job: &mut Job<'_>, way: &Way, upstream: &mut Connection, run: &m
             }
             Poll::Ready(Err(Cut::Sink(_))) => return Poll::Ready(End::ClientCut),
             Poll::Pending => {}
+        }
+        // Known also if all this is dropped, as at the end of a shutdown.
+        if let Some(notes) = notes {
+            notes.bytes_out = pump.sent;
         }
         if pump.received != touched
             && let Some(pass) = &way.pass
