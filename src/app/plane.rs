@@ -109,6 +109,8 @@ pub(super) async fn follow_settings(
                 }
             }
         }
-        proxy.store(Arc::new(proxy_settings(&in_force.borrow_and_update(), places)));
+        let settings = Arc::clone(&in_force.borrow_and_update());
+        places.tell_of(&settings);
+        proxy.store(Arc::new(proxy_settings(&settings, places)));
     }
 }

@@ -38,12 +38,14 @@ const FILE: &[Key] = &[
     (
         "max_connections",
         Kind::Number,
-        "Connections of clients at once, to all HTTP and TCP ports; usually as many as descriptors allow",
+        "Connections of clients at once, to all HTTP and TCP ports; usually as many as descriptors allow. Flows of UDP \
+         have a bound of their own",
     ),
     (
         "max_connections_per_client",
         Kind::Number,
-        "Those of one IPv4 address or IPv6 network of 64 bits, that is no proxy in front; usually half of all",
+        "Those of one IPv4 address or IPv6 network of 64 bits, that is neither a proxy in front nor loopback; usually half \
+         of all. Flows of UDP have a bound of their own",
     ),
     ("max_parallel_wakes", Kind::Number, "Wakes at once for each node"),
     ("wakes_per_client", Kind::Number, "Requests that cause a wake, for each client address and minute"),

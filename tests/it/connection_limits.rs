@@ -1,7 +1,8 @@
-//! Limits on connections, in all and of each client: who is over them is turned away at once, and wakes nobody.
+//! Limits on connections, in all and of each client: who is over them is turned away, and wakes nobody.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
+use futures_util::future::join_all;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpStream, UdpSocket},
@@ -16,6 +17,9 @@ use crate::support::{
 
 /// Clients that nobody knows.
 const STRANGERS: &[&str] = &["198.51.100.1/32", "198.51.100.2/32", "203.0.113.9/32"];
+
+/// Longer than anybody who is quiet is spared when places run out.
+const QUIET: Duration = Duration::from_millis(1200);
 
 /// Asks on a connection that is kept, and returns the answer; empty when the connection was ended.
 async fn ask(stream: &mut TcpStream, name: &str) -> String {
@@ -117,11 +121,12 @@ fn one_client_has_no_more_than_it_may_and_others_are_served() {
 }
 
 #[test]
-fn one_client_has_no_more_flows_than_it_may_and_its_connections_are_counted_apart() {
+fn flows_of_one_client_have_a_bound_of_their_own_and_leave_its_connections_alone() {
     alone_with(STRANGERS, || async {
         let udp = App::echoing("udp", "tcp+udp").idle("idle_timeout: 1h");
         let config = format!("max_connections_per_client: 2\n{}", config(&[&udp]));
-        let dormouse = Dormouse::start(&config).await;
+        // So few descriptors that the bound of flows, which goes by them, is met soon.
+        let dormouse = Dormouse::start_bounded(&config, 200).await;
         dormouse.serves_at(udp.front()).await;
         let flow = async |source: &str| {
             let socket = UdpSocket::bind((source, 0)).await.unwrap();
@@ -135,14 +140,20 @@ fn one_client_has_no_more_flows_than_it_may_and_its_connections_are_counted_apar
             assert_eq!(&room[..count], b"hello");
         };
         let mut flows = Vec::new();
-        for source in ["198.51.100.1", "198.51.100.1", "198.51.100.2"] {
-            let socket = flow(source).await;
-            answered(&socket).await;
+        loop {
+            let socket = flow("198.51.100.1").await;
+            let fate = async || (socket.try_recv(&mut [0; 9]).is_ok(), number(&dormouse, FLOWS).await);
+            let (_, dropped) = until("an answer, or none", fate, |(answered, dropped)| *answered || *dropped > 0).await;
+            if dropped > 0 {
+                break;
+            }
             flows.push(socket);
         }
-        let third = flow("198.51.100.1").await;
-        until("it is dropped", async || number(&dormouse, FLOWS).await, |dropped| *dropped == 1).await;
-        assert!(third.try_recv(&mut [0; 9]).is_err());
+        let count = flows.len();
+        assert!(count > 2, "{count} flows, as the file says of connections");
+        let line = format!("a client has {count} flows of UDP");
+        until("a line of the log", async || dormouse.log(), |log| log.contains(&line)).await;
+        answered(&flow("198.51.100.2").await).await;
         // What pretends to be a client in datagrams takes none of its connections.
         for _ in 0..2 {
             let mut stream = connect_from("198.51.100.1", udp.front()).await;
@@ -181,6 +192,9 @@ async fn no_more_are_open_than_the_file_says() {
     dormouse.serves_at(stream.front()).await;
     assert_eq!(told(TcpStream::connect(stream.front()).await.unwrap()).await, "");
     assert!(number(&dormouse, FULL).await >= 2);
+    let lines = async || dormouse.log().matches("4 connections are open, as many as may be").count();
+    until("a line of the log", lines, |count| *count > 0).await;
+    assert_eq!(lines().await, 1, "one for all: {}", dormouse.log());
     assert_eq!(number(&dormouse, "dormouse_connections").await, 4);
     assert_eq!(stream.journal().starts(), 0);
     // One that ends makes room, and those that are open go on.
@@ -208,4 +222,50 @@ async fn no_more_are_open_than_the_file_says() {
     // More are let in by a reload.
     dormouse.configure(&format!("max_connections: 8\n{routes}"));
     until("more than there were", &mut comes, |(_, open)| *open > 4).await;
+    // The operator is told of a bound that can not be reached.
+    let unheard = "`max_connections` is more than there are places for";
+    assert!(!dormouse.log().contains(unheard));
+    dormouse.configure(&format!("max_connections: 10000000\n{routes}"));
+    until("a line of the log", async || dormouse.log(), |log| log.contains(unheard)).await;
+}
+
+#[tokio::test]
+async fn who_comes_gets_the_places_of_those_who_are_quiet_whoever_serves_them() {
+    const MANY: usize = 24;
+    let app = App::new("app").idle("idle_timeout: 1h");
+    let dormouse = Dormouse::start(&format!("max_connections: {MANY}\n{}", config(&[&app]))).await;
+    assert_eq!(dormouse.get("app", "/").await.status, 200);
+    let comes = async || {
+        let mut stream = TcpStream::connect(dormouse.http).await.unwrap();
+        let head = ask(&mut stream, "app").await;
+        assert!(head.starts_with("HTTP/1.1 200"), "{head:?}\n{}", dormouse.log());
+        stream
+    };
+    let mut quiet = Vec::new();
+    // Which worker has how many is another chance each time.
+    for _ in 0..3 {
+        let came = join_all((0..MANY).map(|_| comes())).await;
+        quiet.clear();
+        quiet.extend(came);
+        tokio::time::sleep(QUIET).await;
+    }
+    assert_eq!(number(&dormouse, FULL).await, 0);
+}
+
+#[tokio::test]
+async fn who_waits_for_a_place_does_not_give_up_its_own_for_itself() {
+    let app = App::new("app").idle("idle_timeout: 1h");
+    let limits = "max_connections: 1\nmax_connections_per_client: 9\nproxy_protocol: [127.0.0.0/8]\n";
+    let dormouse = Dormouse::start(&format!("{limits}{}", config(&[&app]))).await;
+    let header = "PROXY TCP4 192.0.2.7 192.0.2.1 4711 80\r\n";
+    let mut holds = TcpStream::connect(dormouse.http).await.unwrap();
+    let half = format!("{header}POST /echo HTTP/1.1\r\nHost: app.test\r\nContent-Length: 9\r\n\r\nhalf");
+    holds.write_all(half.as_bytes()).await.unwrap();
+    until("a request under way", async || app.journal().arrivals("/echo"), |now| *now > 0).await;
+    // The proxy in front takes its time to tell of its client, who has been silent for as long then.
+    let mut waits = TcpStream::connect(dormouse.http).await.unwrap();
+    tokio::time::sleep(QUIET).await;
+    waits.write_all(format!("{header}GET / HTTP/1.1\r\nHost: app.test\r\n\r\n").as_bytes()).await.unwrap();
+    let told = told(waits).await;
+    assert!(told.starts_with("HTTP/1.1 503 "), "{told:?}");
 }

@@ -10,6 +10,7 @@ use futures_util::{SinkExt, StreamExt};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    sync::oneshot,
 };
 use tokio_tungstenite::{client_async, tungstenite::Message};
 
@@ -23,30 +24,44 @@ use crate::support::{
 /// How long those who are served may take to end.
 const DEADLINE: Duration = Duration::from_secs(4);
 
-/// One request after the other on a connection that is kept, until it is told that this was the last.
-async fn keeps_alive(at: SocketAddr, shift: Shift) {
+/// One request after the other on a connection that is kept. One is half sent when the end is told, and goes on once
+/// that is known: between two requests the connection might be closed before the next is seen.
+async fn keeps_alive(at: SocketAddr, shift: Shift, ending: oneshot::Receiver<()>) {
     let mut stream = TcpStream::connect(at).await.unwrap();
-    loop {
-        // The last one is under way when the end is near.
-        stream.write_all(b"GET /slow?ms=300 HTTP/1.1\r\nHost: steady.test\r\n\r\n").await.expect("it is taken");
-        let mut got = Vec::new();
-        let is_whole = |got: &[u8]| {
-            let text = String::from_utf8_lossy(got);
-            let (head, body) = text.split_once("\r\n\r\n")?;
-            let length = crate::support::dormouse::field(head, "content-length")?.parse::<usize>().ok()?;
-            (body.len() >= length).then(|| head.to_owned())
-        };
-        let head = loop {
-            let count = must("an answer", stream.read_buf(&mut got)).await.expect("an answer");
-            assert_ne!(count, 0, "no answer, but {:?}", String::from_utf8_lossy(&got));
-            if let Some(head) = is_whole(&got) {
-                break head;
-            }
-        };
-        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    for _ in 0..3 {
+        stream.write_all(b"GET /slow?ms=100 HTTP/1.1\r\nHost: steady.test\r\n\r\n").await.unwrap();
+        let head = answer(&mut stream).await;
+        assert!(!is_last(&head), "nobody was told to end yet: {head}");
         shift.answers.fetch_add(1, Ordering::SeqCst);
-        if head.to_ascii_lowercase().contains("connection: close") {
-            return;
+    }
+    let half = b"POST /echo HTTP/1.1\r\nHost: steady.test\r\nContent-Length: 9\r\n\r\nhalf";
+    stream.write_all(half).await.unwrap();
+    ending.await.unwrap();
+    stream.write_all(b" more").await.expect("it is taken");
+    let head = answer(&mut stream).await;
+    assert!(is_last(&head), "it is told that this was the last: {head}");
+    assert_eq!(must("the end", stream.read(&mut [0])).await.expect("no reset"), 0);
+}
+
+fn is_last(head: &str) -> bool {
+    head.to_ascii_lowercase().contains("connection: close")
+}
+
+/// A whole answer, which is a good one; its head is returned.
+async fn answer(stream: &mut TcpStream) -> String {
+    let is_whole = |got: &[u8]| {
+        let text = String::from_utf8_lossy(got);
+        let (head, body) = text.split_once("\r\n\r\n")?;
+        let length = crate::support::dormouse::field(head, "content-length")?.parse::<usize>().ok()?;
+        (body.len() >= length).then(|| head.to_owned())
+    };
+    let mut got = Vec::new();
+    loop {
+        let count = must("an answer", stream.read_buf(&mut got)).await.expect("an answer");
+        assert_ne!(count, 0, "no answer, but {:?}", String::from_utf8_lossy(&got));
+        if let Some(head) = is_whole(&got) {
+            assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+            return head;
         }
     }
 }
@@ -143,13 +158,17 @@ async fn nothing_fails_until_the_deadline_and_then_all_is_cut() {
     let shifts: [Shift; 4] = std::array::from_fn(|_| Shift::default());
     let [kept, http2, socket, stream] = shifts.clone();
     let tcp = TcpStream::connect(echo.front()).await.unwrap();
-    let finish = [tokio::spawn(keeps_alive(at, kept)), tokio::spawn(speaks_http2(at, http2))];
+    let (end, ending) = oneshot::channel();
+    let finish = [tokio::spawn(keeps_alive(at, kept, ending)), tokio::spawn(speaks_http2(at, http2))];
     let cut = [tokio::spawn(talks(at, socket)), tokio::spawn(streams(tcp, stream)), tokio::spawn(downloads(at))];
     let answers = async || shifts.each_ref().map(|shift| shift.answers.load(Ordering::SeqCst));
     until("load of every kind", answers, |answers| answers.iter().all(|count| *count > 2)).await;
+    until("a request under way", async || steady.journal().arrivals("/echo"), |count| *count == 1).await;
     let before = answers().await;
     let told = Instant::now();
     dormouse.signal(libc::SIGTERM);
+    until("no new connections", async || TcpStream::connect(at).await.is_err(), |refused| *refused).await;
+    end.send(()).unwrap();
     // Each request that was taken has its answer, and then the client is told.
     for client in finish {
         must("the last answer", client).await.unwrap();

@@ -119,10 +119,13 @@ pub(in crate::proxy) async fn connection(
     }
     let settings = worker.shared.settings.load_full();
     let Ok(ends) = told::ends(&tcp, peer, &settings).await else { return };
+    // Who waits for the place of another is not asked for its own; and it was not silent while a proxy told of it.
+    guest.busy();
     let _seat = match worker::enter(&worker, ends.source, &settings).await {
         Ok(seat) => seat,
         Err(why) => return crowded::turn_away_at_once(tcp, https.is_some(), why),
     };
+    guest.silent(Instant::now());
     let mut lacks_tls = false;
     let (stream, secured) = match https {
         None => (Stream::Plain(tcp), None),

@@ -143,6 +143,8 @@ fn work(
         let http = Rc::new(HttpWorker::new(shared, ledger));
         let worker = Rc::new(Worker::clone(&http));
         let ports = tokio::task::spawn_local(ports::serve(Rc::clone(&worker), opened, shutdown.clone()));
+        let giving = Rc::clone(&worker);
+        let giving = tokio::task::spawn_local(async move { giving.give_places().await });
         let serve = |Bound { listener, secure }| {
             // Those that are not in clear are there only with TLS.
             let https = if secure { https(&worker, &listener).map(Rc::new) } else { None };
@@ -155,6 +157,7 @@ fn work(
             }
         }
         let _ = ports.await;
+        giving.abort();
     });
 }
 

@@ -7,31 +7,15 @@
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv6Addr, SocketAddr},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use dashmap::{DashMap, Entry};
 use tokio::time::Instant;
 
-use super::{own::Worker, settings::ProxySettings};
-use crate::{
-    net::Lack,
-    telemetry::{ConnectionCounters, TurnedAway},
-};
-
-/// How long one may wait for a place that somebody gives up. It has not been silent for long enough by then to be asked
-/// for its own.
-const PATIENCE: Duration = Duration::from_millis(750);
-
-/// How often it looks whether there is one.
-const LOOK: Duration = Duration::from_millis(25);
-
-/// So many wait at once; more are turned away without.
-const WAITING: usize = 64;
+use super::{house::House, limits::Limits, own::Worker, settings::ProxySettings};
+use crate::telemetry::TurnedAway;
 
 /// A client is told of in the log at most once in this time, and so many are.
 const TOLD: (Duration, usize) = (Duration::from_secs(60), 100);
@@ -39,13 +23,12 @@ const TOLD: (Duration, usize) = (Duration::from_secs(60), 100);
 /// See the module.
 #[derive(Debug, Default)]
 pub(in crate::proxy) struct Crowd {
-    pub(in crate::proxy) counters: Arc<ConnectionCounters>,
+    pub(super) house: House,
     connections: DashMap<IpAddr, usize>,
     flows: DashMap<IpAddr, usize>,
-    /// Who waits for a place.
-    waiting: AtomicUsize,
-    /// Of whom the log was told, and when. A std mutex: held for a look, when somebody is turned away.
-    told: Mutex<HashMap<IpAddr, Instant>>,
+    /// Of whom the log was told, and when; absent: of all together. A std mutex: held for a look, when somebody is
+    /// turned away.
+    told: Mutex<HashMap<Option<IpAddr>, Instant>>,
 }
 
 /// The place of a connection or flow; given back on drop.
@@ -55,6 +38,8 @@ pub(in crate::proxy) struct Seat {
     /// Whose it is; absent: of one who may have any number.
     client: Option<IpAddr>,
     is_flow: bool,
+    /// It is one of all connections that may be; neither of a flow nor of one that still waits.
+    is_in: bool,
 }
 
 /// Everybody who shares an address or, of IPv6, the network of 64 bits that one subscriber has.
@@ -81,21 +66,31 @@ pub(in crate::proxy) async fn enter(
     settings: &ProxySettings,
 ) -> Result<Seat, TurnedAway> {
     let crowd = &worker.shared.crowd;
-    let limits = &settings.limits;
+    let (bound, all) = (settings.limits.connections_per_client, settings.limits.connections_in_all);
     let client = bounded(source, settings);
-    if !client.is_none_or(|client| add(&crowd.connections, client, limits.connections_per_client)) {
-        crowd.counters.turned_away(TurnedAway::Client);
-        crowd.tell(client, "connections", limits.connections_per_client);
+    if let Some(client) = client.filter(|client| !add(&crowd.connections, *client, bound)) {
+        crowd.house.counters.turned_away(TurnedAway::Client);
+        crowd.tell(Some(client), || {
+            tracing::warn!(
+                %client,
+                "a client has {bound} connections, as many as one may have: more are turned away \
+                 (`max_connections_per_client`; a proxy in front belongs in `trusted_proxies`)"
+            );
+        });
         return Err(TurnedAway::Client);
     }
-    let seat = Seat { crowd: Arc::clone(crowd), client, is_flow: false };
-    // Given back by the seat, whether it was taken or not.
-    if crowd.counters.open.fetch_add(1, Ordering::Relaxed) < limits.connections_in_all
-        || Box::pin(crowd.place_given_up(worker, limits.connections_in_all)).await
-    {
+    let mut seat = Seat { crowd: Arc::clone(crowd), client, is_flow: false, is_in: false };
+    if crowd.house.enter(all).await {
+        seat.is_in = true;
         return Ok(seat);
     }
-    crowd.counters.turned_away(TurnedAway::Full);
+    crowd.house.counters.turned_away(TurnedAway::Full);
+    crowd.tell(None, || {
+        tracing::warn!(
+            "{all} connections are open, as many as may be: more are turned away until some end (`max_connections`, or \
+             where the file says none, the bound on open descriptors)"
+        );
+    });
     Err(TurnedAway::Full)
 }
 
@@ -104,14 +99,25 @@ pub(in crate::proxy) fn enter_flow(worker: &Worker, source: SocketAddr) -> Optio
     let crowd = &worker.shared.crowd;
     let settings = worker.shared.settings.load();
     let client = bounded(source, &settings);
-    // A worker has as many places for flows as half of its connections.
-    let most = settings.limits.connections_per_client.min(settings.limits.connections / 4).max(1);
-    if client.is_none_or(|client| add(&crowd.flows, client, most)) {
-        return Some(Seat { crowd: Arc::clone(crowd), client, is_flow: true });
-    }
-    crowd.counters.turned_away(TurnedAway::ClientFlows);
-    crowd.tell(client, "flows of UDP", most);
+    let most = flows_of_one(&settings.limits);
+    let Some(client) = client.filter(|client| !add(&crowd.flows, *client, most)) else {
+        return Some(Seat { crowd: Arc::clone(crowd), client, is_flow: true, is_in: false });
+    };
+    crowd.house.counters.turned_away(TurnedAway::ClientFlows);
+    crowd.tell(Some(client), || {
+        tracing::warn!(
+            %client,
+            "a client has {most} flows of UDP, as many as one may have: datagrams of more are dropped (the bound grows \
+             with that on open descriptors; a proxy in front belongs in `trusted_proxies`)"
+        );
+    });
     None
+}
+
+/// Flows of one client. A worker has as many places for flows as half of its connections, and half of them are left to
+/// others. What a client may have of connections says nothing here: each question to a server of DNS is a flow.
+fn flows_of_one(limits: &Limits) -> usize {
+    (limits.connections / 4).max(1)
 }
 
 /// One more, unless there are as many as there may be.
@@ -132,36 +138,17 @@ fn take_away(numbers: &DashMap<IpAddr, usize>, client: IpAddr) {
 }
 
 impl Crowd {
-    /// Has clients who are quiet give up their places, until so many are left that this one has one.
-    async fn place_given_up(&self, worker: &Worker, most: usize) -> bool {
-        let Some(_waits) = Waits::begin(&self.waiting) else { return false };
-        let since = Instant::now();
-        while since.elapsed() < PATIENCE {
-            worker.make_room(Lack::Places);
-            tokio::time::sleep(LOOK).await;
-            if self.counters.open.load(Ordering::Relaxed) <= most {
-                return true;
-            }
-        }
-        false
-    }
-
-    /// Tells the operator, now and then.
-    fn tell(&self, client: Option<IpAddr>, what: &'static str, most: usize) {
-        let Some(client) = client else { return };
+    /// Has the operator told of a client, or of all together, now and then.
+    fn tell(&self, of: Option<IpAddr>, tell: impl FnOnce()) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.get(&client).is_some_and(|at| at.elapsed() < TOLD.0) {
+        if told.get(&of).is_some_and(|at| at.elapsed() < TOLD.0) {
             return;
         }
         told.retain(|_, at| at.elapsed() < TOLD.0);
-        if told.len() < TOLD.1 {
-            told.insert(client, Instant::now());
+        if told.len() < TOLD.1 || of.is_none() {
+            told.insert(of, Instant::now());
             drop(told);
-            tracing::warn!(
-                %client,
-                "a client has {most} {what}, as many as one may have: more are turned away \
-                 (`max_connections_per_client`; a proxy in front belongs in `trusted_proxies`)"
-            );
+            tell();
         }
     }
 }
@@ -169,28 +156,12 @@ impl Crowd {
 impl Drop for Seat {
     fn drop(&mut self) {
         let crowd = &self.crowd;
-        if !self.is_flow {
-            crowd.counters.open.fetch_sub(1, Ordering::Relaxed);
+        if self.is_in {
+            crowd.house.leave();
         }
         if let Some(client) = self.client {
             take_away(if self.is_flow { &crowd.flows } else { &crowd.connections }, client);
         }
-    }
-}
-
-/// One who waits, until it is dropped.
-struct Waits<'a>(&'a AtomicUsize);
-
-impl<'a> Waits<'a> {
-    fn begin(waiting: &'a AtomicUsize) -> Option<Self> {
-        let waits = Self(waiting);
-        (waiting.fetch_add(1, Ordering::Relaxed) < WAITING).then_some(waits)
-    }
-}
-
-impl Drop for Waits<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -222,6 +193,21 @@ mod tests {
         for client in ["192.0.2.8", "11.0.0.1", "2001:db8::1"] {
             assert!(is_bounded(client), "{client}");
         }
+    }
+
+    #[test]
+    fn each_is_told_of_once_in_a_while_and_a_full_house_however_many_clients_were() {
+        let crowd = Crowd::default();
+        let told = |of| {
+            let mut is_told = false;
+            crowd.tell(of, || is_told = true);
+            is_told
+        };
+        let client = |number: usize| Some(IpAddr::V4(u32::try_from(number).unwrap().into()));
+        assert!((0..TOLD.1).all(|number| told(client(number))));
+        assert!(!told(client(0)) && !told(client(TOLD.1)));
+        assert!(told(None));
+        assert!(!told(None));
     }
 
     #[test]

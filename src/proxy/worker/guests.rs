@@ -165,6 +165,11 @@ impl Taken {
 }
 
 impl Guest {
+    /// It has its place since then, and has said nothing yet.
+    pub(in crate::proxy) fn silent(&self, since: Instant) {
+        self.0.begin(At::Silent, since);
+    }
+
     /// Nothing is asked since then. One that never said anything stays one.
     #[inline]
     pub(in crate::proxy) fn quiet(&self, since: Instant) {

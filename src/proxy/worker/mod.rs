@@ -2,13 +2,15 @@
 //!
 //! - `settings` and their `limits` are swapped as a whole on reload; `shared` is one for all workers;
 //! - `own` is what each has for itself: buffers, the addresses of named endpoints (`dial`), and places for connections,
-//!   which those who are quiet (`guests`) give up when there are none left; `crowd` counts who is connected.
+//!   which those who are quiet (`guests`) give up when there are none left; `crowd` counts who is connected, and the
+//!   `house` bounds how many are.
 //!
 //! What HTTP has besides is its own business.
 
 mod crowd;
 mod dial;
 mod guests;
+mod house;
 mod limits;
 mod own;
 mod session_key;

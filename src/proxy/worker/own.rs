@@ -1,6 +1,6 @@
 //! What a worker has for itself, whatever its clients speak.
 
-use std::{fmt, io, rc::Rc, sync::Arc, time::Duration};
+use std::{convert::Infallible, fmt, io, rc::Rc, sync::Arc, time::Duration};
 
 use tokio::{net::TcpStream, sync::Semaphore};
 
@@ -54,6 +54,11 @@ impl Worker {
     /// out; then one of a client who is quiet. Says whether there is room in a moment.
     pub(in crate::proxy) fn make_room(&self, lack: Lack) -> bool {
         (lack == Lack::Descriptors && (self.give_way)()) || self.guests.make_room()
+    }
+
+    /// Gives up places of its quiet clients when somebody waits for one, on whichever worker. Never ends.
+    pub(in crate::proxy) async fn give_places(&self) -> Infallible {
+        self.shared.crowd.house.answer(|| self.make_room(Lack::Places)).await
     }
 
     /// Connects, within a time. Where descriptors have run out others give way.

@@ -142,7 +142,7 @@ impl Shared {
 
     /// Numbers of the connections of clients.
     pub fn connections(&self) -> &Arc<ConnectionCounters> {
-        &self.crowd.counters
+        &self.crowd.house.counters
     }
 
     /// TLS, as clients are spoken to by it.
