@@ -116,7 +116,11 @@ async fn take_out(left: Vec<Note>, settings: &AcmeSettings, turns: Turns, notes:
         Err(failed) => {
             // Nobody was asked: what is missing may be there the next time.
             let failed = Failed { kind: Kind::Unreachable, ..failed };
-            left.into_iter().fold(false, |stays, note| notes.failed(note, &failed, u32::MAX) || stays)
+            let mut stays = false;
+            for note in left {
+                stays |= notes.failed(note, &failed, u32::MAX);
+            }
+            stays
         }
     }
 }
