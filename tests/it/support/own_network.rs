@@ -1,6 +1,6 @@
 //! A network that a test has to itself, with addresses of strangers: nothing leaves it, and it goes with the test.
 
-use std::{future::Future, net::SocketAddr, process::Command, thread};
+use std::{future::Future, io, net::SocketAddr, process::Command, thread};
 
 use nix::sched::{CloneFlags, unshare};
 use tokio::net::{TcpSocket, TcpStream};
@@ -34,7 +34,12 @@ fn ip(words: &[&str]) {
 
 /// Connects from one of the addresses.
 pub(crate) async fn connect_from(source: &str, to: SocketAddr) -> TcpStream {
+    try_connect_from(source, to).await.expect("a connection")
+}
+
+/// The same of one who may be reset before it knows that it is connected.
+pub(crate) async fn try_connect_from(source: &str, to: SocketAddr) -> io::Result<TcpStream> {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.bind(SocketAddr::new(source.parse().expect("an address"), 0)).expect("an address of this network");
-    socket.connect(to).await.expect("a connection")
+    socket.connect(to).await
 }
