@@ -1,7 +1,6 @@
 //! One line of the access log. Nothing that a client sent can end a line, or begin another.
 
 use std::{
-    borrow::Cow,
     fmt::{self, Write},
     net::IpAddr,
     time::{Duration, Instant, SystemTime},
@@ -9,10 +8,8 @@ use std::{
 
 use jiff::{Timestamp, tz::TimeZone};
 
-use crate::model::{AccessFate, AccessFormat, AccessLog, AccessRules, BackendId, without_escapes};
-
-/// Of a text that a client chose, so many bytes are written down.
-const LONGEST: usize = 4096;
+use super::access_values::{REDACTED, millis, object, quoted, string, target, word};
+use crate::model::{AccessFate, AccessFormat, AccessLog, BackendId};
 
 /// The header fields of a request, looked at where they are: most filters and lines want none of them.
 pub trait AccessHeaders: fmt::Debug {
@@ -244,124 +241,11 @@ impl AccessRecord<'_> {
     }
 }
 
-/// What stands where a value was.
-const REDACTED: &str = "REDACTED";
-
-/// Fields of one kind, when any is written down.
-fn object<'a>(out: &mut String, key: &str, fields: impl Iterator<Item = (&'a str, Cow<'a, str>)>, rules: &AccessRules) {
-    if rules.default == AccessFate::Drop && rules.named.iter().all(|(_, fate)| *fate == AccessFate::Drop) {
-        return;
-    }
-    let _ = write!(out, ",\"{key}\":{{");
-    let mut seen: Vec<&str> = Vec::new();
-    for (name, value) in fields {
-        let fate = rules.fate(name);
-        // A key of an object is there once: the first of several counts.
-        if fate == AccessFate::Drop || seen.iter().any(|known| known.eq_ignore_ascii_case(name)) {
-            continue;
-        }
-        if !seen.is_empty() {
-            out.push(',');
-        }
-        seen.push(name);
-        string(out, &name.to_ascii_lowercase());
-        out.push(':');
-        string(out, if fate == AccessFate::Redact { REDACTED } else { &value });
-    }
-    out.push('}');
-}
-
-/// Path and query, the parameters as the rules say.
-fn target(text: &str, rules: &AccessRules) -> String {
-    let Some((path, query)) = text.split_once('?') else { return text.to_owned() };
-    let (query, fragment) = query.split_once('#').map_or((query, None), |(query, rest)| (query, Some(rest)));
-    let mut out = String::with_capacity(text.len());
-    out.push_str(path);
-    let mut mark = '?';
-    for pair in query.split('&') {
-        let (name, value) = pair.split_once('=').map_or((pair, None), |(name, value)| (name, Some(value)));
-        // As its reader sees it: `%74oken` is `token`.
-        let fate = rules.fate(&String::from_utf8_lossy(&without_escapes(name)));
-        if fate == AccessFate::Drop {
-            continue;
-        }
-        out.push(mark);
-        mark = '&';
-        out.push_str(name);
-        if let Some(value) = value {
-            out.push('=');
-            out.push_str(if fate == AccessFate::Redact { REDACTED } else { value });
-        }
-    }
-    // What stands behind a `#` may hold tokens, and tells nothing of the request.
-    if fragment.is_some() {
-        out.push('#');
-    }
-    out
-}
-
-fn millis(time: Duration) -> String {
-    let micros = time.as_micros();
-    format!("{}.{:03}", micros / 1000, micros % 1000)
-}
-
-/// Inside quotes: what is not plain ASCII is written as `\xHH`.
-fn quoted(out: &mut String, text: &[u8]) {
-    for byte in text.iter().take(LONGEST) {
-        match byte {
-            b'"' | b'\\' | 0..=0x1f | 0x7f..=0xff => {
-                let _ = write!(out, "\\x{byte:02X}");
-            }
-            plain => out.push(char::from(*plain)),
-        }
-    }
-    if text.len() > LONGEST {
-        out.push_str("...");
-    }
-}
-
-/// A value without quotes; `-` for nothing.
-fn word(out: &mut String, text: &str) {
-    if text.is_empty() {
-        out.push('-');
-    }
-    for byte in text.bytes().take(LONGEST) {
-        if byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b'=') {
-            out.push(char::from(byte));
-        } else {
-            let _ = write!(out, "\\x{byte:02X}");
-        }
-    }
-}
-
-/// A string of JSON in plain ASCII, so that nothing in it acts on a terminal either.
-fn string(out: &mut String, text: &str) {
-    out.push('"');
-    let mut units = [0; 2];
-    for (at, character) in text.char_indices() {
-        if at >= LONGEST {
-            out.push_str("...");
-            break;
-        }
-        match character {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            ' '..='~' => out.push(character),
-            other => {
-                for unit in other.encode_utf16(&mut units) {
-                    let _ = write!(out, "\\u{unit:04x}");
-                }
-            }
-        }
-    }
-    out.push('"');
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::LazyLock;
 
-    use super::*;
+    use super::{super::access_values::LONGEST, *};
     use crate::model::{AccessFilter, HeaderMatch, HostPattern};
 
     #[derive(Debug)]

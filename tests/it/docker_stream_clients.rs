@@ -14,7 +14,7 @@ use crate::support::{
     docker::DockerCli,
     dormouse::Dormouse,
     host_image::HostImage,
-    programs::{is_root, programs, run},
+    programs::{ask_by_ssh, is_root, programs, run},
     streams::talk,
 };
 
@@ -185,12 +185,7 @@ async fn ssh() {
     let command = [server.as_str(), "-D", "-e", "-f", "/etc/sshd"];
     let it = Served::new(cli, &image, &[], 22, &["server.scheme=tcp"], &command).await;
     let (front, own_key) = (it.front.to_string(), own_key.display().to_string());
-    let say = async |command: &str| {
-        let options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "BatchMode=yes"];
-        let options: Vec<&str> = options.iter().flat_map(|option| ["-o", option]).collect();
-        let words = [&["-F", "none", "-i", &own_key, "-p", &front][..], &options, &["root@127.0.0.1", command]];
-        run(&client, &words.concat()).await
-    };
+    let say = async |command: &str| ask_by_ssh(&client, &own_key, &front, command).await;
     // It speaks first.
     assert_eq!(say("echo hello").await, "hello");
     it.sleeps_after(1).await;

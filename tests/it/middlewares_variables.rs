@@ -17,7 +17,8 @@ fn got(reply: &Reply, name: &str) -> Vec<String> {
 async fn each_message_has_its_own_values() {
     let app = App::new("told").idle("idle_timeout: 1h").route(
         ", middlewares: [{ set_headers: { X-Client: '$remote_host asks $req_method $req_url', X-Up: '$upstream_name', \
-         X-At: '$upstream_url', X-Arg: '$arg(q)', X-Of: '$header(X-Mine)!', response: { X-Seen: '$status_code', \
+         X-At: '$upstream_url', X-Arg: '$arg(q)', X-Of: '$header(X-Mine)!', X-Said: '$header(X-Forwarded-For)', \
+         X-Hop: '$header(Proxy-Authorization)', response: { X-Seen: '$status_code', \
          X-Kind: '$resp_content_type for $req_host' } } }, { add_headers: { X-Mine: '$req_query' } }]",
     );
     let dormouse = Dormouse::start(&config(&[&app])).await;
@@ -41,6 +42,12 @@ async fn each_message_has_its_own_values() {
     assert_eq!(got(&reply, "x-arg"), ["a%0d%0aX-Evil:%201"]);
     assert!(got(&reply, "x-evil").is_empty(), "{reply:?}");
     assert_eq!(got(&reply, "x-of"), ["!"]);
+    // What a stranger says of who asked, or of a connection, does not pass in another field's name either; and HTTP/2
+    // takes no white space around a value.
+    let sent = "X-Forwarded-For: 192.0.2.7\r\nProxy-Authorization: geheim\r\n";
+    let reply = get(dormouse.http, "told", "/echo?q=%20a%20", sent).await.unwrap();
+    assert_eq!((got(&reply, "x-said"), got(&reply, "x-hop")), (vec![String::new()], vec![String::new()]), "{reply:?}");
+    assert_eq!(got(&reply, "x-arg"), ["a"]);
     let reply = get(dormouse.http, "told", "/status/404", "").await.unwrap();
     assert_eq!(reply.field("x-seen"), Some("404"), "{reply:?}");
 }

@@ -41,21 +41,37 @@ fn files(directory: &Path) -> usize {
     std::fs::read_dir(directory).map_or(0, Iterator::count)
 }
 
+/// A host whose certificate must be stapled, and whom to ask for that.
+struct Stapled {
+    authority: Authority,
+    responder: Responder,
+    asked: Asked,
+    /// Of its first certificate, which the responder knows.
+    serial: String,
+    config: String,
+}
+
+impl Stapled {
+    async fn new() -> Self {
+        let authority = Authority::new("an authority of tests");
+        let responder = Responder::start(&authority.path(""), "ca").await;
+        let asked = Asked { at: responder.url(), must_staple: true };
+        let serial = authority.issue_asked("app", &["app.test"], YEAR, &asked);
+        responder.knows(&serial);
+        let config = format!("{}tls: {{ certificates: [{}] }}\n", config(&[&App::new("app")]), authority.entry("app"));
+        Self { authority, responder, asked, serial, config }
+    }
+}
+
 #[tokio::test]
 async fn a_certificate_is_shown_with_the_word_of_its_authority_also_after_a_restart_that_finds_nobody_to_ask() {
-    let app = App::new("app");
-    let authority = Authority::new("an authority of tests");
-    let responder = Responder::start(&authority.path(""), "ca").await;
-    let asked = Asked { at: responder.url(), must_staple: true };
-    let first = authority.issue_asked("app", &["app.test"], YEAR, &asked);
-    responder.knows(&first);
+    let Stapled { authority, responder, asked, serial: first, config } = Stapled::new().await;
     // At first without its issuer, so that nobody knows what to ask.
     let chain = std::fs::read_to_string(authority.path("app.pem")).unwrap();
     let leaf = chain.split_inclusive("-----END CERTIFICATE-----\n").next().unwrap();
     assert!(leaf.len() < chain.len(), "{chain}");
     std::fs::write(authority.path("app.pem"), leaf).unwrap();
-    let text = format!("{}tls: {{ certificates: [{}] }}\n", config(&[&app]), authority.entry("app"));
-    let mut dormouse = Dormouse::start_secure(&text).await;
+    let mut dormouse = Dormouse::start_secure(&config).await;
     let status = async || told(&dormouse, "app.test").await.to_string();
     until("what is missing", status, |told| told.contains("issuer is not in its chain")).await;
     std::fs::write(authority.path("app.pem"), &chain).unwrap();
@@ -88,14 +104,8 @@ async fn a_certificate_is_shown_with_the_word_of_its_authority_also_after_a_rest
 
 #[tokio::test]
 async fn a_new_certificate_that_must_be_stapled_is_shown_when_its_answer_is_there_and_the_one_before_until_then() {
-    let app = App::new("app");
-    let authority = Authority::new("an authority of tests");
-    let responder = Responder::start(&authority.path(""), "ca").await;
-    let asked = Asked { at: responder.url(), must_staple: true };
-    let first = authority.issue_asked("app", &["app.test"], YEAR, &asked);
-    responder.knows(&first);
-    let text = format!("{}tls: {{ certificates: [{}] }}\n", config(&[&app]), authority.entry("app"));
-    let dormouse = Dormouse::start_secure(&text).await;
+    let Stapled { authority, responder, asked, serial: first, config } = Stapled::new().await;
+    let dormouse = Dormouse::start_secure(&config).await;
     let seen = async || seen(&dormouse, "app.test", "-tls1_3").await;
     until("a staple", seen, |seen| is_good(seen, &first)).await;
     responder.holds_its_answers();
@@ -125,14 +135,9 @@ async fn a_new_certificate_that_must_be_stapled_is_shown_when_its_answer_is_ther
 
 #[tokio::test]
 async fn a_process_that_takes_over_shows_the_staple_at_once_and_asks_nobody() {
-    let app = App::new("app");
-    let authority = Authority::new("an authority of tests");
-    let responder = Responder::start(&authority.path(""), "ca").await;
-    let asked = Asked { at: responder.url(), must_staple: true };
-    let serial = authority.issue_asked("app", &["app.test"], YEAR, &asked);
-    responder.knows(&serial);
-    let text = format!("{}tls: {{ certificates: [{}] }}\n", config(&[&app]), authority.entry("app"));
-    let mut line = Line::of(Dormouse::start_secure(&text).await);
+    // The authority's files stay as long as this.
+    let Stapled { authority: _authority, responder, serial, config, .. } = Stapled::new().await;
+    let mut line = Line::of(Dormouse::start_secure(&config).await);
     let staple = async || seen(&line.dormouse, "app.test", "-tls1_3").await;
     until("a staple", staple, |seen| is_good(seen, &serial)).await;
     // Nobody is there to ask.

@@ -6,7 +6,7 @@ use crate::support::{
     apps::free_port,
     dormouse::Dormouse,
     not_run::not_run,
-    programs::{is_root, programs, run},
+    programs::{ask_by_ssh, is_root, programs, run},
     tls::{Authority, YEAR},
 };
 
@@ -177,12 +177,7 @@ async fn ssh() {
     let server = server.display().to_string();
     let dormouse = it.behind("tcp", &[&server, "-D", "-e", "-f", &config], "").await;
     let front = it.front.to_string();
-    let say = async |command: &str| {
-        let options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "BatchMode=yes"];
-        let options: Vec<&str> = options.iter().flat_map(|option| ["-o", option]).collect();
-        let words = [&["-F", "none", "-i", &own_key, "-p", &front][..], &options, &["root@127.0.0.1", command]];
-        run(&client, &words.concat()).await
-    };
+    let say = async |command: &str| ask_by_ssh(&client, &own_key, &front, command).await;
     // It speaks first.
     assert_eq!(say("echo hello").await, "hello");
     dormouse.reaches("server", "asleep").await;

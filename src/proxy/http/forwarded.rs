@@ -94,6 +94,11 @@ impl Peer {
         Self::new(SocketAddr::new(client, 0), port, self.is_secure(head), &[])
     }
 
+    /// Whether it is a proxy whose word counts.
+    pub(super) fn is_trusted(&self) -> bool {
+        self.trusted
+    }
+
     /// The port of the other end, where that is known.
     pub(super) fn port_of_client(&self) -> Option<u16> {
         Some(self.from_port).filter(|port| *port != 0)

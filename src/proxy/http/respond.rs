@@ -122,7 +122,8 @@ fn tell<'a>(job: &mut Job<'a>, run: &mut Run, head: &mut ResponseHead) -> Told<'
         Some(all) if !all.vary_response_headers.is_empty() => {
             let (peer, trusted) = (job.client.peer.as_ref(), job.client.settings.trusted_proxies.as_slice());
             let answer = Some((head.status, Some((&*head, bytes))));
-            Message { head: job.head, peer, trusted, route: &route.spec, upstream: None, answer }.of_answer(all)
+            let key = job.client.worker.shared.drawn_session_key();
+            Message { head: job.head, peer, trusted, route: &route.spec, key, upstream: None, answer }.of_answer(all)
         }
         Some(_) | None => Vec::new(),
     };

@@ -1,12 +1,22 @@
-//! What the variables in values of header fields stand for, in one message.
+//! What the variables in values of header fields stand for, in one message. What would not pass to the service as it
+//! came does not pass by way of them either.
 
 use std::{borrow::Cow, net::IpAddr};
 
 use ipnet::IpNet;
 
-use crate::model::{FieldValue, Middlewares, Piece, RouteSpec, RouteTarget, Spot, Variable, without_escapes};
+use crate::{
+    model::{FieldValue, Middlewares, Piece, RouteSpec, RouteTarget, Spot, Variable, without_escapes},
+    proxy::worker::SessionKey,
+};
 
-use super::{forwarded::Peer, request_head::RequestHead, response_head::ResponseHead};
+use super::{
+    field::Known,
+    forwarded::Peer,
+    request_head::{Field, RequestHead},
+    response_head::ResponseHead,
+    rewrite::{foreign_crumbs, holds_ours},
+};
 
 /// The status of an answer, and its head with the bytes that it was read from where it is not ours.
 pub(super) type Answered<'a> = (u16, Option<(&'a ResponseHead, &'a [u8])>);
@@ -18,6 +28,8 @@ pub(super) struct Message<'a> {
     pub(super) peer: &'a Peer,
     pub(super) trusted: &'a [IpNet],
     pub(super) route: &'a RouteSpec,
+    /// By which sessions are sealed, if any was.
+    pub(super) key: Option<&'a SessionKey>,
     /// Where a request goes.
     pub(super) upstream: Option<Spot>,
     /// Absent: it is a request.
@@ -47,7 +59,8 @@ impl Message<'_> {
                 Piece::Variable(variable) => out.extend_from_slice(&self.of(variable)),
             }
         }
-        out
+        // HTTP/2 takes no value that begins or ends with white space (RFC 9113, 8.2.1).
+        out.trim_ascii().to_vec()
     }
 
     fn of(&self, variable: &Variable) -> Cow<'_, [u8]> {
@@ -72,7 +85,7 @@ impl Message<'_> {
             Variable::UpstreamAddress => made(self.at(|at| at.to_string())),
             Variable::UpstreamUrl => made(self.at(|at| format!("{}://{at}", self.upstream_scheme()))),
             Variable::Status => made(self.answer.map(|(status, _)| status.to_string()).unwrap_or_default()),
-            Variable::Header(name) => head.values(name).next().map(Cow::Borrowed).unwrap_or_default(),
+            Variable::Header(name) => self.asked(name),
             Variable::ResponseHeader(name) => self.answered(name),
             Variable::Argument(name) => argument(query(head), name),
         }
@@ -102,6 +115,28 @@ impl Message<'_> {
 
     fn at(&self, tell: impl FnOnce(std::net::SocketAddr) -> String) -> String {
         self.upstream.map(|spot| tell(spot.address())).unwrap_or_default()
+    }
+
+    /// A field of the request. What a stranger says of who asked, and what is about one connection, is none.
+    fn asked(&self, name: &str) -> Cow<'_, [u8]> {
+        let named = |field: &&Field| self.head.part(&field.name).eq_ignore_ascii_case(name.as_bytes());
+        let Some(field) = self.head.fields().iter().find(named) else { return Cow::default() };
+        let value = self.head.part(&field.value);
+        match field.known {
+            Known::Forwarding if !self.peer.is_trusted() => Cow::default(),
+            Known::Hop | Known::HopMark | Known::Connection => Cow::default(),
+            Known::Other if name.eq_ignore_ascii_case("cookie") && holds_ours(value) => {
+                Cow::Owned(foreign_crumbs(value, self.key).collect::<Vec<_>>().join(&b"; "[..]))
+            }
+            Known::Host
+            | Known::ContentLength
+            | Known::TransferEncoding
+            | Known::Te
+            | Known::Upgrade
+            | Known::Expect
+            | Known::Forwarding
+            | Known::Other => Cow::Borrowed(value),
+        }
     }
 
     fn answered(&self, name: &str) -> Cow<'_, [u8]> {
@@ -154,5 +189,6 @@ mod tests {
         assert_eq!(of("b=1"), "");
         assert_eq!(of("a=x%0d%0aSet-Cookie:%20b"), "x%0d%0aSet-Cookie:%20b");
         assert_eq!(of("%61=1"), "1");
+        assert_eq!(of("a=%C3%A4+b%20c"), "ä b c");
     }
 }

@@ -39,6 +39,14 @@ pub(crate) async fn run(program: &Path, words: &[&str]) -> String {
     out.trim().to_owned()
 }
 
+/// Has a server at this port of the loopback run a command, by a client of OpenSSH with this key.
+pub(crate) async fn ask_by_ssh(client: &Path, key: &str, port: &str, command: &str) -> String {
+    let options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "BatchMode=yes"];
+    let options: Vec<&str> = options.iter().flat_map(|option| ["-o", option]).collect();
+    let words = [&["-F", "none", "-i", key, "-p", port][..], &options, &["root@127.0.0.1", command]];
+    run(client, &words.concat()).await
+}
+
 pub(crate) fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
