@@ -11,7 +11,7 @@ use super::{
     tree::{Entry, Fields, Node, Value, nearest, normal},
     values,
 };
-use crate::model::{Middleware, MiddlewareSet, Oidc, Place, Problem, Problems};
+use crate::model::{Middleware, MiddlewareSet, Place, Problem, Problems};
 
 /// Middlewares by name.
 pub(super) type Named = BTreeMap<String, MiddlewareSet>;
@@ -167,6 +167,12 @@ fn unknown(one: &Use<'_>, named: &Named) -> Problem {
     }
 }
 
+/// Adds one. What the client says of itself is not what this says of it.
+fn push(step: Middleware, set: &mut MiddlewareSet) {
+    step.answers_for().into_iter().for_each(|name| set.request.hide(name));
+    set.steps.push(step);
+}
+
 fn apply(
     name: &'static str,
     fate: Fate,
@@ -182,17 +188,9 @@ fn apply(
             set.then(&own);
         }
         Fate::Step(read) => {
-            let step = read(options, problems);
-            if let Some(Middleware::ForwardAuth(auth)) = &step {
-                // What the client says of itself is not what the service says of it.
-                auth.headers.iter().for_each(|name| set.request.hide(name));
+            if let Some(step) = read(options, problems) {
+                push(step, set);
             }
-            if let Some(Middleware::BasicAuth(auth)) = &step
-                && auth.remove_header
-            {
-                set.request.hide("Authorization");
-            }
-            set.steps.extend(step);
         }
         Fate::Cors => {
             if let Some(cors) = headers::cors(options, &mut set.response, problems) {
@@ -201,9 +199,7 @@ fn apply(
         }
         Fate::Oidc => {
             if let Some(rule) = oidc::read(options, author, problems) {
-                // What the client says of itself is not what the provider says of it.
-                Oidc::FIELDS.iter().for_each(|name| set.request.hide(name));
-                set.steps.push(Middleware::Oidc(Arc::new(rule)));
+                push(Middleware::Oidc(Arc::new(rule)), set);
             }
         }
         Fate::ErrorPages => {

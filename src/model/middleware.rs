@@ -223,6 +223,33 @@ impl PartialEq for Replacement {
     }
 }
 
+impl Middleware {
+    /// Header fields of which it says itself what they are, or whether they pass: what a client sends under these names
+    /// reaches no service.
+    pub fn answers_for(&self) -> Vec<&str> {
+        match self {
+            Self::ForwardAuth(auth) => auth.headers.iter().map(String::as_str).collect(),
+            Self::BasicAuth(auth) if auth.remove_header => vec!["Authorization"],
+            Self::Oidc(_) => Oidc::FIELDS.to_vec(),
+            Self::RealIp(_)
+            | Self::RedirectHttp
+            | Self::Clients(_)
+            | Self::RateLimit(_)
+            | Self::InFlightLimit(_)
+            | Self::BasicAuth(_)
+            | Self::Cors(_)
+            | Self::MaxBody(_)
+            | Self::StripPrefix(_)
+            | Self::AddPrefix(_)
+            | Self::Rewrite(_)
+            | Self::Redirect { .. }
+            | Self::Retry(_)
+            | Self::ErrorPages(_)
+            | Self::Compress(_) => Vec::new(),
+        }
+    }
+}
+
 impl Middlewares {
     /// What is allowed to pages of other origins.
     pub fn cors(&self) -> Option<&Cors> {

@@ -9,8 +9,8 @@ use std::{
 
 use dormouse::{
     model::{
-        AuthServer, ForwardAuth, HostPattern, IdlePolicy, InFlightLimit, Middleware, Middlewares, RouteOptions,
-        RouteSpec,
+        AuthServer, FieldValue, ForwardAuth, HostPattern, IdlePolicy, InFlightLimit, Middleware, Middlewares,
+        RouteOptions, RouteSpec,
     },
     provider::Script,
     proxy::ProxySettings,
@@ -174,4 +174,27 @@ fn a_decider_that_is_starting_is_asked_until_it_answers() {
     stream.write_all(b"HTTP/1.1 204 Yes\r\n\r\n").unwrap();
     let head = read_head(&mut client);
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+}
+
+/// Also under another name a service gets what was decided, and nothing that a client claims.
+#[test]
+fn a_variable_reads_what_was_decided_and_not_what_a_client_claims() {
+    for (said, expected) in [("X-User: mia\r\n", "X-Webauth: mia\r\n"), ("", "X-Webauth: \r\n")] {
+        let decides = upstream(move |_, stream| {
+            read_head(stream);
+            write!(stream, "HTTP/1.1 200 OK\r\n{said}Content-Length: 0\r\n\r\n").unwrap();
+        });
+        let Middleware::ForwardAuth(auth) = asking(at(decides)) else { unreachable!() };
+        let auth = ForwardAuth { headers: vec!["X-User".to_owned()], ..auth };
+        let mut route = guarded(upstream(echo), vec![Middleware::ForwardAuth(auth)]);
+        let options = Arc::make_mut(&mut route.options);
+        options.hide_request_headers = vec!["X-User".to_owned()];
+        let all = Arc::make_mut(options.middlewares.as_mut().unwrap());
+        all.vary_request_headers = vec![("X-Webauth".to_owned(), FieldValue::read("$header(X-User)").unwrap())];
+        let claims = "GET /guarded HTTP/1.1\r\nHost: guarded.test\r\nX-User: admin\r\n\r\n";
+        let (head, body) = ask(&mut connect(&proxy_with(route, None, settings())), claims);
+        let (body, seen) = (text(body), expected.to_ascii_lowercase());
+        assert!(head.starts_with("HTTP/1.1 200 ") && body.to_ascii_lowercase().contains(&seen), "{head}{body}");
+        assert!(!body.contains("admin"), "{body}");
+    }
 }

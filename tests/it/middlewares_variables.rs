@@ -52,6 +52,18 @@ async fn each_message_has_its_own_values() {
     assert_eq!(reply.field("x-seen"), Some("404"), "{reply:?}");
 }
 
+/// What a middleware does not let pass does not pass under another name.
+#[tokio::test]
+async fn a_password_that_stays_here_stays_here() {
+    let users = format!("{{ users: [\"mia:{}\"], remove_header: true }}", bcrypt::hash("secret", 4).unwrap());
+    let app = App::new("kept").idle("idle_timeout: 1h").route(&format!(
+        ", middlewares: [{{ basic_auth: {users} }}, {{ set_headers: {{ X-Copy: '<$header(Authorization)>' }} }}]"
+    ));
+    let dormouse = Dormouse::start(&config(&[&app])).await;
+    let reply = get(dormouse.http, "kept", "/echo", "Authorization: Basic bWlhOnNlY3JldA==\r\n").await.unwrap();
+    assert_eq!((reply.status, got(&reply, "x-copy")), (200, vec!["<>".to_owned()]), "{reply:?}");
+}
+
 /// What Dormouse says itself has them as well.
 #[tokio::test]
 async fn own_answers_have_them_too() {

@@ -122,8 +122,10 @@ fn tell<'a>(job: &mut Job<'a>, run: &mut Run, head: &mut ResponseHead) -> Told<'
         Some(all) if !all.vary_response_headers.is_empty() => {
             let (peer, trusted) = (job.client.peer.as_ref(), job.client.settings.trusted_proxies.as_slice());
             let answer = Some((head.status, Some((&*head, bytes))));
-            let key = job.client.worker.shared.drawn_session_key();
-            Message { head: job.head, peer, trusted, route: &route.spec, key, upstream: None, answer }.of_answer(all)
+            let stays = job.turn.as_ref().and_then(|turn| turn.group.cookie.as_ref());
+            let ours = (stays, job.client.worker.shared.drawn_session_key());
+            let (head, route, edits) = (job.head, &*route.spec, job.edits);
+            Message { head, peer, trusted, route, edits, ours, upstream: None, answer }.of_answer(all)
         }
         Some(_) | None => Vec::new(),
     };

@@ -221,7 +221,8 @@ pub(super) fn request(
         push_field(out, name.as_bytes(), value.as_bytes());
     }
     if let Some(all) = route.options.middlewares.as_deref().filter(|all| !all.vary_request_headers.is_empty()) {
-        let message = Message { head, peer, trusted, route, key, upstream: Some(upstream), answer: None };
+        let message =
+            Message { head, peer, trusted, route, edits, ours: (cookie, key), upstream: Some(upstream), answer: None };
         for (name, value) in message.of_request(all) {
             push_field(out, name.as_bytes(), &value);
         }

@@ -36,9 +36,18 @@ pub(super) fn wanted(client: &Client, head: &RequestHead, route: &LiveRoute, sta
     let origin = middleware::allowed_origin(route, head).map(|origin| ("Access-Control-Allow-Origin", origin));
     let hsts = secure::hsts(client, head).filter(|_| !is_set(&options.set_response_headers, HSTS.as_bytes()));
     let (peer, trusted) = (client.peer.as_ref(), client.settings.trusted_proxies.as_slice());
-    let key = client.worker.shared.drawn_session_key();
-    let message =
-        Message { head, peer, trusted, route: &route.spec, key, upstream: None, answer: Some((status, None)) };
+    let stays = route.group.as_ref().and_then(|group| group.cookie.as_ref());
+    let ours = (stays, client.worker.shared.drawn_session_key());
+    let message = Message {
+        head,
+        peer,
+        trusted,
+        route: &route.spec,
+        edits: None,
+        ours,
+        upstream: None,
+        answer: Some((status, None)),
+    };
     let varied = options.middlewares.as_deref().map(|all| message.of_answer(all)).unwrap_or_default();
     let varied = varied.into_iter().map(|(name, value)| (name, String::from_utf8_lossy(&value).into_owned()));
     let varied: Vec<(String, String)> = varied.collect();

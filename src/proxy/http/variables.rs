@@ -6,16 +6,18 @@ use std::{borrow::Cow, net::IpAddr};
 use ipnet::IpNet;
 
 use crate::{
-    model::{FieldValue, Middlewares, Piece, RouteSpec, RouteTarget, Spot, Variable, without_escapes},
+    control::Cookie,
+    model::{FieldValue, Middleware, Middlewares, Piece, RouteSpec, RouteTarget, Spot, Variable, without_escapes},
     proxy::worker::SessionKey,
 };
 
 use super::{
-    field::Known,
+    field::{Known, reads_like},
     forwarded::Peer,
+    middleware::Edits,
     request_head::{Field, RequestHead},
     response_head::ResponseHead,
-    rewrite::{foreign_crumbs, holds_ours},
+    rewrite::foreign_crumbs,
 };
 
 /// The status of an answer, and its head with the bytes that it was read from where it is not ours.
@@ -28,8 +30,10 @@ pub(super) struct Message<'a> {
     pub(super) peer: &'a Peer,
     pub(super) trusted: &'a [IpNet],
     pub(super) route: &'a RouteSpec,
-    /// By which sessions are sealed, if any was.
-    pub(super) key: Option<&'a SessionKey>,
+    /// What middlewares found out of the request.
+    pub(super) edits: Option<&'a Edits>,
+    /// By which clients stay with their member, and by which sessions are sealed, if any was: what is ours of cookies.
+    pub(super) ours: (Option<&'a Cookie>, Option<&'a SessionKey>),
     /// Where a request goes.
     pub(super) upstream: Option<Spot>,
     /// Absent: it is a request.
@@ -117,16 +121,28 @@ impl Message<'_> {
         self.upstream.map(|spot| tell(spot.address())).unwrap_or_default()
     }
 
-    /// A field of the request. What a stranger says of who asked, and what is about one connection, is none.
+    /// A field of the request, as the service gets it. What a stranger says of who asked, what is about one connection,
+    /// and what a middleware has its own word about, is none.
     fn asked(&self, name: &str) -> Cow<'_, [u8]> {
+        let is_it = |own: &str| reads_like(own.as_bytes(), name.as_bytes());
+        let mut found = self.edits.iter().flat_map(|edits| &edits.fields);
+        if let Some((_, value)) = found.find(|(own, _)| is_it(own)) {
+            return text(value);
+        }
+        let steps = self.route.options.middlewares.iter().flat_map(|all| &all.steps);
+        if steps.flat_map(Middleware::answers_for).any(is_it) {
+            return Cow::default();
+        }
         let named = |field: &&Field| self.head.part(&field.name).eq_ignore_ascii_case(name.as_bytes());
         let Some(field) = self.head.fields().iter().find(named) else { return Cow::default() };
         let value = self.head.part(&field.value);
         match field.known {
             Known::Forwarding if !self.peer.is_trusted() => Cow::default(),
             Known::Hop | Known::HopMark | Known::Connection => Cow::default(),
-            Known::Other if name.eq_ignore_ascii_case("cookie") && holds_ours(value) => {
-                Cow::Owned(foreign_crumbs(value, self.key).collect::<Vec<_>>().join(&b"; "[..]))
+            Known::Other if name.eq_ignore_ascii_case("cookie") => {
+                let (stays, key) = self.ours;
+                let foreign = foreign_crumbs(value, key).filter(|crumb| !stays.is_some_and(|own| own.has_set(crumb)));
+                Cow::Owned(foreign.collect::<Vec<_>>().join(&b"; "[..]))
             }
             Known::Host
             | Known::ContentLength
