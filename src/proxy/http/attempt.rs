@@ -15,6 +15,7 @@ use super::{
     front::{Client, Next},
     h2_reach::reach,
     h2_upstream::Why,
+    held::held,
     middleware::{Again, Edits},
     pool::{Connection, Key},
     relay::{Cut, Pump},
@@ -40,6 +41,11 @@ pub(super) struct Way {
 }
 
 impl Way {
+    /// What connections on it are kept under.
+    pub(super) fn key(&self) -> Key {
+        Key { at: self.at, generation: self.generation, tls: self.tls.as_ref().map_or(0, |tls| tls.id) }
+    }
+
     /// The end of the time after a wake in which the backend may still be starting.
     pub(super) fn settles_at(&self, settle: Duration) -> Option<std::time::Instant> {
         let woke = self.pass.as_ref()?.woke()?;
@@ -159,34 +165,45 @@ pub(super) struct Failure {
 /// Tries.
 pub(super) async fn attempt(job: &mut Job<'_>, way: &Way, fresh: bool) -> Result<Next, Failure> {
     let early = |fault| Failure { fault, written: 0, reused: false };
-    let tls = way.tls.as_ref().map_or(0, |tls| tls.id);
-    let key = Key { at: way.at, generation: way.generation, tls };
-    let worker = Rc::clone(&job.client.worker);
-    let pooled = if fresh || way.h2c { None } else { worker.pool.take(key, job.client.arrived) };
+    let pool = &job.client.worker.pool;
+    let pooled = if fresh || way.h2c { None } else { pool.take(way.key(), job.client.arrived) };
     let (mut upstream, reused) = match pooled {
         Some(connection) => (connection, true),
-        None if way.h2c || way.tls.is_some() => Box::pin(reach(job, way, key, fresh)).await.map_err(early)?,
-        None => {
-            let opened = Box::pin(connect(job, way, Offer::Http1)).await.map_err(early)?;
-            (Connection::new(opened.stream, opened.slot), false)
-        }
+        None => Box::pin(open(job, way, fresh)).await.map_err(early)?,
     };
-    let pump = match job.body.take() {
-        Some(pump) => *pump,
-        None => start(job, way).map_err(early)?,
+    let mut run = Run { pump: pump(job, way).map_err(early)?, write_failed: false, input: None };
+    let mut head = match run.head(job, way, &mut upstream).await {
+        Ok(head) => head,
+        Err(fault) => return Err(failed(job, way, fault, &upstream, run, reused)),
     };
-    let mut run = Run { pump, write_failed: false, input: None };
-    match run.head(job, way, &mut upstream).await {
-        Ok(mut head) => Ok(respond(job, way, &key, upstream, &mut run, &mut head).await),
-        Err(fault) => {
-            let fault = explain(job, way, fault, &upstream, &mut run.pump);
-            let written = run.pump.sent;
-            if written == 0 {
-                job.body = Some(Box::new(run.pump));
-            }
-            Err(Failure { fault, written, reused })
-        }
+    Ok(held(|| respond(job, way, upstream, &mut run, &mut head)).await)
+}
+
+/// A connection that is new, or a stream of one that was there before, which is told with it.
+async fn open(job: &mut Job<'_>, way: &Way, fresh: bool) -> Result<(Box<Connection>, bool), Fault> {
+    if way.h2c || way.tls.is_some() {
+        return reach(job, way, way.key(), fresh).await;
     }
+    let opened = connect(job, way, Offer::Http1).await?;
+    Ok((Connection::new(opened.stream, opened.slot), false))
+}
+
+/// What is to be written, which may have been made ready for a try before this one.
+fn pump(job: &mut Job<'_>, way: &Way) -> Result<Pump, Fault> {
+    match job.body.take() {
+        Some(pump) => Ok(*pump),
+        None => start(job, way),
+    }
+}
+
+/// Ends a try. What it has not begun to write is kept for the next.
+fn failed(job: &mut Job<'_>, way: &Way, fault: Fault, upstream: &Connection, mut run: Run, reused: bool) -> Failure {
+    let fault = explain(job, way, fault, upstream, &mut run.pump);
+    let written = run.pump.sent;
+    if written == 0 {
+        job.body = Some(Box::new(run.pump));
+    }
+    Failure { fault, written, reused }
 }
 
 /// What a fault means where HTTP/2 is spoken. What the service has not seen is made ready to be written once more.

@@ -16,6 +16,7 @@ use super::{
     balance,
     find::{Unserved, find},
     front::{Client, Next},
+    held::held,
     leaving::left,
     middleware::{self, Again, Asker, Edits},
     noting::{self, Notes, Noting},
@@ -71,7 +72,7 @@ async fn serve(client: &mut Client, head: &RequestHead, route: &LiveRoute) -> Ne
     let _in_flight = InFlight::new(&route.counters);
     match &route.spec.options.middlewares {
         None => forward(client, head, route, None).await,
-        Some(chain) => Box::pin(through(client, head, route, chain)).await,
+        Some(chain) => held(|| through(client, head, route, chain)).await,
     }
 }
 
@@ -114,21 +115,27 @@ async fn forward(client: &mut Client, head: &RequestHead, route: &LiveRoute, edi
         Job { client, head, route, body: None, edits, wake: None, turn, again: Again::default(), ended_by: (None, 0) };
     let mut tries = Tries::default();
     loop {
-        let way = match enter(&mut job).await {
+        let way = match way(&mut job).await {
             Ok(way) => way,
-            Err(entry) => match Box::pin(stay_out(&mut job, entry)).await {
-                Some(next) => return next,
-                None => continue,
-            },
+            Err(Some(next)) => return next,
+            Err(None) => continue,
         };
         job.client.note(Notes::asks);
-        let failure = match attempt(&mut job, &way, tries.fresh).await {
+        let failure = match held(|| attempt(&mut job, &way, tries.fresh)).await {
             Ok(next) => return next,
             Err(failure) => failure,
         };
         if let Some(next) = Box::pin(fail(&mut job, &mut tries, way, failure)).await {
             return next;
         }
+    }
+}
+
+/// The way of a request to an endpoint that is awake, or what becomes of it otherwise; nothing: it may try again.
+async fn way(job: &mut Job<'_>) -> Result<Way, Option<Next>> {
+    match enter(job).await {
+        Ok(way) => Ok(way),
+        Err(entry) => Err(Box::pin(stay_out(job, entry)).await),
     }
 }
 

@@ -35,6 +35,7 @@ use super::{
     call, crowded, exchange,
     forwarded::Peer,
     h2_connection,
+    held::held,
     noting::{self, Notes},
     request_head::{self, RequestHead},
     secure::{self, Https, Met},
@@ -187,11 +188,10 @@ pub(in crate::proxy) async fn connection(
     }
 }
 
-/// Works on a request, in memory that is held only meanwhile. The memory comes first and all this is a function of its
-/// own, so that the future is built where it stays: what is built on the stack and copied costs hundreds of instructions.
+/// Works on a request. A function of its own, so that nothing of it is on the stack of who waits.
 #[inline(never)]
 fn exchange<'a>(client: &'a mut Client, head: &'a RequestHead) -> Pin<Box<impl Future<Output = Next> + use<'a>>> {
-    Box::into_pin(Box::write(Box::new_uninit(), exchange::run(client, head)))
+    held(|| exchange::run(client, head))
 }
 
 impl Client {

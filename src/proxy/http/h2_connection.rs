@@ -35,7 +35,9 @@ use super::{
     h2_request::{self, Unfit},
     h2_stream::H2Stream,
     h2_wire::{Handle, Wire},
+    held::held,
     noting,
+    request_head::RequestHead,
 };
 
 /// Requests of one connection at once.
@@ -196,7 +198,7 @@ impl Driver<'_> {
                         respond.send_reset(Reason::REFUSED_STREAM);
                         continue;
                     };
-                    tokio::task::spawn_local(work(Rc::clone(self.link), request, respond, alive));
+                    take(self.link, request, respond, alive);
                 }
                 Poll::Ready(Some(Err(error))) => return Some(Err(io::Error::other(error))),
                 Poll::Ready(None) => return Some(Ok(())),
@@ -282,29 +284,37 @@ impl Driver<'_> {
     }
 }
 
-/// Works on one request.
-async fn work(link: Rc<Link>, request: Request<RecvStream>, mut respond: SendResponse<Bytes>, alive: Alive) {
+/// Reads a request and has it worked on, by a task that keeps what it needs and no more.
+fn take(link: &Rc<Link>, request: Request<RecvStream>, mut respond: SendResponse<Bytes>, alive: Alive) {
     let (parts, body) = request.into_parts();
     let room = link.worker.shelf.lend();
-    let read = h2_request::head(&parts, body.is_end_stream(), &link.settings.limits.for_heads(), room);
-    drop(parts);
-    let unfit = match read {
+    match h2_request::head(&parts, body.is_end_stream(), &link.settings.limits.for_heads(), room) {
         Ok(head) => {
-            let stream = H2Stream::new(Some(&head), body, respond);
-            let mut client = Client::new(&link, Stream::Within(Box::new(stream)));
-            exchange::run(&mut client, &head).await;
-            return drop(alive);
+            let client = client(link, H2Stream::new(Some(&head), body, respond));
+            tokio::task::spawn_local(work(client, head, alive));
         }
-        Err(unfit) => unfit,
-    };
-    match unfit {
-        Unfit::Malformed => respond.send_reset(Reason::PROTOCOL_ERROR),
-        Unfit::Refused(bad) => {
-            let stream = H2Stream::new(None, body, respond);
-            let (mut client, answer) = (Client::new(&link, Stream::Within(Box::new(stream))), Answer::from(bad));
-            client.answer(None, &answer).await;
-            noting::unrouted(&client, None, answer.status);
+        Err(Unfit::Malformed) => respond.send_reset(Reason::PROTOCOL_ERROR),
+        Err(Unfit::Refused(bad)) => {
+            let client = client(link, H2Stream::new(None, body, respond));
+            tokio::task::spawn_local(refuse(client, bad.into(), alive));
         }
     }
+}
+
+/// Who asks by a stream.
+fn client(link: &Link, stream: H2Stream) -> Client {
+    Client::new(link, Stream::Within(Box::new(stream)))
+}
+
+/// Works on one request.
+async fn work(mut client: Client, head: RequestHead, alive: Alive) {
+    held(|| exchange::run(&mut client, &head)).await;
+    drop(alive);
+}
+
+/// Answers what can not be worked on.
+async fn refuse(mut client: Client, answer: Answer, alive: Alive) {
+    client.answer(None, &answer).await;
+    noting::unrouted(&client, None, answer.status);
     drop(alive);
 }

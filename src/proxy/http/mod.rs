@@ -60,6 +60,7 @@ mod h2_stream;
 mod h2_upstream;
 mod h2_wire;
 mod h2_writing;
+mod held;
 mod leaving;
 mod middleware;
 mod navigation;

@@ -65,7 +65,7 @@ pub(super) struct Pump {
     /// Written behind what is in `out`.
     tail: Vec<u8>,
     /// Bytes that came behind the end of the body.
-    surplus: Option<Buf>,
+    surplus: Option<Box<Buf>>,
     /// Bytes written.
     pub(super) sent: u64,
     /// Bytes read from the sender by the pump.
@@ -164,7 +164,7 @@ impl Pump {
         let mut rest = None;
         if let Some(mut begun) = begun.filter(|begun| !begun.is_empty()) {
             if pump.finished_reading() {
-                pump.surplus = Some(begun);
+                pump.surplus = Some(Box::new(begun));
             } else {
                 pump.begun = begun.len() as u64;
                 pump.decode(&mut begun)?;
@@ -226,7 +226,7 @@ impl Pump {
 
     /// What came behind the body.
     pub(super) fn take_surplus(&mut self) -> Option<Buf> {
-        self.surplus.take()
+        self.surplus.take().map(|surplus| *surplus)
     }
 
     /// Moves what can be moved. Ready when everything was written.
@@ -415,7 +415,7 @@ impl Pump {
         if let Some(surplus) = buf.filled().get(consumed..).filter(|surplus| !surplus.is_empty()) {
             let mut kept = self.home.lend();
             kept.push(surplus);
-            self.surplus = Some(kept);
+            self.surplus = Some(Box::new(kept));
         }
         buf.truncate(produced);
         if done {

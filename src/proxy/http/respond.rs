@@ -20,7 +20,7 @@ use super::{
     coding::Coder,
     front::{Client, Next},
     middleware,
-    pool::{Connection, Key},
+    pool::Connection,
     progress::Progress,
     relay::{Cut, Emit, Pump},
     remake::{Body, Remade, remake},
@@ -37,7 +37,6 @@ use super::{
 pub(super) async fn respond(
     job: &mut Job<'_>,
     way: &Way,
-    key: &Key,
     mut upstream: Box<Connection>,
     run: &mut Run,
     head: &mut ResponseHead,
@@ -67,7 +66,7 @@ pub(super) async fn respond(
             job.took();
             if head.keep_alive && !unread && whole && pump.take_surplus().is_none() {
                 let pool = &job.client.worker.pool;
-                pool.put(*key, upstream, job.client.quiet_since, job.route.backend.as_ref());
+                pool.put(way.key(), upstream, job.client.quiet_since, job.route.backend.as_ref());
             }
             match (keep_alive, whole) {
                 (true, true) => Next::Again,

@@ -55,6 +55,7 @@ pub(in crate::proxy::http) async fn admit(
     Ok(edits)
 }
 
+/// Asks one. Those that ask others in turn need much room, and nobody else gives it.
 async fn apply(
     asker: &mut Asker<'_>,
     route: &LiveRoute,
@@ -80,11 +81,11 @@ async fn apply(
         }
         Middleware::BasicAuth(auth) => basic_auth::check(&ledger.passwords, auth, head.get("authorization")).await,
         Middleware::ForwardAuth(auth) => {
-            edits.fields.extend(forward_auth::ask(asker, auth).await?);
+            edits.fields.extend(Box::pin(forward_auth::ask(asker, auth)).await?);
             Ok(())
         }
         Middleware::Oidc(rule) => {
-            edits.fields.extend(oidc::check(asker, route, rule).await?);
+            edits.fields.extend(Box::pin(oidc::check(asker, route, rule)).await?);
             Ok(())
         }
         Middleware::Cors(rule) => cors::preflight(rule, head),
