@@ -56,6 +56,7 @@ const IN_PROXY: &[(&str, u8)] = &[
 const HOMES: &[(&str, &[&str])] = &[
     ("arc_swap", &["api", "app", "backend", "control", "net", "proxy"]),
     ("axum", &["api", "demo"]),
+    ("bumpalo", &["proxy"]),
     ("clap", &["app", "cli", "demo", "main"]),
     ("clap_complete", &["app", "cli", "main"]),
     ("clap_mangen", &["app", "cli", "main"]),

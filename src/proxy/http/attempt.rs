@@ -15,7 +15,6 @@ use super::{
     front::{Client, Next},
     h2_reach::reach,
     h2_upstream::Why,
-    held::held,
     middleware::{Again, Edits},
     pool::{Connection, Key},
     relay::{Cut, Pump},
@@ -176,7 +175,7 @@ pub(super) async fn attempt(job: &mut Job<'_>, way: &Way, fresh: bool) -> Result
         Ok(head) => head,
         Err(fault) => return Err(failed(job, way, fault, &upstream, run, reused)),
     };
-    Ok(held(|| respond(job, way, upstream, &mut run, &mut head)).await)
+    Ok(respond(job, way, upstream, &mut run, &mut head).await)
 }
 
 /// A connection that is new, or a stream of one that was there before, which is told with it.

@@ -12,11 +12,11 @@ use crate::{
 
 use super::{
     answer::Answer,
+    arena::Arena,
     attempt::{Failure, Fault, Job, Way, attempt},
     balance,
     find::{Unserved, find},
     front::{Client, Next},
-    held::held,
     leaving::left,
     middleware::{self, Again, Asker, Edits},
     noting::{self, Notes, Noting},
@@ -45,14 +45,14 @@ impl Drop for InFlight<'_> {
 }
 
 /// Does a request, from its head to the end of its answer.
-pub(super) async fn run(client: &mut Client, head: &RequestHead) -> Next {
+pub(super) async fn run(client: &mut Client, head: &RequestHead, arena: &Arena) -> Next {
     let route = match secure::challenge(client, head).map_or_else(|| find(client, head), |answer| Err(answer.into())) {
         Ok(route) => route,
         Err(unserved) => return Box::pin(refuse(client, head, unserved)).await,
     };
     let log = access::of(&client.worker.shared, Some(&route));
     let noting = Noting::begin(client, head, &route, log);
-    let next = serve(noting.client, head, &route).await;
+    let next = serve(noting.client, head, &route, arena).await;
     noting.end(next)
 }
 
@@ -68,11 +68,11 @@ async fn refuse(client: &mut Client, head: &RequestHead, unserved: Box<Unserved>
 }
 
 /// Does a request of a route.
-async fn serve(client: &mut Client, head: &RequestHead, route: &LiveRoute) -> Next {
+async fn serve(client: &mut Client, head: &RequestHead, route: &LiveRoute, arena: &Arena) -> Next {
     let _in_flight = InFlight::new(&route.counters);
     match &route.spec.options.middlewares {
         None => forward(client, head, route, None).await,
-        Some(chain) => held(|| through(client, head, route, chain)).await,
+        Some(chain) => arena.hold(|| through(client, head, route, chain)).await,
     }
 }
 
@@ -121,7 +121,7 @@ async fn forward(client: &mut Client, head: &RequestHead, route: &LiveRoute, edi
             Err(None) => continue,
         };
         job.client.note(Notes::asks);
-        let failure = match held(|| attempt(&mut job, &way, tries.fresh)).await {
+        let failure = match attempt(&mut job, &way, tries.fresh).await {
             Ok(next) => return next,
             Err(failure) => failure,
         };

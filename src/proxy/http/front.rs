@@ -31,11 +31,11 @@ use crate::{
 
 use super::{
     answer::Answer,
+    arena::{Arena, Held},
     bad_request::BadRequest,
     call, crowded, exchange,
     forwarded::Peer,
     h2_connection,
-    held::held,
     noting::{self, Notes},
     request_head::{self, RequestHead},
     secure::{self, Https, Met},
@@ -170,7 +170,10 @@ pub(in crate::proxy) async fn connection(
     let mut first = client.secured.is_none();
     loop {
         let next = match client.head().await {
-            Ok(Some(head)) => exchange(&mut client, &head).await,
+            Ok(Some(head)) => {
+                let arena = client.worker.arenas.lend();
+                exchange(&mut client, &head, &arena).await
+            }
             Ok(None) => Next::Close,
             Err(_) if first && client.speaks_http2() => {
                 let Client { stream, input, guest, .. } = client;
@@ -190,8 +193,12 @@ pub(in crate::proxy) async fn connection(
 
 /// Works on a request. A function of its own, so that nothing of it is on the stack of who waits.
 #[inline(never)]
-fn exchange<'a>(client: &'a mut Client, head: &'a RequestHead) -> Pin<Box<impl Future<Output = Next> + use<'a>>> {
-    held(|| exchange::run(client, head))
+fn exchange<'a>(
+    client: &'a mut Client,
+    head: &'a RequestHead,
+    arena: &'a Arena,
+) -> Held<'a, impl Future<Output = Next> + use<'a>> {
+    arena.hold(|| exchange::run(client, head, arena))
 }
 
 impl Client {

@@ -35,7 +35,6 @@ use super::{
     h2_request::{self, Unfit},
     h2_stream::H2Stream,
     h2_wire::{Handle, Wire},
-    held::held,
     noting,
     request_head::RequestHead,
 };
@@ -308,7 +307,8 @@ fn client(link: &Link, stream: H2Stream) -> Client {
 
 /// Works on one request.
 async fn work(mut client: Client, head: RequestHead, alive: Alive) {
-    held(|| exchange::run(&mut client, &head)).await;
+    let arena = client.worker.arenas.lend();
+    arena.hold(|| exchange::run(&mut client, &head, &arena)).await;
     drop(alive);
 }
 

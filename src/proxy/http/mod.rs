@@ -27,6 +27,7 @@
 //! differently for the two sides; no request is sent twice unless it may be; what was cut is never shown as whole.
 
 mod answer;
+mod arena;
 mod attempt;
 mod bad_request;
 mod balance;
@@ -60,7 +61,6 @@ mod h2_stream;
 mod h2_upstream;
 mod h2_wire;
 mod h2_writing;
-mod held;
 mod leaving;
 mod middleware;
 mod navigation;
