@@ -25,9 +25,9 @@ pub(super) async fn check(options: &Check, client: &Client, output: &Output) -> 
             wire::Checked { ok, changes: Vec::new(), problems }
         }
         Some(file) if options.diff => {
-            let text = std::fs::read(file)
+            let text = config::text_of(file)
                 .map_err(|error| Trouble::Wrong(format!("can not read `{}`: {error}", file.display())))?;
-            client.post("/api/v1/check", text).await?
+            client.post("/api/v1/check", text.into_bytes()).await?
         }
         Some(file) => alone(file),
     };

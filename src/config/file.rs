@@ -2,13 +2,15 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use super::{
-    expand::{Sources, read_text},
+    expand::Sources,
     include, middleware_bodies, own_address,
+    read_text::{Kinds, read_text},
     settings::{self, FILE_KEYS},
     static_routes::{self, Draft, Read, Runs},
     tree::{Fields, Node, Value, normal},
@@ -39,7 +41,7 @@ pub struct Loaded {
 /// Reads and checks a file and all it includes. Any error refuses the whole, with all problems at once.
 pub fn load(path: &Path, env: &(dyn Fn(&str) -> Option<String> + Sync)) -> Result<Loaded, Problems> {
     let name = path.display().to_string();
-    match read_text(path) {
+    match read_text(path, Kinds::FilesAndPipes) {
         Ok(text) => check(&text, &name, path, env, false),
         Err(error) => {
             let place = Place::File { path: name.into(), line: None, column: None };
@@ -47,6 +49,14 @@ pub fn load(path: &Path, env: &(dyn Fn(&str) -> Option<String> + Sync)) -> Resul
             Err(Problems(vec![problem.with_hint("name a file that is there, or none")]))
         }
     }
+}
+
+/// The text that [`load`] would check.
+///
+/// # Errors
+/// What keeps it from being read: what is no file is told at once.
+pub fn text_of(path: &Path) -> io::Result<String> {
+    read_text(path, Kinds::FilesAndPipes)
 }
 
 /// Checks a text as if it were the file of this name; what it includes is read from beside it.

@@ -38,6 +38,7 @@ mod nodes;
 mod own_address;
 mod ports;
 mod presets;
+mod read_text;
 mod ready;
 mod route;
 mod sample;
@@ -56,7 +57,7 @@ mod yaml;
 
 pub use compose::resolve_dependencies;
 pub use container::{FromContainer, from_container};
-pub use file::{Loaded, check_sent, check_text, load};
+pub use file::{Loaded, check_sent, check_text, load, text_of};
 pub use sample::SAMPLE;
 pub use schema::schema;
 pub use written::Written;

@@ -84,10 +84,16 @@ impl Running {
         }
     }
 
-    fn finish(mut self) {
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("log")).unwrap()
+    }
+
+    /// Ends it in order. Returns what it has logged.
+    fn finish(mut self) -> String {
         let pid = nix::unistd::Pid::from_raw(self.child.id().try_into().unwrap());
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
         assert!(self.child.wait().unwrap().success());
+        self.log()
     }
 }
 
@@ -268,6 +274,42 @@ fn a_reload_takes_what_is_right_and_refuses_what_is_not() {
     running.until(&["reload"], |(code, ..)| *code == 0);
     running.until(&["routes"], |(_, out, _)| out.contains("more"));
     running.finish();
+}
+
+#[test]
+fn what_is_no_file_is_told_at_once_as_what_it_is() {
+    let running = Running::start();
+    let path = running.directory.path();
+    let pipe = path.join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    std::fs::create_dir(path.join("folder")).unwrap();
+    for (name, what) in [("pipe", "a pipe"), ("folder", "a directory"), ("/dev/zero", "a device")] {
+        let told = format!("it is {what}, and not a regular file");
+        for arguments in [&["check", name][..], &["check", name, "--diff"], &["serve", "--config", name]] {
+            let (code, out, err) = ran(path, arguments);
+            assert_ne!(code, 0, "{arguments:?}: {out}{err}");
+            assert!(format!("{out}{err}").contains(&told), "{arguments:?}: {out}{err}");
+        }
+        write(path, "d2.yaml", &format!("include: [{name}]\n"));
+        let (code, out, _) = ran(path, &["check", "d2.yaml"]);
+        assert!(code == 2 && out.contains("d2.yaml:1:11: ") && out.contains(&told), "{out}");
+    }
+    let before = std::fs::read_to_string(path.join("d.yaml")).unwrap();
+    std::fs::rename(&pipe, path.join("d.yaml")).unwrap();
+    let (code, _, err) = running.ran(&["reload"]);
+    assert!(code == 2 && err.contains("it is a pipe, and not a regular file"), "{err}");
+    std::fs::remove_file(path.join("d.yaml")).unwrap();
+    write(path, "d.yaml", &before);
+    running.until(&["reload"], |(code, ..)| *code == 0);
+    running.finish();
+}
+
+#[test]
+fn what_a_command_writes_is_checked_like_a_file() {
+    let place = place();
+    let line = format!("printf 'lisen: {{}}' | {} check /dev/stdin", env!("CARGO_BIN_EXE_dormouse"));
+    let (code, out, err) = told(Command::new("sh").args(["-c", &line]).current_dir(place.path()).output().unwrap());
+    assert!(code == 2 && out.contains("did you mean `listen`?"), "{out}{err}");
 }
 
 #[test]
