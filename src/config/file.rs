@@ -9,7 +9,9 @@ use std::{
 
 use super::{
     expand::Sources,
-    include, middleware_bodies, own_address,
+    include,
+    keys::WrittenKeys,
+    middleware_bodies, own_address,
     read_text::{Kinds, read_text},
     settings::{self, FILE_KEYS},
     static_routes::{self, Draft, Read, Runs},
@@ -32,10 +34,20 @@ pub struct Loaded {
     pub backends: Vec<BackendSpec>,
     /// What was written of each of them, and where. Of a backend without an entry all counts as written.
     pub written: BTreeMap<BackendId, Written>,
+    /// The keys of the settings.
+    pub keys: WrittenKeys,
     /// Warnings and hints; never an error.
     pub problems: Problems,
     /// Every file that was read, to be watched.
     pub files: Vec<PathBuf>,
+}
+
+impl Loaded {
+    /// The main file as a whole; absent: there is none.
+    pub fn place(&self) -> Option<Place> {
+        let path = self.files.first()?.display().to_string().into();
+        Some(Place::File { path, line: None, column: None })
+    }
 }
 
 /// Reads and checks a file and all it includes. Any error refuses the whole, with all problems at once.
@@ -80,12 +92,13 @@ fn check(
     let mut sources = Sources { env, base, files: vec![path.to_owned()], sealed };
     let mut problems = Problems::default();
     let draft = read(text, name, &mut sources, &mut problems);
+    let keys = draft.as_ref().map(|draft| WrittenKeys::of(&draft.main)).unwrap_or_default();
     let checked = draft.map(|draft| finish(&draft, &mut sources, &mut problems));
     problems.0.sort_by(|a, b| a.place.cmp(&b.place));
     problems.tell_once();
     match checked {
         Some((settings, Read { routes, backends, written })) if !problems.has_errors() => {
-            Ok(Loaded { settings, routes, backends, written, problems, files: sources.files })
+            Ok(Loaded { settings, routes, backends, written, keys, problems, files: sources.files })
         }
         _ => Err(problems),
     }

@@ -138,7 +138,7 @@ async fn routes_that_a_reload_leaves_as_they_are_are_in_memory_once() {
     let keeper = tokio::spawn(keeper.run(end.clone()));
     for (port, changes) in [(5001, 0), (5002, 1), (5002, 0)] {
         write(port);
-        assert_eq!(control.reload().await.unwrap().len(), changes);
+        assert_eq!(control.reload().await.unwrap().changes.len(), changes);
         let (view, table) = (control.view(), control.table().load_full());
         for route in table.all() {
             assert!(Arc::ptr_eq(&route.spec, &view.catalog.routes[&route.spec.alias]), "{}", route.spec.alias);
