@@ -10,6 +10,7 @@ use super::{Api, Code, Connection, Failure, error::suggest, orders::whole, wire}
 use crate::{
     control::{Explained, ReloadFailed, Taken},
     model::{Place, Problems, Severity},
+    telemetry::access_troubles,
 };
 
 /// What is wrong now.
@@ -22,11 +23,18 @@ pub(super) async fn problems(State(api): State<Api>) -> Json<wire::Standing> {
     let excluded =
         |(container, why): &(String, String)| wire::Excluded { container: container.clone(), why: why.clone() };
     problems.extend(tell(&api.control.troubles()));
+    problems.extend(tell(&of_access_logs(&api).await));
     Json(wire::Standing {
         problems,
         refused: tell(&view.refused),
         excluded: view.catalog.excluded.iter().map(excluded).collect(),
     })
+}
+
+/// What is wrong with the access logs. A disk may be slow: nothing else waits for it.
+async fn of_access_logs(api: &Api) -> Problems {
+    let (outputs, writer) = (api.control.view().access_outputs(), api.access.clone());
+    tokio::task::spawn_blocking(move || access_troubles(&outputs, &writer)).await.unwrap_or_default()
 }
 
 /// What is made of each listed container and of each process, and why.

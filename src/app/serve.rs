@@ -74,6 +74,7 @@ pub async fn serve(options: ServeOptions) -> Result<(), Failed> {
     };
     let read_at = Timestamp::now();
     let (loaded, _) = control::check_alone(&source).map_err(Failed::Configuration)?;
+    control::tell_of_access_logs(&control::access_outputs(&loaded));
     let end = CancellationToken::new();
     let ending = end.clone();
     tokio::spawn(async move {

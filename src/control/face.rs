@@ -11,7 +11,8 @@ use jiff::Timestamp;
 use tokio::sync::{Mutex, broadcast, mpsc, oneshot, watch};
 
 use super::{
-    FileSource, Lending, LiveRoute, LiveTable, StickyKey, Taken, keeper::Request, remember, sticky::StickyKeeper,
+    FileSource, Lending, LiveRoute, LiveTable, StickyKey, Taken, access_outputs, keeper::Request, remember,
+    sticky::StickyKeeper, tell_of_access_logs,
 };
 use crate::{
     backend::{Backend, Lender},
@@ -216,7 +217,10 @@ impl Control {
             let _told = Told::of(&self.reloads);
             let source = Arc::clone(&self.source);
             let read = apart(move || source.load()).await?.map(Box::new);
-            self.ask(|reply| Request::Reload(read, reply)).await
+            let outputs = read.as_deref().map(access_outputs).unwrap_or_default();
+            let mut taken = self.ask(|reply| Request::Reload(read, reply)).await?;
+            taken.problems.0.extend(apart(move || tell_of_access_logs(&outputs)).await?.0);
+            Ok(taken)
         };
         // A disk may be slow: the keeper does not wait for it, and neither does the end.
         tokio::select! {
