@@ -198,8 +198,8 @@ mod tests {
         let mut now = keys("listen: { http: 2, https: 3 }\ndomains: b");
         now.keep(&["listen"], &before);
         let again = keys("listen: { http: 2, https: 3 }\ndomains: b").changes_since(&now);
-        let told: Vec<_> = again.iter().map(|change| change.path.as_str()).collect();
-        assert_eq!(told, ["listen.http", "listen.https"]);
+        let told: Vec<_> = again.iter().map(ToString::to_string).collect();
+        assert_eq!(told, ["change setting `listen.http`", "add setting `listen.https`"]);
     }
 
     #[test]
