@@ -8,8 +8,9 @@ use axum::{
 
 use super::{Api, Code, Connection, Failure, error::suggest, orders::whole, wire};
 use crate::{
-    control::{Explained, ReloadFailed},
+    control::{Explained, ReloadFailed, Taken},
     model::{Place, Problems, Severity},
+    telemetry::access_troubles,
 };
 
 /// What is wrong now.
@@ -22,11 +23,18 @@ pub(super) async fn problems(State(api): State<Api>) -> Json<wire::Standing> {
     let excluded =
         |(container, why): &(String, String)| wire::Excluded { container: container.clone(), why: why.clone() };
     problems.extend(tell(&api.control.troubles()));
+    problems.extend(tell(&of_access_logs(&api).await));
     Json(wire::Standing {
         problems,
         refused: tell(&view.refused),
         excluded: view.catalog.excluded.iter().map(excluded).collect(),
     })
+}
+
+/// What is wrong with the access logs. A disk may be slow: nothing else waits for it.
+async fn of_access_logs(api: &Api) -> Problems {
+    let (outputs, writer) = (api.control.view().access_outputs(), api.access.clone());
+    tokio::task::spawn_blocking(move || access_troubles(&outputs, &writer)).await.unwrap_or_default()
 }
 
 /// What is made of each listed container and of each process, and why.
@@ -89,7 +97,7 @@ fn no_container(api: &Api, name: &str) -> Failure {
 }
 
 /// Checks a configuration text and says what it would change, without changing anything. Over TCP no file that it names
-/// is read, and no variable replaced.
+/// is read, no variable replaced, and no setting compared with what is in force.
 #[utoipa::path(post, path = "/api/v1/check", tag = "configuration",
     request_body(content = String, content_type = "application/yaml"),
     responses((status = 200, body = wire::Checked), (status = 400, body = wire::ProblemDetails)))]
@@ -102,13 +110,14 @@ pub(super) async fn check(
     let text = String::from_utf8(whole(body)?.into());
     let text = text.map_err(|_| Failure::new(Code::BadRequest, "the body is no UTF-8 text"))?;
     let checked = match api.control.dry_run(text, strangers).await {
-        Ok((changes, problems)) => wire::Checked {
-            ok: !refuses(&problems),
-            changes: changes.iter().map(wire::Change::from).collect(),
-            problems: tell(&problems),
+        Ok(taken) => wire::Checked {
+            ok: !refuses(&taken.problems),
+            changes: changes(&taken),
+            waiting: waiting(&taken),
+            problems: tell(&taken.problems),
         },
         Err(ReloadFailed::Problems(problems)) => {
-            wire::Checked { ok: false, changes: Vec::new(), problems: tell(&problems) }
+            wire::Checked { problems: tell(&problems), ..wire::Checked::default() }
         }
         Err(ReloadFailed::Ending) => return Err(ending()),
         Err(fault @ ReloadFailed::Fault) => return Err(Failure::new(Code::Fault, fault.to_string())),
@@ -121,14 +130,24 @@ pub(super) async fn check(
     responses((status = 200, body = wire::Reloaded), (status = 422, body = wire::ProblemDetails)))]
 pub(super) async fn reload(State(api): State<Api>) -> Result<Json<wire::Reloaded>, Failure> {
     match api.control.reload().await {
-        Ok(changes) => {
-            let waiting = api.control.view().waiting.iter().map(|key| (*key).to_owned()).collect();
-            Ok(Json(wire::Reloaded { changes: changes.iter().map(wire::Change::from).collect(), waiting }))
-        }
+        Ok(taken) => Ok(Json(wire::Reloaded {
+            changes: changes(&taken),
+            waiting: waiting(&taken),
+            problems: tell(&taken.problems),
+        })),
         Err(ReloadFailed::Problems(problems)) => Err(Failure::refused(&problems)),
         Err(ReloadFailed::Ending) => Err(ending()),
         Err(fault @ ReloadFailed::Fault) => Err(Failure::new(Code::Fault, fault.to_string())),
     }
+}
+
+/// Settings first, then what is made.
+fn changes(taken: &Taken) -> Vec<wire::Change> {
+    taken.settings.iter().map(wire::Change::from).chain(taken.changes.iter().map(wire::Change::from)).collect()
+}
+
+fn waiting(taken: &Taken) -> Vec<String> {
+    taken.settings.iter().filter(|change| change.waits).map(|change| change.key.path.clone()).collect()
 }
 
 fn tell(problems: &Problems) -> Vec<wire::Problem> {

@@ -6,7 +6,9 @@ use utoipa::ToSchema;
 use super::wire::{Policy, Problem};
 use crate::{
     backend::StatusState,
-    catalog, control,
+    catalog,
+    config::Fate,
+    control,
     model::{self, Audience, BackendId, ContainerState, Endpoint, PathPattern, RouteSpec, RouteTarget, WakeOn},
 };
 
@@ -159,12 +161,13 @@ pub struct Explained {
 /// One change to what runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Change {
-    /// `add_backend`, `change_backend`, `remove_backend`, `add_route`, `change_route` or `remove_route`.
+    /// `add_setting`, `change_setting`, `remove_setting`, `add_backend`, `change_backend`, `remove_backend`, `add_route`,
+    /// `change_route` or `remove_route`.
     #[schema(example = "add_route")]
     pub what: String,
-    /// The backend as `node/name`, or the route's alias.
+    /// The setting's key with those above it (`tls.hsts`), the backend as `node/name`, or the route's alias.
     pub name: String,
-    /// In words, with what differs.
+    /// In words, with what differs; of settings without their values.
     pub text: String,
 }
 
@@ -180,6 +183,17 @@ impl From<&catalog::Change> for Change {
             From::RemoveRoute(alias) => ("remove_route", alias.to_string()),
         };
         Self { what: what.to_owned(), name, text: change.to_string() }
+    }
+}
+
+impl From<&control::SettingChange> for Change {
+    fn from(change: &control::SettingChange) -> Self {
+        let what = match change.key.fate {
+            Fate::Added => "add_setting",
+            Fate::Changed => "change_setting",
+            Fate::Removed => "remove_setting",
+        };
+        Self { what: what.to_owned(), name: change.key.path.clone(), text: change.to_string() }
     }
 }
 

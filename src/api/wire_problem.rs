@@ -42,12 +42,14 @@ pub struct Standing {
 }
 
 /// What a configuration text would change.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Checked {
     /// Whether it would be taken.
     pub ok: bool,
-    /// The changes to what runs, in the order in which they would be made.
+    /// The changes to settings, and to what runs in the order in which they would be made.
     pub changes: Vec<Change>,
+    /// Keys of settings among them that only a new process heeds: one that takes over, or a new start.
+    pub waiting: Vec<String>,
     /// All problems.
     pub problems: Vec<Problem>,
 }
@@ -55,10 +57,13 @@ pub struct Checked {
 /// What a reload changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Reloaded {
-    /// The changes, in the order in which they were made.
+    /// The changes to settings, and to what runs in the order in which they were made.
     pub changes: Vec<Change>,
-    /// Keys of the file that were changed, and that only a new process heeds: one that takes over, or a new start.
+    /// Keys of settings among them that only a new process heeds: one that takes over, or a new start. Told each time
+    /// until then.
     pub waiting: Vec<String>,
+    /// What may be amiss with what was taken; no errors.
+    pub problems: Vec<Problem>,
 }
 
 /// An error of a request, as `application/problem+json`.

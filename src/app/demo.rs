@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     backend::{Backend, StatusState},
-    config::Loaded,
+    config::{Loaded, WrittenKeys},
     control::{Control, FileSource},
     demo::{self, DemoPorts, Housing, Row, RowState, Screen, config, intro},
     model::{DockerAddress, Problems, format_duration},
@@ -85,6 +85,7 @@ async fn show(housing: Housing<'_>, end: CancellationToken) -> anyhow::Result<()
         routes: routes.into_iter().map(Arc::new).collect(),
         backends,
         written: BTreeMap::new(),
+        keys: WrittenKeys::default(),
         problems: Problems::default(),
         files: Vec::new(),
     };

@@ -76,7 +76,7 @@ fn changed_after(file: &Path, then: Timestamp) -> bool {
 
 /// Whether a file is there and holds nothing: somebody has cut it and is about to write it anew.
 fn is_empty(file: &Path) -> bool {
-    std::fs::metadata(file).is_ok_and(|facts| facts.len() == 0)
+    std::fs::metadata(file).is_ok_and(|facts| facts.is_file() && facts.len() == 0)
 }
 
 fn start_or_tell(files: &[PathBuf], changed: &mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {

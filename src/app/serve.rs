@@ -74,6 +74,7 @@ pub async fn serve(options: ServeOptions) -> Result<(), Failed> {
     };
     let read_at = Timestamp::now();
     let (loaded, _) = control::check_alone(&source).map_err(Failed::Configuration)?;
+    control::tell_of_access_logs(&control::access_outputs(&loaded));
     let end = CancellationToken::new();
     let ending = end.clone();
     tokio::spawn(async move {
@@ -250,9 +251,10 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     }
     service_manager::stopping();
     told.ending.cancel();
+    let patience = shared.settings.load().shutdown_timeout;
     tracing::info!(
         "ending: no new connections; those in use may finish within {} (a second signal cuts them)",
-        format_duration(settings.shutdown_timeout)
+        format_duration(patience)
     );
     closing.cancel();
     let hurry = shared.hurry.clone();
@@ -269,7 +271,7 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     tokio::select! {
         () = predecessors.wait() => {}
         () = hurried => {}
-        () = tokio::time::sleep(settings.shutdown_timeout + LAST_LINES) => {}
+        () = tokio::time::sleep(patience + LAST_LINES) => {}
     }
     second.abort();
     helpers.wait().await;

@@ -5,7 +5,12 @@ use std::{future::Future, sync::Arc};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::{control::Control, model::format_duration, proxy::Shared, telemetry::chain};
+use crate::{
+    control::{Control, ReloadFailed},
+    model::format_duration,
+    proxy::Shared,
+    telemetry::chain,
+};
 
 /// Those that only ask for something are ours from now on: until they can be heeded they are not to end us.
 pub(super) fn claim() {
@@ -38,8 +43,10 @@ pub(super) fn reload_on_hangup(control: Control, end: CancellationToken) -> impl
         while let Some(Some(())) = end.run_until_cancelled(hangup.recv()).await
             && let Some(taken) = end.run_until_cancelled(control.reload()).await
         {
-            if let Err(error) = taken {
-                tracing::error!("{}", chain(&error));
+            match taken {
+                // The journal has told what is wrong.
+                Ok(_) | Err(ReloadFailed::Problems(_)) => {}
+                Err(error @ (ReloadFailed::Ending | ReloadFailed::Fault)) => tracing::error!("{}", chain(&error)),
             }
         }
     }

@@ -22,12 +22,12 @@ pub(super) async fn check(options: &Check, client: &Client, output: &Output) -> 
             let standing: wire::Standing = client.get("/api/v1/problems").await?;
             let problems: Vec<wire::Problem> = standing.problems.into_iter().chain(standing.refused).collect();
             let ok = problems.iter().all(|problem| problem.severity != "error");
-            wire::Checked { ok, changes: Vec::new(), problems }
+            wire::Checked { ok, problems, ..wire::Checked::default() }
         }
         Some(file) if options.diff => {
-            let text = std::fs::read(file)
+            let text = config::text_of(file)
                 .map_err(|error| Trouble::Wrong(format!("can not read `{}`: {error}", file.display())))?;
-            client.post("/api/v1/check", text).await?
+            client.post("/api/v1/check", text.into_bytes()).await?
         }
         Some(file) => alone(file),
     };
@@ -53,7 +53,7 @@ fn alone(file: &Path) -> wire::Checked {
         Ok((_, problems)) => (true, tell(&problems)),
         Err(problems) => (false, tell(&problems)),
     };
-    wire::Checked { ok, changes: Vec::new(), problems }
+    wire::Checked { ok, problems, ..wire::Checked::default() }
 }
 
 /// Prints the schema of the configuration file.
@@ -67,15 +67,13 @@ pub(super) async fn reload(json: bool, client: &Client, output: &Output) -> Resu
     if json {
         return output.json(&reloaded);
     }
+    for problem in reloaded.problems.iter().filter(|problem| problem.severity != "hint") {
+        output.line(&painted(problem, output))?;
+    }
     for change in &reloaded.changes {
         output.line(&change.text)?;
     }
-    for key in &reloaded.waiting {
-        let how = "the running process can not change to it, `dormouse upgrade` (or a new start) does";
-        output.line(&format!("`{key}` was changed: {how}"))?;
-    }
-    let is_same = reloaded.changes.is_empty() && reloaded.waiting.is_empty();
-    if is_same { output.line("nothing changed") } else { Ok(()) }
+    if reloaded.changes.is_empty() { output.line("nothing changed") } else { Ok(()) }
 }
 
 /// Has a new process take over.

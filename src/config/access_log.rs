@@ -91,7 +91,8 @@ fn output(fields: &mut Fields<'_>, author: Author, problems: &mut Problems) -> O
     let rotate_size = size.and_then(|node| values::bytes(node, problems)).filter(|size| *size > 0);
     let rotate_interval = interval.and_then(|node| values::duration(node, problems)).filter(|time| !time.is_zero());
     let keep = keep.or(retention).and_then(|node| self::keep(node, problems));
-    let file = path.map(|path| AccessFile { path, rotate_size, rotate_interval, keep });
+    let place = written.map(|node| node.place.clone());
+    let file = path.map(|path| AccessFile { path, rotate_size, rotate_interval, keep, place });
     if stdout.is_none() && file.is_none() {
         return None;
     }

@@ -1,13 +1,11 @@
 //! `${VAR}`, `${VAR:-default}` and `${file:/path}` in plain scalars.
 
 use std::{
-    fs::File,
-    io::{self, Read},
+    io,
     path::{Path, PathBuf},
 };
 
-/// A file that is larger is no configuration.
-const LARGEST: u64 = 64 << 20;
+use super::read_text::{Kinds, read_text};
 
 /// Where variables and secret files come from.
 pub(super) struct Sources<'a> {
@@ -18,13 +16,6 @@ pub(super) struct Sources<'a> {
     pub(super) files: Vec<PathBuf>,
     /// The text is a stranger's: it is told nothing of this machine's files and variables.
     pub(super) sealed: bool,
-}
-
-/// Reads a text up to the bound; also from a pipe.
-pub(super) fn read_text(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    File::open(path)?.take(LARGEST + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > LARGEST { Err(io::Error::other("it is too large to be a configuration")) } else { Ok(text) }
 }
 
 /// What to do instead.
@@ -90,11 +81,7 @@ impl Sources<'_> {
             return Err(format!("`{}` is not read for those who ask over TCP: {SEALED}", path.display()));
         }
         let told = |error: io::Error| format!("can not read `{}`: {error}", path.display());
-        // Opening a pipe would wait for its writer.
-        if !std::fs::metadata(path).map_err(told)?.is_file() {
-            return Err(told(io::Error::other("it is no regular file")));
-        }
-        let text = read_text(path).map_err(told)?;
+        let text = read_text(path, Kinds::Files).map_err(told)?;
         if !self.files.iter().any(|known| known == path) {
             self.files.push(path.to_owned());
         }

@@ -2,13 +2,17 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use super::{
-    expand::{Sources, read_text},
-    include, middleware_bodies, own_address,
+    expand::Sources,
+    include,
+    keys::WrittenKeys,
+    middleware_bodies, own_address,
+    read_text::{Kinds, read_text},
     settings::{self, FILE_KEYS},
     static_routes::{self, Draft, Read, Runs},
     tree::{Fields, Node, Value, normal},
@@ -30,16 +34,26 @@ pub struct Loaded {
     pub backends: Vec<BackendSpec>,
     /// What was written of each of them, and where. Of a backend without an entry all counts as written.
     pub written: BTreeMap<BackendId, Written>,
+    /// The keys of the settings.
+    pub keys: WrittenKeys,
     /// Warnings and hints; never an error.
     pub problems: Problems,
     /// Every file that was read, to be watched.
     pub files: Vec<PathBuf>,
 }
 
+impl Loaded {
+    /// The main file as a whole; absent: there is none.
+    pub fn place(&self) -> Option<Place> {
+        let path = self.files.first()?.display().to_string().into();
+        Some(Place::File { path, line: None, column: None })
+    }
+}
+
 /// Reads and checks a file and all it includes. Any error refuses the whole, with all problems at once.
 pub fn load(path: &Path, env: &(dyn Fn(&str) -> Option<String> + Sync)) -> Result<Loaded, Problems> {
     let name = path.display().to_string();
-    match read_text(path) {
+    match read_text(path, Kinds::FilesAndPipes) {
         Ok(text) => check(&text, &name, path, env, false),
         Err(error) => {
             let place = Place::File { path: name.into(), line: None, column: None };
@@ -47,6 +61,14 @@ pub fn load(path: &Path, env: &(dyn Fn(&str) -> Option<String> + Sync)) -> Resul
             Err(Problems(vec![problem.with_hint("name a file that is there, or none")]))
         }
     }
+}
+
+/// The text that [`load`] would check.
+///
+/// # Errors
+/// What keeps it from being read: what is no file is told at once.
+pub fn text_of(path: &Path) -> io::Result<String> {
+    read_text(path, Kinds::FilesAndPipes)
 }
 
 /// Checks a text as if it were the file of this name; what it includes is read from beside it.
@@ -70,12 +92,13 @@ fn check(
     let mut sources = Sources { env, base, files: vec![path.to_owned()], sealed };
     let mut problems = Problems::default();
     let draft = read(text, name, &mut sources, &mut problems);
+    let keys = draft.as_ref().map(|draft| WrittenKeys::of(&draft.main)).unwrap_or_default();
     let checked = draft.map(|draft| finish(&draft, &mut sources, &mut problems));
     problems.0.sort_by(|a, b| a.place.cmp(&b.place));
     problems.tell_once();
     match checked {
         Some((settings, Read { routes, backends, written })) if !problems.has_errors() => {
-            Ok(Loaded { settings, routes, backends, written, problems, files: sources.files })
+            Ok(Loaded { settings, routes, backends, written, keys, problems, files: sources.files })
         }
         _ => Err(problems),
     }

@@ -199,19 +199,28 @@ fn is_known(value: &FieldValue, (way, name): (Way, &str), node: &Node, problems:
 }
 
 fn no_variable(why: &NoVariable, name: &str, node: &Node) -> Problem {
-    let hint = "write `$$` for a `$`";
-    match why {
+    let (what, hint) = match why {
         NoVariable::Unknown(variable) => {
-            let what = format!("the value of `{name}` has `${variable}` in it, which is no variable");
-            let near =
-                nearest(variable, variable_names()).map(|near| format!("did you mean `${near}`? Otherwise {hint}"));
-            Problem::error(node.place.clone(), what).with_hint(near.unwrap_or_else(|| hint.to_owned()))
+            let itself = format!("write `$${variable}` for the text `${variable}` itself");
+            let hint = match nearest(variable, variable_names()) {
+                Some(near) => format!("did you mean `${near}`? Otherwise {itself}"),
+                None => itself,
+            };
+            (format!("has `${variable}` in it, which is no variable"), hint)
+        }
+        NoVariable::Digit(text) => {
+            let hint = format!(
+                "write `$${text}` for the text `${text}` itself; a `$` at the end, or before anything but a letter, a \
+                 digit or `_`, needs no second one"
+            );
+            (format!("has `${text}` in it, and no variable begins with a digit"), hint)
         }
         NoVariable::Argument(variable) => {
-            let what = format!("the value of `{name}` has `${variable}` in it without the name of one in parentheses");
-            Problem::error(node.place.clone(), what).with_hint(format!("write for example `${variable}(name)`"))
+            let hint = format!("write for example `${variable}(name)`");
+            (format!("has `${variable}` in it without the name of one in parentheses"), hint)
         }
-    }
+    };
+    Problem::error(node.place.clone(), format!("the value of `{name}` {what}")).with_hint(hint)
 }
 
 fn is_value(name: &str, value: &str, node: &Node, problems: &mut Problems) -> bool {

@@ -2,12 +2,13 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{FileSource, View};
+use super::{FileSource, View, access_outputs};
 use crate::{
     catalog::{self, Catalog, FilePart},
     config::{self, Loaded},
     model::{BackendId, BackendSpec, Container, Place, Problem, Problems, RouteSpec, Settings, Severity},
     net::check_certificates,
+    telemetry::check_access_outputs,
 };
 
 /// What is made of one container.
@@ -102,6 +103,7 @@ pub fn check_alone(source: &FileSource) -> Result<(Loaded, Problems), Problems> 
     let loaded = source.load()?;
     let mut catalog = Catalog::merge(FilePart::new(source.name(), &loaded), Vec::new());
     catalog.problems.0.extend(check_certificates(&loaded.settings.tls).0);
+    catalog.problems.0.extend(check_access_outputs(&access_outputs(&loaded)).0);
     let refused = catalog.file_errors().next().is_some();
     if refused { Err(catalog.problems) } else { Ok((loaded, catalog.problems)) }
 }

@@ -10,10 +10,13 @@ use dashmap::DashMap;
 use jiff::Timestamp;
 use tokio::sync::{Mutex, broadcast, mpsc, oneshot, watch};
 
-use super::{FileSource, Lending, LiveRoute, LiveTable, StickyKey, keeper::Request, remember, sticky::StickyKeeper};
+use super::{
+    FileSource, Lending, LiveRoute, LiveTable, StickyKey, Taken, access_outputs, keeper::Request, remember,
+    sticky::StickyKeeper, tell_of_access_logs,
+};
 use crate::{
     backend::{Backend, Lender},
-    catalog::{Catalog, Change},
+    catalog::Catalog,
     model::{BackendId, Container, NodeName, Problems, Settings},
     net::Certificates,
     store::Store,
@@ -50,8 +53,6 @@ pub struct View {
     pub nodes: BTreeMap<NodeName, NodeView>,
     /// Problems of the last reload that was refused; empty when the last one was taken.
     pub refused: Problems,
-    /// Keys of the file that were changed, and that only a new process can heed.
-    pub waiting: Vec<&'static str>,
     /// All units that the nodes told of, by node and name, where they are discovered.
     pub containers: Arc<Vec<Container>>,
     /// The networks of the container that Dormouse itself runs in.
@@ -210,13 +211,16 @@ impl Control {
     }
 
     /// Reads the configuration again and takes it if it has no errors. Returns what changed.
-    pub async fn reload(&self) -> Result<Vec<Change>, ReloadFailed> {
+    pub async fn reload(&self) -> Result<Taken, ReloadFailed> {
         let take = async {
             let _turn = self.turn.lock().await;
             let _told = Told::of(&self.reloads);
             let source = Arc::clone(&self.source);
             let read = apart(move || source.load()).await?.map(Box::new);
-            self.ask(|reply| Request::Reload(read, reply)).await
+            let outputs = read.as_deref().map(access_outputs).unwrap_or_default();
+            let mut taken = self.ask(|reply| Request::Reload(read, reply)).await?;
+            taken.problems.0.extend(apart(move || tell_of_access_logs(&outputs)).await?.0);
+            Ok(taken)
         };
         // A disk may be slow: the keeper does not wait for it, and neither does the end.
         tokio::select! {
@@ -235,12 +239,14 @@ impl Control {
     }
 
     /// What a configuration text would change, without changing anything. With all its problems. A stranger's text has
-    /// nothing of this machine read for it.
-    pub async fn dry_run(&self, text: String, strangers: bool) -> Result<(Vec<Change>, Problems), ReloadFailed> {
+    /// nothing of this machine read for it, and its settings are not compared: by what is the same in it a stranger
+    /// could guess at secrets.
+    pub async fn dry_run(&self, text: String, strangers: bool) -> Result<Taken, ReloadFailed> {
         let source = Arc::clone(&self.source);
         let checked = apart(move || source.check(&text, strangers)).await?;
         let loaded = Box::new(checked.map_err(ReloadFailed::Problems)?);
-        self.ask(|reply| Request::DryRun(loaded, reply)).await
+        let taken = self.ask(|reply| Request::DryRun(loaded, reply)).await?;
+        Ok(if strangers { Taken { settings: Vec::new(), ..taken } } else { taken })
     }
 
     /// What the keeper answers.

@@ -18,14 +18,16 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Control, FileSource, Lending, LiveTable, NodeView, ReloadFailed, View, slack,
+    Control, FileSource, Lending, LiveTable, NodeView, ReloadFailed, Taken, View,
+    settings::{keep_for_this_process, setting_changes},
+    slack,
     watcher::{self, News},
 };
 use crate::{
     backend::{Backend, Lender, Restored, Waiter},
-    catalog::{self, Catalog, Change, FilePart, diff},
+    catalog::{self, Catalog, FilePart, diff},
     config::Loaded,
-    model::{BackendId, Cause, Container, NodeName, Place, Problem, Problems, Settings},
+    model::{BackendId, Cause, Container, NodeName, Problems, Settings},
     net::Certificates,
     provider::SharedProvider,
     store::BackendMemory,
@@ -49,8 +51,8 @@ pub struct Node {
 /// What handles ask of the keeper.
 #[derive(Debug)]
 pub(super) enum Request {
-    Reload(Result<Box<Loaded>, Problems>, oneshot::Sender<Result<Vec<Change>, ReloadFailed>>),
-    DryRun(Box<Loaded>, oneshot::Sender<Result<(Vec<Change>, Problems), ReloadFailed>>),
+    Reload(Result<Box<Loaded>, Problems>, oneshot::Sender<Result<Taken, ReloadFailed>>),
+    DryRun(Box<Loaded>, oneshot::Sender<Result<Taken, ReloadFailed>>),
     /// Another process is to have all backends, until they are given back.
     Lend(Lender, oneshot::Sender<Lending>),
 }
@@ -90,8 +92,6 @@ pub struct Keeper {
     pub(super) awaited: HashMap<BackendId, Waiter>,
     pub(super) catalog: Arc<Catalog>,
     pub(super) refused: Problems,
-    /// Keys of the file that were changed, and that only a new process can heed.
-    waiting: Vec<&'static str>,
     pub(super) loaded_at: Timestamp,
     pub(super) requests: mpsc::Receiver<Request>,
     pub(super) news: mpsc::Receiver<News>,
@@ -121,7 +121,6 @@ impl Keeper {
             settings: Arc::new(loaded.settings.clone()),
             nodes: BTreeMap::new(),
             refused: Problems::default(),
-            waiting: Vec::new(),
             containers: Arc::default(),
             own_networks: Vec::new(),
             loaded_at: Timestamp::now(),
@@ -171,7 +170,6 @@ impl Keeper {
             awaited: HashMap::new(),
             catalog,
             refused: Problems::default(),
-            waiting: Vec::new(),
             loaded_at: Timestamp::now(),
             requests,
             news,
@@ -266,7 +264,7 @@ impl Keeper {
         }
     }
 
-    async fn reload(&mut self, read: Result<Box<Loaded>, Problems>) -> Result<Vec<Change>, ReloadFailed> {
+    async fn reload(&mut self, read: Result<Box<Loaded>, Problems>) -> Result<Taken, ReloadFailed> {
         let outcome = read.and_then(|loaded| {
             let catalog = self.merge(&loaded);
             let errors: Vec<_> = catalog.file_errors().cloned().collect();
@@ -277,31 +275,33 @@ impl Keeper {
                 let mut loaded = *loaded;
                 keep_equal_routes(&self.catalog, &mut loaded);
                 self.refused = Problems::default();
-                let before = std::mem::replace(&mut self.loaded, loaded);
-                self.waiting = keep_for_this_process(&before.settings, &mut self.loaded);
-                drop(before);
+                let problems = loaded.problems.clone();
+                let settings = setting_changes(&self.loaded, &loaded);
+                keep_for_this_process(&self.loaded, &mut loaded, &settings);
+                self.loaded = loaded;
                 self.loaded_at = Timestamp::now();
                 self.files.send_replace(self.loaded.files.clone());
                 let changes = self.rebuild().await;
                 self.control.certificates.configure(&self.loaded.settings.tls);
                 self.settings.send_replace(Arc::new(self.loaded.settings.clone()));
-                let note = format!("configuration read again, changes: {}", changes.len());
-                self.control.journal.record(None, Happening::Note(note), Cause::Dormouse("reload".into()));
-                Ok(changes)
+                let taken = Taken { settings, changes, problems };
+                self.control.journal.record(None, Happening::Note(taken.note()), Cause::Dormouse("reload".into()));
+                Ok(taken)
             }
             Err(problems) => {
                 self.refused = problems.clone();
                 self.publish();
                 let note = format!("configuration refused, the one before stays: {problems}");
-                self.control.journal.record(None, Happening::Note(note), Cause::Dormouse("reload".into()));
+                self.control.journal.warn(note, Cause::Dormouse("reload".into()));
                 Err(ReloadFailed::Problems(problems))
             }
         }
     }
 
-    fn dry_run(&self, loaded: &Loaded) -> (Vec<Change>, Problems) {
+    fn dry_run(&self, loaded: &Loaded) -> Taken {
         let catalog = self.merge(loaded);
-        (diff(&self.catalog, &catalog), catalog.problems)
+        let (settings, changes) = (setting_changes(&self.loaded, loaded), diff(&self.catalog, &catalog));
+        Taken { settings, changes, problems: catalog.problems }
     }
 
     pub(super) fn merge(&self, loaded: &Loaded) -> Catalog {
@@ -335,7 +335,6 @@ impl Keeper {
             settings: Arc::new(self.settings().clone()),
             nodes: nodes.collect(),
             refused: self.refused.clone(),
-            waiting: self.waiting.clone(),
             containers: Arc::new(self.discovered().cloned().collect()),
             own_networks: catalog::own_networks(self.discovered(), self.own_container.as_deref()),
             loaded_at: self.loaded_at,
@@ -354,27 +353,4 @@ fn keep_equal_routes(before: &Catalog, loaded: &mut Loaded) {
             *route = Arc::clone(kept);
         }
     }
-}
-
-/// Keys that are read at the start only keep their value; that they were changed is told. Returns those.
-fn keep_for_this_process(before: &Settings, loaded: &mut Loaded) -> Vec<&'static str> {
-    let now = &mut loaded.settings;
-    let changed = [
-        ("listen", before.listen != now.listen),
-        ("nodes", before.nodes != now.nodes),
-        ("max_parallel_wakes", before.max_parallel_wakes != now.max_parallel_wakes),
-    ];
-    (now.listen, now.nodes) = (before.listen.clone(), before.nodes.clone());
-    now.max_parallel_wakes = before.max_parallel_wakes;
-    let waiting: Vec<&'static str> = changed.iter().filter(|(_, changed)| *changed).map(|(key, _)| *key).collect();
-    for key in &waiting {
-        let place = Place::File {
-            path: loaded.files.first().map_or_else(String::new, |file| file.display().to_string()).into(),
-            line: None,
-            column: None,
-        };
-        let problem = Problem::warning(place, format!("`{key}` was changed, which only a new process heeds"));
-        loaded.problems.0.push(problem.with_hint("run `dormouse upgrade`, which cuts nobody, or start Dormouse again"));
-    }
-    waiting
 }

@@ -6,6 +6,7 @@
 //! difference to the catalog before: untouched routes, backends and idle clocks live on. One watcher for each node
 //! lists and listens; an engine that is away costs only its own node.
 
+mod access_outputs;
 mod carry_out;
 mod explain;
 mod face;
@@ -16,6 +17,7 @@ mod lending;
 mod live;
 mod memory;
 mod news;
+mod settings;
 mod slack;
 mod sources;
 mod sticky;
@@ -23,6 +25,7 @@ mod sticky;
 mod tests;
 mod watcher;
 
+pub use access_outputs::{access_outputs, tell_of_access_logs};
 pub use explain::{Explained, check_alone, explain_alone};
 pub use face::{Control, NodeView, Reload, ReloadFailed, View};
 pub use group::{LiveGroup, LiveMember, UnderWay};
@@ -31,6 +34,7 @@ pub use keeper::{Ended, Keeper, Node};
 pub use lending::{Lending, LentBackend};
 pub use live::{LiveRoute, LiveTable};
 pub use memory::remember;
+pub use settings::{SettingChange, Taken};
 pub use slack::keep_little;
 pub use sources::FileSource;
 pub use sticky::{Cookie, StickyKey, crumbs};

@@ -2,12 +2,14 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use super::access_outputs;
 use crate::{
     acme::check_dns,
     config::{self, Loaded},
     model::{EngineAddress, NodeSpec, Problem, Problems},
     net::check_certificates,
     provider::check_docker,
+    telemetry::check_access_outputs,
 };
 
 /// Where the configuration comes from.
@@ -56,7 +58,10 @@ impl FileSource {
         if strangers {
             return config::check_sent(text, &self.name());
         }
-        with_what_it_names(config::check_text(text, &self.name(), &environment)?)
+        let mut loaded = with_what_it_names(config::check_text(text, &self.name(), &environment)?)?;
+        // Of what runs these are told as they are now, and not as they were when it was read.
+        loaded.problems.0.extend(check_access_outputs(&access_outputs(&loaded)).0);
+        Ok(loaded)
     }
 }
 

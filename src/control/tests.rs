@@ -2,10 +2,9 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs::File,
-    io::Write,
-    os::unix::fs::OpenOptionsExt,
-    path::PathBuf,
+    io::{PipeReader, PipeWriter, Write},
+    os::fd::AsRawFd,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -139,7 +138,7 @@ async fn routes_that_a_reload_leaves_as_they_are_are_in_memory_once() {
     let keeper = tokio::spawn(keeper.run(end.clone()));
     for (port, changes) in [(5001, 0), (5002, 1), (5002, 0)] {
         write(port);
-        assert_eq!(control.reload().await.unwrap().len(), changes);
+        assert_eq!(control.reload().await.unwrap().changes.len(), changes);
         let (view, table) = (control.view(), control.table().load_full());
         for route in table.all() {
             assert!(Arc::ptr_eq(&route.spec, &view.catalog.routes[&route.spec.alias]), "{}", route.spec.alias);
@@ -175,20 +174,31 @@ impl SlowFile {
         std::fs::rename(other, self.path()).unwrap();
     }
 
-    /// From now on it is slow.
-    fn stall(&self) {
+    /// From now on it is slow: as slow as what is written to this pipe.
+    fn stall(&self) -> Stalled {
         std::fs::remove_file(self.path()).unwrap();
-        nix::unistd::mkfifo(&self.path(), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let (reader, writer) = std::io::pipe().unwrap();
+        let path = format!("/proc/self/fd/{}", reader.as_raw_fd());
+        std::os::unix::fs::symlink(path, self.path()).unwrap();
+        Stalled { reader, writer }
     }
+}
 
-    /// Once somebody reads it: the end that its text is written to.
-    async fn writer(&self) -> File {
-        let nonblocking = nix::fcntl::OFlag::O_NONBLOCK.bits();
-        loop {
-            // Refused as long as nobody reads.
-            if let Ok(file) = File::options().write(true).custom_flags(nonblocking).open(self.path()) {
-                return file;
-            }
+struct Stalled {
+    reader: PipeReader,
+    writer: PipeWriter,
+}
+
+impl Stalled {
+    /// Waits until somebody reads it: has it open beside the two ends here.
+    async fn is_read(&self) {
+        let pipe = |fd: &Path| std::fs::read_link(fd).ok();
+        let ours = pipe(Path::new(&format!("/proc/self/fd/{}", self.reader.as_raw_fd())));
+        let opened = || {
+            let all = std::fs::read_dir("/proc/self/fd").unwrap();
+            all.filter(|fd| pipe(&fd.as_ref().unwrap().path()) == ours).count()
+        };
+        while opened() < 3 {
             sleep(Duration::from_millis(1)).await;
         }
     }
@@ -202,10 +212,10 @@ fn route_to(port: u16) -> String {
 async fn a_slow_disk_keeps_neither_engines_nor_the_end_waiting() {
     let file = SlowFile::new("{}");
     let world = world_of(FileSource::File(file.path()), &["app"]).await;
-    file.stall();
+    let slow = file.stall();
     let control = world.control.clone();
     let reload = tokio::spawn(async move { control.reload().await });
-    let writer = file.writer().await;
+    slow.is_read().await;
     create(&world.engine, "late");
     tokio::time::timeout(secs(60), async {
         while !world.has("late") {
@@ -217,7 +227,6 @@ async fn a_slow_disk_keeps_neither_engines_nor_the_end_waiting() {
     tokio::time::timeout(secs(60), world.ends()).await.expect("the keeper ends while the file is read");
     let told = tokio::time::timeout(secs(60), reload).await.expect("so does who asked for the reload");
     assert_eq!(told.unwrap(), Err(ReloadFailed::Ending));
-    drop(writer);
 }
 
 #[tokio::test]
@@ -228,15 +237,15 @@ async fn of_two_reloads_at_once_the_later_file_is_taken() {
         let control = world.control.clone();
         tokio::spawn(async move { control.reload().await })
     };
-    file.stall();
+    let mut slow = file.stall();
     let first = reload();
-    let mut writer = file.writer().await;
+    slow.is_read().await;
     file.replace(&route_to(2));
     let mut second = reload();
     // Time enough for it to be taken first, if it could be.
     let early = tokio::time::timeout(Duration::from_millis(300), &mut second).await;
-    writer.write_all(route_to(1).as_bytes()).unwrap();
-    drop(writer);
+    slow.writer.write_all(route_to(1).as_bytes()).unwrap();
+    drop(slow);
     first.await.unwrap().unwrap();
     assert!(early.is_err(), "it was read while another was read before it");
     second.await.unwrap().unwrap();

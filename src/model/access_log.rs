@@ -1,10 +1,15 @@
 //! What is written down of each request: in which form, where to, of which requests, and which of their fields.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    hash::{Hash, Hasher},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use ipnet::IpNet;
 
-use super::{HeaderMatch, HostPattern, Oidc};
+use super::{HeaderMatch, HostPattern, Oidc, Place};
 
 /// An access log.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -41,7 +46,7 @@ pub struct AccessOutput {
 }
 
 /// A file of lines, begun anew when it is full or old.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Eq)]
 pub struct AccessFile {
     /// Its path, an absolute one.
     pub path: PathBuf,
@@ -51,6 +56,33 @@ pub struct AccessFile {
     pub rotate_interval: Option<Duration>,
     /// Which of the full ones are kept; absent: all.
     pub keep: Option<AccessKeep>,
+    /// Where its path was written; absent: nowhere.
+    pub place: Option<Place>,
+}
+
+impl AccessFile {
+    /// A file that is never begun anew, and that nobody wrote of.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), rotate_size: None, rotate_interval: None, keep: None, place: None }
+    }
+
+    /// What it is, wherever it is written.
+    fn itself(&self) -> (&PathBuf, Option<u64>, Option<Duration>, Option<AccessKeep>) {
+        (&self.path, self.rotate_size, self.rotate_interval, self.keep)
+    }
+}
+
+impl PartialEq for AccessFile {
+    /// A file stays the same wherever it is written.
+    fn eq(&self, other: &Self) -> bool {
+        self.itself() == other.itself()
+    }
+}
+
+impl Hash for AccessFile {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.itself().hash(state);
+    }
 }
 
 /// Which of the full files are kept.

@@ -158,6 +158,8 @@ impl fmt::Display for FieldValue {
 pub enum NoVariable {
     /// There is no variable of this name.
     Unknown(String),
+    /// This begins with a digit, as no variable does.
+    Digit(String),
     /// This one needs the name of a field or argument in parentheses.
     Argument(&'static str),
 }
@@ -229,7 +231,9 @@ fn variable<'a>(name: &str, after: &'a str) -> Result<(Variable, &'a str), NoVar
         return Ok((make((*field).to_owned()), after));
     }
     let Some((name, make)) = CALLS.iter().find(|(known, _)| *known == name) else {
-        return Err(NoVariable::Unknown(name.to_owned()));
+        let begins_with_digit = name.starts_with(|first: char| first.is_ascii_digit());
+        let why = if begins_with_digit { NoVariable::Digit } else { NoVariable::Unknown };
+        return Err(why(name.to_owned()));
     };
     let inside = after.strip_prefix('(').and_then(|after| after.split_once(')'));
     match inside.filter(|(argument, _)| is_token(argument)) {
@@ -267,6 +271,7 @@ mod tests {
         for (text, expected) in [
             ("$req_hots", NoVariable::Unknown("req_hots".into())),
             ("a$USER", NoVariable::Unknown("USER".into())),
+            ("$5 or 5$", NoVariable::Digit("5".into())),
             ("$header", NoVariable::Argument("header")),
             ("$header()", NoVariable::Argument("header")),
             ("$arg(a b)", NoVariable::Argument("arg")),

@@ -53,8 +53,12 @@ fn load_pair(certificate: &Path, key: &Path) -> Result<Certificate, String> {
 /// A file of certificates or keys.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
     let told = |error: &io::Error| format!("can not read `{}`: {error}", path.display());
-    let length = std::fs::metadata(path).map_err(|error| told(&error))?.len();
-    if length > LARGEST {
+    let facts = std::fs::metadata(path).map_err(|error| told(&error))?;
+    // A pipe would be waited for.
+    if !facts.is_file() {
+        return Err(told(&io::Error::other("it is no regular file")));
+    }
+    if facts.len() > LARGEST {
         return Err(format!("`{}` is too large to hold certificates or a key", path.display()));
     }
     std::fs::read(path).map_err(|error| told(&error))
@@ -190,7 +194,9 @@ mod tests {
         let found = pair(&CertificateFiles { certificate: at("a.pem"), key: at("a.key"), place: place() });
         assert!(found.problems.is_empty(), "{:?}", found.problems);
         assert_eq!(names(&found), ["*.example.com", "app.example.com"]);
+        nix::unistd::mkfifo(&at("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
         check("gone.pem", "a.key", "can not read");
+        check("pipe", "a.key", "it is no regular file");
         check("a.key", "a.key", "holds no certificate");
         check("a.pem", "a.pem", "holds no private key");
         check("a.pem", "other.key", "is for another private key than that in");

@@ -193,7 +193,14 @@ fn private_key(pem: &Pem) -> Result<PrivateKeyDer<'static>, String> {
 
 fn read(key: &str, pem: &Pem) -> Result<Vec<u8>, String> {
     match pem {
-        Pem::File(path) => fs::read(path).map_err(|error| format!("can not read {}: {error}", named(key, pem))),
+        Pem::File(path) => {
+            let told = |error: io::Error| format!("can not read {}: {error}", named(key, pem));
+            // A pipe would be waited for.
+            if !fs::metadata(path).map_err(told)?.is_file() {
+                return Err(told(io::Error::other("it is no regular file")));
+            }
+            fs::read(path).map_err(told)
+        }
         Pem::Text(text) => Ok(text.clone().into_bytes()),
     }
 }

@@ -37,10 +37,8 @@ pub(super) struct LogFile {
 }
 
 impl LogFile {
+    /// Opens it, and makes it where it is not there yet. Its folder is its owner's to make.
     pub(super) fn open(spec: AccessFile) -> io::Result<Self> {
-        if let Some(folder) = spec.path.parent() {
-            fs::create_dir_all(folder)?;
-        }
         // Not to be kept waiting by a pipe that nobody reads.
         let options = File::options().create(true).append(true).mode(0o640).custom_flags(libc::O_NONBLOCK).clone();
         let file = options.open(&spec.path)?;
@@ -100,6 +98,11 @@ impl LogFile {
                 Ok(())
             }
         }
+    }
+
+    /// Whether its path still leads to it.
+    pub(super) fn is_at_its_path(&self) -> bool {
+        fs::metadata(&self.spec.path).is_ok_and(|facts| id(&facts) == self.id)
     }
 
     fn is_due(&self, more: u64) -> bool {
@@ -221,7 +224,7 @@ mod tests {
     use super::*;
 
     fn spec(folder: &Path) -> AccessFile {
-        AccessFile { path: folder.join("deep/access.log"), rotate_size: None, rotate_interval: None, keep: None }
+        AccessFile::new(folder.join("access.log"))
     }
 
     fn files(spec: &AccessFile) -> Vec<(String, String)> {
@@ -257,7 +260,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("pipe");
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        let spec = AccessFile { path: path.clone(), ..spec(folder.path()) };
+        let spec = AccessFile::new(&path);
         let (ended, has_ended) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             let none = LogFile::open(spec.clone()).map(|_| ()).map_err(|error| error.raw_os_error());
@@ -276,7 +279,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         // With the time of its end the name would be too long.
         let path = folder.path().join("a".repeat(250));
-        let spec = AccessFile { path, rotate_size: Some(4), rotate_interval: None, keep: None };
+        let spec = AccessFile { rotate_size: Some(4), ..AccessFile::new(path) };
         let mut file = LogFile::open(spec.clone()).unwrap();
         for line in ["one\n", "two\n", "three\n"] {
             file.write(line.as_bytes()).unwrap();

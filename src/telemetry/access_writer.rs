@@ -1,10 +1,11 @@
 //! The access log's one writer: lines come through a bounded queue, and who brings one never waits.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     io::{self, Write},
+    path::PathBuf,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
@@ -40,6 +41,18 @@ struct Shared {
     bytes: Arc<AtomicUsize>,
     /// Lines that were not written.
     dropped: Arc<AtomicU64>,
+    failing: Arc<Mutex<Failing>>,
+}
+
+/// What could not be written the last time that there were lines for it, by path; none: standard output.
+pub(super) type Failing = BTreeMap<Option<PathBuf>, WhyFailing>;
+
+/// Why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct WhyFailing {
+    pub(super) error: String,
+    /// Its file is open, and takes no lines: only more of them show whether it takes some again.
+    pub(super) is_open: bool,
 }
 
 #[derive(Debug)]
@@ -63,6 +76,11 @@ impl AccessWriter {
     /// Lines that were not written, for want of room in the queue or on the disk.
     pub fn dropped(&self) -> u64 {
         self.0.dropped.load(Ordering::Relaxed)
+    }
+
+    /// What can not be written.
+    pub(super) fn failing(&self) -> Failing {
+        self.0.failing.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits until what was handed over is written, but no longer than this. Blocks.
@@ -96,7 +114,7 @@ impl AccessWriter {
 
     fn writer(&self) -> Writer {
         let (dropped, queued) = (Arc::clone(&self.0.dropped), Arc::clone(&self.0.bytes));
-        Writer { dropped, queued, ..Writer::default() }
+        Writer { dropped, queued, failing: Arc::clone(&self.0.failing), ..Writer::default() }
     }
 }
 
@@ -105,6 +123,8 @@ struct Writer {
     files: HashMap<AccessFile, Sink>,
     stdout: Sink,
     dropped: Arc<AtomicU64>,
+    /// For those who ask. A std mutex: held for a change or a copy.
+    failing: Arc<Mutex<Failing>>,
     /// Bytes of the lines in the queue.
     queued: Arc<AtomicUsize>,
     /// Of those dropped, how many were told, and when.
@@ -123,6 +143,8 @@ struct Sink {
     used: Option<Instant>,
     /// It could not be written to, as was told then.
     failing: Option<Instant>,
+    /// Why it could not be the last time.
+    why: Option<WhyFailing>,
 }
 
 impl Writer {
@@ -209,11 +231,19 @@ impl Writer {
                 file.write(lines)
             });
         }
+        self.tell_of_failing();
         if lost > 0 {
             // Those were told by their sink.
             self.dropped.fetch_add(lost, Ordering::Relaxed);
             self.told.0 += lost;
         }
+    }
+
+    fn tell_of_failing(&self) {
+        let of_files = self.files.iter().map(|(spec, sink)| (Some(spec.path.clone()), sink));
+        let all = of_files.chain([(None, &self.stdout)]);
+        let now: Failing = all.filter_map(|(path, sink)| Some((path, sink.why.clone()?))).collect();
+        *self.failing.lock().unwrap_or_else(PoisonError::into_inner) = now;
     }
 
     fn tell_of_dropped(&mut self) {
@@ -239,6 +269,7 @@ impl Sink {
         self.waiting.extend(old.waiting);
         self.lines += old.lines;
         self.failing = self.failing.max(old.failing);
+        self.why = self.why.take().or(old.why);
     }
 
     /// Writes what waits. Returns how many lines were lost.
@@ -252,6 +283,7 @@ impl Sink {
         self.waiting.shrink_to(BATCH);
         match result {
             Ok(()) => {
+                self.why = None;
                 if self.failing.take().is_some() {
                     tracing::info!(file = name, "the access log is written again");
                 }
@@ -262,6 +294,8 @@ impl Sink {
                     tracing::error!(file = name, %error, "the access log can not be written: its lines are dropped meanwhile");
                     self.failing = Some(Instant::now());
                 }
+                let is_open = self.file.as_ref().is_some_and(LogFile::is_at_its_path);
+                self.why = Some(WhyFailing { error: error.to_string(), is_open });
                 lines
             }
         }
@@ -274,8 +308,7 @@ mod tests {
     use crate::model::AccessKeep;
 
     fn output(path: impl Into<std::path::PathBuf>) -> Arc<AccessOutput> {
-        let file = AccessFile { path: path.into(), rotate_size: None, rotate_interval: None, keep: None };
-        Arc::new(AccessOutput { stdout: false, file: Some(file) })
+        Arc::new(AccessOutput { stdout: false, file: Some(AccessFile::new(path)) })
     }
 
     #[test]

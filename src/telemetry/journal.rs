@@ -159,6 +159,22 @@ impl Journal {
 
     /// Adds a line, logs it, and tells all who follow.
     pub fn record(&self, backend: Option<&BackendId>, what: Happening, cause: Cause) {
+        let entry = self.add(backend, what, cause);
+        match &entry.backend {
+            Some(id) => tracing::info!(backend = %id, cause = %entry.cause, "{}", entry.what),
+            // An engine that goes away is worth a look in the morning, and so is when it came back.
+            None if matches!(entry.cause, Cause::Engine(_)) => tracing::warn!(cause = %entry.cause, "{}", entry.what),
+            None => tracing::info!(cause = %entry.cause, "{}", entry.what),
+        }
+    }
+
+    /// As [`Self::record`], of the whole program and as a warning.
+    pub fn warn(&self, note: String, cause: Cause) {
+        let entry = self.add(None, Happening::Note(note), cause);
+        tracing::warn!(cause = %entry.cause, "{}", entry.what);
+    }
+
+    fn add(&self, backend: Option<&BackendId>, what: Happening, cause: Cause) -> Arc<Entry> {
         let mut kept = self.shared.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.0 += 1;
         let entry = Arc::new(Entry { seq: kept.0, at: Timestamp::now(), backend: backend.cloned(), what, cause });
@@ -170,12 +186,7 @@ impl Journal {
         let _ = self.shared.follow.send(Arc::clone(&entry));
         drop(kept);
         self.shared.metrics.observe(&entry);
-        match &entry.backend {
-            Some(id) => tracing::info!(backend = %id, cause = %entry.cause, "{}", entry.what),
-            // An engine that goes away is worth a look in the morning, and so is when it came back.
-            None if matches!(entry.cause, Cause::Engine(_)) => tracing::warn!(cause = %entry.cause, "{}", entry.what),
-            None => tracing::info!(cause = %entry.cause, "{}", entry.what),
-        }
+        entry
     }
 
     /// Goes on after these entries of the process before: what was recorded here so far comes after them.

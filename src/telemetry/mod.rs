@@ -2,6 +2,7 @@
 
 mod access_file;
 mod access_line;
+mod access_trouble;
 mod access_values;
 mod access_writer;
 mod chain;
@@ -15,6 +16,7 @@ mod metrics;
 mod stats;
 
 pub use access_line::{AccessHeaders, AccessRecord, Now};
+pub use access_trouble::{access_troubles, check_access_outputs};
 pub use access_writer::AccessWriter;
 pub use chain::chain;
 pub use connections::{ConnectionCounters, TurnedAway};

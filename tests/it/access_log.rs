@@ -242,6 +242,60 @@ async fn a_full_disk_is_told_and_nobody_waits_for_it() {
 }
 
 #[tokio::test]
+async fn a_log_that_can_not_be_written_is_among_the_problems_until_it_can() {
+    let app = App::new("app").idle("idle_timeout: 1h");
+    let log = Log::new();
+    let folder = log.folder.path().join("logs");
+    let keys = format!("access_log: {{ path: {}/access.log }}\n", folder.display());
+    let dormouse = Dormouse::start(&format!("{}{keys}", config(&[&app]))).await;
+    let told = format!("there is no folder `{}`", folder.display());
+    let problems = async || dormouse.api("GET", "/api/v1/problems").await["problems"].clone();
+    let is_told = async |severity: &str| {
+        let is_it = |problem: &Value| {
+            let (what, place) = (problem["what"].as_str().unwrap(), problem["file"].as_str().unwrap_or_default());
+            problem["severity"] == severity
+                && what.contains(&told)
+                && place.ends_with("dormouse.yaml")
+                && problem["line"].is_u64()
+                && problem["hint"].as_str().unwrap().contains("install -d")
+        };
+        problems().await.as_array().unwrap().iter().any(is_it)
+    };
+    // At the start, by a reload, and by a check; nothing is made that nobody asked for.
+    assert!(is_told("warning").await, "{}", problems().await);
+    let logged = dormouse.log();
+    assert!(logged.lines().any(|line| line.contains(" WARN ") && line.contains(&told)), "{logged}");
+    let text = format!("{}{keys}", config(&[&app]));
+    for answer in
+        [dormouse.api("POST", "/api/v1/reload").await, dormouse.api_with("POST", "/api/v1/check", &text).await]
+    {
+        assert!(answer["problems"].to_string().contains(&told), "{answer}");
+    }
+    // Who asks is served all the same, and the line is lost.
+    assert_eq!(dormouse.get("app", "/lost").await.status, 200);
+    until("an error", async || is_told("error").await, |told| *told).await;
+    assert!(!folder.exists());
+    fs::create_dir(&folder).unwrap();
+    assert_eq!(problems().await, Value::Array(Vec::new()));
+    assert_eq!(dormouse.get("app", "/kept").await.status, 200);
+    let text = async || fs::read_to_string(folder.join("access.log")).unwrap_or_default();
+    until("a line", text, |text| text.contains("/kept") && !text.contains("/lost")).await;
+    assert_eq!(problems().await, Value::Array(Vec::new()));
+}
+
+#[tokio::test]
+async fn a_full_disk_is_among_the_problems_until_the_log_goes_elsewhere() {
+    let app = App::new("app").idle("idle_timeout: 1h");
+    let dormouse = Dormouse::start(&format!("{}access_log: {{ path: /dev/full }}\n", config(&[&app]))).await;
+    let problems = async || dormouse.api("GET", "/api/v1/problems").await["problems"].to_string();
+    assert_eq!(problems().await, "[]");
+    assert_eq!(dormouse.get("app", "/lost").await.status, 200);
+    until("the problem", problems, |told| told.contains("lines of the access log are lost: No space left")).await;
+    dormouse.configure(&config(&[&app]));
+    until("no problem", problems, |told| told == "[]").await;
+}
+
+#[tokio::test]
 async fn files_rotate_and_one_that_was_moved_away_is_begun_anew_and_nothing_is_lost() {
     let app = App::new("app").idle("idle_timeout: 1h");
     let log = Log::new();

@@ -84,10 +84,16 @@ impl Running {
         }
     }
 
-    fn finish(mut self) {
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("log")).unwrap()
+    }
+
+    /// Ends it in order. Returns what it has logged.
+    fn finish(mut self) -> String {
         let pid = nix::unistd::Pid::from_raw(self.child.id().try_into().unwrap());
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
         assert!(self.child.wait().unwrap().success());
+        self.log()
     }
 }
 
@@ -268,6 +274,84 @@ fn a_reload_takes_what_is_right_and_refuses_what_is_not() {
     running.until(&["reload"], |(code, ..)| *code == 0);
     running.until(&["routes"], |(_, out, _)| out.contains("more"));
     running.finish();
+}
+
+#[test]
+fn settings_that_another_file_changes_are_told_by_their_keys() {
+    let running = Running::start();
+    let path = running.directory.path();
+    let config = std::fs::read_to_string(path.join("d.yaml")).unwrap();
+    let more = "max_connections: 500\ntrusted_proxies: [10.9.8.7]\nacme:\n";
+    write(path, "new.yaml", &format!("{}{more}", config.replace("http: 127.0.0.1:0", "http: 127.0.0.2:0")));
+    let listen = "change setting `listen.http`: only with `dormouse upgrade` (or a new start), the running process can not \
+                  change to it\n";
+    let added = "add setting `max_connections`\nadd setting `trusted_proxies`\n";
+    assert_eq!(running.good(&["check", "new.yaml", "--diff"]), format!("{listen}{added}ok\n"));
+    let checked: Value = serde_json::from_str(&running.good(&["check", "new.yaml", "--diff", "--json"])).unwrap();
+    assert_eq!(
+        (&checked["changes"][0]["what"], &checked["changes"][0]["name"]),
+        (&"change_setting".into(), &"listen.http".into())
+    );
+    assert_eq!(checked["waiting"], serde_json::json!(["listen.http"]));
+    assert_eq!(running.good(&["check", "d.yaml", "--diff"]), "ok: nothing would change\n");
+
+    write(path, "d.yaml", &std::fs::read_to_string(path.join("new.yaml")).unwrap());
+    // Read by itself or by this: what only a new process heeds is told each time.
+    running.until(&["reload"], |(code, out, _)| *code == 0 && out.contains(listen));
+    assert_eq!(running.good(&["reload"]), listen, "the others are in force");
+    let note = "settings changed: `max_connections`, `trusted_proxies`, settings that only `dormouse upgrade` (or a new start) \
+                changes: `listen.http`";
+    let (events, log) = (running.good(&["events"]), running.log());
+    assert!(events.contains(note) && log.contains(note), "{events}{log}");
+    assert!(!log.contains("10.9.8.7"), "no value: {log}");
+    assert!(running.good(&["check"]).contains("d.yaml:2:3: `listen.http` was changed, which only a new process heeds"));
+    // As it was, there is nothing to tell of.
+    write(path, "d.yaml", &config);
+    running.until(&["reload"], |(_, out, _)| out == "nothing changed\n");
+    assert_eq!(running.good(&["check"]), "ok\n");
+    write(path, "d.yaml", &format!("{config}shutdown_timeout: 7s\n"));
+    running.until(&["events"], |(_, out, _)| out.contains("settings changed: `shutdown_timeout`"));
+    let log = running.finish();
+    assert!(log.contains("those in use may finish within 7s"), "{log}");
+}
+
+#[test]
+fn what_is_no_file_is_told_at_once_as_what_it_is() {
+    let running = Running::start();
+    let path = running.directory.path();
+    let pipe = path.join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    std::fs::create_dir(path.join("folder")).unwrap();
+    for (name, what) in [("pipe", "a pipe"), ("folder", "a directory"), ("/dev/zero", "a device")] {
+        let told = format!("it is {what}, and not a regular file");
+        for arguments in [&["check", name][..], &["check", name, "--diff"], &["serve", "--config", name]] {
+            let (code, out, err) = ran(path, arguments);
+            assert_ne!(code, 0, "{arguments:?}: {out}{err}");
+            assert!(format!("{out}{err}").contains(&told), "{arguments:?}: {out}{err}");
+        }
+        write(path, "d2.yaml", &format!("include: [{name}]\n"));
+        let (code, out, _) = ran(path, &["check", "d2.yaml"]);
+        assert!(code == 2 && out.contains("d2.yaml:1:11: ") && out.contains(&told), "{out}");
+    }
+    let before = std::fs::read_to_string(path.join("d.yaml")).unwrap();
+    std::fs::rename(&pipe, path.join("d.yaml")).unwrap();
+    let (code, _, err) = running.ran(&["reload"]);
+    assert!(code == 2 && err.contains("it is a pipe, and not a regular file"), "{err}");
+    let log = running.log();
+    let refused = log.lines().find(|line| line.contains("configuration refused")).unwrap_or_else(|| panic!("{log}"));
+    assert!(refused.contains(" WARN "), "{refused}");
+    std::fs::remove_file(path.join("d.yaml")).unwrap();
+    write(path, "d.yaml", &before);
+    running.until(&["reload"], |(code, ..)| *code == 0);
+    running.finish();
+}
+
+#[test]
+fn what_a_command_writes_is_checked_like_a_file() {
+    let place = place();
+    let line = format!("printf 'lisen: {{}}' | {} check /dev/stdin", env!("CARGO_BIN_EXE_dormouse"));
+    let (code, out, err) = told(Command::new("sh").args(["-c", &line]).current_dir(place.path()).output().unwrap());
+    assert!(code == 2 && out.contains("did you mean `listen`?"), "{out}{err}");
 }
 
 #[test]

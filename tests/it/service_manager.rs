@@ -163,9 +163,10 @@ async fn a_file_that_is_not_read_to_its_end_does_not_keep_it_from_ending() {
     let mut manager = Manager::new(&[&app], &[]);
     manager.start();
     assert_eq!(manager.hears(), "READY=1\n");
-    // As a disk that does not answer: whoever opens it waits for a writer.
-    let other = manager.path("other");
-    nix::unistd::mkfifo(&other, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    // As a disk that does not answer: whoever reads it waits for what is written to this pipe.
+    let (other, (reader, _writer)) = (manager.path("other"), std::io::pipe().unwrap());
+    let pipe = format!("/proc/{}/fd/{}", std::process::id(), reader.as_raw_fd());
+    std::os::unix::fs::symlink(pipe, &other).unwrap();
     fs::rename(other, manager.path("dormouse.yaml")).unwrap();
     manager.signal(libc::SIGHUP);
     assert!(manager.hears().starts_with("RELOADING=1\n"));
