@@ -7,6 +7,7 @@
     reason = "a test fails by panicking"
 )]
 mod access_log;
+mod access_log_refused;
 mod acme;
 mod acme_dns;
 mod api;

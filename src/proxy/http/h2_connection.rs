@@ -15,7 +15,7 @@ use h2::{
     Reason, RecvStream,
     server::{Builder, Connection, SendResponse},
 };
-use http::Request;
+use http::{Request, request::Parts};
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
@@ -36,6 +36,7 @@ use super::{
     h2_stream::H2Stream,
     h2_wire::{Handle, Wire},
     noting,
+    unread::Unread,
 };
 
 /// Requests of one connection at once.
@@ -54,6 +55,9 @@ const RESET_EARLY: usize = 20;
 
 /// Streams that we reset for what the client did wrong, at most.
 const RESET_BY_US: usize = 200;
+
+/// What the access log calls a request whose stream is reset because it breaks the rules: what HTTP/1.1 would answer it.
+const MALFORMED: u16 = 400;
 
 /// Serves a connection of HTTP/2 to its end. `begun` is what of it was read already.
 pub(super) async fn serve(link: Rc<Link>, stream: Stream, begun: Option<Buf>, guest: Option<Guest>) {
@@ -283,28 +287,35 @@ impl Driver<'_> {
 }
 
 /// Works on one request.
-async fn work(link: Rc<Link>, request: Request<RecvStream>, mut respond: SendResponse<Bytes>, alive: Alive) {
+async fn work(link: Rc<Link>, request: Request<RecvStream>, respond: SendResponse<Bytes>, alive: Alive) {
     let (parts, body) = request.into_parts();
     let room = link.worker.shelf.lend();
     let read = h2_request::head(&parts, body.is_end_stream(), &link.settings.limits.for_heads(), room);
-    drop(parts);
-    let unfit = match read {
+    match read {
         Ok(head) => {
+            drop(parts);
             let stream = H2Stream::new(Some(&head), body, respond);
             let mut client = Client::new(&link, Stream::Within(Box::new(stream)));
             exchange::run(&mut client, &head).await;
-            return drop(alive);
         }
-        Err(unfit) => unfit,
-    };
-    match unfit {
-        Unfit::Malformed => respond.send_reset(Reason::PROTOCOL_ERROR),
-        Unfit::Refused(bad) => {
-            let stream = H2Stream::new(None, body, respond);
-            let (mut client, answer) = (Client::new(&link, Stream::Within(Box::new(stream))), Answer::from(bad));
-            client.answer(None, &answer).await;
-            noting::unrouted(&client, None, answer.status);
-        }
+        Err(unfit) => Box::pin(refuse(&link, parts, (body, respond), unfit)).await,
     }
     drop(alive);
+}
+
+/// Answers what is no request, or resets its stream.
+async fn refuse(link: &Link, request: Parts, (body, mut respond): (RecvStream, SendResponse<Bytes>), unfit: Unfit) {
+    let answer = match unfit {
+        Unfit::Refused(bad) => Some(Answer::from(bad)),
+        Unfit::Malformed => {
+            respond.send_reset(Reason::PROTOCOL_ERROR);
+            None
+        }
+    };
+    let mut client = Client::new(link, Stream::Within(Box::new(H2Stream::new(None, body, respond))));
+    if let Some(answer) = answer {
+        client.refuse(&answer, |_| Unread::of_stream(&request)).await;
+    } else if let Some(log) = noting::begin_unread(&mut client) {
+        noting::end_unread(&mut client, &log, MALFORMED, &Unread::of_stream(&request));
+    }
 }
