@@ -253,9 +253,10 @@ mod tests {
             let file = notes.file(&note("one"));
             let mut written = note("one").written();
             for (key, value) in change.as_object().unwrap() {
-                match value {
-                    Value::Null => drop(written.as_object_mut().unwrap().remove(key)),
-                    value => written[key] = value.clone(),
+                if value.is_null() {
+                    written.as_object_mut().unwrap().remove(key);
+                } else {
+                    written[key] = value.clone();
                 }
             }
             fs::write(&file, written.to_string()).unwrap();
