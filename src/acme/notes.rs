@@ -174,15 +174,31 @@ impl Note {
             let text = written.get(key).and_then(Value::as_str).map(str::to_owned);
             text.ok_or_else(|| format!("it has no `{key}`"))
         };
-        let count = |kind: &str| {
-            let count = written.get("failures").and_then(|failures| failures.get(kind)?.as_u64());
-            count.and_then(|count| u32::try_from(count).ok()).ok_or_else(|| format!("it has no `failures: {kind}`"))
+        // What is not needed to take the record out may be missing: another version may have written it.
+        let count = |kind: &str| match written.get("failures").and_then(|failures| failures.get(kind)) {
+            None => Ok(0),
+            Some(count) => {
+                let count = count.as_u64().and_then(|count| u32::try_from(count).ok());
+                count.ok_or_else(|| format!("its `failures: {kind}` is no count"))
+            }
         };
         let spot = Spot { name: field("name")?, zone: field("zone")? };
-        let since = field("since")?.parse().map_err(|error: jiff::Error| format!("its `since`: {error}"))?;
+        let since = match written.get("since") {
+            None => written_at(path),
+            Some(since) => {
+                let since = since.as_str().ok_or("its `since` is no time")?;
+                since.parse().map_err(|error: jiff::Error| format!("its `since`: {error}"))?
+            }
+        };
         let failures = Counts { unreachable: count("unreachable")?, refused: count("refused")? };
         Ok(Self { by: field("by")?, spot, value: field("value")?, since, failures })
     }
+}
+
+/// When a file was written; now, where that is not known.
+fn written_at(file: &Path) -> Timestamp {
+    let time = fs::metadata(file).and_then(|known| known.modified()).ok();
+    time.and_then(|time| Timestamp::try_from(time).ok()).unwrap_or_else(Timestamp::now)
 }
 
 #[cfg(test)]
@@ -226,6 +242,40 @@ mod tests {
         assert_eq!(fs::read_to_string(notes.directory.join("newer.json")).unwrap(), newer);
         let (found, news) = notes.look();
         assert!(found.len() == 1 && news.is_empty(), "it was told before: {news:?}");
+    }
+
+    #[test]
+    fn a_note_is_read_that_lacks_what_is_not_needed_or_has_more() {
+        let directory = tempfile::tempdir().unwrap();
+        let notes = Notes::open(directory.path());
+        notes.keep(&note("one")).unwrap();
+        let check = |change: Value, expected: Result<(u32, u32), &str>| {
+            let file = notes.file(&note("one"));
+            let mut written = note("one").written();
+            for (key, value) in change.as_object().unwrap() {
+                if value.is_null() {
+                    written.as_object_mut().unwrap().remove(key);
+                } else {
+                    written[key] = value.clone();
+                }
+            }
+            fs::write(&file, written.to_string()).unwrap();
+            let read = Note::read(&file);
+            let found = read.as_ref().map(|note| (note.failures.unreachable, note.failures.refused));
+            assert_eq!(found.map_err(String::as_str), expected, "{change}");
+            if let Ok(read) = read {
+                let age = Timestamp::now().duration_since(read.since).as_secs();
+                assert!((0..3600).contains(&age), "{change}: {age} s old");
+                assert_eq!((read.spot, read.value), (note("one").spot, "one".to_owned()));
+            }
+        };
+        check(json!({ "since": null }), Ok((0, 0)));
+        check(json!({ "failures": null }), Ok((0, 0)));
+        check(json!({ "failures": { "refused": 3, "odd": 4 }, "more": [1] }), Ok((0, 3)));
+        check(json!({ "since": 7 }), Err("its `since` is no time"));
+        check(json!({ "failures": { "refused": "3" } }), Err("its `failures: refused` is no count"));
+        check(json!({ "name": null }), Err("it has no `name`"));
+        check(json!({ "by": null }), Err("it has no `by`"));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::{
     dns_ask::Spot,
     dns_provider::Client,
     failed::Failed,
-    hook,
+    hook::{self, Undone},
     notes::{Note, Notes},
 };
 use crate::model::{DnsAccess, DnsHook};
@@ -84,25 +84,27 @@ impl<'a> Records<'a> {
         let note = Note::new(self.access.name(), spot.clone(), value.clone());
         self.notes.keep(&note)?;
         self.put.push(Put { note, is_certain: true });
-        let done = match &self.by {
+        let undone = match &self.by {
             By::Hook(hook) => hook::put(hook, &spot.name, &value).await,
             By::Provider(client) => {
                 let _turn = self.turn_to_change().await;
-                client.put(&spot, &value).await
+                client.put(&spot, &value).await.map_err(Undone::Ran)
             }
         };
-        if done.is_err() {
-            match self.by {
-                By::Hook(_) => {
-                    if let Some(put) = self.put.pop() {
-                        self.notes.forget(&put.note);
-                    }
+        match undone {
+            Ok(()) => Ok(()),
+            Err(Undone::NotRun(failed)) => {
+                if let Some(put) = self.put.pop() {
+                    self.notes.forget(&put.note);
                 }
-                // An answer that was lost says nothing about the change.
-                By::Provider(_) => self.put.iter_mut().rev().take(1).for_each(|put| put.is_certain = false),
+                Err(failed)
+            }
+            // An answer that was lost says nothing about the change, and no more does the end of a command.
+            Err(Undone::Ran(failed)) => {
+                self.put.iter_mut().rev().take(1).for_each(|put| put.is_certain = false);
+                Err(failed)
             }
         }
-        done
     }
 
     /// Waits until everybody sees what was put in.
@@ -139,7 +141,8 @@ impl<'a> Records<'a> {
             let put = self.put.remove(0);
             match done {
                 Ok(()) => self.notes.forget(&put.note),
-                Err(failed) if put.is_certain || failed.passes() => {
+                // A command that says no may have met what is away for a moment.
+                Err(failed) if put.is_certain || failed.passes() || matches!(self.by, By::Hook(_)) => {
                     stays |= self.notes.failed(put.note, &failed, self.refusals());
                 }
                 Err(_) => self.notes.forget(&put.note),
@@ -236,6 +239,54 @@ mod tests {
                 notes.all().into_iter().map(|note| (note.spot.name, note.failures.unreachable)).collect();
             assert_eq!(left, [(new.to_owned(), tries)]);
         }
+    }
+
+    /// A command that does this when it is to put a record in, which is there from then on: its file is.
+    fn puts_and_then(directory: &Path, then: &str) -> DnsAccess {
+        let there = directory.join("there");
+        let script = format!("case $1 in present) touch {0}; {then};; *) rm {0};; esac", there.display());
+        let command = ["sh", "-c", &script, "hook"].map(str::to_owned).to_vec();
+        DnsAccess::Hook(DnsHook { command, wait: Duration::ZERO })
+    }
+
+    #[tokio::test]
+    async fn what_a_command_has_put_in_before_it_failed_is_taken_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let (access, notes) = (puts_and_then(directory.path(), "exit 3"), Notes::open(directory.path()));
+        let mut records = open(&access, &notes).await;
+        assert!(records.put("a.test", "v".to_owned()).await.unwrap_err().why.contains("exit status: 3"));
+        assert!(directory.path().join("there").exists());
+        // By the next order, when this one breaks off.
+        drop(records);
+        assert_eq!(notes.all().len(), 1);
+        assert!(!take_out(&access, &notes).await && !directory.path().join("there").exists());
+        assert_eq!(notes.all(), []);
+        // And by the same one else.
+        let mut records = open(&access, &notes).await;
+        records.put("a.test", "v".to_owned()).await.unwrap_err();
+        assert!(!records.take_back().await && !directory.path().join("there").exists());
+        assert_eq!(notes.all(), []);
+    }
+
+    /// Only the clock of the program is to go on.
+    #[tokio::test(start_paused = true)]
+    async fn what_a_command_has_put_in_that_hangs_stays_noted() {
+        let directory = tempfile::tempdir().unwrap();
+        let (access, notes) = (puts_and_then(directory.path(), "exec sleep 600"), Notes::open(directory.path()));
+        let failed = open(&access, &notes).await.put("a.test", "v".to_owned()).await.unwrap_err();
+        assert!(failed.why.contains("did not end within"), "{failed:?}");
+        assert_eq!(notes.all().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_no_command_has_put_in_is_not_noted() {
+        let directory = tempfile::tempdir().unwrap();
+        let command = vec!["/nonexistent/hook".to_owned()];
+        let access = DnsAccess::Hook(DnsHook { command, wait: Duration::ZERO });
+        let notes = Notes::open(directory.path());
+        let mut records = open(&access, &notes).await;
+        records.put("a.test", "v".to_owned()).await.unwrap_err();
+        assert!(notes.all().is_empty() && !records.take_back().await);
     }
 
     /// Only the clock of the program is to go on.

@@ -74,9 +74,9 @@ pub struct Secured {
 /// Why there is no TLS connection.
 #[derive(Debug, thiserror::Error)]
 pub enum NoTls {
-    /// The client speaks something else. What it said was read away.
+    /// The client speaks something else, and has said this so far.
     #[error("the client does not speak TLS")]
-    Other(TcpStream),
+    Other(TcpStream, Vec<u8>),
     /// An authority has seen that a host is ours.
     #[error("the client came for the handshake alone")]
     Done,
@@ -159,7 +159,7 @@ impl TlsServer {
                 bytes = buffer.get(..count).unwrap_or_default();
             }
             if std::mem::take(&mut first) && bytes.first().is_some_and(|byte| *byte != HANDSHAKE) {
-                return Err(NoTls::Other(tcp));
+                return Err(NoTls::Other(tcp, bytes.to_vec()));
             }
             if bytes.is_empty() {
                 return Err(NoTls::Failed(io::ErrorKind::UnexpectedEof.into()));

@@ -60,7 +60,7 @@ pub struct AccessRecord<'a> {
     pub target: &'a str,
     /// The host that was asked for, without its port.
     pub host: &'a str,
-    /// What was spoken with the client, as `HTTP/2.0`.
+    /// What was spoken with the client, as `HTTP/2.0`; empty when it could not be read.
     pub protocol: &'a str,
     /// It came through TLS.
     pub secure: bool,
@@ -137,10 +137,10 @@ impl AccessRecord<'_> {
             out.push('-');
         } else {
             quoted(&mut out, self.method.as_bytes());
-            out.push(' ');
-            quoted(&mut out, target(self.target, &log.fields.query).as_bytes());
-            out.push(' ');
-            out.push_str(self.protocol);
+            for known in [&*target(self.target, &log.fields.query), self.protocol] {
+                out.push(' ');
+                quoted(&mut out, if known.is_empty() { b"-" } else { known.as_bytes() });
+            }
         }
         let _ = write!(out, "\" {} {}", self.status, self.bytes_out);
         if combined {
@@ -328,6 +328,10 @@ mod tests {
             "192.0.2.7 - - [22/Nov/2026:09:15:00 +0000] \"-\" 400 1024 host=- route=- backend=- in=90 took=1234.567 \
              wake=1200.000 upstream=- cut=client\n"
         );
+        let long = AccessRecord { target: "/lon", protocol: "", status: 414, ..record() };
+        assert!(line(&long, &log(AccessFormat::Common)).contains("] \"GET /lon -\" 414 "));
+        let silent = AccessRecord { target: "", protocol: "", status: 408, ..record() };
+        assert!(line(&silent, &log(AccessFormat::Common)).contains("] \"GET - -\" 408 "));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use dormouse::model::{FieldValue, Middlewares, RouteOptions, RouteSpec};
 use h2::server::Builder;
 use http::{HeaderMap, HeaderValue, Response};
 
@@ -211,6 +212,35 @@ fn heads_and_bodiless_answers_end_where_they_end() {
     old.write_all(b"GET /chunks HTTP/1.0\r\nHost: a\r\n\r\n").unwrap();
     let (all, clean) = read_all(&mut old);
     assert!(clean && text(all).ends_with("\r\n\r\nok"));
+}
+
+/// All clients of a connection share the table in which fields are remembered: who could see that one is there would know
+/// a secret of another.
+#[test]
+fn a_copy_of_a_secret_is_remembered_no_more_than_the_secret() {
+    let sizes = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&sizes);
+    let address = raw_service(move |_, raw| {
+        while let Some(frame) = raw.read() {
+            if frame.kind == HEADERS {
+                seen.lock().unwrap().push(frame.payload.len());
+                raw.answer(frame.stream, "ok");
+            }
+        }
+    });
+    let copies = FieldValue::read("<$header(Authorization)>").unwrap();
+    let vary_request_headers = vec![("X-Copy".to_owned(), copies)];
+    let middlewares = Some(Arc::new(Middlewares { vary_request_headers, ..Middlewares::default() }));
+    let options = Arc::new(RouteOptions { middlewares, ..RouteOptions::default() });
+    let proxy = proxy_with(RouteSpec { options, ..h2c_spec(address) }, None, settings());
+    let mut client = connect(&proxy);
+    for _ in 0..3 {
+        let request = format!("GET / HTTP/1.1\r\nHost: a\r\nAuthorization: {}\r\n\r\n", "s".repeat(1000));
+        assert!(ask(&mut client, request).0.starts_with("HTTP/1.1 200 "));
+    }
+    // An `s` has five bits there (RFC 7541, B): each time both are written.
+    let sizes = sizes.lock().unwrap().clone();
+    assert!(sizes.len() == 3 && sizes.iter().all(|size| *size > 2 * 625), "{sizes:?}");
 }
 
 #[test]

@@ -8,6 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::{AbortHandle, JoinSet},
+};
+
 use crate::support::{
     apps::{App, config, free_port},
     dormouse::Dormouse,
@@ -196,6 +201,55 @@ async fn a_certificate_is_renewed_without_a_cut() {
     let (reply, _) = tokio::join!(download, renewed);
     assert_eq!((reply.ok, reply.body.len()), (true, 1_200_000), "{}", reply.said);
     assert_eq!(ask(&dormouse, &root, "app.example.com").await.status, 200);
+}
+
+/// Stands before somebody, who is away once this is dropped.
+struct Before(AbortHandle);
+
+impl Before {
+    async fn begin(at: u16, behind: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", at)).await.unwrap();
+        let carry = async move {
+            let mut carried = JoinSet::new();
+            while let Ok((mut near, _)) = listener.accept().await {
+                let mut far = TcpStream::connect(("127.0.0.1", behind)).await.unwrap();
+                carried.spawn(async move { tokio::io::copy_bidirectional(&mut near, &mut far).await });
+            }
+        };
+        Self(tokio::spawn(carry).abort_handle())
+    }
+}
+
+impl Drop for Before {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+#[tokio::test]
+async fn a_renewal_waits_for_an_authority_that_is_away_and_the_certificate_stays() {
+    let (app, ports) = (App::new("app"), Ports::new());
+    let pebble = ports.pebble(Options { good: Duration::from_secs(45), ..Options::default() }).await;
+    let (at, settings) = (free_port(), pebble.settings());
+    let behind = settings.split_once("localhost:").and_then(|(_, rest)| rest.split_once('/')).unwrap().0;
+    let before = Before::begin(at, behind.parse().unwrap()).await;
+    let settings = settings.replacen(behind, &at.to_string(), 1);
+    let text = format!("{}acme: {{ {settings}, certificates: [app.example.com] }}\n", config(&[&app]));
+    let dormouse = ports.dormouse(&text).await;
+    let root = pebble.root().await;
+    is_certified(&dormouse, &root, "app.example.com").await;
+    let first = shown(&dormouse, "app.example.com").await;
+    assert_eq!(problems(&dormouse).await, "[]");
+    drop(before);
+    // Due when a third of its time is left.
+    let is_told = |told: &String| told.contains("no certificate for `app.example.com`");
+    until("it is told", async || problems(&dormouse).await, is_told).await;
+    assert_eq!(shown(&dormouse, "app.example.com").await, first);
+    assert_eq!(ask(&dormouse, &root, "app.example.com").await.status, 200, "it is good for some time yet");
+    let _before = Before::begin(at, behind.parse().unwrap()).await;
+    until("a new one", async || shown(&dormouse, "app.example.com").await, |now| *now != first).await;
+    is_certified(&dormouse, &root, "app.example.com").await;
+    until("nothing is wrong any more", async || problems(&dormouse).await, |told| told == "[]").await;
 }
 
 #[tokio::test]

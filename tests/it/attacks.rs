@@ -22,37 +22,10 @@ use tokio::{
 use crate::support::{
     apps::{App, config},
     dormouse::Dormouse,
+    frames::{CONTINUATION, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS, WHOLE, frame, get, hello},
     history::History,
     wait::{LONG, until},
 };
-
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const CONTINUATION: u8 = 9;
-
-/// Those of a whole request: the block and the stream end.
-const WHOLE: u8 = 5;
-
-/// A frame's bytes.
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
-}
-
-/// A GET as a block of fields, none of them remembered.
-fn get(path: &str) -> Vec<u8> {
-    let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
-    // By the table: the method and the scheme, and the names of path and authority.
-    [vec![0x82, 0x86, 0x04], text(path), vec![0x01], text("app.test")].concat()
-}
-
-/// The beginning of a connection, with these settings.
-fn hello(settings: &[u8]) -> Vec<u8> {
-    [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &frame(SETTINGS, 0, 0, settings)].concat()
-}
 
 fn memory(dormouse: &Dormouse) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", dormouse.pid())).unwrap();

@@ -7,6 +7,7 @@
     reason = "a test fails by panicking"
 )]
 mod access_log;
+mod access_log_refused;
 mod acme;
 mod acme_dns;
 mod api;
@@ -66,7 +67,9 @@ mod streams_tls;
 mod streams_udp;
 mod support;
 mod tls;
+mod tls_sessions;
 mod upgrade;
 mod upgrade_faults;
 mod upgrade_state;
+mod upstream_errors;
 mod wake_limits;

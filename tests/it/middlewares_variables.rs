@@ -64,6 +64,24 @@ async fn a_password_that_stays_here_stays_here() {
     assert_eq!((reply.status, got(&reply, "x-copy")), (200, vec!["<>".to_owned()]), "{reply:?}");
 }
 
+/// What repeats what a client wrote is bounded as what it wrote is.
+#[tokio::test]
+async fn a_head_that_variables_make_too_large_is_refused() {
+    let app = App::new("large").idle("idle_timeout: 1h").route(
+        ", middlewares: { set_headers: { X-Many: '$header(X-Big)$header(X-Big)$header(X-Big)$header(X-Big)' } }",
+    );
+    let dormouse = Dormouse::start(&config(&[&app])).await;
+    let ask = async |size: usize| {
+        get(dormouse.http, "large", "/echo", &format!("X-Big: {}\r\n", "x".repeat(size))).await.unwrap()
+    };
+    let reply = ask(2000).await;
+    assert_eq!((reply.status, got(&reply, "x-many")), (200, vec!["x".repeat(8000)]));
+    let reply = ask(20_000).await;
+    assert_eq!(reply.status, 431, "{reply:?}");
+    assert!(reply.body.contains("too many or too long header fields"), "{reply:?}");
+    assert_eq!(app.journal().arrivals("/echo"), 1);
+}
+
 /// What Dormouse says itself has them as well.
 #[tokio::test]
 async fn own_answers_have_them_too() {

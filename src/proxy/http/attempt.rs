@@ -71,6 +71,10 @@ pub(super) struct Job<'a> {
     pub(super) ended_by: (Option<(Spot, u64)>, u8),
 }
 
+/// A head as it goes to the service is at most so many times as large as one may be that a client sends: variables can
+/// repeat what stands in that.
+const LARGER: usize = 2;
+
 /// A request is given to so many lives of services that end its connection without a word.
 const LIVES: u8 = 2;
 
@@ -142,12 +146,14 @@ pub(super) enum Fault {
     ClientTooMuch,
     /// The client's body did not come at the least rate.
     ClientSlow,
+    /// What the route makes of the client's head is too large.
+    HeadTooLarge,
 }
 
 impl Fault {
     /// Whether it is the client's.
     pub(super) fn is_of_client(&self) -> bool {
-        matches!(self, Self::ClientLeft | Self::ClientBad | Self::ClientTooMuch | Self::ClientSlow)
+        matches!(self, Self::ClientLeft | Self::ClientBad | Self::ClientTooMuch | Self::ClientSlow | Self::HeadTooLarge)
     }
 }
 
@@ -237,6 +243,9 @@ fn start(job: &mut Job<'_>, way: &Way) -> Result<Pump, Fault> {
     let cookie = job.turn.as_ref().and_then(|turn| turn.group.cookie.as_ref());
     let ours = (way.at, cookie, worker.shared.drawn_session_key());
     rewrite::request(job.head, &job.route.spec, job.edits, peer, mark, ours, &mut out);
+    if out.len() > LARGER * job.client.settings.limits.head {
+        return Err(Fault::HeadTooLarge);
+    }
     let begun = if job.head.has_body() { job.client.input.take() } else { None };
     let most = job.route.spec.options.middlewares.as_ref().and_then(|all| all.max_body());
     let pump = Pump::request(job.head.framing, out, begun, &worker.buffers, most, &job.route.spec.options);

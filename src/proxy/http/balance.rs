@@ -160,7 +160,8 @@ pub(super) fn elsewhere(job: &mut Job<'_>, failure: &Failure, way: &Way) -> bool
         | Fault::ClientLeft
         | Fault::ClientBad
         | Fault::ClientTooMuch
-        | Fault::ClientSlow => false,
+        | Fault::ClientSlow
+        | Fault::HeadTooLarge => false,
     };
     if !leaves || !job.turn.as_mut().is_some_and(|turn| turn.leave()) {
         return false;

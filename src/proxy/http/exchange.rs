@@ -19,7 +19,7 @@ use super::{
     front::{Client, Next},
     leaving::left,
     middleware::{self, Again, Asker, Edits},
-    noting::{self, Notes, Noting},
+    noting::{Notes, Noting},
     request_head::RequestHead,
     secure,
     tell::tell,
@@ -51,7 +51,7 @@ pub(super) async fn run(client: &mut Client, head: &RequestHead, arena: &Arena) 
         Err(unserved) => return Box::pin(refuse(client, head, unserved)).await,
     };
     let log = access::of(&client.worker.shared, Some(&route));
-    let noting = Noting::begin(client, head, &route, log);
+    let noting = Noting::begin(client, head, Some(&route), log);
     let next = serve(noting.client, head, &route, arena).await;
     noting.end(next)
 }
@@ -59,12 +59,13 @@ pub(super) async fn run(client: &mut Client, head: &RequestHead, arena: &Arena) 
 /// Answers a request that has come to no route, or not into it.
 async fn refuse(client: &mut Client, head: &RequestHead, unserved: Box<Unserved>) -> Next {
     let Unserved { answer, route } = *unserved;
-    let next = match route {
-        Some(route) => tell(client, head, &route, &answer).await,
-        None => client.answer(Some(head), &answer).await,
+    let log = access::of(&client.worker.shared, route.as_deref());
+    let noting = Noting::begin(client, head, route.as_deref(), log);
+    let next = match &route {
+        Some(route) => tell(noting.client, head, route, &answer).await,
+        None => noting.client.answer(Some(head), &answer).await,
     };
-    noting::unrouted(client, Some(head), answer.status);
-    next
+    noting.end(next)
 }
 
 /// Does a request of a route.

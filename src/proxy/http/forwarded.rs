@@ -10,6 +10,9 @@ use crate::proxy::carry::Buf;
 
 use super::{field::Known, request_head::RequestHead};
 
+/// Where proxies tell for whom they ask.
+pub(super) const FORWARDED_FOR: &str = "x-forwarded-for";
+
 /// The other end of a client's connection.
 #[derive(Debug, Clone)]
 pub(super) struct Peer {
@@ -73,11 +76,16 @@ impl Peer {
 
     /// The client behind trusted proxies: the last address in `X-Forwarded-For` that is none of them.
     pub(super) fn client(&self, head: &RequestHead, trusted: &[IpNet]) -> IpAddr {
+        self.client_by(|| head.values(FORWARDED_FOR).collect(), trusted)
+    }
+
+    /// The same, by the values of `X-Forwarded-For`.
+    pub(super) fn client_by<'a>(&self, values: impl FnOnce() -> Vec<&'a [u8]>, trusted: &[IpNet]) -> IpAddr {
         if !self.trusted {
             return self.address;
         }
         let mut client = self.address;
-        let values: Vec<&[u8]> = head.values("x-forwarded-for").collect();
+        let values = values();
         for item in values.iter().flat_map(|value| value.split(|b| *b == b',')).rev() {
             let Some(address) = named(item) else { break };
             client = address;
@@ -117,12 +125,10 @@ impl Peer {
     /// Whether fields of this kind that the peer sent are passed on as they are.
     pub(super) fn keeps(&self, head: &RequestHead, name: &[u8]) -> bool {
         // Those that are extended or replaced below are written there.
-        self.trusted
-            && !["x-forwarded-for", "forwarded"].iter().any(|own| name.eq_ignore_ascii_case(own.as_bytes()))
-            && {
-                // Only the first of several counts, and an odd one could be read differently: one or none.
-                std::str::from_utf8(name).is_ok_and(|name| is_single(head, name))
-            }
+        self.trusted && ![FORWARDED_FOR, "forwarded"].iter().any(|own| name.eq_ignore_ascii_case(own.as_bytes())) && {
+            // Only the first of several counts, and an odd one could be read differently: one or none.
+            std::str::from_utf8(name).is_ok_and(|name| is_single(head, name))
+        }
     }
 
     /// Writes the fields.
@@ -134,7 +140,7 @@ impl Peer {
             out.push(b"Forwarded: for=");
         } else {
             out.push(b"X-Forwarded-For: ");
-            for value in head.values("x-forwarded-for") {
+            for value in head.values(FORWARDED_FOR) {
                 out.push(value);
                 out.push(b", ");
             }

@@ -39,6 +39,7 @@ use super::{
     noting::{self, Notes},
     request_head::{self, RequestHead},
     secure::{self, Https, Met},
+    unread::Unread,
     worker::HttpWorker,
 };
 
@@ -127,7 +128,6 @@ pub(in crate::proxy) async fn connection(
         Err(why) => return crowded::turn_away_at_once(tcp, https.is_some(), why),
     };
     guest.silent(Instant::now());
-    let mut lacks_tls = false;
     let (stream, secured) = match https {
         None => (Stream::Plain(tcp), None),
         Some(https) => {
@@ -135,9 +135,11 @@ pub(in crate::proxy) async fn connection(
             let begun = || guest.half(Instant::now());
             match Box::pin(secure::meet(&https, tcp, caller, &shutdown, begun)).await {
                 Met::Secured(stream, secured) => (Stream::Tls(stream), Some(*secured)),
-                Met::Clear(tcp) => {
-                    lacks_tls = true;
-                    (Stream::Plain(tcp), None)
+                Met::Clear(tcp, begun) => {
+                    let link = Link::new(worker, settings, (ends.source, port), None, shutdown);
+                    let mut client = Client::new(&link, Stream::Plain(tcp));
+                    client.guest = Some(guest);
+                    return Box::pin(client.refuse_clear(begun)).await;
                 }
                 Met::Stream(tcp, first, route) => {
                     guest.busy();
@@ -152,21 +154,12 @@ pub(in crate::proxy) async fn connection(
         guest.half(Instant::now());
     }
     let http2 = secured.as_ref().is_some_and(|secured| secured.http2);
-    let link = Link {
-        peer: Rc::new(Peer::new(ends.source, port, secured.is_some(), &settings.trusted_proxies)),
-        secured: secured.map(Rc::new),
-        worker,
-        settings,
-        shutdown,
-    };
+    let link = Link::new(worker, settings, (ends.source, port), secured, shutdown);
     if http2 {
         return Box::pin(h2_connection::serve(Rc::new(link), stream, None, Some(guest))).await;
     }
     let mut client = Client::new(&link, stream);
     client.guest = Some(guest);
-    if lacks_tls {
-        return Box::pin(client.refuse(secure::speaks_tls())).await;
-    }
     let mut first = client.secured.is_none();
     loop {
         let next = match client.head().await {
@@ -179,7 +172,7 @@ pub(in crate::proxy) async fn connection(
                 let Client { stream, input, guest, .. } = client;
                 return Box::pin(h2_connection::serve(Rc::new(link), stream, input, guest)).await;
             }
-            Err(answer) => Box::pin(client.refuse_head(answer)).await,
+            Err(answer) => Box::pin(client.refuse_head(&answer)).await,
         };
         first = false;
         match next {
@@ -199,6 +192,20 @@ fn exchange<'a>(
     arena: &'a Arena,
 ) -> Held<'a, impl Future<Output = Next> + use<'a>> {
     arena.hold(|| exchange::run(client, head, arena))
+}
+
+impl Link {
+    /// Of a client that came from this address to this port.
+    fn new(
+        worker: Rc<HttpWorker>,
+        settings: Arc<ProxySettings>,
+        (source, port): (SocketAddr, u16),
+        secured: Option<Secured>,
+        shutdown: CancellationToken,
+    ) -> Self {
+        let peer = Rc::new(Peer::new(source, port, secured.is_some(), &settings.trusted_proxies));
+        Self { worker, settings, peer, secured: secured.map(Rc::new), shutdown }
+    }
 }
 
 impl Client {
@@ -265,6 +272,7 @@ impl Client {
                     }
                 };
                 if head.is_none() && !input.make_room(limits.head) {
+                    self.input = Some(input);
                     return Err(BadRequest::HeadTooLarge.into());
                 }
                 self.input = Some(input).filter(|input| !input.is_empty());
@@ -385,15 +393,23 @@ impl Client {
     }
 
     /// Answers what is no request.
-    async fn refuse_head(&mut self, answer: Answer) -> Next {
-        let next = self.answer(None, &answer).await;
-        noting::unrouted(self, None, answer.status);
+    async fn refuse_head(&mut self, answer: &Answer) -> Next {
+        self.refuse(answer, |client| Unread::of_bytes(client.input.as_ref().map_or(&[], Buf::filled))).await
+    }
+
+    /// Answers what is no request. `read` tells what of it can be read, where a log wants it.
+    pub(super) async fn refuse(&mut self, answer: &Answer, read: impl FnOnce(&Self) -> Unread) -> Next {
+        let log = noting::begin_unread(self);
+        let next = self.answer(None, answer).await;
+        if let Some(log) = log {
+            noting::end_unread(self, &log, answer.status, &read(self));
+        }
         next
     }
 
-    /// Answers one who was never understood, and ends the connection.
-    async fn refuse(mut self, answer: Answer) {
-        self.answer(None, &answer).await;
+    /// Answers one who began like this in clear where TLS is spoken, and ends the connection.
+    async fn refuse_clear(mut self, begun: Vec<u8>) {
+        self.refuse(&secure::speaks_tls(), |_| Unread::of_bytes(&begun)).await;
         self.linger().await;
     }
 

@@ -28,8 +28,9 @@ pub(super) struct Asked {
     pub(super) accept: Option<String>,
 }
 
-/// Reads a head that we wrote. `secure`: it goes through TLS.
-pub(super) fn read(bytes: &[u8], secure: bool) -> io::Result<Asked> {
+/// Reads a head that we wrote. `secure`: it goes through TLS; `made`: the names of fields that were made for this request
+/// alone.
+pub(super) fn read(bytes: &[u8], secure: bool, made: &[String]) -> io::Result<Asked> {
     let mut slots = [httparse::EMPTY_HEADER; MAX_FIELDS + MORE_FIELDS];
     let mut parsed = httparse::Request::new(&mut slots);
     if !matches!(parsed.parse(bytes), Ok(httparse::Status::Complete(_))) {
@@ -63,8 +64,10 @@ pub(super) fn read(bytes: &[u8], secure: bool) -> io::Result<Asked> {
             Known::Te | Known::Expect | Known::Hop | Known::Forwarding | Known::HopMark | Known::Other => {}
         }
         let (name, mut value) = written.field(field)?;
-        // Not remembered in the table that all clients of this connection share.
-        value.set_sensitive(name == http::header::AUTHORIZATION || name == http::header::COOKIE);
+        // Not remembered in the table that all clients of this connection share. What was made of variables may be a
+        // copy of such a field.
+        let secret = name == http::header::AUTHORIZATION || name == http::header::COOKIE;
+        value.set_sensitive(secret || made.iter().any(|made| made.eq_ignore_ascii_case(name.as_str())));
         fields.append(name, value);
     }
     *request.uri_mut() = uri(host.ok_or_else(bad)?, target, secure)?;
@@ -99,7 +102,7 @@ mod tests {
     use super::*;
 
     fn asked(text: &str) -> Asked {
-        read(text.as_bytes(), false).unwrap()
+        read(text.as_bytes(), false, &[]).unwrap()
     }
 
     #[test]
@@ -113,6 +116,14 @@ mod tests {
         assert_eq!(request.headers().len(), 2, "{request:?}");
         assert_eq!(request.headers()["te"], "trailers");
         assert!(matches!(asked.sending, Sending::Chunks(_)) && asked.accept.is_none());
+    }
+
+    #[test]
+    fn secrets_and_what_was_made_for_one_request_are_not_remembered() {
+        let text = "GET / HTTP/1.1\r\nHost: a\r\nCookie: a=1\r\nX-Copy: a=1\r\nAccept: b\r\nAuthorization: c\r\n\r\n";
+        let asked = read(text.as_bytes(), false, &["x-copy".to_owned()]).unwrap();
+        let secret = |name: &str| asked.request.headers()[name].is_sensitive();
+        assert_eq!(["cookie", "x-copy", "accept", "authorization"].map(secret), [true, true, false, true]);
     }
 
     #[test]
@@ -144,7 +155,7 @@ mod tests {
     #[test]
     fn what_can_not_be_asked_is_no_request() {
         for text in ["GET / HTTP/1.1\r\n\r\n", "GET / HTTP/1.1\r\nHost: a b\r\n\r\n", "GET /\r\n\r\n"] {
-            assert!(read(text.as_bytes(), true).is_err(), "{text:?}");
+            assert!(read(text.as_bytes(), true, &[]).is_err(), "{text:?}");
         }
     }
 }

@@ -15,7 +15,7 @@ use h2::{
     Reason, RecvStream,
     server::{Builder, Connection, SendResponse},
 };
-use http::Request;
+use http::{Request, request::Parts};
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
@@ -37,6 +37,7 @@ use super::{
     h2_wire::{Handle, Wire},
     noting,
     request_head::RequestHead,
+    unread::Unread,
 };
 
 /// Requests of one connection at once.
@@ -55,6 +56,9 @@ const RESET_EARLY: usize = 20;
 
 /// Streams that we reset for what the client did wrong, at most.
 const RESET_BY_US: usize = 200;
+
+/// What the access log calls a request whose stream is reset because it breaks the rules: what HTTP/1.1 would answer it.
+const MALFORMED: u16 = 400;
 
 /// Serves a connection of HTTP/2 to its end. `begun` is what of it was read already.
 pub(super) async fn serve(link: Rc<Link>, stream: Stream, begun: Option<Buf>, guest: Option<Guest>) {
@@ -284,7 +288,7 @@ impl Driver<'_> {
 }
 
 /// Reads a request and has it worked on, by a task that keeps what it needs and no more.
-fn take(link: &Rc<Link>, request: Request<RecvStream>, mut respond: SendResponse<Bytes>, alive: Alive) {
+fn take(link: &Rc<Link>, request: Request<RecvStream>, respond: SendResponse<Bytes>, alive: Alive) {
     let (parts, body) = request.into_parts();
     let room = link.worker.shelf.lend();
     match h2_request::head(&parts, body.is_end_stream(), &link.settings.limits.for_heads(), room) {
@@ -292,10 +296,8 @@ fn take(link: &Rc<Link>, request: Request<RecvStream>, mut respond: SendResponse
             let client = client(link, H2Stream::new(Some(&head), body, respond));
             tokio::task::spawn_local(work(client, head, alive));
         }
-        Err(Unfit::Malformed) => respond.send_reset(Reason::PROTOCOL_ERROR),
-        Err(Unfit::Refused(bad)) => {
-            let client = client(link, H2Stream::new(None, body, respond));
-            tokio::task::spawn_local(refuse(client, bad.into(), alive));
+        Err(unfit) => {
+            tokio::task::spawn_local(refuse(Rc::clone(link), parts, (body, respond), unfit, alive));
         }
     }
 }
@@ -312,9 +314,26 @@ async fn work(mut client: Client, head: RequestHead, alive: Alive) {
     drop(alive);
 }
 
-/// Answers what can not be worked on.
-async fn refuse(mut client: Client, answer: Answer, alive: Alive) {
-    client.answer(None, &answer).await;
-    noting::unrouted(&client, None, answer.status);
+/// Answers what is no request, or resets its stream.
+async fn refuse(
+    link: Rc<Link>,
+    request: Parts,
+    (body, mut respond): (RecvStream, SendResponse<Bytes>),
+    unfit: Unfit,
+    alive: Alive,
+) {
+    let answer = match unfit {
+        Unfit::Refused(bad) => Some(Answer::from(bad)),
+        Unfit::Malformed => {
+            respond.send_reset(Reason::PROTOCOL_ERROR);
+            None
+        }
+    };
+    let mut client = client(&link, H2Stream::new(None, body, respond));
+    if let Some(answer) = answer {
+        client.refuse(&answer, |_| Unread::of_stream(&request)).await;
+    } else if let Some(log) = noting::begin_unread(&mut client) {
+        noting::end_unread(&mut client, &log, MALFORMED, &Unread::of_stream(&request));
+    }
     drop(alive);
 }

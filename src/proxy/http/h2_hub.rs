@@ -100,7 +100,8 @@ impl Fault {
             | Self::ClientLeft
             | Self::ClientBad
             | Self::ClientTooMuch
-            | Self::ClientSlow => None,
+            | Self::ClientSlow
+            | Self::HeadTooLarge => None,
         }
     }
 }

@@ -45,7 +45,7 @@ async fn upgrade(
         && let Some(link) = worker.pool.room(hub, Instant::now())
         && link.takes_websockets()
     {
-        return Ok((stream(link, hub), true));
+        return Ok((stream(job, link, hub), true));
     }
     if websocket && way.h2c {
         let (connection, reused) = share(job, way, key, hub, false).await?;
@@ -83,7 +83,7 @@ async fn share(
         let freed = hub.freed();
         // One that has died is not there any more: what is found is good, whatever the try before met.
         if let Some(link) = worker.pool.room(hub, Instant::now()) {
-            return Ok((stream(link, hub), true));
+            return Ok((stream(job, link, hub), true));
         }
         if hub.plain.get() {
             if !fresh && let Some(pooled) = worker.pool.take(key, job.client.arrived) {
@@ -165,11 +165,13 @@ async fn make(job: &Job<'_>, way: &Way, hub: &Rc<Hub>) -> Result<(Box<Connection
         return Err(Fault::Crowded);
     }
     hub.add(&link);
-    Ok((stream(link, hub), false))
+    Ok((stream(job, link, hub), false))
 }
 
 /// One more request on a connection.
-fn stream(link: Rc<Link>, hub: &Rc<Hub>) -> Box<Connection> {
-    let (upstream, record) = H2Upstream::new(link, Rc::clone(hub));
+fn stream(job: &Job<'_>, link: Rc<Link>, hub: &Rc<Hub>) -> Box<Connection> {
+    let varied = job.route.spec.options.middlewares.as_ref().map_or(&[][..], |all| &all.vary_request_headers);
+    let made = varied.iter().map(|(name, _)| name.clone()).collect();
+    let (upstream, record) = H2Upstream::new(link, Rc::clone(hub), made);
     Connection::shared(Stream::Within(Box::new(upstream)), record)
 }

@@ -84,17 +84,17 @@ pub(super) struct H2Upstream {
 /// A request as it is written.
 #[derive(Debug)]
 enum Asking {
-    /// Its head is to come, and what of it came.
-    Head(SendRequest<Bytes>, Vec<u8>),
+    /// Its head is to come, what of it came, and which of its fields are made for it alone.
+    Head(SendRequest<Bytes>, Vec<u8>, Vec<String>),
     Body(SendStream<Bytes>, Sending),
     Failed,
 }
 
 impl H2Upstream {
-    /// One more request on a connection.
-    pub(super) fn new(link: Rc<Link>, hub: Rc<Hub>) -> (Self, Rc<Record>) {
+    /// One more request on a connection. `made`: the names of its fields that are made for it alone.
+    pub(super) fn new(link: Rc<Link>, hub: Rc<Hub>, made: Vec<String>) -> (Self, Rc<Record>) {
         link.enter();
-        let asking = Asking::Head(link.sender(), Vec::new());
+        let asking = Asking::Head(link.sender(), Vec::new(), made);
         let record = Rc::new(Record { why: Cell::new(Why::Ended), written: RefCell::new(Some(Vec::new())), link });
         let upstream = Self {
             record: Rc::clone(&record),
@@ -114,7 +114,7 @@ impl H2Upstream {
     fn poll_head(
         &self,
         sender: &mut SendRequest<Bytes>,
-        begun: &mut Vec<u8>,
+        (begun, made): (&mut Vec<u8>, &[String]),
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<(usize, Option<Asking>)>> {
@@ -128,7 +128,7 @@ impl H2Upstream {
             return Poll::Ready(Ok((bytes.len(), None)));
         };
         let head = begun.get(..end).unwrap_or_default();
-        let Asked { request, sending, to_head, accept } = h2_asking::read(head, self.link().secure)?;
+        let Asked { request, sending, to_head, accept } = h2_asking::read(head, self.link().secure, made)?;
         let (response, body) = match sender.send_request(request, sending.is_ended()) {
             Ok(sent) => sent,
             Err(error) => return Poll::Ready(Err(self.not_sent(error))),
@@ -219,7 +219,7 @@ impl Within for H2Upstream {
     fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let mut asking = self.asking.borrow_mut();
         let count = match &mut *asking {
-            Asking::Head(sender, begun) => match ready!(self.poll_head(sender, begun, cx, bytes)) {
+            Asking::Head(sender, begun, made) => match ready!(self.poll_head(sender, (begun, made), cx, bytes)) {
                 Ok((count, next)) => {
                     if let Some(next) = next {
                         *asking = next;

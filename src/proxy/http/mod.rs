@@ -82,6 +82,7 @@ mod spliced;
 mod tell;
 mod tries;
 mod tunnel;
+mod unread;
 mod variables;
 mod waiting;
 mod wake;

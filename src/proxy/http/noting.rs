@@ -14,8 +14,10 @@ use crate::{
 };
 
 use super::{
+    forwarded::FORWARDED_FOR,
     front::{Client, Next},
     request_head::RequestHead,
+    unread::Unread,
 };
 
 /// What is known so far.
@@ -95,20 +97,30 @@ impl Client {
         }
     }
 
-    fn record<'a>(&self, head: Option<&'a RequestHead>) -> AccessRecord<'a> {
-        let client = head.map_or(self.peer.address, |head| self.peer.client(head, &self.settings.trusted_proxies));
+    fn record<'a>(&self, head: &'a RequestHead) -> AccessRecord<'a> {
+        let client = self.peer.client(head, &self.settings.trusted_proxies);
         let mut record = access::record(client, self.arrived.into_std());
         record.secure = self.secured.is_some();
-        if let Some(head) = head {
-            (record.method, record.target, record.host) = (head.method(), head.target(), head.host());
-            record.protocol = match self.stream.beneath() {
-                Beneath::Within(_) => "HTTP/2.0",
-                Beneath::Socket(_) | Beneath::Tls(_) if head.is_11 => "HTTP/1.1",
-                Beneath::Socket(_) | Beneath::Tls(_) => "HTTP/1.0",
-            };
-            record.bytes_in = head.len() as u64;
-            record.headers = head;
-        }
+        (record.method, record.target, record.host) = (head.method(), head.target(), head.host());
+        record.protocol = match self.stream.beneath() {
+            Beneath::Within(_) => "HTTP/2.0",
+            Beneath::Socket(_) | Beneath::Tls(_) if head.is_11 => "HTTP/1.1",
+            Beneath::Socket(_) | Beneath::Tls(_) => "HTTP/1.0",
+        };
+        record.bytes_in = head.len() as u64;
+        record.headers = head;
+        record
+    }
+
+    fn record_unread<'a>(&self, unread: &'a Unread) -> AccessRecord<'a> {
+        let named = || unread.values(FORWARDED_FOR).collect();
+        let client = self.peer.client_by(named, &self.settings.trusted_proxies);
+        let mut record = access::record(client, self.arrived.into_std());
+        record.secure = self.secured.is_some();
+        (record.method, record.target, record.host) = (&unread.method, &unread.target, &unread.host);
+        record.protocol = &unread.protocol;
+        record.bytes_in = unread.len;
+        record.headers = unread;
         record
     }
 }
@@ -117,7 +129,8 @@ impl Client {
 pub(super) struct Noting<'a> {
     pub(super) client: &'a mut Client,
     head: &'a RequestHead,
-    route: &'a LiveRoute,
+    /// Absent: it has come to none.
+    route: Option<&'a LiveRoute>,
     /// Absent: nothing is noted.
     log: Option<Arc<AccessLog>>,
     ended: bool,
@@ -127,7 +140,7 @@ impl<'a> Noting<'a> {
     pub(super) fn begin(
         client: &'a mut Client,
         head: &'a RequestHead,
-        route: &'a LiveRoute,
+        route: Option<&'a LiveRoute>,
         log: Option<Arc<AccessLog>>,
     ) -> Self {
         client.notes = log.is_some().then(|| client.worker.notes.lend());
@@ -156,7 +169,7 @@ impl Noting<'_> {
         if !log.filters.has_status(status) {
             return;
         }
-        let mut record = self.client.record(Some(self.head));
+        let mut record = self.client.record(self.head);
         record.client = notes.client.unwrap_or(record.client);
         record.status = status;
         record.cut = notes.cut.or((!self.ended).then_some(access::SHUTDOWN));
@@ -164,16 +177,24 @@ impl Noting<'_> {
         record.bytes_out = notes.bytes_out;
         record.waited = notes.waited;
         record.upstream = notes.upstream;
-        record.route = Some(self.route.spec.alias.as_str());
-        record.backend = self.route.backend.as_ref().or(notes.backend.as_ref()).map(Backend::id);
+        record.route = self.route.map(|route| route.spec.alias.as_str());
+        let backend = self.route.and_then(|route| route.backend.as_ref());
+        record.backend = backend.or(notes.backend.as_ref()).map(Backend::id);
         access::write(&self.client.worker.shared, log, &record);
     }
 }
 
-/// The line of a request that no route has, or that could not be read.
-pub(super) fn unrouted(client: &Client, head: Option<&RequestHead>, status: u16) {
-    let shared = &client.worker.shared;
-    if let Some(log) = access::of(shared, None) {
-        access::write(shared, &log, &AccessRecord { status, ..client.record(head) });
-    }
+/// The log of what is no request, and the beginning of what is noted of it.
+pub(super) fn begin_unread(client: &mut Client) -> Option<Arc<AccessLog>> {
+    let log = access::of(&client.worker.shared, None)?;
+    client.notes = Some(client.worker.notes.lend());
+    Some(log)
+}
+
+/// Writes the line of what is no request.
+pub(super) fn end_unread(client: &mut Client, log: &AccessLog, status: u16, unread: &Unread) {
+    let Some(notes) = client.notes.take() else { return };
+    let record = AccessRecord { status, bytes_out: notes.bytes_out, ..client.record_unread(unread) };
+    access::write(&client.worker.shared, log, &record);
+    client.worker.notes.keep(notes);
 }

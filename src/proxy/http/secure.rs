@@ -39,8 +39,8 @@ pub(in crate::proxy) struct Https {
 pub(super) enum Met {
     /// A client of ours, its handshake done.
     Secured(Box<TlsStream>, Box<Secured>),
-    /// One that speaks something else than TLS.
-    Clear(TcpStream),
+    /// One that speaks something else than TLS, and what it has said so far.
+    Clear(TcpStream, Vec<u8>),
     /// One that wants a stream route, and what was read of it.
     Stream(TcpStream, First, Arc<LiveRoute>),
     /// Nobody is left.
@@ -82,7 +82,7 @@ pub(super) async fn meet(
         () = shutdown => return Met::Nobody,
     };
     accepted.unwrap_or_else(|error| match error {
-        NoTls::Other(tcp) => Met::Clear(tcp),
+        NoTls::Other(tcp, begun) => Met::Clear(tcp, begun),
         NoTls::Done => Met::Nobody,
         NoTls::Failed(error) => {
             tracing::debug!(%error, "a TLS handshake failed");

@@ -12,6 +12,7 @@ use crate::{
 use super::{
     answer::{Answer, MALFORMED, TOO_LARGE},
     attempt::{Failure, Fault, Job, Way},
+    bad_request::BadRequest,
 };
 
 /// A request that the service refuses unseen is sent once more so often.
@@ -62,6 +63,7 @@ impl Tries {
             Fault::ClientLeft => Verdict::Left,
             Fault::ClientBad => Verdict::Say(Answer::new(400, "The request's body is malformed.")),
             Fault::ClientTooMuch => Verdict::Say(Answer::new(413, TOO_LARGE)),
+            Fault::HeadTooLarge => Verdict::Say(BadRequest::HeadTooLarge.into()),
             Fault::ClientSlow => Verdict::Say(Answer::new(408, "The request's body did not come in time.")),
             Fault::Dial(error) => {
                 let since = *self.dialling.get_or_insert_with(Instant::now);

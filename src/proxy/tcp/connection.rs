@@ -124,7 +124,7 @@ async fn terminate(worker: &Worker, tcp: TcpStream, begun: Vec<u8>) -> Result<St
     match Box::pin(tls.accept_stream(tcp, begun)).await {
         Ok(stream) => Ok(Stream::Tls(stream)),
         Err(NoTls::Done) => Err(End::Answered),
-        Err(NoTls::Other(tcp)) => {
+        Err(NoTls::Other(tcp, _)) => {
             reset_when_dropped(&tcp);
             Err(closed("the client does not speak TLS".to_owned()))
         }

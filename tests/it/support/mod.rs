@@ -6,6 +6,7 @@ pub(crate) mod dns_stub;
 pub(crate) mod docker;
 pub(crate) mod dormouse;
 pub(crate) mod figures;
+pub(crate) mod frames;
 pub(crate) mod history;
 pub(crate) mod host_image;
 pub(crate) mod line;
