@@ -19,7 +19,7 @@ use super::{
     front::{Client, Next},
     leaving::left,
     middleware::{self, Again, Asker, Edits},
-    noting::{Notes, Noting},
+    noting::Noting,
     request_head::RequestHead,
     secure,
     tell::tell,
@@ -121,7 +121,8 @@ async fn forward(client: &mut Client, head: &RequestHead, route: &LiveRoute, edi
             Err(Some(next)) => return next,
             Err(None) => continue,
         };
-        job.client.note(Notes::asks);
+        let at_once = (tries.is_first() && edits.is_none() && job.turn.is_none()).then_some(job.client.arrived);
+        job.client.note(|notes| notes.asks(at_once));
         let failure = match attempt(&mut job, &way, tries.fresh).await {
             Ok(next) => return next,
             Err(failure) => failure,

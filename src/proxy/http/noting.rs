@@ -23,6 +23,8 @@ use super::{
 /// What is known so far.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
+    /// Who wants to know.
+    log: Option<Arc<AccessLog>>,
     /// Who asked, where that is not who the connection tells of.
     pub(super) client: Option<IpAddr>,
     /// Of the answer, once its head is there.
@@ -71,12 +73,16 @@ impl Notes {
     /// The upstream has answered.
     pub(super) fn answered(&mut self, status: u16) {
         self.status = Some(status);
-        self.upstream = self.asked.map(|asked| asked.elapsed());
+        // For what the log keeps out no clock is read.
+        if self.log.as_ref().is_some_and(|log| log.filters.has_status(status)) {
+            self.upstream = self.asked.map(|asked| asked.elapsed());
+        }
     }
 
-    /// The upstream is asked, perhaps once more.
-    pub(super) fn asks(&mut self) {
-        self.asked = Some(Instant::now());
+    /// The upstream is asked, perhaps once more; `at_once`: the request, which came then, waited for nothing.
+    pub(super) fn asks(&mut self, at_once: Option<Instant>) {
+        let at_once = at_once.filter(|_| self.waited.is_zero());
+        self.asked = Some(at_once.unwrap_or_else(Instant::now));
     }
 }
 
@@ -131,8 +137,6 @@ pub(super) struct Noting<'a> {
     head: &'a RequestHead,
     /// Absent: it has come to none.
     route: Option<&'a LiveRoute>,
-    /// Absent: nothing is noted.
-    log: Option<Arc<AccessLog>>,
     ended: bool,
 }
 
@@ -143,8 +147,12 @@ impl<'a> Noting<'a> {
         route: Option<&'a LiveRoute>,
         log: Option<Arc<AccessLog>>,
     ) -> Self {
-        client.notes = log.is_some().then(|| client.worker.notes.lend());
-        Self { client, head, route, log, ended: false }
+        client.notes = log.map(|log| {
+            let mut notes = client.worker.notes.lend();
+            notes.log = Some(log);
+            notes
+        });
+        Self { client, head, route, ended: false }
     }
 
     /// The work was done to its end.
@@ -156,8 +164,10 @@ impl<'a> Noting<'a> {
 
 impl Drop for Noting<'_> {
     fn drop(&mut self) {
-        let (Some(log), Some(notes)) = (self.log.take(), self.client.notes.take()) else { return };
-        self.write(&log, &notes);
+        let Some(notes) = self.client.notes.take() else { return };
+        if let Some(log) = &notes.log {
+            self.write(log, &notes);
+        }
         self.client.worker.notes.keep(notes);
     }
 }

@@ -45,6 +45,11 @@ pub(super) enum Verdict {
 }
 
 impl Tries {
+    /// Nothing was tried yet.
+    pub(super) fn is_first(&self) -> bool {
+        self.count == 0
+    }
+
     /// Takes note of a failure, and says what follows from it.
     pub(super) fn after(&mut self, failure: &Failure, job: &Job<'_>, way: &Way) -> Verdict {
         let safe = failure.written == 0 || job.head.may_be_repeated();
