@@ -60,7 +60,8 @@ async fn a_changed_address_is_told_by_a_reload_and_taken_by_the_next_process_onc
     let said = String::from_utf8_lossy(&said.stdout).into_owned();
     assert_eq!(
         said,
-        "`listen` was changed: the running process can not change to it, `dormouse upgrade` (or a new start) does\n"
+        "change setting `listen.http`: only with `dormouse upgrade` (or a new start), the running process can not change \
+         to it\n"
     );
     assert!(TcpStream::connect(at).await.is_ok(), "it goes on where it is");
     let leaves = async {
