@@ -87,7 +87,8 @@ pub(super) fn check(
         hosts: BTreeSet::new(),
     };
     draft.backends.iter().for_each(|entry| checker.backend(entry));
-    let routes: Vec<_> = draft.routes.iter().flat_map(|entry| checker.route(entry)).map(Arc::new).collect();
+    let mut routes = Vec::with_capacity(draft.routes.len());
+    draft.routes.iter().for_each(|entry| checker.route(entry, &mut routes));
     checker.commands();
     checker.ports(&routes);
     let (mut backends, mut written) = (Vec::new(), BTreeMap::new());
@@ -111,13 +112,14 @@ pub(super) struct Checker<'a, 's, 'e> {
 }
 
 impl Checker<'_, '_, '_> {
-    /// A route; with several endpoints one for each.
-    fn route(&mut self, entry: &Entry) -> Vec<RouteSpec> {
+    /// A route; with several endpoints one for each. Each is put where it stays: a list of their own in between is made
+    /// in the place of the drafts, and of many routes such places would be left, too small for anything else.
+    fn route(&mut self, entry: &Entry, routes: &mut Vec<Arc<RouteSpec>>) {
         let alias = match entry.key.parse::<Alias>() {
             Ok(alias) => alias,
             Err(error) => {
                 self.problems.0.push(Problem::error(entry.place.clone(), error.to_string()));
-                return Vec::new();
+                return;
             }
         };
         if let Some(first) = self.aliases.insert(alias.clone(), entry.place.clone()) {
@@ -126,7 +128,9 @@ impl Checker<'_, '_, '_> {
         }
         let draft = route::read(&entry.node, Author::File, self.settings, self.problems);
         let drafts = balance::spread(draft, &alias, &entry.place, self.problems);
-        drafts.into_iter().filter_map(|(draft, place)| self.way(&alias, draft, place, entry)).collect()
+        for (draft, place) in drafts {
+            routes.extend(self.way(&alias, draft, place, entry).map(Arc::new));
+        }
     }
 
     fn way(&mut self, alias: &Alias, draft: RouteDraft, place: Place, entry: &Entry) -> Option<RouteSpec> {
