@@ -39,14 +39,17 @@ pub(super) fn object<'a>(
     out.push('}');
 }
 
-/// Path and query, the parameters as the rules say.
+/// Path and query, the parameters as the rules say; what stands for a user before a host is redacted.
 pub(super) fn target(text: &str, rules: &AccessRules) -> String {
-    let Some((path, query)) = text.split_once('?') else { return text.to_owned() };
-    let (query, fragment) = query.split_once('#').map_or((query, None), |(query, rest)| (query, Some(rest)));
+    let (text, fragment) = text.split_once('#').map_or((text, None), |(text, rest)| (text, Some(rest)));
+    let (path, query) = text.split_once('?').map_or((text, None), |(path, query)| (path, Some(query)));
     let mut out = String::with_capacity(text.len());
-    out.push_str(path);
+    match user_of(path) {
+        Some((before, behind)) => [before, REDACTED, behind].iter().for_each(|part| out.push_str(part)),
+        None => out.push_str(path),
+    }
     let mut mark = '?';
-    for pair in query.split('&') {
+    for pair in query.into_iter().flat_map(|query| query.split('&')) {
         let (name, value) = pair.split_once('=').map_or((pair, None), |(name, value)| (name, Some(value)));
         // As its reader sees it: `%74oken` is `token`.
         let fate = rules.fate(&String::from_utf8_lossy(&without_escapes(name)));
@@ -66,6 +69,15 @@ pub(super) fn target(text: &str, rules: &AccessRules) -> String {
         out.push('#');
     }
     out
+}
+
+/// What stands before the user, perhaps with a password, that an absolute target names, and what behind.
+fn user_of(target: &str) -> Option<(&str, &str)> {
+    let start = target.find("://").map_or(0, |at| at + 3);
+    let (before, rest) = target.split_at_checked(start).filter(|_| !target.starts_with('/'))?;
+    let authority = rest.split('/').next()?;
+    let (_, behind) = rest.split_at_checked(authority.rfind('@')?)?;
+    Some((before, behind))
 }
 
 pub(super) fn millis(time: Duration) -> String {
@@ -123,4 +135,26 @@ pub(super) fn string(out: &mut String, text: &str) {
         }
     }
     out.push('"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_secret_of_a_target_is_told() {
+        for (text, told) in [
+            ("/cb#access_token=geheim", "/cb#"),
+            ("/cb?a=1#access_token=geheim", "/cb?a=1#"),
+            ("http://alice:geheim@app.test/x@y?a=1", "http://REDACTED@app.test/x@y?a=1"),
+            ("http://alice:ge@heim@app.test", "http://REDACTED@app.test"),
+            ("alice:geheim@app.test:443", "REDACTED@app.test:443"),
+            ("https://app.test/a@b", "https://app.test/a@b"),
+            ("/http://a@b?c@d", "/http://a@b?c@d"),
+            ("app.test:443", "app.test:443"),
+            ("*", "*"),
+        ] {
+            assert_eq!(target(text, &AccessRules { default: AccessFate::Keep, named: Vec::new() }), told);
+        }
+    }
 }

@@ -52,6 +52,24 @@ impl Log {
 }
 
 #[tokio::test]
+async fn what_a_client_takes_for_its_head_is_no_time_of_the_service() {
+    let app = App::new("app").idle("idle_timeout: 1h");
+    let log = Log::new();
+    let dormouse = Dormouse::start(&log.config(&[&app], "format: json")).await;
+    let mut client = TcpStream::connect(dormouse.http).await.unwrap();
+    client.write_all(b"GET /slowly HTTP/1.1\r\nHost: app.test\r\n").await.unwrap();
+    let pause = Duration::from_secs(1);
+    tokio::time::sleep(pause).await;
+    client.write_all(b"Connection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let line = log.line("/slowly").await;
+    let number = |key: &str| line[key].as_f64().unwrap_or_else(|| panic!("{key}: {line}"));
+    assert!(number("took_ms") - number("upstream_ms") >= pause.as_millis() as f64 * 0.9, "{line}");
+}
+
+#[tokio::test]
 async fn each_request_has_a_line_with_what_it_waited_for() {
     let app = App::new("app").options(&["--delay-listen", "300ms"]).idle("idle_timeout: 1h");
     let quiet = App::new("quiet").idle("idle_timeout: 1h").route(", access_log: off");

@@ -2,10 +2,12 @@
 
 use std::{rc::Rc, sync::atomic::Ordering, time::Duration};
 
+use tokio::time::Instant;
+
 use crate::{
     backend::{Pass, Refused},
     control::LiveRoute,
-    model::Middlewares,
+    model::{Middlewares, RouteTarget},
     proxy::{access, group::Turn},
     telemetry::{RouteCounters, UpstreamError},
 };
@@ -121,7 +123,7 @@ async fn forward(client: &mut Client, head: &RequestHead, route: &LiveRoute, edi
             Err(Some(next)) => return next,
             Err(None) => continue,
         };
-        let at_once = (tries.is_first() && edits.is_none() && job.turn.is_none()).then_some(job.client.arrived);
+        let at_once = came_at_once(&job, &tries);
         job.client.note(|notes| notes.asks(at_once));
         let failure = match attempt(&mut job, &way, tries.fresh).await {
             Ok(next) => return next,
@@ -131,6 +133,14 @@ async fn forward(client: &mut Client, head: &RequestHead, route: &LiveRoute, edi
             return next;
         }
     }
+}
+
+/// When a request came whose service is asked without any wait before.
+fn came_at_once(job: &Job<'_>, tries: &Tries) -> Option<Instant> {
+    // The name of an address may have to be looked up.
+    let is_known = matches!(job.route.spec.target, RouteTarget::Backend { .. });
+    let at_once = is_known && tries.is_first() && job.edits.is_none() && job.turn.is_none() && job.client.prompt;
+    at_once.then_some(job.client.arrived)
 }
 
 /// The way of a request to an endpoint that is awake, or what becomes of it otherwise; nothing: it may try again.

@@ -74,6 +74,8 @@ pub(super) struct Client {
     pub(super) timer: Deadline,
     /// When the first byte of the request came.
     pub(super) arrived: Instant,
+    /// Its head came with that byte, as a whole.
+    pub(super) prompt: bool,
     /// When the last answer ended, or the connection began.
     pub(super) quiet_since: Instant,
     /// What is noted of the present request, where a log wants it.
@@ -220,6 +222,7 @@ impl Client {
             settings: Arc::clone(&link.settings),
             timer: Deadline::new(now + link.settings.limits.keep_alive_timeout),
             arrived: now,
+            prompt: true,
             quiet_since: now,
             notes: None,
             fresh: true,
@@ -253,7 +256,7 @@ impl Client {
     async fn head(&mut self) -> Result<Option<RequestHead>, Answer> {
         let limits = self.settings.limits.for_heads();
         let mut started = self.input.as_ref().is_some_and(|input| !input.is_empty());
-        self.arrived = self.quiet_since;
+        (self.arrived, self.prompt) = (self.quiet_since, true);
         self.timer.set(self.quiet_since + if started { limits.header } else { limits.keep_alive });
         if let Some(guest) = self.guest.as_ref().filter(|_| !started) {
             guest.quiet(self.quiet_since);
@@ -287,6 +290,7 @@ impl Client {
                     self.timer.set(self.arrived + limits.header);
                 }
             }
+            self.prompt = !started;
             if let Wait::Ended = poll_fn(|cx| self.poll_input(cx, started)).await {
                 let late = started && self.timer.has_come();
                 return if late { Err(Answer::new(408, "The request did not come in time.")) } else { Ok(None) };

@@ -32,5 +32,7 @@ fn meaning(head: &ReadRequest) -> ReadRequest {
     let fields = head.fields.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect();
     // Without a host the upstream's own address is told.
     let authority = if head.authority.is_empty() { "192.0.2.2:80" } else { &head.authority }.to_owned();
-    ReadRequest { left: 0, fields, authority, written: Vec::new(), ..head.clone() }
+    // Who asks for another protocol is passed on with that word alone in `Connection`: some services know no other.
+    let trailers = head.trailers && head.upgrade.is_none();
+    ReadRequest { left: 0, trailers, fields, authority, written: Vec::new(), ..head.clone() }
 }
