@@ -171,7 +171,9 @@ async fn make(job: &Job<'_>, way: &Way, hub: &Rc<Hub>) -> Result<(Box<Connection
 /// One more request on a connection.
 fn stream(job: &Job<'_>, link: Rc<Link>, hub: &Rc<Hub>) -> Box<Connection> {
     let varied = job.route.spec.options.middlewares.as_ref().map_or(&[][..], |all| &all.vary_request_headers);
-    let made = varied.iter().map(|(name, _)| name.clone()).collect();
+    // What an authority says of who asks is made for this request, too.
+    let said = job.edits.map_or(&[][..], |edits| &edits.fields).iter().map(|(name, _)| name);
+    let made = varied.iter().map(|(name, _)| name).chain(said).cloned().collect();
     let (upstream, record) = H2Upstream::new(link, Rc::clone(hub), made);
     Connection::shared(Stream::Within(Box::new(upstream)), record)
 }
