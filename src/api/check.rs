@@ -31,10 +31,10 @@ pub(super) async fn problems(State(api): State<Api>) -> Json<wire::Standing> {
     })
 }
 
-/// What is wrong with the access logs. A disk may be slow: nothing else waits for it.
+/// What is wrong with the access logs. A disk may be slow: nothing waits long for it.
 async fn of_access_logs(api: &Api) -> Problems {
-    let (outputs, writer) = (api.control.view().access_outputs(), api.access.clone());
-    tokio::task::spawn_blocking(move || access_troubles(&outputs, &writer)).await.unwrap_or_default()
+    let writer = api.access.clone();
+    api.control.look_at_access_logs(move |outputs| access_troubles(outputs, &writer)).await
 }
 
 /// What is made of each listed container and of each process, and why.

@@ -11,16 +11,19 @@ use jiff::Timestamp;
 use tokio::sync::{Mutex, broadcast, mpsc, oneshot, watch};
 
 use super::{
-    FileSource, Lending, LiveRoute, LiveTable, StickyKey, Taken, access_outputs, keeper::Request, remember,
-    sticky::StickyKeeper, tell_of_access_logs,
+    FileSource, Lending, LiveRoute, LiveTable, StickyKey, Taken,
+    access_outputs::{Looks, access_outputs, warn_of},
+    keeper::Request,
+    remember,
+    sticky::StickyKeeper,
 };
 use crate::{
     backend::{Backend, Lender},
     catalog::Catalog,
-    model::{BackendId, Container, NodeName, Problems, Settings},
+    model::{AccessOutput, BackendId, Container, NodeName, Problems, Settings},
     net::Certificates,
     store::Store,
-    telemetry::Journal,
+    telemetry::{Journal, check_access_outputs},
 };
 
 /// The running world. Clones share it.
@@ -34,6 +37,7 @@ pub struct Control {
     pub(super) requests: mpsc::Sender<Request>,
     /// Held from the reading of the file to the answer: what was read before never replaces what was read later.
     pub(super) turn: Arc<Mutex<()>>,
+    pub(super) looks: Looks,
     pub(super) reloads: broadcast::Sender<Reload>,
     pub(super) store: Arc<OnceLock<Store>>,
     pub(super) streams: watch::Sender<Arc<[Arc<LiveRoute>]>>,
@@ -212,22 +216,30 @@ impl Control {
 
     /// Reads the configuration again and takes it if it has no errors. Returns what changed.
     pub async fn reload(&self) -> Result<Taken, ReloadFailed> {
-        let take = async {
-            let _turn = self.turn.lock().await;
-            let _told = Told::of(&self.reloads);
-            let source = Arc::clone(&self.source);
-            let read = apart(move || source.load()).await?.map(Box::new);
-            let outputs = read.as_deref().map(access_outputs).unwrap_or_default();
-            let mut taken = self.ask(|reply| Request::Reload(read, reply)).await?;
-            taken.problems.0.extend(apart(move || tell_of_access_logs(&outputs)).await?.0);
+        let taken = async {
+            let (mut taken, outputs) = self.take().await?;
+            // Of one that was taken: a disk that hangs, or a fault in the look, does not undo that.
+            let found = self.looks.look(move || check_access_outputs(&outputs)).await;
+            warn_of(&found);
+            taken.problems.0.extend(found.0);
             Ok(taken)
         };
         // A disk may be slow: the keeper does not wait for it, and neither does the end.
         tokio::select! {
             biased;
-            taken = take => taken,
+            taken = taken => taken,
             () = self.requests.closed() => Err(ReloadFailed::Ending),
         }
+    }
+
+    /// Takes what it reads, and tells where the access logs of that go. The next may begin once this is over.
+    async fn take(&self) -> Result<(Taken, Vec<Arc<AccessOutput>>), ReloadFailed> {
+        let _turn = self.turn.lock().await;
+        let _told = Told::of(&self.reloads);
+        let source = Arc::clone(&self.source);
+        let read = apart(move || source.load()).await?.map(Box::new);
+        let outputs = read.as_deref().map(access_outputs).unwrap_or_default();
+        Ok((self.ask(|reply| Request::Reload(read, reply)).await?, outputs))
     }
 
     /// Gives all backends into the hands of another process, until the lender says that they are back. Nothing is read,

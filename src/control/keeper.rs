@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Control, FileSource, Lending, LiveTable, NodeView, ReloadFailed, Taken, View,
+    access_outputs::Looks,
     settings::{keep_for_this_process, setting_changes},
     slack,
     watcher::{self, News},
@@ -148,6 +149,7 @@ impl Keeper {
             troubles: Arc::default(),
             sticky: Arc::default(),
             turn: Arc::default(),
+            looks: Looks::default(),
             reloads: broadcast::Sender::new(64),
         };
         let most = loaded.settings.max_parallel_wakes;

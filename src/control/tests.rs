@@ -12,7 +12,7 @@ use std::{
 use tokio::{task::JoinHandle, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{Control, Ended, FileSource, Keeper, Node, ReloadFailed};
+use super::{Control, Ended, FileSource, Keeper, Node, Reload, ReloadFailed};
 use crate::{
     backend::{Answer, Order},
     model::{ContainerPort, NodeName, Transport},
@@ -252,5 +252,24 @@ async fn of_two_reloads_at_once_the_later_file_is_taken() {
     let routes = world.control.view().catalog.routes.clone();
     let ports: Vec<_> = routes.values().map(|route| route.endpoint().unwrap().port).collect();
     assert_eq!(ports, [2]);
+    world.ends().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_hangs_beneath_the_access_log_holds_up_no_reload() {
+    let world = world(&[]).await;
+    let hanging = Arc::clone(&world.control.looks.0).lock_owned().await;
+    let mut told = world.control.reloads();
+    let control = world.control.clone();
+    let reload = tokio::spawn(async move { control.reload().await });
+    for expected in [Reload::Begun, Reload::Over] {
+        assert_eq!(told.recv().await, Ok(expected));
+    }
+    assert!(!reload.is_finished(), "it still looks");
+    assert!(world.control.turn.try_lock().is_ok(), "and the next may begin");
+    let taken = reload.await.unwrap().expect("it was taken");
+    assert!(taken.problems.to_string().contains("can not be looked at in time"), "{}", taken.problems);
+    drop(hanging);
+    assert_eq!(world.control.reload().await.unwrap().problems.to_string(), "");
     world.ends().await;
 }

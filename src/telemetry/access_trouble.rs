@@ -1,23 +1,13 @@
 //! Whether an access log can be written: before its first line, and while it has lines.
 
-use std::{collections::BTreeSet, fs, io, os::unix::fs::FileTypeExt, path::Path, sync::Arc};
-
-use nix::{
-    fcntl::{AT_FDCWD, AtFlags},
-    unistd::{AccessFlags, faccessat},
-};
+use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
 
 use super::{
     AccessWriter,
+    access_obstacle::{Obstacle, obstacle},
     access_writer::{Failing, WhyFailing},
 };
 use crate::model::{AccessFile, AccessOutput, Place, Problem, Problems};
-
-/// What keeps a file from being written, as far as can be told without a line, and what to do.
-struct Obstacle {
-    what: String,
-    hint: String,
-}
 
 /// Warnings of the files among these that can not be written, each told once. No errors: a log keeps nobody from being
 /// served, and what is missing may yet come. Looks at the disk.
@@ -47,8 +37,8 @@ fn told(outputs: &[Arc<AccessOutput>], failing: &Failing) -> Problems {
                 let what = format!("the access log can not be written: {what}");
                 Some(Problem::warning(place, what).with_hint(hint))
             }
-            // Open it could not be, and now it can.
-            (None, Some(why)) if !why.is_open && !is_special(&file.path) => None,
+            // What kept it from being opened is gone.
+            (None, Some(why)) if why.is_in_the_way => None,
             (None, Some(why)) => Some(lost(place, why)),
             (None, None) => never_begun_anew(file, place),
         });
@@ -77,52 +67,12 @@ fn is_special(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|facts| !facts.is_file())
 }
 
-fn obstacle(path: &Path) -> Option<Obstacle> {
-    let shown = path.display();
-    let facts = match fs::metadata(path) {
-        Ok(facts) => facts,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return path.parent().and_then(of_folder),
-        Err(error) => return Some(unreachable(path, &error)),
-    };
-    let kind = facts.file_type();
-    let what = if kind.is_dir() { "a directory" } else { "a socket" };
-    if kind.is_dir() || kind.is_socket() {
-        let hint = "write the path of a file".to_owned();
-        return Some(Obstacle { what: format!("`{shown}` is {what}"), hint });
-    }
-    let error = may(path, AccessFlags::W_OK).err()?;
-    Some(unreachable(path, &error))
-}
-
-/// What keeps a file from being made in a folder.
-fn of_folder(folder: &Path) -> Option<Obstacle> {
-    let shown = folder.display();
-    match fs::metadata(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Some(Obstacle {
-            what: format!("there is no folder `{shown}`"),
-            hint: format!("make it, writable by the user that Dormouse runs as: `install -d -o USER {shown}`"),
-        }),
-        Err(error) => Some(unreachable(folder, &error)),
-        Ok(_) => may(folder, AccessFlags::W_OK | AccessFlags::X_OK).err().map(|error| unreachable(folder, &error)),
-    }
-}
-
-fn unreachable(path: &Path, error: &io::Error) -> Obstacle {
-    let user = nix::unistd::geteuid();
-    Obstacle {
-        what: format!("`{}`: {error}", path.display()),
-        hint: format!("let the user that Dormouse runs as write there (this was tried as user {user})"),
-    }
-}
-
-/// Whether this program may do that with it.
-fn may(path: &Path, what: AccessFlags) -> io::Result<()> {
-    faccessat(AT_FDCWD, path, what, AtFlags::AT_EACCESS).map_err(io::Error::from)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{os::unix::fs::PermissionsExt, time::Duration};
+    use std::{
+        os::unix::fs::{PermissionsExt, symlink},
+        time::Duration,
+    };
 
     use super::*;
 
@@ -152,6 +102,13 @@ mod tests {
         check(&at("file/access.log"), "Not a directory");
         check(folder.path(), "is a directory");
         check(&at("socket"), "is a socket");
+        for (name, to) in [("to-missing", "missing/access.log"), ("to-link", "to-missing"), ("to-new", "new")] {
+            symlink(to, at(name)).unwrap();
+        }
+        for bad in ["to-missing", "to-link"] {
+            check(&at(bad), &format!("is a link: there is no folder `{}`", at("missing").display()));
+        }
+        check(&at("to-new"), "");
         assert!(!at("missing").exists() && !at("new").exists(), "nothing is made");
     }
 
@@ -209,5 +166,27 @@ mod tests {
         assert!(now().contains("lines of the access log are lost: there is no folder"), "{}", now());
         fs::create_dir(&inner).unwrap();
         assert_eq!(now().matches("error: ").count(), 1, "{}", now());
+    }
+
+    #[test]
+    fn what_a_link_to_nowhere_loses_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        symlink("missing/access.log", at("a")).unwrap();
+        // It could be made where it leads to, by what can be seen: but with a slash at its end no file is ever made.
+        symlink("new/", at("b")).unwrap();
+        let (writer, outputs) = (AccessWriter::default(), [output(&at("a")), output(&at("b"))]);
+        let lose = || {
+            outputs.iter().for_each(|to| writer.write(to, b"lost\n".to_vec()));
+            writer.flush(Duration::from_secs(60));
+        };
+        let now = || access_troubles(&outputs, &writer).to_string();
+        lose();
+        assert_eq!(now().matches("lines of the access log are lost").count(), 2, "{}", now());
+        assert!(now().contains("there is no folder") && now().contains("Is a directory"), "{}", now());
+        fs::create_dir(at("missing")).unwrap();
+        assert!(!now().contains("there is no folder") && now().contains("Is a directory"), "{}", now());
+        lose();
+        assert_eq!(fs::read_to_string(at("missing/access.log")).unwrap(), "lost\n");
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::access_file::LogFile;
+use super::{access_file::LogFile, access_obstacle::obstacle};
 use crate::model::{AccessFile, AccessOutput};
 
 /// Lines that wait to be written, at most.
@@ -51,8 +51,8 @@ pub(super) type Failing = BTreeMap<Option<PathBuf>, WhyFailing>;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct WhyFailing {
     pub(super) error: String,
-    /// Its file is open, and takes no lines: only more of them show whether it takes some again.
-    pub(super) is_open: bool,
+    /// What kept it from being opened can be seen without a line. Of all else only more lines show whether it is over.
+    pub(super) is_in_the_way: bool,
 }
 
 #[derive(Debug)]
@@ -217,13 +217,13 @@ impl Writer {
     }
 
     fn write(&mut self) {
-        let mut lost = self.stdout.write("standard output", |_, lines| {
+        let mut lost = self.stdout.write(None, |_, lines| {
             let mut out = io::stdout().lock();
             out.write_all(lines)?;
             out.flush()
         });
         for (spec, sink) in &mut self.files {
-            lost += sink.write(&spec.path.display().to_string(), |file, lines| {
+            lost += sink.write(Some(&spec.path), |file, lines| {
                 let file = match file {
                     Some(file) => file,
                     None => file.insert(LogFile::open(spec.clone())?),
@@ -272,12 +272,13 @@ impl Sink {
         self.why = self.why.take().or(old.why);
     }
 
-    /// Writes what waits. Returns how many lines were lost.
-    fn write(&mut self, name: &str, write: impl FnOnce(&mut Option<LogFile>, &[u8]) -> io::Result<()>) -> u64 {
+    /// Writes what waits, to a file or standard output. Returns how many lines were lost.
+    fn write(&mut self, to: Option<&Path>, write: impl FnOnce(&mut Option<LogFile>, &[u8]) -> io::Result<()>) -> u64 {
         if self.waiting.is_empty() {
             return 0;
         }
         let result = write(&mut self.file, &self.waiting);
+        let name = to.unwrap_or(Path::new("standard output")).display();
         let lines = std::mem::take(&mut self.lines);
         self.waiting.clear();
         self.waiting.shrink_to(BATCH);
@@ -285,17 +286,18 @@ impl Sink {
             Ok(()) => {
                 self.why = None;
                 if self.failing.take().is_some() {
-                    tracing::info!(file = name, "the access log is written again");
+                    tracing::info!(file = %name, "the access log is written again");
                 }
                 0
             }
             Err(error) => {
                 if self.failing.is_none_or(|told| told.elapsed() >= TELL_AGAIN) {
-                    tracing::error!(file = name, %error, "the access log can not be written: its lines are dropped meanwhile");
+                    tracing::error!(file = %name, %error, "the access log can not be written: its lines are dropped meanwhile");
                     self.failing = Some(Instant::now());
                 }
                 let is_open = self.file.as_ref().is_some_and(LogFile::is_at_its_path);
-                self.why = Some(WhyFailing { error: error.to_string(), is_open });
+                let is_in_the_way = !is_open && to.and_then(obstacle).is_some();
+                self.why = Some(WhyFailing { error: error.to_string(), is_in_the_way });
                 lines
             }
         }

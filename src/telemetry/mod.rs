@@ -2,6 +2,7 @@
 
 mod access_file;
 mod access_line;
+mod access_obstacle;
 mod access_trouble;
 mod access_values;
 mod access_writer;
