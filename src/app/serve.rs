@@ -73,8 +73,10 @@ pub async fn serve(options: ServeOptions) -> Result<(), Failed> {
         (None, explicit) => FileSource::None { explicit, https: usual_https() },
     };
     let read_at = Timestamp::now();
-    let (loaded, _) = control::check_alone(&source).map_err(Failed::Configuration)?;
-    control::tell_of_access_logs(&control::access_outputs(&loaded));
+    let (loaded, _) = control::load_alone(&source).map_err(Failed::Configuration)?;
+    let outputs = control::access_outputs(&loaded);
+    // The disk beneath a log may hang, and is nothing that the start waits for.
+    drop(tokio::task::spawn_blocking(move || control::tell_of_access_logs(&outputs)));
     let end = CancellationToken::new();
     let ending = end.clone();
     tokio::spawn(async move {

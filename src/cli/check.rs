@@ -50,7 +50,7 @@ pub(super) async fn check(options: &Check, client: &Client, output: &Output) -> 
 fn alone(file: &Path) -> wire::Checked {
     let tell = |problems: &Problems| problems.0.iter().map(wire::Problem::from).collect();
     let (ok, problems) = match check_alone(&FileSource::File(file.to_owned())) {
-        Ok((_, problems)) => (true, tell(&problems)),
+        Ok(problems) => (true, tell(&problems)),
         Err(problems) => (false, tell(&problems)),
     };
     wire::Checked { ok, problems, ..wire::Checked::default() }

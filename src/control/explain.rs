@@ -98,12 +98,21 @@ fn explain_processes(catalog: &Catalog) -> Vec<Explained> {
     catalog.backends.values().filter_map(explain).collect()
 }
 
+/// As [`load_alone`], and looks at the disk whether the access logs can be written.
+///
+/// # Errors
+/// All problems, where there is an error among them.
+pub fn check_alone(source: &FileSource) -> Result<Problems, Problems> {
+    let (loaded, mut problems) = load_alone(source)?;
+    problems.0.extend(check_access_outputs(&access_outputs(&loaded)).0);
+    Ok(problems)
+}
+
 /// All problems of a configuration by itself; an error in it refuses the whole.
-pub fn check_alone(source: &FileSource) -> Result<(Loaded, Problems), Problems> {
+pub fn load_alone(source: &FileSource) -> Result<(Loaded, Problems), Problems> {
     let loaded = source.load()?;
     let mut catalog = Catalog::merge(FilePart::new(source.name(), &loaded), Vec::new());
     catalog.problems.0.extend(check_certificates(&loaded.settings.tls).0);
-    catalog.problems.0.extend(check_access_outputs(&access_outputs(&loaded)).0);
     let refused = catalog.file_errors().next().is_some();
     if refused { Err(catalog.problems) } else { Ok((loaded, catalog.problems)) }
 }

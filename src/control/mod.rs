@@ -26,7 +26,7 @@ mod tests;
 mod watcher;
 
 pub use access_outputs::{access_outputs, tell_of_access_logs};
-pub use explain::{Explained, check_alone, explain_alone};
+pub use explain::{Explained, check_alone, explain_alone, load_alone};
 pub use face::{Control, NodeView, Reload, ReloadFailed, View};
 pub use group::{LiveGroup, LiveMember, UnderWay};
 pub use health::{Checked, Health, HealthState};

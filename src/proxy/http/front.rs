@@ -403,11 +403,9 @@ impl Client {
 
     /// Answers what is no request. `read` tells what of it can be read, where a log wants it.
     pub(super) async fn refuse(&mut self, answer: &Answer, read: impl FnOnce(&Self) -> Unread) -> Next {
-        let log = noting::begin_unread(self);
+        noting::begin_unread(self);
         let next = self.answer(None, answer).await;
-        if let Some(log) = log {
-            noting::end_unread(self, &log, answer.status, &read(self));
-        }
+        noting::end_unread(self, answer.status, read);
         next
     }
 

@@ -330,10 +330,12 @@ async fn refuse(
         }
     };
     let mut client = client(&link, H2Stream::new(None, body, respond));
+    let read = |_: &Client| Unread::of_stream(&request);
     if let Some(answer) = answer {
-        client.refuse(&answer, |_| Unread::of_stream(&request)).await;
-    } else if let Some(log) = noting::begin_unread(&mut client) {
-        noting::end_unread(&mut client, &log, MALFORMED, &Unread::of_stream(&request));
+        client.refuse(&answer, read).await;
+    } else {
+        noting::begin_unread(&mut client);
+        noting::end_unread(&mut client, MALFORMED, read);
     }
     drop(alive);
 }

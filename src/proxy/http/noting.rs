@@ -54,9 +54,13 @@ const KEPT: usize = 64;
 pub(super) struct NotesShelf(RefCell<Vec<Box<Notes>>>);
 
 impl NotesShelf {
-    /// Lends empty notes.
-    fn lend(&self) -> Box<Notes> {
-        self.0.borrow_mut().pop().unwrap_or_default()
+    /// Lends empty notes for a log, where there is one.
+    fn lend_for(&self, log: Option<Arc<AccessLog>>) -> Option<Box<Notes>> {
+        log.map(|log| {
+            let mut notes = self.0.borrow_mut().pop().unwrap_or_default();
+            notes.log = Some(log);
+            notes
+        })
     }
 
     /// Takes them back.
@@ -147,11 +151,7 @@ impl<'a> Noting<'a> {
         route: Option<&'a LiveRoute>,
         log: Option<Arc<AccessLog>>,
     ) -> Self {
-        client.notes = log.map(|log| {
-            let mut notes = client.worker.notes.lend();
-            notes.log = Some(log);
-            notes
-        });
+        client.notes = client.worker.notes.lend_for(log);
         Self { client, head, route, ended: false }
     }
 
@@ -194,17 +194,18 @@ impl Noting<'_> {
     }
 }
 
-/// The log of what is no request, and the beginning of what is noted of it.
-pub(super) fn begin_unread(client: &mut Client) -> Option<Arc<AccessLog>> {
-    let log = access::of(&client.worker.shared, None)?;
-    client.notes = Some(client.worker.notes.lend());
-    Some(log)
+/// Begins to note what is no request.
+pub(super) fn begin_unread(client: &mut Client) {
+    client.notes = client.worker.notes.lend_for(access::of(&client.worker.shared, None));
 }
 
-/// Writes the line of what is no request.
-pub(super) fn end_unread(client: &mut Client, log: &AccessLog, status: u16, unread: &Unread) {
+/// Writes the line of what is no request. `read` tells what of it can be read, where the log wants it.
+pub(super) fn end_unread(client: &mut Client, status: u16, read: impl FnOnce(&Client) -> Unread) {
     let Some(notes) = client.notes.take() else { return };
-    let record = AccessRecord { status, bytes_out: notes.bytes_out, ..client.record_unread(unread) };
-    access::write(&client.worker.shared, log, &record);
+    if let Some(log) = notes.log.as_deref().filter(|log| log.filters.has_status(status)) {
+        let unread = read(client);
+        let record = AccessRecord { status, bytes_out: notes.bytes_out, ..client.record_unread(&unread) };
+        access::write(&client.worker.shared, log, &record);
+    }
     client.worker.notes.keep(notes);
 }

@@ -121,7 +121,7 @@ impl Message<'_> {
         self.upstream.map(|spot| tell(spot.address())).unwrap_or_default()
     }
 
-    /// A field of the request, as the service gets it. What a stranger says of who asked, what is about one connection,
+    /// A field of the request as it came, or as a login middleware says it. What a stranger says of who asked, what is about one connection,
     /// and what a middleware has its own word about, is none.
     fn asked(&self, name: &str) -> Cow<'_, [u8]> {
         let is_it = |own: &str| reads_like(own.as_bytes(), name.as_bytes());
