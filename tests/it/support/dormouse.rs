@@ -137,8 +137,9 @@ impl Dormouse {
     pub(crate) async fn start_again(&mut self) {
         assert!(self.child.is_none(), "it still runs");
         // A child that was just forked holds the listeners of a killed one until it becomes its own program.
-        let http = self.http;
-        until("nobody listens", async || TcpStream::connect(http).await.is_err(), |is_free| *is_free).await;
+        // HTTPS is the last to listen, and the last to be let go.
+        let last = self.https.unwrap_or(self.http);
+        until("nobody listens", async || TcpStream::connect(last).await.is_err(), |is_free| *is_free).await;
         let log = fs::File::options().create(true).append(true).open(self.log_file()).expect("a log file");
         let program = &self.program;
         let mut command = match self.under.split_first() {
@@ -160,7 +161,7 @@ impl Dormouse {
             .stderr(log)
             .spawn();
         self.child = Some(child.expect("the program"));
-        let mut is_up = async || TcpStream::connect(http).await.is_ok() || !self.is_running();
+        let mut is_up = async || TcpStream::connect(last).await.is_ok() || !self.is_running();
         until("it listens", &mut is_up, |is_up| *is_up).await;
         assert!(self.is_running(), "it ended at once:\n{}", self.log());
     }
