@@ -1,4 +1,5 @@
-//! The gate for changes: what a request costs in the two figures that do not swing. Needs no quiet machine.
+//! The gate for changes: what a request costs in the two figures that do not swing, and what a route takes. Needs no
+//! quiet machine.
 
 use std::io;
 
@@ -30,20 +31,20 @@ pub(crate) fn run(options: &Options) -> io::Result<()> {
     let sleeping = instructions(Routes::Sleeping)?;
     let everything = instructions(Routes::Everything(10))?;
     let calls = counters::system_calls(&load, requests)?;
+    let [few, many] = pairs::few_and_many(options, kind, &upstream)?;
+    let bytes = pairs::bytes_a_route(&few, &many);
     let bounds = [
         ("user instructions", fixed, INSTRUCTIONS, 0),
         ("user instructions, backend that may sleep", sleeping, INSTRUCTIONS, 0),
         ("ratio of the two: idle tracking", sleeping / fixed, pairs::EVERYTHING, 3),
         ("ratio with a silent access log, too", everything / fixed, pairs::EVERYTHING, 3),
         ("system calls", calls, CALLS, 2),
+        ("bytes a route, of 50,000", bytes, pairs::BYTES, 0),
     ];
     let row = |(name, value, bound, digits): &(&str, f64, f64, usize)| {
         vec![(*name).to_owned(), format!("{value:.digits$}"), format!("{bound:.digits$}")]
     };
-    table::print(
-        &["per keep-alive request of 1 KiB", "counted", "at most"],
-        &bounds.iter().map(row).collect::<Vec<_>>(),
-    );
+    table::print(&["a keep-alive request of 1 KiB", "counted", "at most"], &bounds.iter().map(row).collect::<Vec<_>>());
     // A figure that is no number is not within its bound.
     let over: Vec<&str> = bounds.iter().filter(|line| line.1.is_nan() || line.1 > line.2).map(|line| line.0).collect();
     if over.is_empty() { Ok(()) } else { Err(io::Error::other(format!("above the bound: {}", over.join("; ")))) }

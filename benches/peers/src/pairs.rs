@@ -16,6 +16,9 @@ use crate::{
 /// So many routes are many.
 pub(crate) const MANY: usize = 50_000;
 
+/// What a route of so many may take.
+pub(crate) const BYTES: f64 = 1024.0;
+
 /// What idle tracking, many routes, metrics and a silent access log may cost together.
 pub(crate) const EVERYTHING: f64 = 1.03;
 
@@ -23,19 +26,29 @@ pub(crate) const EVERYTHING: f64 = 1.03;
 pub(crate) fn routes(options: &Options, upstream: &Upstream) -> io::Result<()> {
     let mut rows = Vec::new();
     for kind in options.contenders.iter().filter(|kind| kind.is_close()) {
-        let place = directory(options, *kind);
-        let few = contender::start(*kind, &place.join("few"), upstream.port, Routes::Fixed(10), &[])?;
-        let many = contender::start(*kind, &place.join("many"), upstream.port, Routes::Fixed(MANY), &[])?;
-        let bytes =
-            process::memory(many.pid()).saturating_sub(process::memory(few.pid())) as f64 * 1024.0 / (MANY - 10) as f64;
+        let [few, many] = few_and_many(options, *kind, upstream)?;
+        let bytes = bytes_a_route(&few, &many);
         // A prime step visits the hosts in no order that a cache would like.
         let visits = |routes: usize| (0..routes.min(5_000)).map(move |number| number * 7_919 % routes);
         let (ratio, failed) = beside(options, [&few, &many], &[of_hosts(visits(10)), of_hosts(visits(MANY))])?;
         rows.push(vec![kind.name().to_owned(), printed(ratio), format!("{bytes:.0}"), failed.to_string()]);
     }
-    println!("{MANY} host routes against 10. Must and goal for Dormouse: 1.15 / 1.03, 1024 / 300 bytes a route.\n");
+    println!("{MANY} host routes against 10. Must and goal for Dormouse: 1.15 / 1.03, {BYTES} / 300 bytes a route.\n");
     table::print(&["contender", "processor time, ratio (quartiles)", "bytes a route", "failed"], &rows);
     Ok(())
+}
+
+/// A contender with ten routes, and again with fifty thousand.
+pub(crate) fn few_and_many(options: &Options, kind: Kind, upstream: &Upstream) -> io::Result<[Running; 2]> {
+    let place = directory(options, kind);
+    let few = contender::start(kind, &place.join("few"), upstream.port, Routes::Fixed(10), &[])?;
+    let many = contender::start(kind, &place.join("many"), upstream.port, Routes::Fixed(MANY), &[])?;
+    Ok([few, many])
+}
+
+/// What a route takes, by the difference of the two in memory.
+pub(crate) fn bytes_a_route(few: &Running, many: &Running) -> f64 {
+    process::memory(many.pid()).saturating_sub(process::memory(few.pid())) as f64 * 1024.0 / (MANY - 10) as f64
 }
 
 /// The cost of all that is on in earnest, for one and the same request: Dormouse beside itself with ten fixed addresses.
