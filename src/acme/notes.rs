@@ -80,7 +80,7 @@ impl Notes {
                 value,
                 why,
                 tries,
-                "a record stays in the DNS: it is not tried again to take it out"
+                "a record could not be taken out of the DNS and is not tried again: should it be there, take it out by hand"
             );
             self.forget(&note);
             return false;
@@ -89,9 +89,9 @@ impl Notes {
             tracing::warn!(record, %error, "it can not be noted how often it was tried to take a record out of the DNS");
         }
         if tries == 1 {
-            tracing::warn!(record, why, "a record stays in the DNS for now: it is tried again");
+            tracing::warn!(record, why, "a record could not be taken out of the DNS: it is tried again");
         } else {
-            tracing::debug!(record, why, tries, "a record stays in the DNS for now: it is tried again");
+            tracing::debug!(record, why, tries, "a record could not be taken out of the DNS: it is tried again");
         }
         true
     }

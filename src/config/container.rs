@@ -260,27 +260,16 @@ impl Reading<'_> {
                 Err(None) => {}
             }
         }
-        self.leave_to_streams(backend);
+        if let Some(name) = &self.labelled.passed_over {
+            let why = format!(
+                "no route is named after the container: its labels name others (`aliases` may list `{name}`, too)"
+            );
+            self.made.notes.push(why);
+        }
         if self.made.routes.is_empty() && !self.made.problems.has_errors() {
             let none = || "it has no aliases".to_owned();
             self.made.excluded = Some(reasons.into_iter().next().unwrap_or_else(none));
         }
-    }
-
-    /// Whose labels ask for streams and nothing else is no web app: the route that its name alone would give it is none.
-    fn leave_to_streams(&mut self, backend: &mut BackendSpec) {
-        let Some(unnamed) = &self.labelled.unnamed else { return };
-        let is_stream = |route: &RouteSpec| !route.matches.listen.is_empty();
-        let mut asked = self.made.routes.iter().filter(|route| route.alias != *unnamed).peekable();
-        if asked.peek().is_none() || !asked.all(is_stream) {
-            return;
-        }
-        let routes = &mut self.made.routes;
-        routes.retain(|route| route.alias != *unnamed);
-        let of_it = format!("route `{unnamed}`:");
-        self.made.notes.retain(|note| !note.starts_with(&of_it));
-        let leads_to = |port: &u16| routes.iter().any(|route| route.endpoint().is_none_or(|at| at.port == *port));
-        backend.ports.retain(leads_to);
     }
 
     /// One route; `Err(Some)` is a reason to have none, `Err(None)` a problem that was told.
@@ -299,9 +288,7 @@ impl Reading<'_> {
                 return Err(if refused { None } else { Some(reason) });
             }
         };
-        let of_name = self.labelled.unnamed.as_ref() == Some(alias);
-        let asked = self.labelled.asks_for_routes;
-        if scheme.is_stream() && (of_name || !asked) {
+        if scheme.is_stream() && !self.labelled.asks_for_routes {
             self.made.problems.0.append(&mut problems.0);
             return Err(Some(format!("its port {port} speaks `{scheme}`, and no label asks for a route to it")));
         }

@@ -58,8 +58,20 @@ pub fn load(path: &Path, env: &(dyn Fn(&str) -> Option<String> + Sync)) -> Resul
         Err(error) => {
             let place = Place::File { path: name.into(), line: None, column: None };
             let problem = Problem::error(place, format!("can not read it: {error}"));
-            Err(Problems(vec![problem.with_hint("name a file that is there, or none")]))
+            Err(Problems(vec![problem.with_hint(read_hint(&error))]))
         }
+    }
+}
+
+/// What to do about a file that can not be read.
+fn read_hint(error: &io::Error) -> String {
+    let kind = error.kind();
+    if kind == io::ErrorKind::PermissionDenied {
+        format!("this was tried as user {}", nix::unistd::geteuid())
+    } else if kind == io::ErrorKind::InvalidData {
+        "write it as text in UTF-8".to_owned()
+    } else {
+        "name a file that is there, or none".to_owned()
     }
 }
 

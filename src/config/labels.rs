@@ -56,8 +56,8 @@ pub(super) struct Labelled {
     pub(super) routes: Vec<(Alias, Option<Node>)>,
     /// Whether `aliases` or a label of a route asks for routes.
     pub(super) asks_for_routes: bool,
-    /// The alias that is there for the container's name alone: no label says anything of it.
-    pub(super) unnamed: Option<Alias>,
+    /// The container's name, where it names no route because labels name others.
+    pub(super) passed_over: Option<Alias>,
 }
 
 /// The labels of one prefix.
@@ -73,12 +73,9 @@ struct Layer {
 }
 
 impl Layer {
-    /// Whether anything is said of the first alias.
+    /// Whether anything is said of the first alias, and not only of all.
     fn says_of_first(&self, alias: &Alias) -> bool {
-        !self.wildcard.is_empty()
-            || !self.shortcuts.is_empty()
-            || self.numbered.contains_key(&1)
-            || self.named.contains_key(alias)
+        !self.shortcuts.is_empty() || self.numbered.contains_key(&1) || self.named.contains_key(alias)
     }
 }
 
@@ -283,7 +280,9 @@ impl Gatherer<'_> {
         let layers = std::mem::take(&mut self.layers);
         let asks_for_routes =
             explicit || layers.iter().any(|l| !l.full.is_empty() || !l.named.is_empty() || !l.shortcuts.is_empty());
+        let passed_over = if explicit { None } else { self.passed_over(listed.first(), &layers) };
         let mut all = listed.clone();
+        all.retain(|alias| passed_over.as_ref() != Some(alias));
         for alias in layers.iter().flat_map(|layer| layer.named.keys()).chain(&self.refused) {
             if !all.contains(alias) {
                 all.push(alias.clone());
@@ -291,15 +290,26 @@ impl Gatherer<'_> {
         }
         for layer in &layers {
             self.check_layer(layer, &listed);
+            if explicit {
+                self.doubt_unlisted(layer, &listed);
+            }
         }
         let routes = all.into_iter().map(|alias| {
             let tree = self.tree(&alias, &listed, &layers);
             (alias.clone(), tree.filter(|_| !self.refused.contains(&alias)))
         });
         let routes = routes.collect();
-        let of_name = listed.into_iter().next().filter(|_| !explicit);
-        let unnamed = of_name.filter(|alias| !layers.iter().any(|layer| layer.says_of_first(alias)));
-        Labelled { any: self.any, container, refused: self.refused_all, routes, asks_for_routes, unnamed }
+        Labelled { any: self.any, container, refused: self.refused_all, routes, asks_for_routes, passed_over }
+    }
+
+    /// The name of the container, where labels name others and nothing is said of it: what they ask for, a guard for
+    /// one, would not hold for a route of that name, which nobody has asked for.
+    fn passed_over(&self, name: Option<&Alias>, layers: &[Layer]) -> Option<Alias> {
+        let name = name?;
+        let named = layers.iter().flat_map(|layer| layer.named.keys());
+        let others = named.chain(&self.refused).any(|alias| alias != name);
+        let is_said = self.refused.contains(name) || layers.iter().any(|layer| layer.says_of_first(name));
+        (others && !is_said).then(|| name.clone())
     }
 
     /// The listed aliases, and whether a label lists them.
@@ -343,6 +353,16 @@ impl Gatherer<'_> {
                 self.problems.0.push(problem);
                 self.refused.extend(listed.iter().take(items.len()).cloned());
             }
+        }
+    }
+
+    /// An alias beside the list that is almost one of it: what is said of it may be meant for that one.
+    fn doubt_unlisted(&mut self, layer: &Layer, listed: &[Alias]) {
+        for (alias, node) in layer.named.iter().filter(|(alias, _)| !listed.contains(alias)) {
+            let Some(near) = nearest(alias.as_str(), listed.iter().map(Alias::as_str)) else { continue };
+            let what = format!("`aliases` does not list `{alias}`, which makes a route of its own");
+            let problem = Problem::warning(node.place.clone(), what);
+            self.problems.0.push(problem.with_hint(format!("did you mean `{near}`?")));
         }
     }
 

@@ -185,16 +185,16 @@ fn header(name: &str, node: &Node, fate: Fate, way: Way, edits: &mut HeaderEdits
 
 /// Whether all its variables are known when it is written, which is told where they are not.
 fn is_known(value: &FieldValue, (way, name): (Way, &str), node: &Node, problems: &mut Problems) -> bool {
-    let why = match way {
-        Way::Request if value.variables().any(Variable::is_of_answer) => "tells of the answer, which is not there yet",
-        Way::Response if value.variables().any(Variable::is_of_way) => {
-            "tells where a request goes, which is not for those who get the answer"
+    let find = |is: fn(&Variable) -> bool| value.variables().find(|variable| is(variable));
+    let (variable, why) = match way {
+        Way::Request => (find(Variable::is_of_answer), "tells of the answer, which is not there yet"),
+        Way::Response => {
+            (find(Variable::is_of_way), "tells where requests go, which those who get the answer are not told")
         }
-        Way::Request | Way::Response => return true,
     };
-    problems
-        .0
-        .push(Problem::error(node.place.clone(), format!("the value of `{name}` has a variable in it that {why}")));
+    let Some(variable) = variable else { return true };
+    let what = format!("the value of `{name}` has `{variable}` in it, which {why}");
+    problems.0.push(Problem::error(node.place.clone(), what));
     false
 }
 

@@ -77,7 +77,9 @@ impl<'i> Builder<'i, '_, '_> {
 
     fn broken(&self, error: &ScanError) -> Problem {
         let mark = error.marker();
-        Problem::error((self.at)(to_u32(mark.line()), to_u32(mark.col()) + 1), format!("no YAML: {}", error.info()))
+        let at = (self.at)(to_u32(mark.line()), to_u32(mark.col()) + 1);
+        let problem = Problem::error(at, format!("no YAML: {}", error.info()));
+        if error.info().contains("tabs disallowed") { problem.with_hint("indent with blanks") } else { problem }
     }
 
     fn place(&self, span: Span) -> Place {

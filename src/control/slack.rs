@@ -8,7 +8,8 @@ const LARGE: libc::c_int = 128 << 10;
 const MANY: usize = 1000;
 
 /// Has memory of large pieces come from the system and go back to it, for the rest of this program's life. The allocator
-/// of glibc would otherwise raise these bounds with each large piece that is freed, and keep ever more.
+/// of glibc would otherwise raise these bounds with each large piece that is freed, and keep ever more. It would also
+/// keep small pieces apart that are free, and with them all that a reload has left behind beside them.
 pub fn keep_little() {
     #[cfg(target_env = "gnu")]
     #[allow(unsafe_code)]
@@ -16,6 +17,7 @@ pub fn keep_little() {
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
         libc::mallopt(libc::M_TRIM_THRESHOLD, LARGE);
+        libc::mallopt(libc::M_MXFAST, 0);
     }
 }
 

@@ -56,11 +56,13 @@ fn of_folder(folder: &Path) -> Option<Obstacle> {
 }
 
 fn unreachable(path: &Path, error: &io::Error) -> Obstacle {
-    let user = nix::unistd::geteuid();
-    Obstacle {
-        what: format!("`{}`: {error}", path.display()),
-        hint: format!("let the user that Dormouse runs as write there (this was tried as user {user})"),
-    }
+    let hint = if error.kind() == io::ErrorKind::PermissionDenied {
+        let user = nix::unistd::geteuid();
+        format!("let the user that Dormouse runs as write there (this was tried as user {user})")
+    } else {
+        "write the path of a file that can be made".to_owned()
+    };
+    Obstacle { what: format!("`{}`: {error}", path.display()), hint }
 }
 
 /// Whether this program may do that with it.

@@ -1,6 +1,6 @@
 //! Whether an access log can be written: before its first line, and while it has lines.
 
-use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
+use std::{collections::BTreeSet, fs, os::unix::fs::FileTypeExt, path::Path, sync::Arc};
 
 use super::{
     AccessWriter,
@@ -23,7 +23,7 @@ pub fn access_troubles(outputs: &[Arc<AccessOutput>], writer: &AccessWriter) -> 
 fn told(outputs: &[Arc<AccessOutput>], failing: &Failing) -> Problems {
     let mut problems = Problems::default();
     let why = failing.get(&None).filter(|_| outputs.iter().any(|output| output.stdout));
-    problems.0.extend(why.map(|why| lost(place_of("standard output"), why)));
+    problems.0.extend(why.map(|why| lost(place_of("standard output"), None, why)));
     let mut seen = BTreeSet::new();
     for file in outputs.iter().filter_map(|output| output.file.as_ref()).filter(|file| seen.insert(&file.path)) {
         let place = file.place.clone().unwrap_or_else(|| place_of(&file.path.display().to_string()));
@@ -39,7 +39,7 @@ fn told(outputs: &[Arc<AccessOutput>], failing: &Failing) -> Problems {
             }
             // What kept it from being opened is gone.
             (None, Some(why)) if why.is_in_the_way => None,
-            (None, Some(why)) => Some(lost(place, why)),
+            (None, Some(why)) => Some(lost(place, Some(&file.path), why)),
             (None, None) => never_begun_anew(file, place),
         });
     }
@@ -50,9 +50,14 @@ fn place_of(name: &str) -> Place {
     Place::File { path: name.into(), line: None, column: None }
 }
 
-fn lost(place: Place, why: &WhyFailing) -> Problem {
-    let problem = Problem::error(place, format!("lines of the access log are lost: {}", why.error));
-    problem.with_hint("this is told until a line is written again")
+fn lost(place: Place, path: Option<&Path>, why: &WhyFailing) -> Problem {
+    let of_path = path.map(|path| format!("`{}`: ", path.display())).unwrap_or_default();
+    let hint = match path.and_then(|path| fs::metadata(path).ok()) {
+        Some(facts) if facts.file_type().is_fifo() => "have somebody read the pipe",
+        _ => "make room for it, or write another path",
+    };
+    let problem = Problem::error(place, format!("lines of the access log are lost: {of_path}{}", why.error));
+    problem.with_hint(format!("{hint}: this is told until a line is written again"))
 }
 
 /// What is no regular file is written to as it is.
@@ -99,7 +104,7 @@ mod tests {
         }
         check(Path::new("/dev/null"), "");
         check(&at("missing/access.log"), "there is no folder");
-        check(&at("file/access.log"), "Not a directory");
+        check(&at("file/access.log"), "Not a directory (os error 20)\n  hint: write the path of a file");
         check(folder.path(), "is a directory");
         check(&at("socket"), "is a socket");
         for (name, to) in [("to-missing", "missing/access.log"), ("to-link", "to-missing"), ("to-new", "new")] {
@@ -151,7 +156,11 @@ mod tests {
         }
         writer.flush(Duration::from_secs(60));
         assert_eq!(now().matches("error: ").count(), 2, "{}", now());
-        assert!(now().contains("there is no folder") && now().contains("No space left"), "{}", now());
+        assert!(
+            now().contains("there is no folder") && now().contains("lost: `/dev/full`: No space left"),
+            "{}",
+            now()
+        );
         assert!(access_troubles(&[], &writer).0.is_empty(), "what is no longer wanted is no trouble");
         fs::create_dir(&inner).unwrap();
         assert!(now().matches("error: ").count() == 1 && now().contains("No space left"), "{}", now());

@@ -1,7 +1,7 @@
 //! Connections to upstreams: how many there are, when one is used again, and when it is not.
 
 use std::{
-    io::Write,
+    io::{Read, Write},
     net::Shutdown,
     sync::{Arc, Mutex, mpsc},
     thread,
@@ -75,6 +75,31 @@ fn what_must_not_be_repeated_is_sent_once() {
     let (head, _) = ask(&mut client, "POST /once HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx");
     assert!(head.starts_with("HTTP/1.1 502 "), "{head}");
     assert_eq!(*seen.lock().unwrap(), ["GET /warm HTTP/1.1", "POST /once HTTP/1.1"]);
+}
+
+#[test]
+fn what_was_answered_in_part_is_not_sent_again() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&seen);
+    let proxy = proxy(upstream(move |_, stream| {
+        loop {
+            let head = read_head(stream);
+            log.lock().unwrap().push(head.lines().next().unwrap_or_default().to_owned());
+            if !head.starts_with("GET /warm") {
+                let _ = stream.write_all(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n");
+                return;
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+        }
+    }));
+    let mut client = connect(&proxy);
+    ask(&mut client, "GET /warm HTTP/1.1\r\nHost: a\r\n\r\n");
+    client.write_all(b"DELETE /once HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    let statuses: Vec<_> = answer.lines().filter_map(|line| line.strip_prefix("HTTP/1.1 ")).collect();
+    assert_eq!(statuses, ["103 Early Hints", "502 Bad Gateway"]);
+    assert_eq!(*seen.lock().unwrap(), ["GET /warm HTTP/1.1", "DELETE /once HTTP/1.1"]);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::{
     io::{Read, Write},
     net::TcpListener,
     sync::{Arc, Mutex},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -193,6 +194,33 @@ fn an_upstream_that_does_not_answer_is_a_504() {
     let proxy = proxy_with(spec, None, settings());
     let (head, _) = ask(&mut connect(&proxy), "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert!(head.starts_with("HTTP/1.1 504 "), "{head}");
+}
+
+#[test]
+fn the_head_of_an_answer_has_one_time_for_all_of_it() {
+    const INTERIM: &str = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
+    // What comes now and then, for much longer than the time.
+    for (begin, piece) in [("HTTP/1.1 200 OK\r\nX: ", "x"), ("", INTERIM)] {
+        let mut spec = spec(upstream(move |_, stream| {
+            read_head(stream);
+            stream.write_all(begin.as_bytes()).unwrap();
+            for _ in 0..30 {
+                thread::sleep(Duration::from_millis(100));
+                if stream.write_all(piece.as_bytes()).is_err() {
+                    return;
+                }
+            }
+            let _ = stream.write_all(if begin.is_empty() { b"HTTP/1.1 200 OK\r\n\r\n" } else { b"\r\n\r\n" });
+        }));
+        Arc::make_mut(&mut spec.options).upstream.response_header_timeout = Duration::from_millis(300);
+        let proxy = proxy_with(spec, None, settings());
+        let mut client = connect(&proxy);
+        client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        let answer = answer.replace(INTERIM, "");
+        assert!(answer.starts_with("HTTP/1.1 504 "), "{answer}");
+    }
 }
 
 #[test]

@@ -116,6 +116,9 @@ fn what_must_not_wake_does_not() {
         "GET / HTTP/1.1\r\n\r\n",
         "CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        // Bodies of which enough is there.
+        "POST /start HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        "POST /start HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\nabc",
     ] {
         assert!(sleeper.ask(bad).0.starts_with("HTTP/1.1 40"), "{bad}");
     }

@@ -308,7 +308,10 @@ async fn a_full_disk_is_among_the_problems_until_the_log_goes_elsewhere() {
     let problems = async || dormouse.api("GET", "/api/v1/problems").await["problems"].to_string();
     assert_eq!(problems().await, "[]");
     assert_eq!(dormouse.get("app", "/lost").await.status, 200);
-    until("the problem", problems, |told| told.contains("lines of the access log are lost: No space left")).await;
+    until("the problem", problems, |told| {
+        told.contains("lines of the access log are lost: `/dev/full`: No space left")
+    })
+    .await;
     dormouse.configure(&config(&[&app]));
     until("no problem", problems, |told| told == "[]").await;
 }

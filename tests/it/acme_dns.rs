@@ -155,7 +155,7 @@ async fn what_can_not_be_taken_out_is_taken_out_when_the_provider_is_back_and_wh
     dormouse.configure(&with("cloudflare", "[]"));
     dormouse.start_again().await;
     let log = async || dormouse.log();
-    until("it is told", log, |log| log.contains("a record stays in the DNS for now")).await;
+    until("it is told", log, |log| log.contains("a record could not be taken out of the DNS")).await;
     assert_eq!((stub.texts().len(), notes(&dormouse).len()), (2, 1));
     stub.comes_back();
     until("only what was there is there", async || stub.texts(), |texts| *texts == [dns_stub::FOREIGN]).await;

@@ -84,6 +84,14 @@ async fn who_is_refused_wakes_nothing() {
             413,
             "Content-Length: 0\r\n".to_owned(),
         ),
+        (
+            "chunks",
+            "{ max_body: 10 }".to_owned(),
+            "POST",
+            "Transfer-Encoding: chunked\r\n\r\nb\r\nhello world\r\n0\r\n".to_owned(),
+            413,
+            "Transfer-Encoding: chunked\r\n\r\na\r\nhelloworld\r\n0\r\n".to_owned(),
+        ),
         ("slash", "{ strip_prefix: /echo }".to_owned(), "GET", String::new(), 400, String::new()),
         (
             "clear",

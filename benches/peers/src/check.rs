@@ -33,6 +33,8 @@ pub(crate) fn run(options: &Options) -> io::Result<()> {
     let calls = counters::system_calls(&load, requests)?;
     let [few, many] = pairs::few_and_many(options, kind, &upstream)?;
     let bytes = pairs::bytes_a_route(&few, &many);
+    many.reload()?;
+    let reloaded = pairs::bytes_a_route(&few, &many);
     let bounds = [
         ("user instructions", fixed, INSTRUCTIONS, 0),
         ("user instructions, backend that may sleep", sleeping, INSTRUCTIONS, 0),
@@ -40,6 +42,7 @@ pub(crate) fn run(options: &Options) -> io::Result<()> {
         ("ratio with a silent access log, too", everything / fixed, pairs::EVERYTHING, 3),
         ("system calls", calls, CALLS, 2),
         ("bytes a route, of 50,000", bytes, pairs::BYTES, 0),
+        ("the same after a reload", reloaded, pairs::RELOADED, 0),
     ];
     let row = |(name, value, bound, digits): &(&str, f64, f64, usize)| {
         vec![(*name).to_owned(), format!("{value:.digits$}"), format!("{bound:.digits$}")]

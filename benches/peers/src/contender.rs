@@ -219,6 +219,15 @@ impl Running {
         }
     }
 
+    /// Has it read its configuration again, and waits until that is done.
+    pub(crate) fn reload(&self) -> io::Result<()> {
+        if !Command::new("kill").args(["-HUP", &self.pid().to_string()]).status()?.success() {
+            return Err(io::Error::other("it can not be told to reload"));
+        }
+        self.comes_to_rest();
+        Ok(())
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -18,6 +18,8 @@ pub(crate) const MANY: usize = 50_000;
 
 /// What a route of so many may take.
 pub(crate) const BYTES: f64 = 1024.0;
+/// The same once they were read again, with what that leaves behind.
+pub(crate) const RELOADED: f64 = 1536.0;
 
 /// What idle tracking, many routes, metrics and a silent access log may cost together.
 pub(crate) const EVERYTHING: f64 = 1.03;

@@ -16,6 +16,9 @@ pub(super) const MALFORMED: &str = "The service answered with a malformed respon
 /// What is told of a request's body that is larger than the route takes.
 pub(super) const TOO_LARGE: &str = "The request's body is too large.";
 
+/// What is said to a body that breaks the rules of its coding.
+pub(super) const MALFORMED_BODY: &str = "The request's body is malformed.";
+
 /// An answer of our own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Answer {

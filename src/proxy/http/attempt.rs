@@ -176,7 +176,7 @@ pub(super) async fn attempt(job: &mut Job<'_>, way: &Way, fresh: bool) -> Result
         Some(connection) => (connection, true),
         None => Box::pin(open(job, way, fresh)).await.map_err(early)?,
     };
-    let mut run = Run { pump: pump(job, way).map_err(early)?, write_failed: false, input: None };
+    let mut run = Run::new(pump(job, way).map_err(early)?);
     let mut head = match run.head(job, way, &mut upstream).await {
         Ok(head) => head,
         Err(fault) => return Err(failed(job, way, fault, &upstream, run, reused)),

@@ -31,6 +31,7 @@ mod arena;
 mod attempt;
 mod bad_request;
 mod balance;
+mod begun_body;
 mod call;
 mod chunk;
 mod coding;

@@ -46,9 +46,18 @@ pub(super) struct Run {
     pub(super) write_failed: bool,
     /// What came of the answer and was not used yet.
     pub(super) input: Option<Buf>,
+    /// How the request gets on that is being written.
+    progress: Progress,
+    /// When the head of the answer must be there; absent: the request is not written.
+    until: Option<Instant>,
 }
 
 impl Run {
+    /// Nothing is written yet.
+    pub(super) fn new(pump: Pump) -> Self {
+        Self { pump, write_failed: false, input: None, progress: Progress::default(), until: None }
+    }
+
     /// Writes the request and reads heads until the final one, or the 101 that was asked for.
     pub(super) async fn head(
         &mut self,
@@ -58,7 +67,7 @@ impl Run {
     ) -> Result<ResponseHead, Fault> {
         let max_head = job.client.settings.limits.head;
         let to_head = job.head.is_head();
-        for _ in 0..INTERIM {
+        for interims in 0..INTERIM {
             let head = loop {
                 if let Some(buf) = &self.input
                     && let Some(head) = response_head::read(buf, &job.client.worker.shelf, to_head, max_head)
@@ -66,7 +75,10 @@ impl Run {
                 {
                     break head;
                 }
-                self.more(job, upstream, max_head).await?;
+                self.more(job, upstream, max_head).await.map_err(|fault| {
+                    // Something of the answer was seen: the request has been worked on.
+                    if interims > 0 && matches!(fault, Fault::Silent) { Fault::Cut } else { fault }
+                })?;
             };
             if head.status >= 200 {
                 self.check_settled(job, way, &head)?;
@@ -102,7 +114,7 @@ impl Run {
 
     /// Reads more of a response head, while the request is still being written.
     async fn more(&mut self, job: &mut Job<'_>, upstream: &mut Connection, max_head: usize) -> Result<(), Fault> {
-        let Self { pump, write_failed, input } = self;
+        let Self { pump, write_failed, input, progress, until } = self;
         let waits = job.route.spec.options.upstream.response_header_timeout;
         // The messages of a stream of gRPC come when they come.
         let streams = upstream.record.is_some()
@@ -111,7 +123,6 @@ impl Run {
         let (mut client_read, _) = stream.split();
         let (mut up_read, mut up_write) = upstream.stream.split();
         if !pump.finished() && !*write_failed {
-            let mut progress = Progress::default();
             let event = poll_fn(|cx| {
                 match pump.poll(cx, &mut client_read, &mut up_write) {
                     Poll::Ready(Ok(())) => {
@@ -159,7 +170,8 @@ impl Run {
                 Event::Fault(fault) => return Err(fault),
             }
         }
-        timer.set(Instant::now() + waits);
+        // All of the head, and what is said before it, has the one time (and no time of its own for each byte).
+        timer.set(*until.get_or_insert_with(|| Instant::now() + waits));
         let mut left = Leaving::new(client_read.beneath(), false);
         let event = poll_fn(|cx| {
             if let Poll::Ready(event) = poll_head(cx, &mut up_read, input, &worker.buffers, max_head) {

@@ -10,7 +10,7 @@ use crate::{
 };
 
 use super::{
-    answer::{Answer, MALFORMED, TOO_LARGE},
+    answer::{Answer, MALFORMED, MALFORMED_BODY, TOO_LARGE},
     attempt::{Failure, Fault, Job, Way},
     bad_request::BadRequest,
 };
@@ -66,7 +66,7 @@ impl Tries {
         };
         match &failure.fault {
             Fault::ClientLeft => Verdict::Left,
-            Fault::ClientBad => Verdict::Say(Answer::new(400, "The request's body is malformed.")),
+            Fault::ClientBad => Verdict::Say(Answer::new(400, MALFORMED_BODY)),
             Fault::ClientTooMuch => Verdict::Say(Answer::new(413, TOO_LARGE)),
             Fault::HeadTooLarge => Verdict::Say(BadRequest::HeadTooLarge.into()),
             Fault::ClientSlow => Verdict::Say(Answer::new(408, "The request's body did not come in time.")),

@@ -8,7 +8,10 @@ use crate::{
     backend::{Backend, Pass, Refused},
     control::LiveRoute,
     model::{AsleepResponse, Cause, IdlePolicy, IgnoreCase, RequestFacts, Waiting},
-    proxy::worker::{Shared, causes_wake},
+    proxy::{
+        carry::Buf,
+        worker::{Shared, causes_wake},
+    },
     web,
 };
 
@@ -16,6 +19,7 @@ use super::{
     answer::Answer,
     attempt::{Job, Way},
     balance,
+    begun_body::BegunBody,
     front::Next,
     leaving::left,
     navigation,
@@ -114,6 +118,9 @@ async fn wake(job: &mut Job<'_>, backend: &Backend, policy: &IdlePolicy) -> Resu
     if policy.start_endpoint.as_deref().is_some_and(|only| only != path) {
         return Err(Entry::Answer(Answer::new(403, "The service sleeps and is started under another address.")));
     }
+    if let Some(answer) = begun_body(job).refusal() {
+        return Err(Entry::Answer(answer));
+    }
     let patience = match &mut job.turn {
         None => policy.patience(),
         Some(turn) => turn.patience(policy.patience()),
@@ -142,6 +149,13 @@ async fn wake(job: &mut Job<'_>, backend: &Backend, policy: &IdlePolicy) -> Resu
             () = left(job.client, job.head) => Err(Entry::Left),
         },
     }
+}
+
+/// What of its body is there already.
+fn begun_body(job: &Job<'_>) -> BegunBody {
+    let begun = job.client.input.as_ref().map_or(&[][..], Buf::filled);
+    let most = job.route.spec.options.middlewares.as_ref().and_then(|all| all.max_body());
+    BegunBody::of(job.head.framing, begun, most.unwrap_or(u64::MAX))
 }
 
 /// Why a request wakes a backend, unless its client has caused too many wakes.
