@@ -30,10 +30,18 @@ const NOTE_PATIENCE: Duration = Duration::from_millis(500);
 /// Starts the command. Blocks for about a millisecond, and for a look into the user database.
 pub(super) fn give_birth(command: &Command, log: fs::File, note: &Path) -> io::Result<tokio::process::Child> {
     let mut child = prepare(command)?;
-    let note_file = fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(note)?;
+    let unwritten = |error: &io::Error| {
+        io::Error::new(error.kind(), format!("its note `{}` can not be written: {error}", note.display()))
+    };
+    let note_file = fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(note);
+    let note_file = note_file.map_err(|error| unwritten(&error))?;
     child.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
     write_note_before_exec(&mut child, note_file);
-    children::spawn(&mut child).map_err(|error| with_program(&error, command))
+    children::spawn(&mut child).map_err(|error| {
+        // Running a program writes nothing: its note did.
+        let of_note = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        if of_note { unwritten(&error) } else { with_program(&error, command) }
+    })
 }
 
 /// Ends a child that was just born, with its group, and waits for it.

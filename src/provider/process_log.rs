@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{self, Read, Seek, SeekFrom},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -24,11 +24,20 @@ pub(super) fn path(directory: &Path, name: &str) -> PathBuf {
     directory.join(format!("{name}.log"))
 }
 
-/// Opens it for a child to write, and tells where the new run begins.
+/// Opens it for a child to write, and tells where the new run begins. Its directory may have been removed meanwhile.
 pub(super) fn open(path: &Path) -> io::Result<(fs::File, u64)> {
-    let file = fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
-    let begin = file.metadata()?.len();
-    Ok((file, begin))
+    let open = || {
+        if let Some(directory) = path.parent() {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        }
+        let file = fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+        let begin = file.metadata()?.len();
+        Ok((file, begin))
+    };
+    let told = |error: io::Error| {
+        io::Error::new(error.kind(), format!("its log `{}` can not be written: {error}", path.display()))
+    };
+    open().map_err(told)
 }
 
 /// Cuts a log that has grown too long. The writer appends, so it goes on at the new end.
@@ -113,6 +122,17 @@ mod tests {
         file.write_all(b"o\r\n").unwrap();
         assert_eq!(reader.more().unwrap(), ["two"]);
         assert!(reader.more().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_directory_that_is_gone_is_made_again_and_what_can_not_be_written_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let gone = directory.path().join("gone");
+        open(&path(&gone, "app")).unwrap();
+        assert!(path(&gone, "app").exists());
+        fs::create_dir(path(&gone, "other")).unwrap();
+        let error = open(&path(&gone, "other")).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("its log `{}/other.log` can not be written: ", gone.display())), "{error}");
     }
 
     #[test]
