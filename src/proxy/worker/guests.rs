@@ -21,8 +21,8 @@ const GRACE: Duration = Duration::from_secs(1);
 /// So long a head may be unfinished even when places run out.
 const HALF: Duration = Duration::from_secs(3);
 
-/// So many are found by one look.
-const FOUND: usize = 64;
+/// So many are found by one look: as many as may come until the next.
+const FOUND: usize = 1024;
 
 /// The least time between two looks, and between those of which the first found nobody.
 const LOOKS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(100));
