@@ -70,6 +70,7 @@ mod tls;
 mod tls_sessions;
 mod upgrade;
 mod upgrade_faults;
+mod upgrade_addresses;
 mod upgrade_state;
 mod upstream_errors;
 mod wake_limits;
