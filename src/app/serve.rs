@@ -209,6 +209,7 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     helpers.spawn(acme.run(end.clone()));
     helpers.spawn(stapler.run(end.clone()));
     helpers.spawn(signals::reload_on_hangup(control.clone(), end.clone()));
+    helpers.spawn(signals::look_at_logs(shared.access.clone(), end.clone()));
     helpers.spawn(follow_settings(in_force, proxy, places, end.clone()));
     helpers.spawn(remember_now_and_then(control.clone(), store.clone(), end.clone()));
     let (orders_in, orders) = mpsc::channel(1);
@@ -308,7 +309,6 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     Ok(())
 }
 
-/// Waits until the last client has left, and its line is written.
 /// An upgrade is something that happened, as the events tell it.
 fn tell_of_succession(journal: &Journal) {
     let (ours, before) = (std::process::id(), std::os::unix::process::parent_id());
@@ -316,6 +316,7 @@ fn tell_of_succession(journal: &Journal) {
     journal.record(None, Happening::Note(note), Cause::Dormouse("upgrade".into()));
 }
 
+/// Waits until the last client has left, and its line is written.
 async fn leave(workers: Workers, shared: &Shared) -> anyhow::Result<()> {
     tokio::task::spawn_blocking(move || workers.join()).await.context("join the workers")?;
     let access = shared.access.clone();
