@@ -28,6 +28,7 @@ mod tls_connect;
 mod tls_demand;
 mod tls_entries;
 mod tls_files;
+mod tls_refusals;
 #[cfg(test)]
 mod tls_samples;
 mod tls_self_signed;
