@@ -124,6 +124,8 @@ async fn who_takes_the_place_of_one_that_was_killed_has_its_addresses_those_that
     all.moves_to([http, https, before[2]], kept);
     all.line.upgrade().await;
     kill(pid(all.line.heirs[0]), Signal::SIGKILL).unwrap();
+    // Who comes to what is kept while nobody is there waits for the next one.
+    assert_eq!(talk(before[2], b"hello").await.unwrap(), echoed(b"hello"));
     let told = all.line.logs("another process has taken over").await;
     all.line.heirs.push(told.rsplit("pid=").next().unwrap().trim().parse().unwrap());
     all.serves().await;
