@@ -48,15 +48,18 @@ fn main() -> ExitCode {
     };
     // A disk that does not answer is not waited for.
     runtime.shutdown_background();
-    let (code, text) = match done {
+    let failed = match done {
         Ok(()) => return ExitCode::SUCCESS,
-        Err(Failed::Configuration(problems)) => (2, problems.to_string()),
-        Err(Failed::Other(error)) => (1, format!("error: {}", chain(error.as_ref()))),
+        Err(failed) => failed,
     };
+    // Whoever is told of it says that it is an error.
     if let Some(told) = told {
-        told.failed(&text);
+        told.failed(&failed.why());
     }
-    fail(code, &text)
+    match failed {
+        Failed::Configuration(problems) => fail(2, &problems.to_string()),
+        Failed::Other(error) => fail(1, &format!("error: {}", chain(error.as_ref()))),
+    }
 }
 
 async fn serve(

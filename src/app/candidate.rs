@@ -18,7 +18,7 @@ use super::{
     predecessor::VARIABLE,
     upgrade_line::{Line, ToNew, ToOld, send_sockets},
 };
-use crate::provider;
+use crate::{net, provider};
 
 /// It may take so long until it is ready, and again until it serves.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -27,12 +27,24 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Copies of the sockets that it takes over.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Sockets {
     /// Those that outlive this program.
-    pub(super) kept: Vec<OwnedFd>,
+    kept: Vec<Arc<OwnedFd>>,
     /// Those that it made.
-    pub(super) made: Vec<OwnedFd>,
+    made: Vec<Arc<OwnedFd>>,
+}
+
+impl Sockets {
+    pub(super) fn new(kept: Vec<OwnedFd>, made: Vec<OwnedFd>) -> Self {
+        let shared = |sockets: Vec<OwnedFd>| sockets.into_iter().map(Arc::new).collect();
+        Self { kept: shared(kept), made: shared(made) }
+    }
+
+    /// Closes those with these inodes. Those that outlive this program are not for it to let go.
+    pub(super) fn let_go(&mut self, inodes: &[u64]) {
+        self.made.retain(|socket| !inodes.contains(&net::inode_of(socket)));
+    }
 }
 
 /// A process that has not shown yet that it can take over. Killed where it never does.
@@ -45,12 +57,12 @@ pub(super) struct Candidate {
 
 impl Candidate {
     /// Starts the same program as this was started, with all sockets.
-    pub(super) async fn start(sockets: &Arc<Sockets>) -> anyhow::Result<Self> {
+    pub(super) async fn start(sockets: &Sockets) -> anyhow::Result<Self> {
         let (ours, theirs) = UnixStream::pair().context("make the line to the new process")?;
         ours.set_write_timeout(Some(PATIENCE)).context("make the line to the new process")?;
         let child = run_again(theirs)?;
         let mut candidate = Self { pid: child.id().unwrap_or_default(), child: Some(child), line: None };
-        let sockets = Arc::clone(sockets);
+        let sockets = sockets.clone();
         let send = move || {
             send_sockets(&ours, &sockets.kept)?;
             send_sockets(&ours, &sockets.made).map(|()| ours)

@@ -38,7 +38,7 @@ pub(super) struct Heir {
     asked: HashMap<u64, (String, Reply)>,
     number: u64,
     /// For another one, until it is on its own.
-    sockets: Option<Arc<Sockets>>,
+    sockets: Option<Sockets>,
 }
 
 type Reply = oneshot::Sender<Result<(), Arc<str>>>;
@@ -55,7 +55,7 @@ impl Heir {
     pub(super) fn new(
         candidate: Candidate,
         asks: mpsc::UnboundedReceiver<Ask>,
-        sockets: Arc<Sockets>,
+        sockets: Sockets,
     ) -> Result<Self, String> {
         let pid = candidate.pid;
         let (child, line) = candidate.parts()?;
@@ -104,6 +104,12 @@ impl Heir {
                     Ok(Some(ToOld::Held { number, refused })) => {
                         if let Some((_, reply)) = self.asked.remove(&number) {
                             let _ = reply.send(refused.map_or(Ok(()), |why| Err(why.into())));
+                        }
+                    }
+                    // Who connects there is refused at once, rather than left in a queue that nobody serves.
+                    Ok(Some(ToOld::Unwanted { sockets })) => {
+                        if let Some(ours) = &mut self.sockets {
+                            ours.let_go(&sockets);
                         }
                     }
                     // It is the one that tells of its own heir.

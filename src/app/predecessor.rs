@@ -113,8 +113,9 @@ impl Before {
         waiters
     }
 
-    /// Says that whoever comes is served, and helps until that process has ended: what is in use there is kept awake.
-    pub(super) async fn help(self, control: Control, told: Told) {
+    /// Says that whoever comes is served, and on which of its sockets nobody listens any more; and helps until that
+    /// process has ended: what is in use there is kept awake.
+    pub(super) async fn help(self, control: Control, unwanted: Vec<u64>, told: Told) {
         let Self { line, entering, .. } = self;
         let mut helper = Helper { line, control, holds: JoinSet::new(), first: HashMap::new(), passes: HashMap::new() };
         for (id, pass) in entering {
@@ -122,7 +123,7 @@ impl Before {
             helper.first.insert(id.to_string(), freed.clone().drop_guard());
             tokio::spawn(keep_awake(helper.control.clone(), id, pass, freed));
         }
-        if let Err(error) = helper.run(&told).await {
+        if let Err(error) = helper.run(unwanted, &told).await {
             tracing::warn!(%error, "the line to the process before broke");
         }
         tracing::info!("the process before has ended");
@@ -147,8 +148,9 @@ struct Helper {
 }
 
 impl Helper {
-    async fn run(&mut self, told: &Told) -> io::Result<()> {
+    async fn run(&mut self, unwanted: Vec<u64>, told: &Told) -> io::Result<()> {
         self.line.send(&ToOld::Taken).await?;
+        self.line.send(&ToOld::Unwanted { sockets: unwanted }).await?;
         let (mut handed_on, mut ending) = (false, false);
         loop {
             tokio::select! {

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     control::{self, Control},
+    model::Severity,
     store::Store,
 };
 
@@ -17,7 +18,11 @@ const REMEMBER: Duration = Duration::from_secs(5);
 pub(super) async fn open_store(state_dir: &Path) -> anyhow::Result<Store> {
     let (store, notices) = Store::open(state_dir).await.context("open the state directory")?;
     for notice in notices {
-        tracing::error!("{notice}");
+        match notice.severity {
+            Severity::Error => tracing::error!("{notice:#}"),
+            Severity::Warning => tracing::warn!("{notice:#}"),
+            Severity::Hint => tracing::info!("{notice:#}"),
+        }
     }
     Ok(store)
 }

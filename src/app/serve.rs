@@ -26,12 +26,12 @@ use crate::{
     api::{self, Api, Upgrades},
     config::Loaded,
     control::{self, Control, FileSource, Keeper},
-    model::{OnExit, Problems, format_duration},
+    model::{Cause, OnExit, Problems, Severity, format_duration},
     net::{self, TlsServer},
     ocsp::Stapler,
     provider,
     proxy::{Shared, Workers, bind_workers, check_health, keep_ports},
-    telemetry::Journal,
+    telemetry::{Happening, Journal, chain},
 };
 
 /// What the command line says.
@@ -56,6 +56,19 @@ pub enum Failed {
     /// Something else.
     #[error(transparent)]
     Other(#[from] anyhow::Error),
+}
+
+impl Failed {
+    /// The errors alone, without the word for them.
+    pub fn why(&self) -> String {
+        match self {
+            Self::Configuration(problems) => {
+                let errors = problems.0.iter().filter(|problem| problem.severity == Severity::Error);
+                errors.map(|problem| format!("{problem:#}")).collect::<Vec<_>>().join("\n")
+            }
+            Self::Other(error) => chain(error.as_ref()),
+        }
+    }
 }
 
 /// An engine that has not answered by then does not keep the routes of others waiting.
@@ -196,6 +209,7 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     helpers.spawn(acme.run(end.clone()));
     helpers.spawn(stapler.run(end.clone()));
     helpers.spawn(signals::reload_on_hangup(control.clone(), end.clone()));
+    helpers.spawn(signals::look_at_logs(shared.access.clone(), end.clone()));
     helpers.spawn(follow_settings(in_force, proxy, places, end.clone()));
     helpers.spawn(remember_now_and_then(control.clone(), store.clone(), end.clone()));
     let (orders_in, orders) = mpsc::channel(1);
@@ -208,11 +222,14 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     helpers.spawn(provider::reap_orphans(end.clone()));
     helpers.close();
     // What nobody wanted is not listened on any more.
-    net::close_unwanted();
+    let unwanted = net::close_unwanted();
     let (predecessors, told) = (tokio_util::task::TaskTracker::new(), Told::default());
     match before {
         // The one before tells the service manager.
-        Some(before) => drop(predecessors.spawn(before.help(control.clone(), told.clone()))),
+        Some(before) => {
+            tell_of_succession(control.journal());
+            drop(predecessors.spawn(before.help(control.clone(), unwanted, told.clone())));
+        }
         None => service_manager::ready(),
     }
     predecessors.close();
@@ -290,6 +307,13 @@ pub(super) async fn run(world: World, end: CancellationToken, serving: impl FnOn
     }
     store.close().await;
     Ok(())
+}
+
+/// An upgrade is something that happened, as the events tell it.
+fn tell_of_succession(journal: &Journal) {
+    let (ours, before) = (std::process::id(), std::os::unix::process::parent_id());
+    let note = format!("process {ours} (version {}) has taken over from process {before}", env!("CARGO_PKG_VERSION"));
+    journal.record(None, Happening::Note(note), Cause::Dormouse("upgrade".into()));
 }
 
 /// Waits until the last client has left, and its line is written.

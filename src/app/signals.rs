@@ -9,12 +9,14 @@ use crate::{
     control::{Control, ReloadFailed},
     model::format_duration,
     proxy::Shared,
-    telemetry::chain,
+    telemetry::{AccessWriter, chain},
 };
 
 /// Those that only ask for something are ours from now on: until they can be heeded they are not to end us.
 pub(super) fn claim() {
-    let _ = (signal(SignalKind::user_defined2()), signal(SignalKind::hangup()));
+    for kind in [SignalKind::user_defined1(), SignalKind::user_defined2(), SignalKind::hangup()] {
+        drop(signal(kind));
+    }
 }
 
 /// Waits for SIGTERM or SIGINT.
@@ -48,6 +50,18 @@ pub(super) fn reload_on_hangup(control: Control, end: CancellationToken) -> impl
                 Ok(_) | Err(ReloadFailed::Problems(_)) => {}
                 Err(error @ (ReloadFailed::Ending | ReloadFailed::Fault)) => tracing::error!("{}", chain(&error)),
             }
+        }
+    }
+}
+
+/// Looks at the files of the access log on SIGUSR1, as those who rotate the logs of other servers send it. Heeds the
+/// signal from this call on.
+pub(super) fn look_at_logs(access: AccessWriter, end: CancellationToken) -> impl Future<Output = ()> {
+    let asked = signal(SignalKind::user_defined1());
+    async move {
+        let Ok(mut asked) = asked else { return };
+        while let Some(Some(())) = end.run_until_cancelled(asked.recv()).await {
+            access.look();
         }
     }
 }

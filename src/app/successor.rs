@@ -92,7 +92,6 @@ impl Estate {
             return Err("process 1 of a container can not be replaced: start a new container instead".to_owned());
         }
         let sockets = self.sockets().map_err(|error| format!("copy the sockets: {error}"))?;
-        let sockets = Arc::new(sockets);
         let mut candidate = Candidate::start(&sockets).await.map_err(|error| chain(error.as_ref()))?;
         candidate.must_be_ready().await?;
         let (mut lent, backends) = self.lend(&mut candidate).await?;
@@ -122,7 +121,7 @@ impl Estate {
         for listener in &self.listeners {
             made.push(listener.as_fd().try_clone_to_owned()?);
         }
-        Ok(Sockets { kept: net::copies_of_kept()?, made })
+        Ok(Sockets::new(net::copies_of_kept()?, made))
     }
 
     /// Gives all backends up at a moment when none is on its way up or down, and returns what is known of them.
@@ -188,7 +187,7 @@ impl Lent<'_> {
     async fn take_back(self) {
         let Estate { control, store, state_dir, .. } = self.estate;
         if let Err(problem) = store.reopen(state_dir).await {
-            tracing::error!("{problem}");
+            tracing::error!("{problem:#}");
         }
         drop(self);
         remember_all(control, store).await;

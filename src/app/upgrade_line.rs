@@ -49,6 +49,8 @@ pub(super) enum ToOld {
     Taken,
     /// It is kept awake, or not, and why.
     Held { number: u64, refused: Option<String> },
+    /// Nobody listens on these sockets of yours any more: let go of them, too. They are told by their inodes.
+    Unwanted { sockets: Vec<u64> },
     /// Another one has taken over from this one: what is in use may go on, and nobody is to take this one's place.
     HandedOn,
     /// The program ends: end, too.
@@ -63,7 +65,7 @@ const MORE: u8 = b'+';
 const LAST: u8 = b'.';
 
 /// Sends sockets. Blocks until they are taken, or at least on their way.
-pub(super) fn send_sockets(to: &StdUnixStream, sockets: &[OwnedFd]) -> io::Result<()> {
+pub(super) fn send_sockets(to: &StdUnixStream, sockets: &[impl AsRawFd]) -> io::Result<()> {
     let descriptors: Vec<_> = sockets.iter().map(AsRawFd::as_raw_fd).collect();
     for some in descriptors.chunks(AT_ONCE) {
         send(to, MORE, &[ControlMessage::ScmRights(some)])?;

@@ -98,9 +98,24 @@ pub fn take_over_sockets(kept: Vec<OwnedFd>, made: Vec<OwnedFd>) {
     }
 }
 
-/// Closes the sockets of the process before that nobody wanted.
-pub fn close_unwanted() {
-    all().retain(|handed| !handed.for_now);
+/// Closes the sockets of the process before that nobody wanted, and says which they were: by their inodes, which are the
+/// same in all processes.
+pub fn close_unwanted() -> Vec<u64> {
+    let unwanted: Vec<_> = all().extract_if(.., |handed| handed.for_now).collect();
+    let mut told = Vec::new();
+    for words in unwanted.iter().filter_map(|handed| handed.words().ok()) {
+        // The workers had one each for an address.
+        if !told.contains(&words) {
+            tracing::info!("not listened on any more: {words}");
+            told.push(words);
+        }
+    }
+    unwanted.iter().map(|handed| handed.inode).collect()
+}
+
+/// Which socket it is, however many descriptors lead to it; 0: that can not be told.
+pub fn inode_of(socket: impl AsFd) -> u64 {
+    nix::sys::stat::fstat(socket).map_or(0, |stat| stat.st_ino)
 }
 
 /// How many there are; none when they are meant for another process.
@@ -219,8 +234,7 @@ impl Bound {
 
 impl Handed {
     fn new(descriptor: OwnedFd, name: String, for_now: bool) -> Self {
-        let inode = nix::sys::stat::fstat(&descriptor).map_or(0, |stat| stat.st_ino);
-        Self { name, inode, for_now, socket: classify(descriptor).unwrap_or_else(Kind::None) }
+        Self { name, inode: inode_of(&descriptor), for_now, socket: classify(descriptor).unwrap_or_else(Kind::None) }
     }
 
     fn words(&self) -> HandedWords {

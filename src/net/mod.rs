@@ -28,6 +28,7 @@ mod tls_connect;
 mod tls_demand;
 mod tls_entries;
 mod tls_files;
+mod tls_refusals;
 #[cfg(test)]
 mod tls_samples;
 mod tls_self_signed;
@@ -42,7 +43,7 @@ pub use both_ways::{Ended, Moved, copy_both_ways, has_unread, reset_when_dropped
 pub use client_hello::{Hello, LONGEST_HELLO, UNRECOGNIZED_NAME, client_hello};
 pub use dial::{connect_tcp, connect_udp, socket_to};
 pub use handed::{
-    HandedWords, close_unwanted, copies_of_kept, handed_tcp, handed_udp, handed_unix, is_handed, take_handed,
+    HandedWords, close_unwanted, copies_of_kept, handed_tcp, handed_udp, handed_unix, inode_of, is_handed, take_handed,
     take_over_sockets,
 };
 pub use inside::may_enter;

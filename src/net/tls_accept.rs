@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 
 use super::{
     Certificates, client_hello::CHALLENGE, tls_certificate::provider, tls_certificates::Challenged,
-    tls_stream::TlsStream,
+    tls_refusals::Refusals, tls_stream::TlsStream,
 };
 
 /// The first byte of a TLS connection: a record of the handshake.
@@ -42,6 +42,8 @@ pub struct TlsServer {
     /// ticket keys of its own, so that nobody comes from one into another.
     // Held for one look-up, and while a profile is used for the first time.
     asking: Mutex<HashMap<String, Asking>>,
+    /// Those whose certificate was not taken.
+    refusals: Refusals,
     /// For an authority that wants to see that a host is ours.
     challenge: Arc<ServerConfig>,
 }
@@ -100,7 +102,7 @@ impl TlsServer {
         challenge.alpn_protocols = vec![CHALLENGE.to_vec()];
         challenge.session_storage = Arc::new(NoServerSessionStorage {});
         let (config, challenge) = (Arc::new(config), Arc::new(challenge));
-        Ok(Self { certificates, config, streams, asking: Mutex::default(), challenge })
+        Ok(Self { certificates, config, streams, asking: Mutex::default(), refusals: Refusals::default(), challenge })
     }
 
     /// The certificates.
@@ -179,6 +181,8 @@ impl TlsServer {
         let challenged = hello.alpn().is_some_and(|mut names| names.any(|name| name == CHALLENGE));
         let asking = server_name.as_deref().filter(|_| within == Within::Http);
         let profile = asking.and_then(|name| self.certificates.profile_of(name));
+        // It may be gone when it is told of.
+        let from = profile.as_ref().and_then(|_| tcp.peer_addr().ok());
         let config = match &profile {
             _ if challenged => Arc::clone(&self.challenge),
             Some((name, Some(verifier))) => self.asking(name, verifier)?,
@@ -195,7 +199,12 @@ impl TlsServer {
         let mut stream = Box::new(TlsStream::new(tcp, session));
         // A failure is told by the handshake below, after the other side was told.
         let _ = stream.feed(rest);
-        poll_fn(|cx| stream.poll_handshake(cx)).await.map_err(NoTls::Failed)?;
+        if let Err(error) = poll_fn(|cx| stream.poll_handshake(cx)).await {
+            if let (Some(host), Some((profile, _)), Some(refusal)) = (&server_name, &profile, stream.refusal()) {
+                self.refusals.tell(from, host, profile, &refusal);
+            }
+            return Err(NoTls::Failed(error));
+        }
         if challenged {
             // The handshake was all that the authority came for.
             stream.say_goodbye();

@@ -85,7 +85,7 @@ impl LogFile {
     }
 
     /// Opens the path again when it leads to another file, or to none.
-    fn look(&mut self) -> io::Result<()> {
+    pub(super) fn look(&mut self) -> io::Result<()> {
         self.looked = Instant::now();
         match fs::metadata(&self.spec.path) {
             Ok(facts) if id(&facts) == self.id => {

@@ -60,6 +60,8 @@ enum Message {
     Line(Arc<AccessOutput>, Vec<u8>),
     /// Everything before it is to be written, and then told.
     Flush(SyncSender<()>),
+    /// Somebody may have moved files away.
+    Look,
 }
 
 impl AccessWriter {
@@ -98,6 +100,12 @@ impl AccessWriter {
         if matches!(written.recv_timeout(left), Err(RecvTimeoutError::Timeout)) {
             tracing::warn!("the last lines of the access log could not be written in time");
         }
+    }
+
+    /// Has files that were moved away opened anew: lines that are handed over from now on go to the new ones.
+    pub fn look(&self) {
+        let looks = self.0.queue.get().is_some_and(|queue| queue.try_send(Message::Look).is_ok());
+        tracing::debug!(looks, "files of the access log that were moved away are opened anew");
     }
 
     fn queue(&self) -> &SyncSender<Message> {
@@ -162,6 +170,10 @@ impl Writer {
                         self.add(&to, &line);
                     }
                     Message::Flush(done) => flushed.push(done),
+                    Message::Look => {
+                        self.write();
+                        self.look();
+                    }
                 }
                 next = if bytes < BATCH { queue.try_recv().ok() } else { None };
             }
@@ -195,6 +207,13 @@ impl Writer {
         }
         self.looked = Some(now);
         self.files.retain(|_, sink| sink.failing.is_some() || sink.used.is_some_and(|used| since(used) < UNUSED));
+    }
+
+    /// Opens anew what was moved away. What can not be is told of with its next line.
+    fn look(&mut self) {
+        for sink in self.files.values_mut() {
+            sink.file.take_if(|file| file.look().is_err());
+        }
     }
 
     fn add(&mut self, to: &AccessOutput, line: &[u8]) {

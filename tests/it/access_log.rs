@@ -317,6 +317,26 @@ async fn a_full_disk_is_among_the_problems_until_the_log_goes_elsewhere() {
 }
 
 #[tokio::test]
+async fn sigusr1_ends_nothing_and_has_a_file_that_was_moved_away_begun_anew_at_once() {
+    let app = App::new("app").idle("idle_timeout: 1h");
+    let log = Log::new();
+    let mut dormouse = Dormouse::start(&log.config(&[&app], "format: json")).await;
+    dormouse.signal(libc::SIGUSR1);
+    assert_eq!(dormouse.get("app", "/before").await.status, 200);
+    log.line("/before").await;
+    let moved = log.folder.path().join("moved");
+    fs::rename(log.path(), &moved).unwrap();
+    dormouse.signal(libc::SIGUSR1);
+    // Not by the next line, as without the signal.
+    until("a new file", async || log.path().exists(), |exists| *exists).await;
+    assert_eq!(dormouse.get("app", "/after").await.status, 200);
+    log.line("/after").await;
+    assert!(!fs::read_to_string(&moved).unwrap().contains("/after"));
+    assert!(dormouse.is_running() && app.journal().starts() == 1, "{}", dormouse.log());
+    assert!(dormouse.end().await.success());
+}
+
+#[tokio::test]
 async fn files_rotate_and_one_that_was_moved_away_is_begun_anew_and_nothing_is_lost() {
     let app = App::new("app").idle("idle_timeout: 1h");
     let log = Log::new();

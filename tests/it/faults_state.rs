@@ -47,6 +47,19 @@ fn state_file(dormouse: &Dormouse) -> PathBuf {
 }
 
 #[tokio::test]
+async fn a_state_directory_that_others_may_write_to_is_a_warning_of_the_log() {
+    use std::os::unix::fs::PermissionsExt;
+    let app = App::new("app");
+    let mut dormouse = Dormouse::start(&config(&[&app])).await;
+    dormouse.end().await;
+    fs::set_permissions(dormouse.state_dir(), fs::Permissions::from_mode(0o777)).unwrap();
+    dormouse.start_again().await;
+    let log = dormouse.log();
+    let line = log.lines().find(|line| line.contains("other users may write")).unwrap_or_else(|| panic!("{log}"));
+    assert!(line.contains(" WARN ") && !line.contains("ERROR") && !line.contains("warning:"), "{line}");
+}
+
+#[tokio::test]
 async fn a_damaged_state_file_is_told_loudly_and_keeps_nothing_down() {
     let app = App::new("app").idle("idle_timeout: 1h");
     let mut dormouse = Dormouse::start(&config(&[&app])).await;

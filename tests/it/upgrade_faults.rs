@@ -24,6 +24,7 @@ async fn with_a_broken_configuration_nothing_changes_and_with_a_good_one_it_is_u
     line.dormouse.configure(&(config(&[&app]) + "nonsense: 1\n"));
     let complaint = line.is_not_upgraded().await;
     assert!(complaint.contains("all is as before") && complaint.contains("nonsense"), "{complaint}");
+    assert_eq!(complaint.matches("error:").count(), 1, "{complaint}");
     assert!(line.dormouse.log().contains("not upgraded"), "{}", line.dormouse.log());
     assert_eq!(line.living(), 1);
     line.serves("app").await;

@@ -93,6 +93,10 @@ async fn events_are_counted_on_and_a_broken_stream_of_them_goes_on_without_a_gap
     let _ = follower.kill();
     let _ = follower.wait();
     assert_eq!(followed.unwrap(), after);
+    let (old, new) = (line.dormouse.pid(), line.heirs[0]);
+    let note = format!("process {new} (version {}) has taken over from process {old}", env!("CARGO_PKG_VERSION"));
+    let told = after.iter().filter(|event| event.to_string().contains(&note)).count();
+    assert_eq!(told, 1, "{note}: {after:?}");
     line.end().await;
 }
 

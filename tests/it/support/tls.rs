@@ -74,9 +74,15 @@ impl Authority {
 
     /// Writes `NAME.pem` and `NAME.key`: a certificate by which a client shows who it is.
     pub(crate) fn issue_to_client(&self, name: &str) {
+        self.issue_to_client_as(name, |_| ());
+    }
+
+    /// The same, with something else in it.
+    pub(crate) fn issue_to_client_as(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) {
         let mut params = CertificateParams::new(vec![format!("{name}.client.test")]).expect("names");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         params.distinguished_name.push(DnType::CommonName, name);
+        change(&mut params);
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
         fs::write(self.path(&format!("{name}.key")), key.serialize_pem()).expect("a file");
