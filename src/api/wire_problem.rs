@@ -78,7 +78,7 @@ pub struct ProblemDetails {
     pub status: u16,
     /// The kind of error as a word that does not change: `host_not_allowed`, `origin_not_allowed`, `no_such_path`,
     /// `method_not_allowed`, `no_such_backend`, `no_such_container`, `bad_request`, `body_too_large`, `denied`,
-    /// `configuration_refused`, `ending` or `fault`.
+    /// `configuration_refused`, `not_kept`, `ending` or `fault`.
     #[schema(example = "no_such_backend")]
     pub code: String,
     /// What went wrong this time.

@@ -22,7 +22,7 @@ use crate::{
     catalog::Catalog,
     model::{AccessOutput, BackendId, Container, NodeName, Problems, Settings},
     net::Certificates,
-    store::Store,
+    store::{NotWritten, Store},
     telemetry::{Journal, check_access_outputs},
 };
 
@@ -133,11 +133,13 @@ impl Control {
     }
 
     /// Writes down what is to be remembered of a backend, and waits until it is written.
-    pub async fn keep(&self, backend: &Backend) {
-        if let Some(store) = self.store.get() {
-            store.save(remember(backend));
-            store.flush().await;
-        }
+    ///
+    /// # Errors
+    /// It could not be written: it holds while the program runs.
+    pub async fn keep(&self, backend: &Backend) -> Result<(), NotWritten> {
+        let Some(store) = self.store.get() else { return Ok(()) };
+        store.save(remember(backend));
+        store.flush().await
     }
 
     /// The live route table.
