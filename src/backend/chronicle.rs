@@ -125,7 +125,12 @@ impl Driver {
                 self.journal(Happening::WakeFailed { why, retry_after }, cause);
             }
             (State::Unknown { .. }, State::Gone) => {}
-            (_, State::Gone) => self.journal_now(Happening::Gone),
+            (_, State::Gone) => {
+                self.cause = Some(Cause::Engine("removed".to_owned()));
+                self.journal_now(Happening::Gone);
+            }
+            // It is there again: what is told of its end is over.
+            (State::Gone, _) => self.cause = None,
             (_, State::Unknown { .. } | State::Asleep(_) | State::Awake(_)) => {}
         }
         self.forget_job();
