@@ -24,6 +24,9 @@ pub struct Problem {
     pub container: Option<String>,
     /// The label's key.
     pub label: Option<String>,
+    /// The node, when it is one whose engine is away.
+    #[serde(default)]
+    pub node: Option<String>,
     /// What is wrong.
     pub what: String,
     /// What to do.
@@ -102,6 +105,7 @@ impl From<&model::Problem> for Problem {
         match problem.place.clone() {
             model::Place::File { path, line, column } => Self { file: Some(path.to_string()), line, column, ..told },
             model::Place::Label { container, label } => Self { container: Some(container), label, ..told },
+            model::Place::Node(node) => Self { node: Some(node.to_string()), ..told },
             model::Place::Body(_) | model::Place::Host(_) => told,
         }
     }

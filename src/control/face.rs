@@ -70,12 +70,21 @@ pub struct View {
 pub struct NodeView {
     /// The engine in words, such as `docker unix:///var/run/docker.sock`.
     pub engine: String,
-    /// Why it can not be reached; absent: it can.
-    pub away: Option<String>,
+    /// Why it can not be reached; absent: it can, or has not been asked yet.
+    pub away: Option<Away>,
     /// Units it told of.
     pub units: usize,
     /// It has been listed at least once.
     pub listed: bool,
+}
+
+/// An engine that can not be reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Away {
+    /// Why, as it was told last.
+    pub why: String,
+    /// Since when, to the second.
+    pub since: Timestamp,
 }
 
 /// A reload as it goes, whoever wanted it.

@@ -262,6 +262,33 @@ fn a_running_one_is_listed_and_ordered() {
     running.finish();
 }
 
+#[test]
+fn an_engine_that_is_away_is_told_beside_whatever_is_shown() {
+    let directory = place();
+    let socket = directory.path().join("no.sock");
+    let config = format!(
+        "listen: {{ http: \"127.0.0.1:0\", api: off }}\nnodes: {{ far: {{ docker: \"unix://{}\" }} }}\nroutes:\n  d: {{ backend: \
+         far/app, port: 80 }}\n",
+        socket.display()
+    );
+    let running = Running::of(directory, &config);
+    let why = format!("node far: engine `unix://{}` is away: No such file or directory", socket.display());
+    running.until(&["ps"], |(code, out, err)| *code == 0 && out.contains("far/app") && err.contains(&why));
+    for shows in ["ps", "routes", "explain"] {
+        let (code, out, err) = running.ran(&[shows]);
+        assert_eq!((code, err.lines().count()), (0, 1), "{shows}: {out}{err}");
+        assert!(err.starts_with(&why) && err.ends_with("; what is shown of it may be out of date\n"), "{shows}: {err}");
+        assert!(!out.contains("is away"), "{shows}: {out}");
+        let (code, out, err) = running.ran(&[shows, "--json"]);
+        assert!(code == 0 && err.is_empty() && serde_json::from_str::<Value>(&out).is_ok(), "{shows}: {out}{err}");
+    }
+    let checked = running.good(&["check"]);
+    assert!(checked.starts_with(&format!("warning: {why}")) && checked.ends_with("\nok\n"), "{checked}");
+    let (code, _, err) = running.ran(&["explain", "d"]);
+    assert!(code == 1 && err.contains("node `far` can not tell: engine `unix://"), "{err}");
+    running.finish();
+}
+
 /// Has this done to the file of its state.
 fn to_the_state(running: &Running, statement: &'static str) {
     let path = running.directory.path().join("state/state.db");
