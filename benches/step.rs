@@ -11,7 +11,7 @@ use dormouse::{
 use tokio::time::Instant;
 
 fn facts(now: Instant, waiting: usize) -> Facts {
-    Facts { now, inside: 0, waiting, quiet_since: now, kept_until: None }
+    Facts { now, inside: 0, waiting, quiet_since: now, kept_until: None, tried: None }
 }
 
 fn life(criterion: &mut Criterion) {

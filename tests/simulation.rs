@@ -124,6 +124,7 @@ impl Walk {
             waiting: self.waiting,
             quiet_since: self.quiet_since,
             kept_until: None,
+            tried: None,
         }
     }
 

@@ -76,7 +76,8 @@ pub(super) async fn nodes(State(api): State<Api>) -> Json<wire::Nodes> {
         name: name.to_string(),
         engine: node.engine.clone(),
         up: node.listed && node.away.is_none(),
-        away: node.away.clone(),
+        away: node.away.as_ref().map(|away| away.why.clone()),
+        away_since: node.away.as_ref().map(|away| away.since.to_string()),
         listed: node.listed,
         units: u64::try_from(node.units).unwrap_or(u64::MAX),
     };

@@ -8,7 +8,7 @@ use axum::{
 
 use super::{Api, Code, Connection, Failure, error::suggest, orders::whole, wire};
 use crate::{
-    control::{Explained, ReloadFailed, Taken},
+    control::{Explained, ReloadFailed, Taken, View},
     model::{Place, Problems, Severity},
     telemetry::access_troubles,
 };
@@ -23,6 +23,7 @@ pub(super) async fn problems(State(api): State<Api>) -> Json<wire::Standing> {
     let excluded =
         |(container, why): &(String, String)| wire::Excluded { container: container.clone(), why: why.clone() };
     problems.extend(tell(&api.control.troubles()));
+    problems.extend(tell(&view.absent()));
     problems.extend(tell(&of_access_logs(&api).await));
     Json(wire::Standing {
         problems,
@@ -41,7 +42,8 @@ async fn of_access_logs(api: &Api) -> Problems {
 #[utoipa::path(get, path = "/api/v1/explain", tag = "configuration",
     responses((status = 200, body = wire::Explanations)))]
 pub(super) async fn explain_all(State(api): State<Api>) -> Json<wire::Explanations> {
-    let containers = api.control.view().explain().iter().map(|explained| told(&api, explained)).collect();
+    let view = api.control.view();
+    let containers = view.explain().iter().map(|explained| told(&api, &view, explained)).collect();
     Json(wire::Explanations { containers })
 }
 
@@ -53,10 +55,11 @@ pub(super) async fn explain(
     State(api): State<Api>,
     Path(name): Path<String>,
 ) -> Result<Json<wire::Explained>, Failure> {
-    let all = api.control.view().explain();
+    let view = api.control.view();
+    let all = view.explain();
     match Explained::named(&all, &name).as_slice() {
-        [one] => Ok(Json(told(&api, one))),
-        [] => Err(no_container(&api, &name)),
+        [one] => Ok(Json(told(&api, &view, one))),
+        [] => Err(no_container(&view, &all, &name)),
         several => {
             let is_alias = several.iter().all(|one| one.container.name != name);
             let what = if is_alias { "leads to more than one backend" } else { "is the name of more than one backend" };
@@ -67,8 +70,9 @@ pub(super) async fn explain(
     }
 }
 
-/// A process is listed by no engine: what it does is known from its backend, as are the failures of all.
-fn told(api: &Api, explained: &Explained) -> wire::Explained {
+/// A process is listed by no engine: what it does is known from its backend, as are the failures of all. Where its
+/// engine is away, all of it may be out of date.
+fn told(api: &Api, view: &View, explained: &Explained) -> wire::Explained {
     let mut told = wire::Explained::from(explained);
     if let Some(backend) = explained.backend.as_ref().and_then(|spec| api.control.backend(&spec.id)) {
         let status = backend.status().borrow().clone();
@@ -77,6 +81,7 @@ fn told(api: &Api, explained: &Explained) -> wire::Explained {
         }
         told.failure = status.failure.as_deref().map(str::to_owned);
     }
+    told.problems.extend(view.absence(&explained.container.node).iter().map(wire::Problem::from));
     told
 }
 
@@ -88,10 +93,12 @@ pub(super) async fn explain_with_node(
     explain(api, Path(format!("{node}/{name}"))).await
 }
 
-fn no_container(api: &Api, name: &str) -> Failure {
-    let view = api.control.view();
-    let names: Vec<String> = view.explain().iter().map(Explained::full_name).collect();
-    let what = format!("no engine told of a container `{name}`, and no file of such a process");
+fn no_container(view: &View, all: &[Explained], name: &str) -> Failure {
+    let names: Vec<String> = all.iter().map(Explained::full_name).collect();
+    let mut what = format!("no engine told of a container `{name}`, and no file of such a process");
+    for (node, away) in view.nodes.iter().filter_map(|(node, known)| Some((node, known.away.as_ref()?))) {
+        what.push_str(&format!("; node `{node}` can not tell: {} (since {})", away.why, away.since));
+    }
     let failure = Failure::new(Code::NoSuchContainer, what);
     suggest(failure, name, &names)
 }

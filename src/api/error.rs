@@ -31,6 +31,8 @@ pub enum Code {
     Denied,
     /// The configuration has errors; they are in `problems`. What runs is as before.
     ConfigurationRefused,
+    /// The order holds, and could not be written down: it is lost when Dormouse ends.
+    NotKept,
     /// Dormouse is ending.
     Ending,
     /// A fault in Dormouse ended what was asked for.
@@ -48,7 +50,7 @@ pub struct Failure {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::HostNotAllowed,
         Self::OriginNotAllowed,
         Self::NoSuchPath,
@@ -59,6 +61,7 @@ impl Code {
         Self::BodyTooLarge,
         Self::Denied,
         Self::ConfigurationRefused,
+        Self::NotKept,
         Self::Ending,
         Self::Fault,
     ];
@@ -76,6 +79,7 @@ impl Code {
             Self::BodyTooLarge => "body_too_large",
             Self::Denied => "denied",
             Self::ConfigurationRefused => "configuration_refused",
+            Self::NotKept => "not_kept",
             Self::Ending => "ending",
             Self::Fault => "fault",
         }
@@ -91,6 +95,7 @@ impl Code {
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Denied => StatusCode::CONFLICT,
             Self::ConfigurationRefused => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::NotKept => StatusCode::INSUFFICIENT_STORAGE,
             Self::Ending => StatusCode::SERVICE_UNAVAILABLE,
             Self::Fault => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -108,6 +113,7 @@ impl Code {
             Self::BodyTooLarge => "body too large",
             Self::Denied => "order denied",
             Self::ConfigurationRefused => "configuration refused",
+            Self::NotKept => "order not written down",
             Self::Ending => "Dormouse is ending",
             Self::Fault => "fault in Dormouse",
         }

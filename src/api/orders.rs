@@ -47,7 +47,8 @@ pub(super) async fn sleep(
     params(("node", description = "the node"), ("name", description = "the engine's own name of it")),
     request_body(content = wire::Pin),
     responses((status = 200, body = wire::Done), (status = 400, body = wire::ProblemDetails),
-        (status = 404, body = wire::ProblemDetails), (status = 409, body = wire::ProblemDetails)))]
+        (status = 404, body = wire::ProblemDetails), (status = 409, body = wire::ProblemDetails),
+        (status = 507, body = wire::ProblemDetails)))]
 pub(super) async fn pin(
     State(api): State<Api>,
     Path(id): Path<(String, String)>,
@@ -60,7 +61,8 @@ pub(super) async fn pin(
 /// Ends a pin.
 #[utoipa::path(post, path = "/api/v1/backends/{node}/{name}/unpin", tag = "orders",
     params(("node", description = "the node"), ("name", description = "the engine's own name of it")),
-    responses((status = 200, body = wire::Done), (status = 404, body = wire::ProblemDetails)))]
+    responses((status = 200, body = wire::Done), (status = 404, body = wire::ProblemDetails),
+        (status = 507, body = wire::ProblemDetails)))]
 pub(super) async fn unpin(State(api): State<Api>, Path(id): Path<(String, String)>, person: Person) -> Outcome {
     carry_out(&api, &joined(id), "unpin", &Bytes::new(), person).await
 }
@@ -105,14 +107,12 @@ async fn carry_out(api: &Api, name: &str, order: &str, body: &[u8], person: Pers
             let until = end_of_pin(&read(body)?)?;
             let backend = backend()?;
             let answer = backend.pin(until, &person).await;
-            api.control.keep(&backend).await;
-            outcome(&backend, answer)
+            kept(api, &backend, answer).await
         }
         "unpin" => {
             let backend = backend()?;
             let answer = backend.unpin(&person).await;
-            api.control.keep(&backend).await;
-            outcome(&backend, answer)
+            kept(api, &backend, answer).await
         }
         other => {
             let failure = Failure::new(Code::NoSuchPath, format!("`{other}` is no order"));
@@ -124,6 +124,17 @@ async fn carry_out(api: &Api, name: &str, order: &str, body: &[u8], person: Pers
 async fn give(backend: &Backend, order: Order, person: &str) -> Outcome {
     let answer = backend.order(order, person).await;
     outcome(backend, answer)
+}
+
+/// Answers an order that is to hold in the next run, too, once it is written down.
+async fn kept(api: &Api, backend: &Backend, answer: Answer) -> Outcome {
+    let written = api.control.keep(backend).await;
+    let done = outcome(backend, answer)?;
+    let Err(why) = written else { return Ok(done) };
+    let what = format!("`{}`: the order holds now, but {why}; it is lost when Dormouse ends", backend.id());
+    Err(Failure::new(Code::NotKept, what).with_hint(
+        "see that the state directory can be written to and that its disk is not full: it is then written by itself",
+    ))
 }
 
 fn outcome(backend: &Backend, answer: Answer) -> Outcome {

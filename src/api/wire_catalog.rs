@@ -109,6 +109,9 @@ pub struct Node {
     pub up: bool,
     /// Why it does not.
     pub away: Option<String>,
+    /// Since when it does not.
+    #[serde(default)]
+    pub away_since: Option<String>,
     /// Whether it has been listed since the start.
     pub listed: bool,
     /// Units it told of.

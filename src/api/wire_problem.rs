@@ -24,6 +24,9 @@ pub struct Problem {
     pub container: Option<String>,
     /// The label's key.
     pub label: Option<String>,
+    /// The node, when it is one whose engine is away.
+    #[serde(default)]
+    pub node: Option<String>,
     /// What is wrong.
     pub what: String,
     /// What to do.
@@ -78,7 +81,7 @@ pub struct ProblemDetails {
     pub status: u16,
     /// The kind of error as a word that does not change: `host_not_allowed`, `origin_not_allowed`, `no_such_path`,
     /// `method_not_allowed`, `no_such_backend`, `no_such_container`, `bad_request`, `body_too_large`, `denied`,
-    /// `configuration_refused`, `ending` or `fault`.
+    /// `configuration_refused`, `not_kept`, `ending` or `fault`.
     #[schema(example = "no_such_backend")]
     pub code: String,
     /// What went wrong this time.
@@ -102,6 +105,7 @@ impl From<&model::Problem> for Problem {
         match problem.place.clone() {
             model::Place::File { path, line, column } => Self { file: Some(path.to_string()), line, column, ..told },
             model::Place::Label { container, label } => Self { container: Some(container), label, ..told },
+            model::Place::Node(node) => Self { node: Some(node.to_string()), ..told },
             model::Place::Body(_) | model::Place::Host(_) => told,
         }
     }

@@ -137,7 +137,7 @@ mod tests {
         let failures = [
             Failure::Start("no".into()),
             Failure::ExitedEarly(Some(3)),
-            Failure::TimedOut(Duration::from_secs(180)),
+            Failure::TimedOut(Duration::from_secs(180), None),
             Failure::Dependency("`db`: no".into()),
             Failure::Died(None),
             Failure::EngineAway("away".into()),

@@ -150,7 +150,7 @@ impl From<&Failure> for Why {
             // No other version need know that word: it is found out again at the next wake.
             Failure::Start(why) | Failure::Barred(why) => Self::Start(why.to_string()),
             Failure::ExitedEarly(code) => Self::ExitedEarly(*code),
-            Failure::TimedOut(after) => Self::TimedOut(micros(*after)),
+            Failure::TimedOut(after, _) => Self::TimedOut(micros(*after)),
             Failure::Dependency(why) => Self::Dependency(why.to_string()),
             Failure::Died(code) => Self::Died(*code),
             Failure::EngineAway(why) => Self::EngineAway(why.to_string()),
@@ -163,7 +163,7 @@ impl From<Why> for Failure {
         match why {
             Why::Start(why) => Self::Start(Arc::from(why)),
             Why::ExitedEarly(code) => Self::ExitedEarly(code),
-            Why::TimedOut(after) => Self::TimedOut(Duration::from_micros(after)),
+            Why::TimedOut(after) => Self::TimedOut(Duration::from_micros(after), None),
             Why::Dependency(why) => Self::Dependency(Arc::from(why)),
             Why::Died(code) => Self::Died(code),
             Why::EngineAway(why) => Self::EngineAway(Arc::from(why)),

@@ -32,7 +32,8 @@ pub(super) async fn remember_all(control: &Control, store: &Store) {
     for backend in control.backends() {
         store.save(control::remember(&backend));
     }
-    store.flush().await;
+    // What could not be written is in the log, and tried once more when the store is closed.
+    let _ = store.flush().await;
 }
 
 pub(super) async fn remember_now_and_then(control: Control, store: Store, end: CancellationToken) {

@@ -8,6 +8,7 @@ use tokio::{
 };
 
 use super::{
+    attempt::Attempts,
     machine::step,
     readiness::{Before, Outcome, until_ready},
     state::{Action, Event, Facts, Failed, Failure, Rules, Stage, State, Waking},
@@ -25,7 +26,7 @@ fn closed() -> Running {
 /// What becomes of a wake that meets it.
 fn after_wake(foreign: bool, on_wake_timeout: OnWakeTimeout) -> (State, Option<Action>, Instant) {
     let now = Instant::now();
-    let facts = Facts { now, inside: 0, waiting: 0, quiet_since: now, kept_until: None };
+    let facts = Facts { now, inside: 0, waiting: 0, quiet_since: now, kept_until: None, tried: None };
     let policy = crate::model::IdlePolicy { on_wake_timeout, ..policy(10) };
     let rules = Rules { policy: &policy, gathers: true };
     let waking = Waking { stage: Stage::Probing(now + secs(60)), since: now, tries: 0, foreign };
@@ -52,7 +53,7 @@ async fn that_it_runs_is_no_reason_to_try_again_and_a_caller_after_the_pause_is(
     let State::Failed(Failed { until, .. }) = state else { panic!("{state:?}") };
     let policy = policy(10);
     let rules = Rules { policy: &policy, gathers: false };
-    let facts = Facts { now, inside: 0, waiting: 0, quiet_since: now, kept_until: None };
+    let facts = Facts { now, inside: 0, waiting: 0, quiet_since: now, kept_until: None, tried: None };
     let (state, action) = step(state, Event::Seen(Ok(ContainerState::Running(closed()))), facts, rules);
     assert!(matches!(state, State::Failed(_)) && action.is_none());
     let (state, action) = step(state, Event::Wanted, facts, rules);
@@ -69,6 +70,7 @@ async fn no_try_is_made_where_none_will_do() {
     let mut spec = world.spec("app", policy(10));
     spec.ports.push(80);
     let provider = &*world.around.provider;
-    let outcome = timeout(minutes(1), until_ready(provider, &spec, &before, &Notify::new())).await.unwrap();
+    let outcome =
+        timeout(minutes(1), until_ready(provider, &spec, &before, &Notify::new(), &Attempts::default())).await.unwrap();
     assert!(matches!(&outcome, Outcome::Barred(why) if &**why == "no way in"), "{outcome:?}");
 }

@@ -135,6 +135,7 @@ impl Backend {
             suspected: false,
             proven: restored.proven,
             probe: None,
+            attempts: Arc::default(),
             gathering: None,
             kick: Arc::new(Notify::new()),
             held: Vec::new(),

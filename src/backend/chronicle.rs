@@ -47,6 +47,7 @@ impl Driver {
             (before, State::Waking(waking)) if waking.foreign => {
                 self.thawing = false;
                 self.woke = None;
+                self.attempts.forget();
                 self.cause = Some(match &self.job_of {
                     _ if before.is_open() => Cause::Engine("it runs but did not answer".to_owned()),
                     Some(dependant) => Cause::Dependant(dependant.clone()),
@@ -55,6 +56,7 @@ impl Driver {
                 self.journal_now(Happening::FoundRunning);
             }
             (before, State::Waking(_)) => {
+                self.attempts.forget();
                 let cause = self.cause_of_wake(before, cause);
                 let thawed = frozen(before);
                 self.thawing = thawed.is_some();
@@ -125,7 +127,12 @@ impl Driver {
                 self.journal(Happening::WakeFailed { why, retry_after }, cause);
             }
             (State::Unknown { .. }, State::Gone) => {}
-            (_, State::Gone) => self.journal_now(Happening::Gone),
+            (_, State::Gone) => {
+                self.cause = Some(Cause::Engine("removed".to_owned()));
+                self.journal_now(Happening::Gone);
+            }
+            // It is there again: what is told of its end is over.
+            (State::Gone, _) => self.cause = None,
             (_, State::Unknown { .. } | State::Asleep(_) | State::Awake(_)) => {}
         }
         self.forget_job();
@@ -201,7 +208,7 @@ impl Driver {
     /// Where what failed by itself has left its words.
     pub(super) fn words_at(&self, failed: &Failed) -> Option<String> {
         match failed.why {
-            Failure::ExitedEarly(_) | Failure::TimedOut(_) | Failure::Died(_) => {
+            Failure::ExitedEarly(_) | Failure::TimedOut(..) | Failure::Died(_) => {
                 let file = self.around.provider.log_file(&self.spec.unit)?;
                 Some(format!("; its output is in `{}`", file.display()))
             }

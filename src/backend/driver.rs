@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Backend, Refused, WakeStats,
+    attempt::Attempts,
     birth::Surroundings,
     handle::Shared,
     lent::Over,
@@ -78,6 +79,8 @@ pub(super) struct Driver {
     /// The port that proved it ready when it was woken last.
     pub(super) proven: Option<u16>,
     pub(super) probe: Option<AbortHandle>,
+    /// What the probe of this wake has tried last.
+    pub(super) attempts: Arc<Attempts>,
     /// What it needs is being woken, or its turn awaited.
     pub(super) gathering: Option<AbortHandle>,
     pub(super) kick: Arc<Notify>,
@@ -138,6 +141,7 @@ impl Driver {
             waiting: self.waiters.iter().filter(|waiter| !waiter.is_closed()).count(),
             quiet_since: self.shared.quiet_since(),
             kept_until: self.kept_until(),
+            tried: self.attempts.last(),
         }
     }
 

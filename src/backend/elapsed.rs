@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
+    Attempt,
     machine::cool_down,
     state::{Action, Awake, Down, Drain, Facts, Failure, Rules, Stage, State, Waking},
 };
@@ -49,7 +50,8 @@ fn waking_tick(waking: Waking, facts: Facts, rules: Rules<'_>) -> (State, Option
     if facts.now < until {
         return (State::Waking(waking), None);
     }
-    not_ready(&waking, Failure::TimedOut(rules.policy.wake_timeout), facts, rules)
+    let untried = matches!(waking.stage, Stage::Starting(_)).then_some(Attempt::NotStarted);
+    not_ready(&waking, Failure::TimedOut(rules.policy.wake_timeout, facts.tried.or(untried)), facts, rules)
 }
 
 /// It runs, and does not get ready.

@@ -9,7 +9,7 @@ use super::{
     *,
 };
 use crate::{
-    model::{BackendSpec, IdlePolicy, SleepMethod},
+    model::{BackendSpec, Cause, IdlePolicy, SleepMethod},
     provider::Script,
 };
 
@@ -41,6 +41,30 @@ async fn what_other_hands_do_is_seen_by_a_hint() {
     world.engine.add("app", Script::default());
     backend.hint().await;
     until(&backend, StatusState::Stopped).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_is_told_as_that_whatever_was_last_done_with_it() {
+    let world = world();
+    let backend = world.backend("app", policy(10), Script::default());
+    drop(backend.enter(cause(), secs(5)).await.unwrap());
+    until(&backend, StatusState::Stopped).await;
+    for awake in [false, true] {
+        if awake {
+            drop(backend.enter(cause(), secs(5)).await.unwrap());
+        }
+        world.engine.hand_remove("app");
+        backend.hint().await;
+        until(&backend, StatusState::Gone).await;
+        let removed = Cause::Engine("removed".to_owned());
+        let last = world.around.journal.since(0).0.pop().unwrap();
+        assert_eq!((last.what.to_string().as_str(), &last.cause), ("is no longer there", &removed));
+        assert_eq!(backend.status().borrow().cause, Some(removed));
+        world.engine.add("app", Script::default());
+        backend.hint().await;
+        until(&backend, StatusState::Stopped).await;
+        assert_eq!(backend.status().borrow().cause, None, "it is there again");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -155,7 +155,7 @@ impl Backend {
         };
         match tokio::time::timeout(patience, wait).await {
             Ok(answer) => answer,
-            Err(_) => Err(Refused::TimedOut { after: patience }),
+            Err(_) => Err(Refused::TimedOut { after: patience, tried: None }),
         }
     }
 

@@ -114,12 +114,12 @@ impl Driver {
         }
         let before = Before { thawed: self.thawing, known, others_from: self.others_from() };
         let (provider, spec) = (Arc::clone(&self.around.provider), Arc::clone(&self.spec));
-        let kick = Arc::clone(&self.kick);
+        let (kick, attempts) = (Arc::clone(&self.kick), Arc::clone(&self.attempts));
         let early = matches!(self.state, State::Waking(Waking { stage: Stage::Starting(_), .. }));
         // The deadline of the wake holds all the same.
         self.probe = Some(self.job(Done::Event(Event::Seen(Err(FAULT.into()))), async move {
             loop {
-                match readiness::until_ready(&*provider, &spec, &before, &kick).await {
+                match readiness::until_ready(&*provider, &spec, &before, &kick, &attempts).await {
                     readiness::Outcome::Ready(at, by) => return Done::Ready(at, by),
                     // The start call has not answered: it is not up yet.
                     readiness::Outcome::Ended(_) if early => tokio::time::sleep(Duration::from_millis(1)).await,

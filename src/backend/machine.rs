@@ -246,7 +246,7 @@ pub(super) fn cool_down(why: Failure, tries: u32, facts: Facts) -> Failed {
         Failure::EngineAway(_) => AWAY_AGAIN,
         Failure::Start(_)
         | Failure::ExitedEarly(_)
-        | Failure::TimedOut(_)
+        | Failure::TimedOut(..)
         | Failure::Dependency(_)
         | Failure::Died(_)
         | Failure::Barred(_) => FIRST_COOL_DOWN.saturating_mul(1 << tries.min(10)).min(LONGEST_COOL_DOWN),

@@ -30,6 +30,9 @@
 mod atomics {
     pub(super) use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 }
+mod attempt;
+#[cfg(test)]
+mod attempt_tests;
 #[cfg(test)]
 mod barred_tests;
 mod birth;
@@ -70,6 +73,7 @@ mod test_world;
 #[cfg(test)]
 mod wake_tests;
 
+pub use attempt::Attempt;
 pub use birth::{Restored, Surroundings};
 pub use gate::{Entered, Gate};
 pub use handle::Backend;

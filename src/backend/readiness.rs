@@ -16,6 +16,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
+use super::attempt::{Attempt, Attempts};
 use crate::{
     model::{BackendSpec, ContainerState, Health, Namespace, Readiness, Running, Spot},
     net::{self, NoStatus, Question, ask_http1, ask_http2},
@@ -63,13 +64,14 @@ pub(super) async fn until_ready(
     spec: &BackendSpec,
     before: &Before,
     kick: &Notify,
+    attempts: &Attempts,
 ) -> Outcome {
     let begun = Instant::now();
     let thawed = before.thawed;
     let mut reached = before.known.clone();
     let mut look = provider.look(&spec.unit);
     loop {
-        let mut tries = Box::pin(until_answered(provider, spec, reached.clone(), before, begun, kick));
+        let mut tries = Box::pin(until_answered(provider, spec, reached.clone(), before, (begun, attempts), kick));
         // A try may take long: it goes on beside the looks until it is reached otherwise.
         reached = loop {
             let seen = tokio::select! {
@@ -147,8 +149,20 @@ fn health_decides(spec: &BackendSpec, running: &Running, thawed: bool) -> bool {
 }
 
 /// Whether its ports are its own, whatever said that it is ready.
-fn answers_itself(provider: &dyn Provider, spec: &BackendSpec) -> bool {
-    spec.ports.iter().all(|port| provider.may_own(&spec.unit, *port))
+fn answers_itself(provider: &dyn Provider, spec: &BackendSpec) -> Result<(), Attempt> {
+    let anothers = spec.ports.iter().find(|port| !provider.may_own(&spec.unit, **port));
+    anothers.map_or(Ok(()), |port| Err(Attempt::NotItsOwn(*port)))
+}
+
+/// What is told of a try that has not ended when its time is over. A connect always ends.
+fn beginning(spec: &BackendSpec) -> Option<Attempt> {
+    match &spec.ready {
+        Readiness::Tcp | Readiness::Engine => None,
+        Readiness::Http { .. } => spec.ports.first().map(|port| Attempt::Asked(*port, None)),
+        Readiness::Log(_) => Some(Attempt::Log),
+        Readiness::Command(_) => Some(Attempt::Command(None)),
+        Readiness::Delay(_) => Some(Attempt::Delay),
+    }
 }
 
 /// Tries until it is ready, or until it is certain that no try will do; for ever, while it is not known how it is reached.
@@ -157,19 +171,31 @@ async fn until_answered(
     spec: &BackendSpec,
     reached: Option<Arc<Running>>,
     before: &Before,
-    begun: Instant,
+    (begun, attempts): (Instant, &Attempts),
     kick: &Notify,
 ) -> Outcome {
-    let Some(running) = reached else { return pending().await };
+    let Some(running) = reached else {
+        attempts.begun(Attempt::NotTold);
+        return pending().await;
+    };
     if let Some(why) = barred(spec, &running).await {
         return Outcome::Barred(why);
     }
     if health_decides(spec, &running, before.thawed) {
-        return if running.health == Some(Health::Healthy) { Outcome::Ready(running, None) } else { pending().await };
+        match running.health {
+            Some(Health::Healthy) => return Outcome::Ready(running, None),
+            Some(health) => attempts.failed(Attempt::Health(health)),
+            None => {}
+        }
+        return pending().await;
     }
     loop {
-        if is_ready(provider, spec, &running, begun).await && answers_itself(provider, spec) {
-            return Outcome::Ready(running, spec.ports.first().copied());
+        if let Some(first) = beginning(spec) {
+            attempts.begun(first);
+        }
+        match is_ready(provider, spec, &running, begun).await.and_then(|()| answers_itself(provider, spec)) {
+            Ok(()) => return Outcome::Ready(running, spec.ports.first().copied()),
+            Err(attempt) => attempts.failed(attempt),
         }
         if Instant::now() >= before.others_from
             && let Some(port) = another(spec, &running).await
@@ -195,7 +221,7 @@ async fn another(spec: &BackendSpec, running: &Running) -> Option<u16> {
         return None;
     }
     for port in spec.ports.iter().skip(1) {
-        if accepts(running, *port).await {
+        if accepts(running, *port).await.is_ok() {
             return Some(*port);
         }
     }
@@ -205,33 +231,36 @@ async fn another(spec: &BackendSpec, running: &Running) -> Option<u16> {
 /// Whether one that a dial has failed to is ready all the same, by the port that proved it.
 pub(super) async fn stands(spec: &BackendSpec, running: &Running, proof: Option<u16>) -> bool {
     match proof {
-        Some(port) if matches!(spec.ready, Readiness::Tcp) => accepts(running, port).await,
+        Some(port) if matches!(spec.ready, Readiness::Tcp) => accepts(running, port).await.is_ok(),
         Some(_) | None => false,
     }
 }
 
-async fn is_ready(provider: &dyn Provider, spec: &BackendSpec, running: &Running, begun: Instant) -> bool {
+async fn is_ready(
+    provider: &dyn Provider,
+    spec: &BackendSpec,
+    running: &Running,
+    begun: Instant,
+) -> Result<(), Attempt> {
     match &spec.ready {
         Readiness::Tcp | Readiness::Engine => match spec.ports.first() {
             Some(port) => accepts(running, *port).await,
-            None => true,
+            None => Ok(()),
         },
         Readiness::Http { path, status, host } => answers(spec, running, path, status, host.as_deref()).await,
         Readiness::Log(pattern) => shows(provider, spec, pattern).await,
         Readiness::Command(argv) => succeeds(argv).await,
         Readiness::Delay(delay) => {
             tokio::time::sleep_until(begun + *delay).await;
-            true
+            Ok(())
         }
     }
 }
 
-async fn accepts(running: &Running, port: u16) -> bool {
-    match running.dial(port) {
-        Some((at, true)) => connect(at).await.is_ok(),
-        Some((at, false)) => stays_open(at).await,
-        None => false,
-    }
+async fn accepts(running: &Running, port: u16) -> Result<(), Attempt> {
+    let (at, is_its_own) = running.dial(port).ok_or(Attempt::NoWay(port))?;
+    let stream = connect(at).await.map_err(|error| Attempt::Connect(port, error.kind()))?;
+    if is_its_own || stays_open(stream).await { Ok(()) } else { Err(Attempt::ClosedAtOnce(port)) }
 }
 
 /// Connects within [`CONNECT`]. On this machine a closed port says no before the call returns: then nothing is left to
@@ -253,8 +282,7 @@ fn no_error(error: Option<io::Error>) -> io::Result<()> {
     error.map_or(Ok(()), Err)
 }
 
-async fn stays_open(at: Spot) -> bool {
-    let Ok(mut stream) = connect(at).await else { return false };
+async fn stays_open(mut stream: TcpStream) -> bool {
     match timeout(FORWARDER_PROOF, stream.read(&mut [0; 1])).await {
         Err(_) => true,
         Ok(Ok(count)) => count > 0,
@@ -268,18 +296,24 @@ async fn answers(
     path: &str,
     status: &RangeInclusive<u16>,
     host: Option<&str>,
-) -> bool {
-    let Some((at, _)) = spec.ports.first().and_then(|port| running.dial(*port)) else { return false };
+) -> Result<(), Attempt> {
+    let port = spec.ports.first().copied().ok_or(Attempt::NoPort)?;
+    let (at, _) = running.dial(port).ok_or(Attempt::NoWay(port))?;
     let host = host.map_or_else(|| at.address().to_string(), str::to_owned);
-    status_of(|| connect(at), &host, path).await.is_some_and(|code| status.contains(&code))
+    match status_of(|| connect(at), &host, path).await {
+        Ok(code) if status.contains(&code) => Ok(()),
+        Ok(code) => Err(Attempt::Asked(port, Some(code))),
+        Err(why @ io::ErrorKind::ConnectionRefused) => Err(Attempt::Connect(port, why)),
+        Err(_) => Err(Attempt::Asked(port, None)),
+    }
 }
 
-/// The status that a GET answers with, in the version of HTTP that is spoken there; absent: no answer in five seconds.
+/// The status that a GET answers with in five seconds, in the version of HTTP that is spoken there, or what kept it away.
 async fn status_of<C: Future<Output = io::Result<TcpStream>>>(
     connect: impl Fn() -> C,
     host: &str,
     path: &str,
-) -> Option<u16> {
+) -> Result<u16, io::ErrorKind> {
     let question = Question { method: "GET", host, path, agent: "dormouse" };
     let ask = async {
         match ask_http1(connect().await?, question).await {
@@ -287,22 +321,30 @@ async fn status_of<C: Future<Output = io::Result<TcpStream>>>(
             outcome => outcome,
         }
     };
-    timeout(Duration::from_secs(5), ask).await.ok()?.ok()
+    match timeout(Duration::from_secs(5), ask).await {
+        Ok(Ok(status)) => Ok(status),
+        Ok(Err(NoStatus::Cut(error))) => Err(error.kind()),
+        Ok(Err(_)) => Err(io::ErrorKind::InvalidData),
+        Err(_) => Err(io::ErrorKind::TimedOut),
+    }
 }
 
 /// Follows the log of this run until the pattern shows, or the log ends.
-async fn shows(provider: &dyn Provider, spec: &BackendSpec, pattern: &Regex) -> bool {
+async fn shows(provider: &dyn Provider, spec: &BackendSpec, pattern: &Regex) -> Result<(), Attempt> {
     let mut lines = provider.log_lines(&spec.unit);
     while let Some(line) = lines.next().await {
         if pattern.is_match(&line) {
-            return true;
+            return Ok(());
         }
     }
-    false
+    Err(Attempt::Log)
 }
 
-async fn succeeds(argv: &[String]) -> bool {
-    exit_code(argv).await == Some(0)
+async fn succeeds(argv: &[String]) -> Result<(), Attempt> {
+    match exit_code(argv).await {
+        Some(0) => Ok(()),
+        code => Err(Attempt::Command(code)),
+    }
 }
 
 /// How a command ends; absent where it does not in time, or can not be begun.
@@ -337,5 +379,5 @@ async fn answers_2xx(rest: &str) -> bool {
         None => (rest, "/"),
     };
     let address = if authority.contains(':') { authority.to_owned() } else { format!("{authority}:80") };
-    matches!(status_of(|| TcpStream::connect(&address), authority, path).await, Some(200..300))
+    matches!(status_of(|| TcpStream::connect(&address), authority, path).await, Ok(200..300))
 }

@@ -4,16 +4,21 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::state::{Failure, Refusal};
+use super::{
+    Attempt,
+    state::{Failure, Refusal, not_ready},
+};
 
 /// Why a caller was not let in. The public texts name no backend, path or address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// It did not get ready in time, or the caller's patience ended.
-    #[error("it was not ready within {}", crate::model::format_duration(*.after))]
+    #[error("{}", not_ready(*.after, *.tried))]
     TimedOut {
         /// The time that passed.
         after: Duration,
+        /// What was tried last in vain, for an administrator; absent: nothing, or the caller did not wait for it.
+        tried: Option<Attempt>,
     },
     /// The wake failed just now.
     #[error("it could not be started: {why}")]
@@ -71,11 +76,11 @@ impl Refused {
             return Self::EngineAway { why: Arc::clone(why), retry_after };
         }
         if cooling {
-            let late = matches!(failure, Failure::TimedOut(_));
+            let late = matches!(failure, Failure::TimedOut(..));
             return Self::CoolingDown { why: failure.to_string().into(), late, retry_after };
         }
-        if let Failure::TimedOut(after) = failure {
-            return Self::TimedOut { after: *after };
+        if let Failure::TimedOut(after, tried) = failure {
+            return Self::TimedOut { after: *after, tried: *tried };
         }
         Self::WakeFailed { why: failure.to_string().into(), retry_after }
     }

@@ -4,7 +4,10 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::elapsed::{idle_deadline, stop_after};
+use super::{
+    Attempt,
+    elapsed::{idle_deadline, stop_after},
+};
 use crate::{
     model::{ContainerState, IdlePolicy, Running, SleepMethod, format_duration},
     provider::Changed,
@@ -175,8 +178,8 @@ pub enum Failure {
     Start(Arc<str>),
     /// It ended before it was ready, with its exit code.
     ExitedEarly(Option<i64>),
-    /// It did not get ready in time.
-    TimedOut(Duration),
+    /// It did not get ready in time; what was tried last, where anything was.
+    TimedOut(Duration, Option<Attempt>),
     /// A dependency did not come up.
     Dependency(Arc<str>),
     /// It ended while awake, with its exit code.
@@ -268,6 +271,8 @@ pub struct Facts {
     pub quiet_since: Instant,
     /// A pin or a schedule keeps it up until then.
     pub kept_until: Option<Instant>,
+    /// What was tried last in vain to find it ready.
+    pub tried: Option<Attempt>,
 }
 
 /// What is answered to callers.
@@ -401,10 +406,16 @@ impl Failure {
     /// Whether it did not end by that: it runs on, as it did not get ready or is not reached.
     pub(super) fn is_of_running(&self) -> bool {
         match self {
-            Self::TimedOut(_) | Self::Barred(_) => true,
+            Self::TimedOut(..) | Self::Barred(_) => true,
             Self::Start(_) | Self::ExitedEarly(_) | Self::Dependency(_) | Self::Died(_) | Self::EngineAway(_) => false,
         }
     }
+}
+
+/// That it was not ready in time, and what was tried last.
+pub(super) fn not_ready(after: Duration, tried: Option<Attempt>) -> String {
+    let tried = tried.map_or_else(String::new, |tried| format!(": {tried}"));
+    format!("it was not ready within {}{tried}", format_duration(after))
 }
 
 impl fmt::Display for Failure {
@@ -414,7 +425,7 @@ impl fmt::Display for Failure {
         match self {
             Self::Start(why) | Self::EngineAway(why) | Self::Barred(why) => f.write_str(why),
             Self::ExitedEarly(exit) => write!(f, "it ended before it was ready{}", code(exit)),
-            Self::TimedOut(after) => write!(f, "it was not ready within {}", format_duration(*after)),
+            Self::TimedOut(after, tried) => write!(f, "{}", not_ready(*after, *tried)),
             Self::Dependency(why) => write!(f, "a dependency did not come up: {why}"),
             Self::Died(exit) => write!(f, "it ended by itself{}", code(exit)),
         }

@@ -132,7 +132,7 @@ fn claimed(keeper: &RouteSpec, route: &RouteSpec) -> Problem {
 fn owner(place: &Place) -> String {
     match place {
         Place::Label { container, .. } => format!("container {container}"),
-        Place::File { .. } | Place::Body(_) | Place::Host(_) => place.to_string(),
+        Place::File { .. } | Place::Body(_) | Place::Host(_) | Place::Node(_) => place.to_string(),
     }
 }
 

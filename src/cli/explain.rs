@@ -3,6 +3,7 @@
 use std::{io::Read, path::Path};
 
 use super::{
+    absent,
     arguments::Explain,
     check::painted,
     client::{Client, segments},
@@ -73,9 +74,19 @@ async fn running(options: &Explain, client: &Client) -> Result<Option<Vec<wire::
         }
         None => {
             let all: Option<wire::Explanations> = client.get_if_running("/api/v1/explain").await?;
-            Ok(all.map(|all| all.containers))
+            let Some(wire::Explanations { containers }) = all else { return Ok(None) };
+            if !options.output.json {
+                // Those of which something is shown tell it themselves.
+                let is_shown = |node: &wire::Node| containers.iter().any(|one| is_of(one, node));
+                absent::tell(client, |node| !is_shown(node)).await?;
+            }
+            Ok(Some(containers))
         }
     }
+}
+
+fn is_of(explained: &wire::Explained, node: &wire::Node) -> bool {
+    explained.container.split_once('/').is_some_and(|(name, _)| name == node.name)
 }
 
 /// Explains containers with the named configuration, or with none.

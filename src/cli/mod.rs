@@ -6,6 +6,7 @@
 //! What always holds: what was asked for goes to standard output, everything else to standard error; the exit code is
 //! 0, 1 when it failed, 2 when the usage or a configuration is wrong; a reader that closes early is no error.
 
+mod absent;
 mod arguments;
 mod certificates;
 mod check;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{
+    absent,
     arguments::{Name, Pin, Sleep, Wake},
     client::{Client, segments},
     output::{Output, Tone, complain},
@@ -48,7 +49,8 @@ pub(super) async fn ps(json: bool, client: &Client, output: &Output) -> Result<(
             output.line(&format!("{}: {why}", backend.id))?;
         }
     }
-    all.left_out.iter().try_for_each(|left_out| output.line(&why_left_out(left_out)))
+    all.left_out.iter().try_for_each(|left_out| output.line(&why_left_out(left_out)))?;
+    absent::tell(client, |_| true).await
 }
 
 /// Why a container has no row.
@@ -157,7 +159,8 @@ pub(super) async fn routes(json: bool, client: &Client, output: &Output) -> Resu
             ]);
         }
     }
-    table.print(output)
+    table.print(output)?;
+    absent::tell(client, |_| true).await
 }
 
 /// What a member gets, in short.

@@ -22,7 +22,7 @@ use crate::{
     catalog::Catalog,
     model::{AccessOutput, BackendId, Container, NodeName, Problems, Settings},
     net::Certificates,
-    store::Store,
+    store::{NotWritten, Store},
     telemetry::{Journal, check_access_outputs},
 };
 
@@ -70,12 +70,21 @@ pub struct View {
 pub struct NodeView {
     /// The engine in words, such as `docker unix:///var/run/docker.sock`.
     pub engine: String,
-    /// Why it can not be reached; absent: it can.
-    pub away: Option<String>,
+    /// Why it can not be reached; absent: it can, or has not been asked yet.
+    pub away: Option<Away>,
     /// Units it told of.
     pub units: usize,
     /// It has been listed at least once.
     pub listed: bool,
+}
+
+/// An engine that can not be reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Away {
+    /// Why, as it was told last.
+    pub why: String,
+    /// Since when, to the second.
+    pub since: Timestamp,
 }
 
 /// A reload as it goes, whoever wanted it.
@@ -133,11 +142,13 @@ impl Control {
     }
 
     /// Writes down what is to be remembered of a backend, and waits until it is written.
-    pub async fn keep(&self, backend: &Backend) {
-        if let Some(store) = self.store.get() {
-            store.save(remember(backend));
-            store.flush().await;
-        }
+    ///
+    /// # Errors
+    /// It could not be written: it holds while the program runs.
+    pub async fn keep(&self, backend: &Backend) -> Result<(), NotWritten> {
+        let Some(store) = self.store.get() else { return Ok(()) };
+        store.save(remember(backend));
+        store.flush().await
     }
 
     /// The live route table.

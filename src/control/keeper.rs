@@ -18,7 +18,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Control, FileSource, Lending, LiveTable, NodeView, ReloadFailed, Taken, View,
+    Away, Control, FileSource, Lending, LiveTable, NodeView, ReloadFailed, Taken, View,
     access_outputs::Looks,
     settings::{keep_for_this_process, setting_changes},
     slack,
@@ -84,7 +84,7 @@ pub struct Keeper {
     pub(super) loaded: Loaded,
     pub(super) listed: BTreeMap<NodeName, Vec<Container>>,
     pub(super) departed: HashMap<(NodeName, String), (Container, Instant)>,
-    pub(super) away: BTreeMap<NodeName, String>,
+    pub(super) away: BTreeMap<NodeName, Away>,
     pub(super) kept: HashMap<BackendId, Kept>,
     pub(super) remembered: HashMap<BackendId, BackendMemory>,
     /// What another process knew of backends that it gave to this one; goes before what is remembered.

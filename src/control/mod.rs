@@ -6,6 +6,7 @@
 //! difference to the catalog before: untouched routes, backends and idle clocks live on. One watcher for each node
 //! lists and listens; an engine that is away costs only its own node.
 
+mod absent;
 mod access_outputs;
 mod carry_out;
 mod explain;
@@ -27,7 +28,7 @@ mod watcher;
 
 pub use access_outputs::{access_outputs, tell_of_access_logs};
 pub use explain::{Explained, check_alone, explain_alone, load_alone};
-pub use face::{Control, NodeView, Reload, ReloadFailed, View};
+pub use face::{Away, Control, NodeView, Reload, ReloadFailed, View};
 pub use group::{LiveGroup, LiveMember, UnderWay};
 pub use health::{Checked, Health, HealthState};
 pub use keeper::{Ended, Keeper, Node};

@@ -1,8 +1,10 @@
 //! What the nodes tell the keeper: lists of their units, hints, and that they are away.
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::{
+    Away,
     keeper::{DEPARTED, Keeper},
     watcher::News,
 };
@@ -49,14 +51,19 @@ impl Keeper {
     }
 
     fn node_away(&mut self, node: NodeName, why: String) {
-        if self.away.get(&node) == Some(&why) {
-            return;
-        }
         let note = format!("node `{node}` is away: {why}");
-        if self.away.insert(node, why).is_none() {
-            self.control.journal.record(None, Happening::Note(note), Cause::Engine("away".to_owned()));
-        } else {
-            tracing::debug!("{note}");
+        match self.away.get_mut(&node) {
+            Some(away) if away.why == why => return,
+            Some(away) => {
+                away.why = why;
+                tracing::debug!("{note}");
+            }
+            None => {
+                let now = Timestamp::now();
+                let since = Timestamp::from_second(now.as_second()).unwrap_or(now);
+                self.away.insert(node, Away { why, since });
+                self.control.journal.record(None, Happening::Note(note), Cause::Engine("away".to_owned()));
+            }
         }
         self.publish();
     }

@@ -82,15 +82,36 @@ impl World {
 async fn a_node_that_is_back_is_shown_as_back_though_nothing_else_changed() {
     let world = world(&["app"]).await;
     let away = || world.control.view().nodes[&node()].away.clone();
-    assert_eq!(away(), None);
+    let problems = || world.control.view().absent().0;
+    assert_eq!((away(), problems()), (None, Vec::new()));
     world.engine.go_away("no socket");
     sleep(secs(5)).await;
-    assert!(away().is_some(), "{:?}", away());
+    let since = away().expect("it is away").since;
+    let told = problems();
+    assert_eq!(world.control.view().absence(&node()).as_ref(), told.first());
+    let text = told.first().expect("a problem").to_string();
+    assert!(text.starts_with("warning: node local: ") && text.contains("no socket"), "{text}");
+    assert!(text.contains(&format!("(since {since})")) && text.contains("\n  hint: "), "{text}");
+    // It is told why now, and since when at all.
+    world.engine.go_away("no answer");
+    sleep(secs(60)).await;
+    let later = away().expect("it is still away");
+    assert!(later.why.contains("no answer") && later.since == since, "{later:?}");
     world.engine.come_back();
     sleep(secs(5)).await;
-    assert_eq!(away(), None);
+    assert_eq!((away(), problems()), (None, Vec::new()));
     assert!(world.has("app"));
     world.ends().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_has_not_been_asked_yet_is_no_problem() {
+    let source = FileSource::None { explicit: false, https: None };
+    let one = Node { provider: Arc::new(Simulated::new(node())), engine: "simulated".to_owned(), discovers: true };
+    let (nodes, loaded) = (BTreeMap::from([(node(), one)]), source.load().unwrap());
+    let (_keeper, control) = Keeper::new(source, loaded, nodes, None, HashMap::new(), Journal::default());
+    let view = control.view();
+    assert!(!view.nodes[&node()].listed && view.absent().0.is_empty());
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,6 +2,8 @@
 
 use std::{collections::HashSet, fmt, sync::Arc};
 
+use super::NodeName;
+
 /// Where a problem is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Place {
@@ -25,6 +27,8 @@ pub enum Place {
     Body(String),
     /// A host that is served.
     Host(String),
+    /// A node, and its engine.
+    Node(NodeName),
 }
 
 /// How bad a problem is.
@@ -125,6 +129,7 @@ impl fmt::Display for Place {
             Self::Label { container, label: None } => write!(f, "container {container}"),
             Self::Body(path) => write!(f, "body, `{path}`"),
             Self::Host(host) => write!(f, "host {host}"),
+            Self::Node(node) => write!(f, "node {node}"),
         }
     }
 }

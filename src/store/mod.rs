@@ -18,7 +18,7 @@ mod writer;
 
 pub use lock::StateInUse;
 pub use memory::{BackendMemory, CoolDown, IdleSoFar, LastWake, ProcessRecord, WakeMemory};
-pub use writer::Store;
+pub use writer::{NotWritten, Store};
 
 #[cfg(test)]
 mod tests;

@@ -138,7 +138,7 @@ async fn one_that_was_closed_is_opened_again_once_nobody_else_has_it() {
     store.save(memory("c", 1));
     store.reopen(dir.path()).await.unwrap();
     store.save(memory("a", 2));
-    store.flush().await;
+    store.flush().await.unwrap();
     store.close().await;
     // What was saved while it was closed is lost.
     assert_eq!(reopened(dir.path()).await, (vec![memory("a", 2), memory("b", 1)], Vec::new()));
@@ -208,6 +208,28 @@ async fn a_row_that_makes_no_sense_is_forgotten_and_told() {
     let (loaded, told) = reopened(dir.path()).await;
     assert_eq!(loaded, [memory("b", 1)]);
     assert!(told[0].contains("1 backends were forgotten"), "{told:?}");
+}
+
+#[tokio::test]
+async fn who_waits_for_what_can_not_be_written_is_told_why_and_it_is_written_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(dir.path()).await.unwrap();
+    let (mut other, _) = file::open(&dir.path().join("state.db")).await.unwrap();
+    store.save(memory("a", 1));
+    store.flush().await.unwrap();
+    // Nothing can be written while there is no table.
+    sqlx::query("ALTER TABLE backend RENAME TO elsewhere").execute(&mut other).await.unwrap();
+    for _ in 0..2 {
+        store.save(memory("a", 2));
+        let told = store.flush().await.unwrap_err().to_string();
+        assert!(told.starts_with("it could not be written down: ") && told.contains("no such table"), "{told}");
+    }
+    sqlx::query("ALTER TABLE elsewhere RENAME TO backend").execute(&mut other).await.unwrap();
+    store.flush().await.unwrap();
+    assert!(!store.has_changes());
+    sqlx::Connection::close(other).await.unwrap();
+    store.close().await;
+    assert_eq!(reopened(dir.path()).await.0, [memory("a", 2)]);
 }
 
 #[tokio::test]

@@ -23,7 +23,10 @@ use super::{
     lock::{Lock, NoLock},
     rows,
 };
-use crate::model::{BackendId, Problem};
+use crate::{
+    model::{BackendId, Problem},
+    telemetry::chain,
+};
 
 /// The least time between two transactions.
 const PACE: Duration = Duration::from_secs(2);
@@ -47,13 +50,32 @@ struct Shared {
     knock: Notify,
     /// Ends its pause.
     hurry: Notify,
-    /// Transactions that were begun, and that ended, well or not.
+    /// Rounds of writing that were begun, and how those that ended did.
     begun: AtomicU64,
-    ended: watch::Sender<u64>,
+    ended: watch::Sender<Rounds>,
     /// Of the writer of now: one that was closed may be opened again.
     closing: Mutex<CancellationToken>,
     errors: AtomicU64,
     writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// How the rounds of writing ended.
+#[derive(Debug, Clone, Default)]
+struct Rounds {
+    /// The last that ended, well or not.
+    last: u64,
+    /// The last after which nothing was left unwritten.
+    good: u64,
+    /// Why the last that failed did.
+    why: Arc<str>,
+}
+
+/// What was saved could not be written: it is lost when the program ends, unless it can be written later.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("it could not be written down: {why}")]
+pub struct NotWritten {
+    /// Why.
+    pub why: Arc<str>,
 }
 
 type Changes = BTreeMap<BackendId, Option<Box<BackendMemory>>>;
@@ -148,7 +170,7 @@ impl Store {
                 knock: Notify::new(),
                 hurry: Notify::new(),
                 begun: AtomicU64::new(0),
-                ended: watch::Sender::new(0),
+                ended: watch::Sender::default(),
                 closing: Mutex::default(),
                 errors: AtomicU64::new(0),
                 writer: Mutex::new(None),
@@ -178,10 +200,14 @@ impl Store {
         }
     }
 
-    /// Waits until what was saved before is written, or could not be: for what somebody is told has been done.
-    pub async fn flush(&self) {
+    /// Waits until what was saved before is written, or could not be: for what somebody is told has been done. What
+    /// could not be is tried again. A store that was closed, or is in memory, has nothing to wait for.
+    ///
+    /// # Errors
+    /// The reason why it could not be written now.
+    pub async fn flush(&self) -> Result<(), NotWritten> {
         if !self.is_kept() {
-            return;
+            return Ok(());
         }
         let mut ended = self.shared.ended.subscribe();
         // One that was begun before may have left out what was saved last.
@@ -190,7 +216,11 @@ impl Store {
         self.shared.hurry.notify_one();
         let closing = lock_of(&self.shared.closing).clone();
         // The other side lives as long as this handle.
-        let _ = ended.wait_for(|ended| *ended >= next || closing.is_cancelled()).await;
+        let Ok(ended) = ended.wait_for(|ended| ended.last >= next || closing.is_cancelled()).await else {
+            return Ok(());
+        };
+        // A later round writes what an earlier one could not.
+        if ended.last >= next && ended.good < next { Err(NotWritten { why: Arc::clone(&ended.why) }) } else { Ok(()) }
     }
 
     /// Whether anything outlives the process.
@@ -241,8 +271,15 @@ impl Writer {
             // Looked at before the last write, so that nothing saved before the closing is left out.
             let closing = self.closing.is_cancelled();
             let round = self.shared.begun.fetch_add(1, Ordering::SeqCst) + 1;
-            let done = self.write().await;
-            self.shared.ended.send_replace(round);
+            let written = self.write().await;
+            let done = written.is_ok();
+            self.shared.ended.send_modify(|rounds| {
+                rounds.last = round;
+                match written {
+                    Ok(()) => rounds.good = round,
+                    Err(why) => rounds.why = why,
+                }
+            });
             if closing {
                 break;
             }
@@ -263,13 +300,13 @@ impl Writer {
     }
 
     /// Writes all changes in one transaction. What can not be written goes back, unless it changed again meanwhile.
-    async fn write(&mut self) -> bool {
+    async fn write(&mut self) -> Result<(), Arc<str>> {
         let changes = std::mem::take(&mut *lock_of(&self.shared.changed));
         if changes.is_empty() {
-            return true;
+            return Ok(());
         }
         match self.transact(&changes).await {
-            Ok(()) => true,
+            Ok(()) => Ok(()),
             Err(error) => {
                 let count = self.shared.errors.fetch_add(1, Ordering::Relaxed) + 1;
                 tracing::error!(%error, count, "the state could not be written; it will be tried again");
@@ -277,7 +314,7 @@ impl Writer {
                 for (id, to) in changes {
                     changed.entry(id).or_insert(to);
                 }
-                false
+                Err(chain(&error).into())
             }
         }
     }

@@ -161,6 +161,10 @@ impl Journal {
     pub fn record(&self, backend: Option<&BackendId>, what: Happening, cause: Cause) {
         let entry = self.add(backend, what, cause);
         match &entry.backend {
+            // One line for each wake, however many wait for it: a service that does not come up is looked at.
+            Some(id) if matches!(entry.what, Happening::WakeFailed { .. }) => {
+                tracing::warn!(backend = %id, cause = %entry.cause, "{}", entry.what);
+            }
             Some(id) => tracing::info!(backend = %id, cause = %entry.cause, "{}", entry.what),
             // An engine that goes away is worth a look in the morning, and so is when it came back.
             None if matches!(entry.cause, Cause::Engine(_)) => tracing::warn!(cause = %entry.cause, "{}", entry.what),

@@ -83,9 +83,14 @@ mod tests {
     use std::{
         io::Write,
         sync::{Arc, Mutex},
+        time::Duration,
     };
 
     use super::*;
+    use crate::{
+        model::Cause,
+        telemetry::{Happening, Journal},
+    };
 
     #[derive(Clone, Default)]
     struct Sink(Arc<Mutex<Vec<u8>>>);
@@ -101,13 +106,17 @@ mod tests {
     }
 
     fn logged(filter: &str, format: LogFormat) -> String {
+        logged_by(filter, format, || {
+            tracing::info!(backend = "local/a", "woke");
+            tracing::debug!("looked again");
+        })
+    }
+
+    fn logged_by(filter: &str, format: LogFormat, act: impl FnOnce()) -> String {
         let sink = Sink::default();
         let writer = sink.clone();
         let subscriber = subscriber(filter, format, false, move || writer.clone()).unwrap();
-        tracing::subscriber::with_default(subscriber, || {
-            tracing::info!(backend = "local/a", "woke");
-            tracing::debug!("looked again");
-        });
+        tracing::subscriber::with_default(subscriber, act);
         String::from_utf8(sink.0.lock().unwrap().clone()).unwrap()
     }
 
@@ -126,6 +135,20 @@ mod tests {
         let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(lines.len(), 2, "{text}");
         assert_eq!((&lines[0]["message"], &lines[0]["backend"]), (&"woke".into(), &"local/a".into()));
+    }
+
+    #[test]
+    fn a_wake_that_failed_is_a_warning_and_one_that_begins_is_none() {
+        let text = logged_by("info", LogFormat::Json, || {
+            let (journal, app) = (Journal::default(), "local/a".parse().unwrap());
+            let failed = Happening::WakeFailed { why: "no".to_owned(), retry_after: Duration::ZERO };
+            journal.record(Some(&app), Happening::Waking, Cause::Schedule);
+            journal.record(Some(&app), failed, Cause::Schedule);
+        });
+        let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let told: Vec<_> = lines.iter().map(|line| (&line["level"], &line["message"], &line["backend"])).collect();
+        let app = &"local/a".into();
+        assert_eq!(told, [(&"INFO".into(), &"wakes".into(), app), (&"WARN".into(), &"did not wake: no".into(), app)]);
     }
 
     #[test]

@@ -78,7 +78,7 @@ pub(crate) fn problem(problem: &Problem, alone: bool) -> String {
         Place::Label { label: None, .. } if alone => "container".to_owned(),
         Place::Label { container, label: Some(label) } => format!("{container} {label}"),
         Place::Label { container, label: None } => container.clone(),
-        place @ (Place::File { .. } | Place::Body(_) | Place::Host(_)) => place.to_string(),
+        place @ (Place::File { .. } | Place::Body(_) | Place::Host(_) | Place::Node(_)) => place.to_string(),
     };
     let hint = problem.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
     format!("{} {place}: {}{hint}", problem.severity.as_str(), problem.what)

@@ -193,6 +193,30 @@ async fn a_container_whose_labels_are_refused_is_told_beside_the_backends() {
     world.finish().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_engine_that_is_away_is_a_problem_for_as_long_as_it_is() {
+    let world = world().await;
+    let problems = async || world.get("/api/v1/problems").await.good()["problems"].clone();
+    assert_eq!(problems().await, json!([]));
+    world.engine.go_away("no socket");
+    let told = until("it is told", problems, |told| *told != json!([])).await;
+    assert_eq!((told.as_array().unwrap().len(), &told[0]["severity"]), (1, &json!("warning")));
+    assert_eq!((&told[0]["node"], &told[0]["place"]), (&json!("local"), &json!("node local")));
+    assert!(told[0]["what"].as_str().unwrap().contains("no socket") && told[0]["hint"].is_string(), "{told}");
+    let node = world.get("/api/v1/nodes").await.good()["nodes"][0].clone();
+    let since = node["away_since"].as_str().unwrap();
+    assert!(told[0]["what"].as_str().unwrap().contains(since), "{told}");
+    // What is told of its container may be out of date, and one that it did not tell of may be there.
+    assert_eq!(world.get("/api/v1/explain/app").await.good()["problems"], told);
+    let nobody = world.get("/api/v1/explain/nobody").await.is_problem(404, "no_such_container");
+    let detail = nobody["detail"].as_str().unwrap();
+    assert!(detail.contains("node `local` can not tell: ") && detail.contains("no socket"), "{detail}");
+    world.engine.come_back();
+    until("it is over", problems, |told| *told == json!([])).await;
+    assert_eq!(world.get("/api/v1/explain/app").await.good()["problems"], json!([]));
+    world.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_that_exists_is_told() {
     let world = world().await;

@@ -52,12 +52,17 @@ impl Running {
              backend: here/nap\n    port: {}\n",
             port()
         );
-        write(directory.path(), "d.yaml", &config);
-        let log = std::fs::File::create(directory.path().join("log")).unwrap();
-        let child = dormouse(directory.path(), &["serve", "--config", "d.yaml"]).stderr(log).spawn().unwrap();
-        let running = Self { child, directory };
+        let running = Self::of(directory, &config);
         running.until(&["ps", "--json"], |(code, out, _)| *code == 0 && out.contains("\"asleep\""));
         running
+    }
+
+    /// One of this configuration, perhaps before it answers.
+    fn of(directory: TempDir, config: &str) -> Self {
+        write(directory.path(), "d.yaml", config);
+        let log = std::fs::File::create(directory.path().join("log")).unwrap();
+        let child = dormouse(directory.path(), &["serve", "--config", "d.yaml"]).stderr(log).spawn().unwrap();
+        Self { child, directory }
     }
 
     fn ran(&self, arguments: &[&str]) -> (i32, String, String) {
@@ -254,6 +259,78 @@ fn a_running_one_is_listed_and_ordered() {
     let events = running.good(&["events", "--json"]);
     assert!(events.lines().all(|line| serde_json::from_str::<Value>(line).unwrap()["seq"].is_u64()));
     assert!(running.good(&["events", "nap"]).contains("here/nap sleeps, stopped in"));
+    running.finish();
+}
+
+#[test]
+fn an_engine_that_is_away_is_told_beside_whatever_is_shown() {
+    let directory = place();
+    let socket = directory.path().join("no.sock");
+    let config = format!(
+        "listen: {{ http: \"127.0.0.1:0\", api: off }}\nnodes: {{ far: {{ docker: \"unix://{}\" }} }}\nroutes:\n  d: {{ backend: \
+         far/app, port: 80 }}\n",
+        socket.display()
+    );
+    let running = Running::of(directory, &config);
+    let why = format!("node far: engine `unix://{}` is away: No such file or directory", socket.display());
+    running.until(&["ps"], |(code, out, err)| *code == 0 && out.contains("far/app") && err.contains(&why));
+    for shows in ["ps", "routes", "explain"] {
+        let (code, out, err) = running.ran(&[shows]);
+        assert_eq!((code, err.lines().count()), (0, 1), "{shows}: {out}{err}");
+        assert!(err.starts_with(&why) && err.ends_with("; what is shown of it may be out of date\n"), "{shows}: {err}");
+        assert!(!out.contains("is away"), "{shows}: {out}");
+        let (code, out, err) = running.ran(&[shows, "--json"]);
+        assert!(code == 0 && err.is_empty() && serde_json::from_str::<Value>(&out).is_ok(), "{shows}: {out}{err}");
+    }
+    let checked = running.good(&["check"]);
+    assert!(checked.starts_with(&format!("warning: {why}")) && checked.ends_with("\nok\n"), "{checked}");
+    let (code, _, err) = running.ran(&["explain", "d"]);
+    assert!(code == 1 && err.contains("node `far` can not tell: engine `unix://"), "{err}");
+    running.finish();
+}
+
+/// Has this done to the file of its state.
+fn to_the_state(running: &Running, statement: &'static str) {
+    let path = running.directory.path().join("state/state.db");
+    let change = async {
+        let url = format!("sqlite://{}", path.display());
+        let mut connection = <sqlx::SqliteConnection as sqlx::Connection>::connect(&url).await.unwrap();
+        sqlx::raw_sql(statement).execute(&mut connection).await.unwrap();
+        sqlx::Connection::close(connection).await.unwrap();
+    };
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(change);
+}
+
+#[test]
+fn a_pin_that_can_not_be_written_down_is_told_as_that_and_is_not_lost_once_it_can_be() {
+    let mut running = Running::start();
+    running.good(&["wake", "nap"]);
+    to_the_state(&running, "ALTER TABLE backend RENAME TO elsewhere");
+    let (code, out, err) = running.ran(&["pin", "nap", "--for", "2h"]);
+    assert_eq!((code, out.as_str()), (1, ""), "{err}");
+    assert!(
+        err.starts_with("error: `here/nap`: the order holds now, but it could not be written down: ")
+            && err.contains("; it is lost when Dormouse ends\n  hint: "),
+        "{err}"
+    );
+    let pinned = |running: &Running| -> Value {
+        let all: Value = serde_json::from_str(&running.good(&["ps", "--json"])).unwrap();
+        all["backends"][0]["pinned_until"].clone()
+    };
+    let until = pinned(&running);
+    assert!(until.is_string(), "it holds while it runs");
+    to_the_state(&running, "ALTER TABLE elsewhere RENAME TO backend");
+    let again = running.good(&["pin", "nap", "--until", until.as_str().unwrap()]);
+    assert_eq!(again, "here/nap was pinned so already\n");
+    // What is acknowledged is there after a kill.
+    running.child.kill().unwrap();
+    running.child.wait().unwrap();
+    let log = std::fs::File::create(running.directory.path().join("log")).unwrap();
+    running.child = dormouse(running.directory.path(), &["serve", "--config", "d.yaml"]).stderr(log).spawn().unwrap();
+    running.until(&["ps", "--json"], |(code, out, _)| *code == 0 && out.contains("here/nap"));
+    assert_eq!(pinned(&running), until);
+    running.good(&["unpin", "nap"]);
+    running.good(&["sleep", "nap", "--now"]);
     running.finish();
 }
 

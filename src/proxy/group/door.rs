@@ -55,7 +55,7 @@ impl<'a> Door<'a> {
     /// Waits until a member is awake. Each is tried once: when the one before has failed, or takes too long.
     pub(in crate::proxy) async fn enter(&mut self, cause: Cause, patience: Duration) -> Result<(usize, Pass), Refused> {
         let until = Instant::now() + patience;
-        let mut refused = Refused::TimedOut { after: patience };
+        let mut refused = Refused::TimedOut { after: patience, tried: None };
         let (mut next, mut late) = (self.at, None);
         let mut entering = FuturesUnordered::new();
         loop {
