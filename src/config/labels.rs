@@ -89,6 +89,7 @@ pub(super) fn gather(container: &Container, prefixes: &[String], problems: &mut 
         layers: Vec::new(),
         refused_all: false,
         refused: BTreeSet::new(),
+        meant: BTreeSet::new(),
         refused_numbers: BTreeSet::new(),
         any: false,
     };
@@ -108,6 +109,8 @@ struct Gatherer<'p> {
     layers: Vec<Layer>,
     refused_all: bool,
     refused: BTreeSet<Alias>,
+    /// Those of them that a label names as a route, and not only seems to.
+    meant: BTreeSet<Alias>,
     refused_numbers: BTreeSet<usize>,
     any: bool,
 }
@@ -226,6 +229,7 @@ impl Gatherer<'_> {
             self.refused_numbers.extend(number.parse::<usize>());
         } else {
             self.refused.extend(first.parse::<Alias>());
+            self.meant.extend(first.parse::<Alias>());
         }
     }
 
@@ -263,6 +267,8 @@ impl Gatherer<'_> {
         self.problems.0.push(problem);
         if is_field || near.is_some() {
             self.refused_all = true;
+        } else if let Ok(alias) = first.parse() {
+            self.refused.insert(alias);
         } else {
             self.refuse(first);
         }
@@ -307,7 +313,7 @@ impl Gatherer<'_> {
     fn passed_over(&self, name: Option<&Alias>, layers: &[Layer]) -> Option<Alias> {
         let name = name?;
         let named = layers.iter().flat_map(|layer| layer.named.keys());
-        let others = named.chain(&self.refused).any(|alias| alias != name);
+        let others = named.chain(&self.meant).any(|alias| alias != name);
         let is_said = self.refused.contains(name) || layers.iter().any(|layer| layer.says_of_first(name));
         (others && !is_said).then(|| name.clone())
     }
