@@ -138,6 +138,7 @@ mod tests {
             Failure::Start("no".into()),
             Failure::ExitedEarly(Some(3)),
             Failure::TimedOut(Duration::from_secs(180), None),
+            Failure::TimedOut(Duration::from_secs(180), Some("port 80 refused the connection".into())),
             Failure::Dependency("`db`: no".into()),
             Failure::Died(None),
             Failure::EngineAway("away".into()),

@@ -38,9 +38,26 @@ pub(super) struct Backend {
 
 #[derive(Debug, Serialize, Deserialize)]
 enum State {
-    Awake { since: Moment, ours: bool, busy_at: Option<Moment>, sleep_again: Option<(u32, Moment)>, tries: u32 },
-    Asleep { paused_since: Option<Moment>, respected_until: Option<Moment>, stays_down: bool },
-    Failed { why: Why, until: Moment, tries: u32 },
+    Awake {
+        since: Moment,
+        ours: bool,
+        busy_at: Option<Moment>,
+        sleep_again: Option<(u32, Moment)>,
+        tries: u32,
+    },
+    Asleep {
+        paused_since: Option<Moment>,
+        respected_until: Option<Moment>,
+        stays_down: bool,
+    },
+    Failed {
+        why: Why,
+        until: Moment,
+        tries: u32,
+        /// The words of what was tried last, of one that was not ready in time.
+        #[serde(default)]
+        tried: Option<String>,
+    },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -116,7 +133,14 @@ impl From<&Before> for State {
                 stays_down: down.stays_down,
             },
             Before::Failed(failed) => {
-                Self::Failed { why: Why::from(&failed.why), until: Moment::of(failed.until), tries: failed.tries }
+                let tried = if let Failure::TimedOut(_, tried) = &failed.why { tried.as_deref() } else { None };
+                let tried = tried.map(str::to_owned);
+                Self::Failed {
+                    why: Why::from(&failed.why),
+                    until: Moment::of(failed.until),
+                    tries: failed.tries,
+                    tried,
+                }
             }
         }
     }
@@ -137,8 +161,12 @@ impl From<State> for Before {
                 respected_until: respected_until.map(Moment::instant),
                 stays_down,
             }),
-            State::Failed { why, until, tries } => {
-                Self::Failed(Failed { why: why.into(), until: until.instant(), tries })
+            State::Failed { why, until, tries, tried } => {
+                let mut why = Failure::from(why);
+                if let Failure::TimedOut(_, last) = &mut why {
+                    *last = tried.map(Arc::from);
+                }
+                Self::Failed(Failed { why, until: until.instant(), tries })
             }
         }
     }

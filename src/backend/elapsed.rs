@@ -51,7 +51,8 @@ fn waking_tick(waking: Waking, facts: Facts, rules: Rules<'_>) -> (State, Option
         return (State::Waking(waking), None);
     }
     let untried = matches!(waking.stage, Stage::Starting(_)).then_some(Attempt::NotStarted);
-    not_ready(&waking, Failure::TimedOut(rules.policy.wake_timeout, facts.tried.or(untried)), facts, rules)
+    let tried = facts.tried.or(untried).map(|tried| tried.to_string().into());
+    not_ready(&waking, Failure::TimedOut(rules.policy.wake_timeout, tried), facts, rules)
 }
 
 /// It runs, and does not get ready.

@@ -4,21 +4,18 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{
-    Attempt,
-    state::{Failure, Refusal, not_ready},
-};
+use super::state::{Failure, Refusal, not_ready};
 
 /// Why a caller was not let in. The public texts name no backend, path or address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// It did not get ready in time, or the caller's patience ended.
-    #[error("{}", not_ready(*.after, *.tried))]
+    #[error("{}", not_ready(*.after, .tried.as_deref()))]
     TimedOut {
         /// The time that passed.
         after: Duration,
         /// What was tried last in vain, for an administrator; absent: nothing, or the caller did not wait for it.
-        tried: Option<Attempt>,
+        tried: Option<Arc<str>>,
     },
     /// The wake failed just now.
     #[error("it could not be started: {why}")]
@@ -80,7 +77,7 @@ impl Refused {
             return Self::CoolingDown { why: failure.to_string().into(), late, retry_after };
         }
         if let Failure::TimedOut(after, tried) = failure {
-            return Self::TimedOut { after: *after, tried: *tried };
+            return Self::TimedOut { after: *after, tried: tried.clone() };
         }
         Self::WakeFailed { why: failure.to_string().into(), retry_after }
     }

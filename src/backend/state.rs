@@ -179,7 +179,7 @@ pub enum Failure {
     /// It ended before it was ready, with its exit code.
     ExitedEarly(Option<i64>),
     /// It did not get ready in time; what was tried last, where anything was.
-    TimedOut(Duration, Option<Attempt>),
+    TimedOut(Duration, Option<Arc<str>>),
     /// A dependency did not come up.
     Dependency(Arc<str>),
     /// It ended while awake, with its exit code.
@@ -413,7 +413,7 @@ impl Failure {
 }
 
 /// That it was not ready in time, and what was tried last.
-pub(super) fn not_ready(after: Duration, tried: Option<Attempt>) -> String {
+pub(super) fn not_ready(after: Duration, tried: Option<&str>) -> String {
     let tried = tried.map_or_else(String::new, |tried| format!(": {tried}"));
     format!("it was not ready within {}{tried}", format_duration(after))
 }
@@ -425,7 +425,7 @@ impl fmt::Display for Failure {
         match self {
             Self::Start(why) | Self::EngineAway(why) | Self::Barred(why) => f.write_str(why),
             Self::ExitedEarly(exit) => write!(f, "it ended before it was ready{}", code(exit)),
-            Self::TimedOut(after, tried) => write!(f, "{}", not_ready(*after, *tried)),
+            Self::TimedOut(after, tried) => write!(f, "{}", not_ready(*after, tried.as_deref())),
             Self::Dependency(why) => write!(f, "a dependency did not come up: {why}"),
             Self::Died(exit) => write!(f, "it ended by itself{}", code(exit)),
         }

@@ -55,7 +55,7 @@ async fn a_wake_that_takes_too_long_answers_all_and_stops_what_is_half_started()
     let backend = world.backend("app", patient, Script { start_delay: minutes(10), ..Script::default() });
     let begun = Instant::now();
     let refused = backend.enter(cause(), minutes(5)).await.unwrap_err();
-    assert_eq!(refused, Refused::TimedOut { after: secs(20), tried: Some(Attempt::NotStarted) });
+    assert_eq!(refused, Refused::TimedOut { after: secs(20), tried: Some(Attempt::NotStarted.to_string().into()) });
     assert_eq!(begun.elapsed().as_secs(), 20);
     assert!(matches!(backend.enter(cause(), minutes(5)).await.unwrap_err(), Refused::CoolingDown { .. }));
     assert_eq!(world.engine.stop_calls("app"), 1);

@@ -34,7 +34,7 @@ pub(super) const HIDE: &str = "#waiting{display:none}";
 // Hashes rather than nonces: the texts are constants. A test compares them with the texts.
 pub(super) const STYLE_HASH: &str = "sha256-Cm+SfTeAtmDzKKnYIijMO5HYAT1CwJ7ICvhW6SH8H84=";
 pub(super) const HIDE_HASH: &str = "sha256-kuXKjfIwnbwAa2JyMZOBUpERC/aOE40sOvJ25R7Pd7A=";
-pub(super) const SCRIPT_HASH: &str = "sha256-FE3S1CiKIaMziYuT+C7GH7gC9xs7hxB2/916SXxfB2o=";
+pub(super) const SCRIPT_HASH: &str = "sha256-6x5tb6PYjv4eR5jKM7C+x8eqzKFXnxZzwnkQfHyjCKM=";
 
 /// An icon, so that the browser does not ask the sleeping app for one.
 const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Cg fill='%23c7935f'%3E%3Ccircle cx='8' cy='9.500' r='6'/%3E%3Ccircle cx='3.500' cy='4' r='3'/%3E%3Ccircle cx='12.500' cy='4' r='3'/%3E%3C/g%3E%3Cpath d='M4.500 9q1.200 1.200 2.500 0M9 9q1.200 1.200 2.500 0' stroke='%234a3526' fill='none'/%3E%3C/svg%3E";

@@ -2,7 +2,7 @@
   var gone = 0, shut = 0, failed, d = document;
   function el(id) { return d.getElementById(id); }
   function say(text) { if (el("status")) el("status").textContent = text; }
-  function go() { if (!gone) { gone = 1; location.reload(); } }
+  function go() { if (!gone) { gone = 1; if (events) events.close(); location.reload(); } }
   function look() {
     if (el("ready")) return go();
     if (el("failed")) return;
